@@ -1,0 +1,38 @@
+"""Captions to pictures, without torch. Names are loaded when they are first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attngan_deploy.bundle import Bundle
+    from attngan_deploy.errors import T2IError
+    from attngan_deploy.pipeline import Batch, Stages, TextFeatures, TextToImage
+    from attngan_deploy.tokenizer import Tokenizer
+
+    __version__: str
+
+_HOMES = {
+    "Batch": "pipeline",
+    "Bundle": "bundle",
+    "Stages": "pipeline",
+    "T2IError": "errors",
+    "TextFeatures": "pipeline",
+    "TextToImage": "pipeline",
+    "Tokenizer": "tokenizer",
+}
+
+__all__ = ["Batch", "Bundle", "Stages", "T2IError", "TextFeatures", "TextToImage", "Tokenizer", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("attngan-deploy")
+    if name in _HOMES:
+        return getattr(import_module(f"attngan_deploy.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'attngan_deploy' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

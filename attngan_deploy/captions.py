@@ -1,0 +1,213 @@
+"""Reading captions: text, CSV and JSON lines files, standard input, and what is wrong with them."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.tokenizer import Tokenizer, split_words
+
+STANDARD_INPUT = "-"
+DEFAULT_COLUMN = "caption"
+MAX_FILE_BYTES = 256 * 2**20
+MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
+HELP = "t2i generate --help"
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and where it stood.
+
+    Attributes:
+        text: as written, without the white space around it.
+        line: line of the input on which it starts, from 1.
+    """
+
+    text: str
+    line: int
+
+
+def read_captions(source: str | Path, column: str | None = None) -> list[Caption]:
+    """Read the captions of a `.txt`, `.csv` or `.jsonl` file, or of standard input ("-", as text).
+
+    Text has one caption a line; empty lines are skipped, and lines keep their numbers.
+
+    Args:
+        column: column of a CSV file or field of a JSON lines file; None for "caption", or else the only one.
+
+    Raises:
+        CaptionError: missing, a folder, empty, too large, binary, not UTF-8, without the column, or with a bad line.
+    """
+    name = "standard input" if source == STANDARD_INPUT else str(source)
+    suffix = "" if source == STANDARD_INPUT else Path(source).suffix.lower()
+    text = _decode(name, _read_bytes(source, name))
+    if suffix == ".csv":
+        captions = list(_from_csv(name, text, column))
+    elif suffix in (".jsonl", ".ndjson"):
+        captions = list(_from_json_lines(name, text, column))
+    elif suffix in (".json", ".tsv"):
+        raise CaptionError(f"{name} can't be read", found=f"a {suffix} file", expected=".txt, .csv or .jsonl")
+    elif column is not None:
+        raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
+    else:
+        captions = from_texts(text.split("\n"))
+    if not captions:
+        raise CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
+    return captions
+
+
+def from_texts(texts: Sequence[str]) -> list[Caption]:
+    """Number the lines of a text, or captions from a command line or a program, leaving out empty ones."""
+    return [Caption(text.strip(), line) for line, text in enumerate(texts, start=1) if text.strip()]
+
+
+def _read_bytes(source: str | Path, name: str) -> bytes:
+    try:
+        if source == STANDARD_INPUT:
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with Path(source).open("rb") as stream:
+                data = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
+    except IsADirectoryError as error:
+        raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
+    except PermissionError as error:
+        raise CaptionError(f"{name} can't be opened: permission denied") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB")
+    if not data.strip():
+        raise CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+    return data
+
+
+def _decode(name: str, data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise CaptionError(f"{name} is not text: a zero byte on line {line}", expected="one caption a line, in UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CaptionError(
+            f"{name} is not UTF-8: byte {error.start}, on line {line}",
+            found=f"0x{data[error.start]:02x}",
+            next_step="save it as UTF-8",
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_csv(name: str, text: str, column: str | None) -> Iterator[Caption]:
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
+            raise CaptionError(
+                f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
+            )
+        place = header.index(_choose(f"the first line of {name}", header, column))
+        line = reader.line_num + 1
+        for row in reader:
+            if row:
+                if len(row) != len(header):
+                    raise CaptionError(
+                        f"line {line} of {name} has {len(row)} cells",
+                        expected=f"{len(header)}, with quotes around a caption that has commas",
+                    )
+                yield _checked(name, row[place], line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise CaptionError(f"line {reader.line_num} of {name} is not CSV: {error}") from error
+
+
+def _from_json_lines(name: str, text: str, field: str | None) -> Iterator[Caption]:
+    for line, row in enumerate(text.split("\n"), start=1):
+        if not row.strip():
+            continue
+        where = f"line {line} of {name}"
+        try:
+            record = json.loads(row)
+        except (ValueError, RecursionError) as error:
+            raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
+        if not isinstance(record, dict):
+            raise CaptionError(f"{where} is not a JSON object", expected='{"caption": "a red bird"}')
+        caption = record[_choose(where, list(record), field)]
+        if not isinstance(caption, str):
+            raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
+        yield _checked(name, caption, line)
+
+
+def _choose(where: str, columns: list[str], column: str | None) -> str:
+    """The column to read: the one asked for, or "caption", or the only one."""
+    if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
+        return columns[0]
+    wanted = DEFAULT_COLUMN if column is None else column
+    if wanted not in columns:
+        names = ", ".join(columns[:10]) or "no columns"
+        raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
+    return wanted
+
+
+def _checked(name: str, text: str, line: int) -> Caption:
+    if not text.strip():
+        raise CaptionError(f"the caption on line {line} of {name} is empty")
+    return Caption(text.strip(), line)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Captions as numbers.
+
+    Attributes:
+        ids: vocabulary indices of each caption, none empty.
+        unknown: each word that was left out, with the first line that it stood on.
+    """
+
+    ids: list[list[int]]
+    unknown: dict[str, int]
+
+
+def tokenize(captions: Sequence[Caption], tokenizer: Tokenizer, strict: bool = False) -> Tokenized:
+    """Number the words of captions, leaving out unknown ones.
+
+    Raises:
+        CaptionError: a caption of no words, of unknown words only, or of more than `MAX_WORDS`;
+            with `strict`, any unknown word. It names the line.
+    """
+    ids: list[list[int]] = []
+    unknown: dict[str, int] = {}
+    for caption in captions:
+        encoded = tokenizer.encode(caption.text)
+        if not encoded.ids and not encoded.unknown:
+            raise CaptionError(f"the caption on line {caption.line} has no words", found=repr(caption.text[:60]))
+        if not encoded.ids or (strict and encoded.unknown):
+            what = "has unknown words" if encoded.ids else "has only unknown words"
+            shown = [describe_unknown(word, tokenizer) for word in encoded.unknown[:5]]
+            raise CaptionError(
+                f"the caption on line {caption.line} {what}",
+                found=", ".join(shown) + (", ..." if len(encoded.unknown) > 5 else ""),
+                expected="words of the model's vocabulary",
+            )
+        if len(encoded.ids) > MAX_WORDS:
+            raise CaptionError(
+                f"the caption on line {caption.line} is too long",
+                found=f"{len(encoded.ids)} words",
+                expected=f"at most {MAX_WORDS}",
+            )
+        ids.append(encoded.ids)
+        for word in encoded.unknown:
+            unknown.setdefault(word, caption.line)
+    return Tokenized(ids, unknown)
+
+
+def describe_unknown(word: str, tokenizer: Tokenizer) -> str:
+    """An unknown word with the nearest known one, e.g. "'reddsh' (nearest known word: 'reddish')"."""
+    shown = f"'{word[:40]}...'" if len(word) > 40 else f"'{word}'"
+    nearest = tokenizer.nearest(word)
+    return f"{shown} (nearest known word: '{nearest}')" if nearest else f"{shown} (no known word is near)"

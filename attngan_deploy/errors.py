@@ -1,0 +1,74 @@
+"""Every error that a user can meet, as one tree.
+
+    T2IError
+    |-- CaptionError      a captions file or a caption that can't be used
+    |-- BundleError       a model folder that is missing, damaged or too new
+    |-- CheckpointError   a training checkpoint that is missing, damaged or hostile
+    |-- EngineError       a backend, device or precision that can't be had, or a graph that does not run
+    |-- DataError         training pictures and captions that can't be used
+    |-- OutputError       an output folder that can't be written, or belongs to another run
+    |-- ScoreError        pictures or a judge from which no honest score can be made
+    |-- ParityError       an export whose outputs differ from the model it came from
+    `-- MissingExtraError an optional package that this command needs
+
+A message is one line: what was wrong, what was found, what was expected, and what to type next.
+"""
+
+
+class T2IError(Exception):
+    """Base of every error that the toolkit raises on purpose.
+
+    Args:
+        what: what was wrong, naming the file, line or option.
+        found: what was there.
+        expected: what should have been there.
+        next_step: the command to type, or the thing to change.
+    """
+
+    def __init__(self, what: str, *, found: str = "", expected: str = "", next_step: str = "") -> None:
+        self.what, self.found, self.expected, self.next_step = what, found, expected, next_step
+        parts = [what]
+        if found:
+            parts.append(f"found {found}")
+        if expected:
+            parts.append(f"expected {expected}")
+        message = "; ".join(parts)
+        if next_step:
+            message += f". Next: {next_step}"
+        super().__init__(" ".join(message.split()))
+
+
+class CaptionError(T2IError):
+    """A captions file or a caption that can't be used."""
+
+
+class BundleError(T2IError):
+    """A model folder that is missing, damaged or too new."""
+
+
+class CheckpointError(T2IError):
+    """A training checkpoint that is missing, damaged or hostile."""
+
+
+class EngineError(T2IError):
+    """A backend, device or precision that can't be had, or a graph that does not run."""
+
+
+class DataError(T2IError):
+    """Training pictures and captions that can't be used."""
+
+
+class OutputError(T2IError):
+    """An output folder that can't be written, or that belongs to another run."""
+
+
+class ScoreError(T2IError):
+    """Pictures or a judge from which no honest score can be made."""
+
+
+class ParityError(T2IError):
+    """An export whose outputs differ from the model it came from."""
+
+
+class MissingExtraError(T2IError):
+    """An optional package that this command needs is not installed."""

@@ -1,0 +1,109 @@
+"""Writing files and folders so that a final name never holds half of anything."""
+
+import hashlib
+import shutil
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from attngan_deploy.errors import OutputError
+
+PART_SUFFIX = ".part"
+
+
+def part_path(final: Path) -> Path:
+    """A fresh hidden name beside `final`, for what is not finished yet."""
+    return final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}"
+
+
+def is_part(path: Path) -> bool:
+    """True for a name that `part_path` gave: what a killed run left behind."""
+    return path.name.startswith(".") and path.name.endswith(PART_SUFFIX)
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) under a temporary name in the same folder, then rename it to `path`.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; `path` is as it was, and nothing is left behind.
+    """
+    part = part_path(path)
+    try:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
+    """Yield an empty folder beside `final` to fill; on success it becomes `final`, on failure it is removed.
+
+    A folder that is already at `final` is replaced only when it is empty or holds a file called `marker`,
+    so that a mistyped path never deletes anything else.
+
+    Raises:
+        OutputError: something else is at `final`.
+    """
+    _check_replaceable(final, marker)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = part_path(final)
+    part.mkdir()
+    try:
+        yield part
+        _check_replaceable(final, marker)
+        if final.exists():
+            old = part_path(final)
+            final.rename(old)
+            try:
+                part.rename(final)
+            except BaseException:
+                old.rename(final)
+                raise
+            shutil.rmtree(old)
+        else:
+            part.rename(final)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _check_replaceable(final: Path, marker: str) -> None:
+    if final.is_symlink() or (final.exists() and not final.is_dir()):
+        raise OutputError(f"{final} is not a folder", next_step="choose another -o")
+    if final.is_dir() and not (final / marker).is_file() and any(final.iterdir()):
+        raise OutputError(
+            f"{final} holds other files and is left alone",
+            expected=f"an empty folder, or one with a {marker}",
+            next_step="choose another -o",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done, so that it can't part steps that belong together.
+
+    Only the main thread receives Ctrl-C; in others this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and callable(before):
+        before(*held[0])

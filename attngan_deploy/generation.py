@@ -1,0 +1,124 @@
+"""From captions to a folder of pictures: what `t2i generate` does, without the command."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.attention import attention_sheet
+from attngan_deploy.captions import Caption
+from attngan_deploy.images import encode_picture, make_grid
+from attngan_deploy.pipeline import Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.writer import OutputFolder, Place, Run
+
+GRID = "grid.png"
+GRID_LIMIT = 100  # pictures in a grid
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to make pictures.
+
+    Attributes:
+        seed: 0 to 2**64 - 1.
+        samples: pictures of each caption.
+        shared_noise: give every caption the same noise.
+        batch_size: pictures made together; None for the model's default.
+        file_format: "png", "webp", "jpg" or "tar".
+        grid: also write `grid.png`.
+        attention: also write a sheet of each picture's attention into `attention/`.
+    """
+
+    seed: int = 0
+    samples: int = 1
+    shared_noise: bool = False
+    batch_size: int | None = None
+    file_format: str = "png"
+    grid: bool = False
+    attention: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        made: pictures that were made now.
+        skipped: pictures that stood there already.
+        seconds: how long making and writing took.
+        gridded: pictures in the grid; 0 where none was asked for.
+    """
+
+    made: int
+    skipped: int
+    seconds: float
+    gridded: int
+
+
+def generate_folder(
+    model: TextToImage,
+    captions: Sequence[Caption],
+    folder: Path,
+    options: Options,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Make the pictures of `captions` that `folder` lacks.
+
+    Args:
+        progress: called with (done, total) of what this run makes: once at the start and after each batch.
+
+    Raises:
+        CaptionError: a caption without a known word, or one that is too long; line n is the nth caption.
+        OutputError: the folder belongs to another run, holds other things, or can't be written.
+    """
+    run = Run(captions, options.seed, options.shared_noise, model.bundle.name, model.bundle.hash, options.file_format)
+    texts = [caption.text for caption in captions]
+    with OutputFolder(folder, run) as out:
+        wanted = [(index, sample) for index in range(len(texts)) for sample in range(options.samples)]
+        places = [place for place in wanted if not out.is_done(place, options.attention)]
+        skipped = sum(place in out.files for place in wanted)
+        progress(0, len(places))
+        start, done = time.perf_counter(), 0
+        if places:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnknownWordWarning)  # the caller has the captions, and told already
+                batches = model.stream(
+                    texts,
+                    options.seed,
+                    batch_size=options.batch_size,
+                    shared_noise=options.shared_noise,
+                    places=places,
+                )
+            for batch in batches:
+                out.add(batch.places, batch.pictures, _sheets(model, texts, batch) if options.attention else None)
+                done += len(batch.places)
+                progress(done, len(places))
+        out.finish()
+        seconds = time.perf_counter() - start
+        gridded = _write_grid(out, options.samples) if options.grid else 0
+        return Report(out.made, skipped, seconds, gridded)
+
+
+def _sheets(model: TextToImage, texts: Sequence[str], batch: Batch) -> list[NDArray[np.uint8]]:
+    sheets = []
+    for (index, _), picture, attention in zip(batch.places, batch.pictures, batch.attention, strict=True):
+        words = [model.tokenizer.words[number] for number in model.tokenizer.encode(texts[index]).ids]
+        sheets.append(attention_sheet(picture, attention, words))
+    return sheets
+
+
+def _write_grid(out: OutputFolder, samples: int) -> int:
+    """One caption a row where it has several samples, else about square; returns how many pictures it shows."""
+    rows = max(1, GRID_LIMIT // samples)
+    places: list[Place] = [
+        (index, sample) for index in range(min(rows, len(out.run.captions))) for sample in range(samples)
+    ]
+    if samples == 1:
+        places = [(index, 0) for index in range(min(GRID_LIMIT, len(out.run.captions)))]
+    pictures = np.stack([out.picture(place) for place in places])
+    out.write(GRID, encode_picture(make_grid(pictures, columns=samples if samples > 1 else None)))
+    return len(places)

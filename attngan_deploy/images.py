@@ -1,0 +1,81 @@
+"""Pictures as arrays: from a generator's floats to bytes of a picture file, and many into one grid."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+FORMATS = ("png", "webp", "jpg")
+METADATA_KEY = "t2i"
+WHITE = 255
+
+
+def to_uint8(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Images f32 [N, 3, S, S] in [-1, 1] to pictures uint8 [N, S, S, 3]: (x + 1) * 127.5, rounded and clipped."""
+    scaled = np.rint((images + 1.0) * 127.5).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(scaled.transpose(0, 2, 3, 1))
+
+
+def make_grid(pictures: NDArray[np.uint8], columns: int | None = None, gap: int = 2) -> NDArray[np.uint8]:
+    """Put pictures uint8 [N, H, W, 3] row by row into one uint8 picture, with white between and around them.
+
+    Args:
+        columns: pictures in a row; None for a grid that is about square.
+        gap: pixels between pictures and at the border.
+    """
+    count, height, width, channels = pictures.shape
+    across = columns or max(1, int(np.ceil(np.sqrt(count))))
+    down = -(-count // across)
+    grid = np.full((down * (height + gap) + gap, across * (width + gap) + gap, channels), WHITE, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = gap + place // across * (height + gap), gap + place % across * (width + gap)
+        grid[top : top + height, left : left + width] = picture
+    return grid
+
+
+def encode_picture(
+    picture: NDArray[np.uint8], file_format: str = "png", metadata: Mapping[str, Any] | None = None
+) -> bytes:
+    """One picture uint8 [H, W, 3] as the bytes of a file.
+
+    PNG and WebP are lossless, so that a score of the files is a score of the pictures; JPEG is not (quality 95).
+
+    Args:
+        file_format: one of `FORMATS`.
+        metadata: written as JSON into a PNG's text chunk "t2i"; the other formats carry none.
+    """
+    image, stream = Image.fromarray(picture), io.BytesIO()
+    if file_format == "png":
+        facts = PngInfo()
+        if metadata is not None:
+            facts.add_text(METADATA_KEY, json.dumps(metadata))
+        image.save(stream, "PNG", pnginfo=facts, compress_level=3)  # 2.5 times faster than 6, 3 % larger
+    elif file_format == "webp":
+        image.save(stream, "WEBP", lossless=True, method=0, quality=0)  # 8 times faster than 2 and 50, 7 % larger
+    else:
+        image.save(stream, "JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """The bytes of a picture file as uint8 [H, W, 3].
+
+    Raises:
+        OSError: not a picture, or a broken one.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def is_complete(head: bytes, tail: bytes, size: int, file_format: str) -> bool:
+    """Whether a picture file of `size` bytes begins and ends (first and last 12 bytes) as a whole one does."""
+    if file_format == "png":
+        return head.startswith(b"\x89PNG\r\n\x1a\n") and tail.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")
+    if file_format == "webp":
+        return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and int.from_bytes(head[4:8], "little") + 8 == size
+    return head.startswith(b"\xff\xd8") and tail.endswith(b"\xff\xd9")

@@ -1,0 +1,68 @@
+"""The noise contract: the noise of a picture depends on (seed, caption's place, sample number) and on nothing else.
+
+Philox4x64-10 is a counter-based generator: the seed is its key, and the counter starts at
+(0, stream, caption's place, sample number), so that no two pictures share a block and none depends on another.
+numpy guarantees the raw bits of its bit generators for ever, but not what its `standard_normal` makes of them;
+the Box-Muller transform below is therefore written out, and easy to repeat in another language.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import T2IError
+
+Z_STREAM, EPS_STREAM = 0, 1
+LARGEST_SEED = 2**64 - 1
+
+
+def noise_for(
+    seed: int, caption_index: int, sample_index: int, size: int, stream: int = Z_STREAM
+) -> NDArray[np.float32]:
+    """Standard normal noise of one picture.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        caption_index: the caption's place in the input, from 0.
+        sample_index: the sample number of that caption, from 0.
+        size: how many values.
+        stream: `Z_STREAM` or `EPS_STREAM`.
+
+    Returns:
+        f32 [size]. Computed in double precision and rounded once; a shorter array is the start of a longer one.
+
+    Raises:
+        T2IError: the seed is out of range.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise T2IError("the seed is out of range", found=str(seed), expected="0 to 2**64 - 1")
+    key = np.array([seed, 0], np.uint64)
+    counter = np.array([0, stream, caption_index, sample_index], np.uint64)
+    pairs = (size + 1) // 2
+    bits = np.random.Philox(key=key, counter=counter).random_raw(2 * pairs).reshape(pairs, 2)
+    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1): the logarithm is finite
+    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, 0])), 2.0 * np.pi * uniform[:, 1]
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return normal.reshape(-1)[:size].astype(np.float32)
+
+
+def noise_batch(
+    seed: int, places: Sequence[tuple[int, int]], z_size: int, eps_size: int, shared: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Noise of a batch of pictures, one `noise_for` a row, so that no row can depend on its neighbours.
+
+    Args:
+        places: (caption's place in the input, sample number) of each picture.
+        shared: give every caption the noise of the first one; sample numbers still differ.
+
+    Returns:
+        z f32 [N, z_size] and eps f32 [N, eps_size].
+    """
+    z = np.empty((len(places), z_size), np.float32)
+    eps = np.empty((len(places), eps_size), np.float32)
+    for row, (caption, sample) in enumerate(places):
+        place = 0 if shared else caption
+        z[row] = noise_for(seed, place, sample, z_size, Z_STREAM)
+        eps[row] = noise_for(seed, place, sample, eps_size, EPS_STREAM)
+    return z, eps

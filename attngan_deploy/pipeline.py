@@ -1,0 +1,270 @@
+"""Captions to pictures: tokenizer, text encoder, noise, generator."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.captions import Caption, describe_unknown, tokenize
+from attngan_deploy.engines import Engine, load_engine
+from attngan_deploy.errors import CaptionError, EngineError
+from attngan_deploy.images import to_uint8
+from attngan_deploy.noise import noise_batch
+from attngan_deploy.tokenizer import Tokenizer
+
+DEFAULT_BATCH_SIZE = 16
+MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
+
+
+class UnknownWordWarning(UserWarning):
+    """A word that the model does not know was left out of a caption."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text encoder makes of captions; may be built by hand.
+
+    Attributes:
+        words: f32 [N, D, T], a feature for each word.
+        sentence: f32 [N, D], a feature for each caption.
+        mask: bool [N, T], True where there is a word; at least one in every row.
+    """
+
+    words: NDArray[np.float32]
+    sentence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.sentence)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the generator makes of text features and noise.
+
+    Attributes:
+        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
+        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
+    """
+
+    images: dict[int, NDArray[np.float32]]
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that were made together.
+
+    Attributes:
+        pictures: uint8 [N, S, S, 3].
+        places: the caption's place in the input and the sample number of each picture.
+        attention: f32 [N, T, A, A] of the last stage.
+    """
+
+    pictures: NDArray[np.uint8]
+    places: list[tuple[int, int]]
+    attention: NDArray[np.float32]
+
+
+class TextToImage:
+    """A text-to-image model, ready to run; `TextToImage.load` makes one."""
+
+    def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine) -> None:
+        self.bundle = bundle
+        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self._text_encoder, self._generator = text_encoder, generator
+        sizes = bundle.manifest["sizes"]
+        self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
+        self.stage_sizes = [int(size) for size in sizes["stages"]]
+
+    @classmethod
+    def load(
+        cls, name_or_folder: str | Path, backend: str = "auto", precision: str = "auto", threads: int | None = None
+    ) -> "TextToImage":
+        """Open a bundle, check it, and load its graphs.
+
+        Args:
+            name_or_folder: the name of an installed bundle, or a folder with a `bundle.json`.
+            backend: "auto" or "onnxruntime".
+            precision: "auto" or "fp32".
+            threads: CPU threads; None for one a core.
+
+        Raises:
+            BundleError: not found, damaged or too new.
+            EngineError: the backend or precision can't be had, or a graph can't be loaded.
+        """
+        bundle = open_bundle(name_or_folder)
+        engines = [
+            load_engine(bundle, graph, backend=backend, precision=precision, threads=threads)
+            for graph in ("text_encoder", "generator")
+        ]
+        return cls(bundle, *engines)
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels along a side of the pictures that `generate` returns."""
+        return self.stage_sizes[-1]
+
+    @property
+    def description(self) -> str:
+        """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
+        return self._generator.description
+
+    def encode(self, captions: Sequence[str]) -> TextFeatures:
+        """Text features of captions.
+
+        Unknown words are left out, each with an `UnknownWordWarning`.
+
+        Raises:
+            CaptionError: no caption, one without a known word, or one that is too long; line n is the nth caption.
+        """
+        return self._encode_ids(self._tokenize(captions))
+
+    def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
+        """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
+
+        Raises:
+            EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
+        """
+        self._check_shapes(features, z, eps)
+        outputs = self._generator.run(
+            {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
+        )
+        images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
+        if not all(np.isfinite(image).all() for image in images.values()):
+            raise EngineError(
+                f"model {self.bundle.name} made values that are not finite", expected="numbers from -1 to 1"
+            )
+        inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
+        return Stages(inside, np.asarray(outputs["attention"], np.float32))
+
+    def generate(
+        self,
+        captions: Sequence[str] | str,
+        seed: int = 0,
+        images_per_caption: int = 1,
+        batch_size: int | None = None,
+        shared_noise: bool = False,
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [N * images_per_caption, S, S, 3], the samples of a caption one after another.
+
+        A picture's noise depends on the seed, its caption's place in `captions` and its sample number only.
+
+        Args:
+            captions: texts; one text counts as a list of one.
+            seed: 0 to 2**64 - 1.
+            images_per_caption: samples of each caption.
+            batch_size: pictures that are made together; it changes speed and memory only.
+            shared_noise: give every caption the same noise, so that words are all that differs.
+
+        Raises:
+            CaptionError: no caption, one without a known word, or one that is too long; line n is the nth caption.
+        """
+        batches = self.stream(captions, seed, images_per_caption, batch_size, shared_noise)
+        return np.concatenate([batch.pictures for batch in batches])
+
+    def stream(
+        self,
+        captions: Sequence[str] | str,
+        seed: int = 0,
+        images_per_caption: int = 1,
+        batch_size: int | None = None,
+        shared_noise: bool = False,
+        places: Iterable[tuple[int, int]] | None = None,
+    ) -> Iterator[Batch]:
+        """Like `generate`, a batch at a time.
+
+        Args:
+            places: make only these pictures, (caption's place in `captions`, sample number); None for all.
+                Sorted by caption, each caption is encoded once.
+        """
+        ids = self._tokenize([captions] if isinstance(captions, str) else captions)
+        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        if size < 1 or images_per_caption < 1:
+            raise EngineError("batch_size and images_per_caption must be 1 or more")
+        if places is None:
+            places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
+        return self._batches(ids, _group(places, ids, size), seed, shared_noise)
+
+    def _batches(
+        self, ids: list[list[int]], groups: Iterable[list[tuple[int, int]]], seed: int, shared_noise: bool
+    ) -> Iterator[Batch]:
+        known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # of the last batch: words, sentence
+        for group in groups:
+            wanted = list(dict.fromkeys(caption for caption, _ in group))
+            known = {caption: known[caption] for caption in wanted if caption in known}
+            if new := [caption for caption in wanted if caption not in known]:
+                features = self._encode_ids([ids[caption] for caption in new])
+                for row, caption in enumerate(new):
+                    known[caption] = features.words[row, :, : len(ids[caption])], features.sentence[row]
+            z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
+            stages = self.decode(_collate([known[caption] for caption, _ in group]), z, eps)
+            yield Batch(to_uint8(stages.images[self.picture_size]), group, stages.attention)
+
+    def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
+        if not captions:
+            raise CaptionError("no captions were given", expected="at least one")
+        numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
+        tokenized = tokenize(numbered, self.tokenizer)
+        for word, line in tokenized.unknown.items():
+            warnings.warn(
+                f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
+            )
+        return tokenized.ids
+
+    def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
+        lengths = np.array([len(row) for row in ids], np.int64)
+        outputs = self._text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
+        return TextFeatures(
+            np.asarray(outputs["words"], np.float32),
+            np.asarray(outputs["sentence"], np.float32),
+            np.asarray(outputs["mask"], np.bool_),
+        )
+
+    def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
+        count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
+        expected = {
+            "words": (features.words, (count, self.feature_size, words)),
+            "sentence": (features.sentence, (count, self.feature_size)),
+            "mask": (features.mask, (count, words)),
+            "z": (z, (count, self.z_size)),
+            "eps": (eps, (count, self.eps_size)),
+        }
+        for name, (array, shape) in expected.items():
+            if array.shape != shape:
+                raise EngineError(
+                    f"{name} does not fit model {self.bundle.name}", found=str(array.shape), expected=str(shape)
+                )
+        if not features.mask.any(axis=1).all():
+            raise EngineError("a caption has no word in its mask", expected="at least one True in every row")
+
+
+def _group(places: Iterable[tuple[int, int]], ids: list[list[int]], batch_size: int) -> Iterator[list[tuple[int, int]]]:
+    """Cut places into batches, smaller ones where captions are very long."""
+    group: list[tuple[int, int]] = []
+    longest = 0
+    for caption, sample in places:
+        grown = max(longest, len(ids[caption]))
+        if group and (len(group) == batch_size or (len(group) + 1) * grown > MAX_BATCH_WORDS):
+            yield group
+            group, grown = [], len(ids[caption])
+        group.append((caption, sample))
+        longest = grown
+    if group:
+        yield group
+
+
+def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
+    """Text features of single captions as one batch, padded to the longest."""
+    longest = max(words.shape[1] for words, _ in features)
+    mask = np.zeros((len(features), longest), np.bool_)
+    padded = np.zeros((len(features), features[0][0].shape[0], longest), np.float32)
+    for row, (words, _) in enumerate(features):
+        padded[row, :, : words.shape[1]] = words
+        mask[row, : words.shape[1]] = True
+    return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)

@@ -1,0 +1,125 @@
+"""The passport of a score: how it was obtained. Numbers without one can't be compared."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PASSPORT_VERSION = 1
+FEW_PICTURES = 5000
+NOT_COMPARABLE = (
+    "Comparable only with scores by the same judge (name and hash), number of pictures, splits, size and order; "
+    "not with scores by other judges, those in papers included."
+)
+LOSSY = ("jpeg", "lossy webp")
+
+
+@dataclass(frozen=True)
+class JudgeFacts:
+    """Who measured.
+
+    Attributes:
+        name: the judge's name.
+        hash: SHA-256 of its graph.
+        classes: number of its classes.
+        size: side in pixels at which it looks.
+        accuracy: its accuracy on held-out real pictures, where its manifest says so.
+        engine: what ran it.
+    """
+
+    name: str
+    hash: str
+    classes: int
+    size: int
+    accuracy: float | None
+    engine: str
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What was measured.
+
+    Attributes:
+        source: name of the folder or tar.
+        found: pictures found, broken ones included.
+        used: pictures that the judge looked at.
+        skipped: "name: reason" of every broken picture.
+        other_files: names of other files there.
+        width, height: size as found, in pixels.
+        crop: side of the centre crop, or None.
+        resize: "none", or the filter and the sizes.
+        formats: pictures of each file format.
+        order: "manifest", "name" or "stored": the order in which splits are cut.
+        shuffle_seed: seed of numpy's RandomState(seed).permutation put on top of that order, or None.
+    """
+
+    source: str
+    found: int
+    used: int
+    skipped: list[str]
+    other_files: list[str]
+    width: int
+    height: int
+    crop: int | None
+    resize: str
+    formats: Mapping[str, int]
+    order: str
+    shuffle_seed: int | None
+
+    @property
+    def was_upscaled(self) -> bool:
+        """Whether the judge saw pictures larger than they were."""
+        return "upscaled" in self.resize
+
+
+@dataclass(frozen=True)
+class Passport:
+    """Scores, and all that is needed to judge them.
+
+    Attributes:
+        scores: by metric, e.g. {"inception_score": {"mean": ..., "deviation": ..., "per_split": [...], ...}}.
+        judge: who measured.
+        pictures: what was measured.
+        reference: the real pictures of a distance, or None.
+        warnings: why the numbers may mislead.
+        version: version of the program.
+    """
+
+    scores: Mapping[str, Mapping[str, Any]]
+    judge: JudgeFacts
+    pictures: PictureFacts
+    reference: PictureFacts | None = None
+    warnings: list[str] = field(default_factory=list)
+    version: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The passport as JSON values."""
+        return {"passport": PASSPORT_VERSION, **asdict(self), "note": NOT_COMPARABLE}
+
+
+def describe_resize(width: int, height: int, crop: int | None, size: int, filter_name: str) -> str:
+    """What happens to a picture on its way to a judge that looks at `size` px, e.g. "PIL bilinear 256 -> 128"."""
+    side = crop if crop is not None else min(width, height)
+    if side == size:
+        return "none"
+    return f"PIL {filter_name} {side} -> {size}" + (", upscaled" if side < size else "")
+
+
+def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
+    """Why these pictures may give a misleading number.
+
+    Args:
+        who: what to call them, e.g. "reference: ".
+    """
+    warnings = []
+    if pictures.used < FEW_PICTURES:
+        warnings.append(
+            f"{who}only {pictures.used} pictures: small samples bias every score (Inception Score falls, distances "
+            "rise); the paper's protocol uses 30,000"
+        )
+    if lossy := sum(pictures.formats.get(name, 0) for name in LOSSY):
+        warnings.append(f"{who}{lossy} of {pictures.used} pictures are JPEG or lossy WebP: compression moves scores")
+    if pictures.was_upscaled:
+        warnings.append(f"{who}pictures were upscaled for the judge ({pictures.resize}), which blurs them")
+    if pictures.skipped:
+        warnings.append(f"{who}{len(pictures.skipped)} of {pictures.found} pictures are broken and were skipped")
+    return warnings

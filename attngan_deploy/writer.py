@@ -1,0 +1,348 @@
+"""The output folder of a run: pictures, `manifest.jsonl`, and `run.json`, which says whose folder it is.
+
+Pictures (or tar shards of them) appear under their final names only when they are whole, so the files are the truth:
+the manifest is appended to after each batch and rebuilt from the files at the start and the end of a run. Whenever
+a run is killed, every complete line of the manifest names a whole picture, and the next run makes what is missing.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.captions import Caption
+from attngan_deploy.errors import OutputError
+from attngan_deploy.files import is_part, uninterrupted, write_atomically
+from attngan_deploy.images import decode_picture, encode_picture
+from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
+
+RUN, MANIFEST, ATTENTION = "run.json", "manifest.jsonl", "attention"
+FORMATS = ("png", "webp", "jpg", "tar")
+RUN_VERSION = 1
+ANOTHER_FOLDER = "choose another -o"
+
+Place = tuple[int, int]  # the caption's place in the input, the sample number
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides the pictures of a folder; all of it must be the same for a run to continue there.
+
+    The number of samples is not part of it: it may grow.
+
+    Attributes:
+        captions: the whole input, in order.
+        seed: the seed.
+        shared_noise: whether every caption has the same noise.
+        model: name of the bundle.
+        model_hash: its hash.
+        file_format: one of `FORMATS`.
+    """
+
+    captions: Sequence[Caption]
+    seed: int
+    shared_noise: bool
+    model: str
+    model_hash: str
+    file_format: str = "png"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        lines = json.dumps([[caption.line, caption.text] for caption in self.captions])
+        return {
+            "version": RUN_VERSION,
+            "captions_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "seed": self.seed,
+            "shared_noise": self.shared_noise,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "format": self.file_format,
+        }
+
+    @cached_property
+    def _width(self) -> int:
+        return max(5, len(str(self.captions[-1].line)))
+
+    @cached_property
+    def _index_of_line(self) -> dict[int, int]:
+        return {caption.line: index for index, caption in enumerate(self.captions)}
+
+    def name_of(self, place: Place) -> str:
+        """Name of a picture without suffix: line and sample number, e.g. "00001_00"."""
+        return f"{self.captions[place[0]].line:0{self._width}d}_{place[1]:02d}"
+
+    def place_of(self, name: str) -> Place | None:
+        """The place that a name was made from; None for a name that this run does not make."""
+        line, _, sample = name.partition("_")
+        if not (line.isdecimal() and sample.isdecimal() and int(line) in self._index_of_line):
+            return None
+        place = self._index_of_line[int(line)], int(sample)
+        return place if self.name_of(place) == name else None
+
+    def record(self, place: Place, file: str) -> dict[str, Any]:
+        """What the manifest, and a PNG's metadata, say of a picture."""
+        caption = self.captions[place[0]]
+        return {
+            "caption": caption.text,
+            "line": caption.line,
+            "index": place[0],
+            "sample": place[1],
+            "seed": self.seed,
+            "file": file,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "shared_noise": self.shared_noise,
+        }
+
+
+class OutputFolder:
+    """The folder of a run, open for writing: `with OutputFolder(folder, run) as out: ...`.
+
+    Attributes:
+        files: the file of each picture that stands there whole, by place.
+        made: pictures that were added.
+
+    Raises:
+        OutputError: the folder holds other things, belongs to another run, is in use, or can't be written.
+    """
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        self.folder, self.run, self.made = folder, run, 0
+        self.files: dict[Place, str] = {}
+        self._sheets = LooseFiles(folder / ATTENTION, "png")
+        self._sheet_names: set[str] = set()
+        self._pending: dict[Place, str] = {}  # added, but without a final name yet
+        self._lock: int | None = None
+
+    def __enter__(self) -> "OutputFolder":
+        """Create or take over the folder, and find out what is there."""
+        with self._explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder)
+            try:
+                self._claim()
+                self._find()
+            except BaseException:
+                self._unlock()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep what is done, also after Ctrl-C or an error."""
+        try:
+            self.finish()
+        except OutputError:
+            if error is None:
+                raise
+        finally:
+            self._unlock()
+
+    def is_done(self, place: Place, with_sheet: bool = False) -> bool:
+        """Whether nothing is left to make for a place."""
+        return place in self.files and (not with_sheet or self.run.name_of(place) in self._sheet_names)
+
+    def add(
+        self, places: Sequence[Place], pictures: NDArray[np.uint8], sheets: Sequence[NDArray[np.uint8]] | None = None
+    ) -> None:
+        """Write pictures uint8 [N, S, S, 3], and the sheets of their attention; what is there already stays.
+
+        Raises:
+            OutputError: the disk is full or the folder can't be written. What was whole is kept.
+        """
+        with self._explained(), uninterrupted():
+            before = len(self.files)
+            try:
+                for number, (place, picture) in enumerate(zip(places, pictures, strict=True)):
+                    if sheets is not None:
+                        self._add_sheet(place, sheets[number])
+                    if place not in self.files:
+                        self._add_picture(place, picture)
+            finally:
+                self._append_manifest(list(self.files.items())[before:])
+
+    def finish(self) -> None:
+        """Give final names to all that was added, and sort the manifest.
+
+        Raises:
+            OutputError: the disk is full or the folder can't be written. What was whole is kept.
+        """
+        with self._explained(), uninterrupted():
+            try:
+                self._store.finish()
+                self._settle()
+                self._rebuild_manifest()
+            except OSError:
+                self._store.abandon()
+                self._pending.clear()
+                with suppress(OSError):  # the manifest as it stands is right, only shorter
+                    self._rebuild_manifest()
+                raise
+
+    def picture(self, place: Place) -> NDArray[np.uint8]:
+        """Read back a picture that stands there, uint8 [S, S, 3]."""
+        return decode_picture(self._store.read(self.files[place]))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write another file into the folder, e.g. a grid.
+
+        Raises:
+            OutputError: the disk is full or the folder can't be written.
+        """
+        with self._explained():
+            write_atomically(self.folder / name, data)
+
+    def _claim(self) -> None:
+        path = self.folder / RUN
+        try:
+            found = json.loads(path.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("not an object")
+        except FileNotFoundError:
+            if any(not is_part(other) for other in self.folder.iterdir()):
+                raise OutputError(
+                    f"{self.folder} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
+                ) from None
+            write_atomically(path, json.dumps(self.run.identity, indent=2) + "\n")
+            return
+        except (ValueError, RecursionError) as error:
+            raise OutputError(f"{path} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
+        differences = [key for key, value in self.run.identity.items() if found.get(key) != value]
+        if differences:
+            raise OutputError(
+                f"{self.folder} belongs to another run",
+                found=_shown(found, differences),
+                expected=_shown(self.run.identity, differences),
+                next_step=ANOTHER_FOLDER,
+            )
+
+    def _find(self) -> None:
+        for folder in (self.folder, self._sheets.folder):
+            for path in folder.iterdir() if folder.is_dir() else []:
+                if is_part(path) and path.is_file():
+                    path.unlink()
+        tar = self.run.file_format == "tar"
+        self._store: PictureStore = TarShards(self.folder) if tar else LooseFiles(self.folder, self.run.file_format)
+        for name, file in self._store.scan().items():
+            if (place := self.run.place_of(name)) is not None:
+                self.files[place] = file
+        self._sheet_names = set(self._sheets.scan())
+        self._rebuild_manifest()
+
+    def _add_picture(self, place: Place, picture: NDArray[np.uint8]) -> None:
+        name = self.run.name_of(place)
+        file = self._store.file_of(name)
+        record = self.run.record(place, file)
+        whole = self._store.add(name, encode_picture(picture, self._store.suffix, record), record)
+        self._pending[place] = file
+        self.made += 1
+        if whole:
+            self._settle()
+
+    def _add_sheet(self, place: Place, sheet: NDArray[np.uint8]) -> None:
+        name = self.run.name_of(place)
+        if name not in self._sheet_names:
+            self._sheets.folder.mkdir(exist_ok=True)
+            self._sheets.add(name, encode_picture(sheet), {})
+            self._sheet_names.add(name)
+
+    def _settle(self) -> None:
+        self.files.update(self._pending)
+        self._pending.clear()
+
+    def _line(self, place: Place, file: str) -> bytes:
+        return json.dumps(self.run.record(place, file)).encode() + b"\n"
+
+    def _append_manifest(self, entries: Sequence[tuple[Place, str]]) -> None:
+        """Add lines in one write, or none of them."""
+        lines = b"".join(self._line(place, file) for place, file in entries)
+        if not lines:
+            return
+        with (self.folder / MANIFEST).open("ab", buffering=0) as stream:
+            end = stream.tell()
+            try:
+                if stream.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                stream.truncate(end)
+                raise
+
+    def _rebuild_manifest(self) -> None:
+        path = self.folder / MANIFEST
+        lines = b"".join(self._line(place, file) for place, file in sorted(self.files.items()))
+        if not path.is_file() or path.read_bytes() != lines:
+            write_atomically(path, lines)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            raise OutputError(
+                f"{self.folder} can't be written: {error.strerror or error}",
+                next_step="make room and run the same again: what is done is kept" if full else ANOTHER_FOLDER,
+            ) from error
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The records of a folder's `manifest.jsonl`, in order; a last line that a killed run cut short is left out.
+
+    Raises:
+        OutputError: there is no manifest, or a line of it is not one of ours.
+    """
+    path = folder / MANIFEST
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+        records = [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(
+            f"{path} is damaged ({error})", next_step="run t2i generate into that folder again"
+        ) from error
+    if not all(isinstance(record, dict) and isinstance(record.get("file"), str) for record in records):
+        raise OutputError(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
+    return records
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold the folder until the file descriptor is closed, so that two runs can't write into it at once."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError(
+            f"another run is writing into {folder}", next_step="wait for it, or choose another -o"
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def _shown(identity: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} {str(identity.get(key))[:16]}" for key in keys)

@@ -1,0 +1,174 @@
+"""Checkpoint to bundle: graphs, vocabulary, golden cases, model card and manifest, compared with torch on the way."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from attngan_deploy.bundle import TEXT_TO_IMAGE, write_manifest
+from attngan_deploy.errors import CheckpointError
+from attngan_deploy.export.generator import build_generator
+from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
+from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.model_card import CARD, GRID, licence_of, paint_grid, write_card
+from attngan_deploy.export.parity import check_parity
+from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
+from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.files import atomic_folder
+from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.text_encoder import TextEncoder
+
+GOLDEN = "golden.npz"
+DTYPES = {"fp16": "float16", "fp32": "float32"}
+NOT_PROVENANCE = ("format", "kind", "generator", "text_encoder")  # keys of a checkpoint that a manifest says elsewhere
+
+
+def export_bundle(
+    checkpoint: Path,
+    out: Path,
+    options: GraphOptions = DEFAULT_OPTIONS,
+    *,
+    variant: str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Export a checkpoint as a verified bundle.
+
+    The graphs are compared with torch, and the finished bundle must make its golden pictures; only then does it get
+    its name. On failure nothing is left, and a bundle that was at `out` before stays as it was.
+
+    Args:
+        checkpoint: a checkpoint folder of kind "gan", or a run folder.
+        out: the bundle to make; an earlier bundle there is replaced.
+        options: how the graphs are built and their weights stored.
+        variant: what the checkpoint must be; None for any.
+        name: name of the bundle; None for its variant.
+
+    Returns:
+        `out`.
+
+    Raises:
+        CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.
+        OutputError: something that is not a bundle is at `out`.
+        ParityError: a graph does not compute what torch does.
+    """
+    loaded = load_checkpoint(checkpoint, "gan")
+    trained = load_networks(loaded, variant)
+    vocabulary = _vocabulary(loaded, trained)
+    with atomic_folder(out) as folder:
+        _write_bundle(folder, loaded, trained, vocabulary, options, name)
+    return out
+
+
+def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Networks:
+    """The text encoder and the (averaged) generator of a checkpoint of kind "gan", in eval mode.
+
+    Raises:
+        CheckpointError: damaged, of another variant, or with parts that don't fit each other.
+    """
+    config = from_json(GeneratorConfig, checkpoint.description.get("generator"))
+    text_config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+    if variant is not None and config.variant != variant:
+        raise CheckpointError(
+            f"{checkpoint.folder} is another variant",
+            found=config.variant,
+            expected=variant,
+            next_step=f"t2i export --variant {config.variant}, or another --checkpoint",
+        )
+    if config.stages < 2:
+        raise CheckpointError(
+            f"{checkpoint.folder} has no stage that looks at words", found="1 stage", expected="2 or 3 stages"
+        )
+    if config.features != text_config.features:
+        raise CheckpointError(
+            f"{checkpoint.folder}: its text encoder does not fit its generator",
+            found=f"{text_config.features} text features",
+            expected=str(config.features),
+        )
+    try:
+        text_encoder, generator = TextEncoder(text_config), Generator(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.folder}: its sizes make no network: {error}") from error
+    checkpoint.load_into("text_encoder", text_encoder)
+    checkpoint.load_into("generator", generator)
+    return Networks(text_encoder.eval(), generator.eval())
+
+
+def _vocabulary(checkpoint: Checkpoint, networks: Networks) -> list[str]:
+    vocabulary = checkpoint.vocabulary()
+    rows = networks.text_encoder.config.words
+    if len(vocabulary) != rows:
+        raise CheckpointError(
+            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
+            found=f"{len(vocabulary)} words",
+            expected=str(rows),
+        )
+    return Tokenizer(vocabulary).words
+
+
+def _write_bundle(
+    folder: Path,
+    checkpoint: Checkpoint,
+    trained: Networks,
+    vocabulary: Sequence[str],
+    options: GraphOptions,
+    name: str | None,
+) -> None:
+    networks = deployed(trained, options)
+    models = {
+        "text_encoder": build_text_encoder(networks.text_encoder),
+        "generator": build_generator(networks.generator, options),
+    }
+    paths = {key: folder / f"{key}.onnx" for key in models}
+    for key, model in models.items():
+        save_graph(model, paths[key])
+    parity = check_parity(paths, networks, trained).manifest()
+    (folder / VOCABULARY).write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    golden = golden_cases(networks, vocabulary)
+    write_golden(folder / GOLDEN, golden)
+
+    manifest = _manifest(checkpoint, networks, models, options, name) | {"parity": parity}
+    write_manifest(folder, manifest)  # the golden check and the card's picture open it
+    parity["golden_worst_level"] = check_golden(folder, golden)
+    paint_grid(folder, [str(caption) for caption in golden["captions"][:2]])
+    write_card(folder / CARD, manifest, [str(caption) for caption in golden["captions"][:2]])
+    write_manifest(folder, manifest)
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    networks: Networks,
+    models: dict[str, onnx.ModelProto],
+    options: GraphOptions,
+    name: str | None,
+) -> dict[str, Any]:
+    config, description = networks.generator.config, checkpoint.description
+    provenance = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
+    return {
+        "kind": TEXT_TO_IMAGE,
+        "name": name or config.variant,
+        "variant": config.variant,
+        "sizes": {
+            "z": config.noise,
+            "eps": config.condition,
+            "features": config.features,
+            "width": config.width,
+            "stages": list(config.sizes),
+            "attention": config.sizes[0],
+        },
+        "graphs": {key: {"file": f"{key}.onnx", **describe_graph(model)} for key, model in models.items()},
+        "rewrites": {"split_glu": options.split_glu, "transposed_upsampling": options.transposed_upsampling},
+        "vocabulary": VOCABULARY,
+        "golden": GOLDEN,
+        "card": {"text": CARD, "picture": GRID},
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "weights_dtype": DTYPES[options.weights],
+        "licence": licence_of(provenance),
+        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+        "scores": description.get("scores", []),
+    }

@@ -1,0 +1,262 @@
+"""A trained judge becomes a bundle: one ONNX graph, batch norm folded, weights rounded to float16."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from attngan_deploy.bundle import JUDGE, write_manifest
+from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.errors import ParityError
+from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
+from attngan_deploy.export.rewrite import check_finite, fold, round_weights
+from attngan_deploy.files import atomic_folder
+from attngan_deploy.train.checkpoint import Checkpoint
+from attngan_deploy.train.efficientnet_lite import (
+    FEATURES,
+    EfficientNetLite0,
+    InvertedBottleneck,
+    SameConv2d,
+    same_padding,
+)
+from attngan_deploy.train.judge import load_judge
+
+GRAPH_FILE = "judge.onnx"
+TOLERANCE = 1e-4
+BATCHES = (1, 3, 7)
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class JudgeParity:
+    """Largest differences over all batches.
+
+    Attributes:
+        logits: of the graph's logits from those of torch with the same folded, rounded weights.
+        features: the same of the features.
+        rounding: of the logits with folded, rounded weights from those of the trained network, both by torch.
+    """
+
+    logits: float
+    features: float
+    rounding: float
+
+
+@torch.no_grad()
+def deployed(net: EfficientNetLite0) -> EfficientNetLite0:
+    """A copy that computes what the graph will: BatchNorms folded so that they only add a bias, weights rounded.
+
+    Raises:
+        CheckpointError: a weight is not finite afterwards.
+    """
+    folded = copy.deepcopy(net).eval()
+    for conv, norm in _convolutions_with_norms(folded):
+        weight, bias = fold(conv.weight, norm)
+        conv.weight.copy_(weight)
+        norm.bias.copy_(bias)
+        norm.weight.fill_(1.0)
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1.0)
+        norm.eps = 0.0
+    check_finite(folded, "after folding its BatchNorms")
+    return round_weights(folded, "fp16")
+
+
+def judge_graph(net: EfficientNetLite0, size: int) -> onnx.ModelProto:
+    """Graph of a `deployed` judge: images f32 [N, 3, size, size] in [-1, 1] -> logits [N, C], features [N, 1280]."""
+    graph = GraphBuilder("judge")
+    x = graph.input("images", "float32", ["N", 3, size, size])
+    x, size = _convolution(graph, x, "stem", net.conv_stem, net.bn0, size, clipped=True)
+    for number, block in enumerate(net.blocks):
+        x, size = _bottleneck(graph, x, f"block{number}", block, size)
+    x, size = _convolution(graph, x, "head", net.conv_head, net.bn1, size, clipped=True)
+    pooled = graph.node("GlobalAveragePool", x, name="pool")
+    features = graph.node("Flatten", pooled, name="flat", axis=1)
+    weight, bias = graph.weight("classes/weight", net.fc.weight), graph.weight("classes/bias", net.fc.bias)
+    logits = graph.node("Gemm", features, weight, bias, name="classes", transB=1)
+    graph.output(logits, "logits", "float32", ["N", net.fc.out_features])
+    graph.output(features, "features", "float32", ["N", FEATURES])
+    return graph.finish()
+
+
+def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
+    """Write the bundle of a trained judge.
+
+    Args:
+        run: checkpoint or run folder of `t2i train judge`.
+        out: folder of the bundle; a bundle that is there is replaced.
+        name: its name.
+
+    Raises:
+        CheckpointError: no judge at `run`.
+        ParityError: ONNX Runtime does not compute what torch computes; no bundle is left behind.
+    """
+    net, checkpoint = load_judge(run)
+    size = int(checkpoint.description["recipe"]["size"])
+    model = judge_graph(deployed(net), size)
+    with atomic_folder(out) as folder:
+        save_graph(model, folder / GRAPH_FILE)
+        parity = check_parity(folder / GRAPH_FILE, net, size)
+        (folder / "README.md").write_text(_card(name, checkpoint, parity), encoding="utf-8")
+        write_manifest(folder, _manifest(name, model, checkpoint, parity, size))
+    return parity
+
+
+@torch.inference_mode()
+def check_parity(graph: Path, net: EfficientNetLite0, size: int) -> JudgeParity:
+    """Compare a graph with the network it was made from, on noise and at several batch sizes.
+
+    Raises:
+        ParityError: a difference beyond 1e-4 of the largest value, or a value that is not finite.
+    """
+    engine, stored = OnnxRuntimeEngine(graph), deployed(net)
+    worst = {"logits": 0.0, "features": 0.0, "rounding": 0.0}
+    for batch in BATCHES:
+        images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(batch)) * 2 - 1
+        outputs = engine.run({"images": images.numpy()})
+        logits, features = stored(images)
+        differences = {
+            "logits": _difference(torch.from_numpy(outputs["logits"]), logits),
+            "features": _difference(torch.from_numpy(outputs["features"]), features),
+            "rounding": _difference(logits, net.eval()(images)[0]),
+        }
+        worst = {key: max(worst[key], value) for key, value in differences.items()}
+        for key in ("logits", "features"):
+            if not differences[key] <= TOLERANCE:  # also when it is not a number
+                raise ParityError(
+                    f"{key} of the judge's graph differ from torch's at batch {batch}",
+                    found=f"{differences[key]:.2e}",
+                    expected=f"at most {TOLERANCE:.0e}",
+                )
+    return JudgeParity(**worst)
+
+
+def _bottleneck(graph: GraphBuilder, x: str, name: str, block: nn.Module, size: int) -> tuple[str, int]:
+    assert isinstance(block, InvertedBottleneck)
+    y, y_size = x, size
+    if block.expand_conv is not None and block.bn0 is not None:
+        y, _ = _convolution(graph, y, f"{name}/expand", block.expand_conv, block.bn0, size, clipped=True)
+    y, y_size = _convolution(graph, y, f"{name}/depthwise", block.depthwise_conv, block.bn1, size, clipped=True)
+    y, y_size = _convolution(graph, y, f"{name}/project", block.project_conv, block.bn2, y_size, clipped=False)
+    return (graph.node("Add", x, y, name=f"{name}/shortcut") if block.has_shortcut else y), y_size
+
+
+def _convolution(
+    graph: GraphBuilder, x: str, name: str, conv: SameConv2d, norm: nn.BatchNorm2d, size: int, clipped: bool
+) -> tuple[str, int]:
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    before, after = same_padding(size, kernel, stride)
+    weight, bias = graph.weight(f"{name}/weight", conv.weight), graph.weight(f"{name}/bias", norm.bias)
+    y = graph.node(
+        "Conv",
+        x,
+        weight,
+        bias,
+        name=name,
+        kernel_shape=[kernel, kernel],
+        strides=[stride, stride],
+        pads=[before, before, after, after],
+        group=conv.groups,
+    )
+    if clipped:
+        y = graph.node("Clip", y, graph.constant(0.0, "float32"), graph.constant(6.0, "float32"), name=f"{name}/relu6")
+    return y, -(-size // stride)
+
+
+def _convolutions_with_norms(net: EfficientNetLite0) -> Iterator[tuple[SameConv2d, nn.BatchNorm2d]]:
+    yield net.conv_stem, net.bn0
+    for block in net.blocks:
+        if block.expand_conv is not None:
+            yield block.expand_conv, block.bn0
+        yield block.depthwise_conv, block.bn1
+        yield block.project_conv, block.bn2
+    yield net.conv_head, net.bn1
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Largest absolute difference, NaN where a value is not finite."""
+    return float((a - b).abs().max())
+
+
+def _manifest(
+    name: str, model: onnx.ModelProto, checkpoint: Checkpoint, parity: JudgeParity, size: int
+) -> dict[str, Any]:
+    facts = checkpoint.description
+    return {
+        "kind": JUDGE,
+        "name": name,
+        "network": "EfficientNet-Lite0",
+        "graphs": {"judge": {"file": GRAPH_FILE, **describe_graph(model)}},
+        "input": {"size": size, "mean": [127.5] * 3, "std": [127.5] * 3, "resize": "bilinear", "colours": "RGB"},
+        "classes": len(facts["class_ids"]),
+        "features": FEATURES,
+        "class_ids": facts["class_ids"],
+        "class_names": facts["class_names"],
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "weights_dtype": "float16",
+        "licence": LICENCE,
+        "provenance": {
+            key: facts[key] for key in ("data", "imagenet_weights", "pictures", "recipe", "held_out_accuracy")
+        }
+        | {"epochs": facts["step"]},
+        "parity": {
+            "reference": f"torch {torch.__version__}",
+            "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+            "batches": list(BATCHES),
+            "tolerance": TOLERANCE,
+            **{key: float(np.format_float_scientific(value, 2)) for key, value in asdict(parity).items()},
+        },
+    }
+
+
+def _card(name: str, checkpoint: Checkpoint, parity: JudgeParity) -> str:
+    facts = checkpoint.description
+    pictures, recipe, classes, size = (
+        facts["pictures"],
+        facts["recipe"],
+        len(facts["class_ids"]),
+        facts["recipe"]["size"],
+    )
+    shards = [item["file"] for item in facts["data"]]
+    names = "\n".join(f"- {number}: {label}" for number, label in enumerate(facts["class_names"]))
+    rows = {
+        "accuracy": f"**{facts['held_out_accuracy']:.1%}** of {pictures['held_out']} held-out pictures, centre crops",
+        "trained on": f"{pictures['trained']} pictures of {', '.join(shards)}, {facts['step']} epochs",
+        "held out": f"{recipe['held_out']:.0%} of each class: the names with the smallest SHA-256",
+        "started from": f"ImageNet weights `{facts['imagenet_weights']['file']}` (Apache-2.0)",
+        "input": f"f32 [N, 3, {size}, {size}] in [-1, 1], RGB",
+        "outputs": f"logits [N, {classes}], features [N, {FEATURES}]",
+        "graph against torch": f"logits within {parity.logits:.1e}, features within {parity.features:.1e}",
+        "rounding to float16": f"moves logits by up to {parity.rounding:.1e}",
+    }
+    table = "\n".join(f"| {what} | {value} |" for what, value in rows.items())
+    data = " ".join(f"--data {shard}" for shard in shards)
+    return f"""# Judge `{name}`
+
+EfficientNet-Lite0 that tells {classes} classes apart at {size} px. `t2i score` measures with it.
+
+| | |
+|---|---|
+{table}
+
+**What a score by this judge can say.** It compares generators that were measured by this judge, on as many pictures
+and in as many splits. It can't be compared with scores by other judges, the paper's included: the published judge was
+an Inception-v3 whose weights can no longer be had. Real pictures scored by the same command are the yardstick.
+
+It has never seen a generated picture, and it knows only these classes: a picture of another class, or of no bird,
+still gets a class. The last epoch is kept, so the held-out pictures chose nothing.
+
+Made by `t2i train judge {data} --out RUN --epochs {recipe["epochs"]} --bundle DIR`.
+
+## Classes
+
+{names}
+"""

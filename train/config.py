@@ -1,0 +1,192 @@
+"""Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from attngan_deploy.errors import CheckpointError
+
+Variant = Literal["attngan", "base", "att1", "att2"]
+VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Bidirectional LSTM over words; `words` counts the padding word at index 0."""
+
+    words: int
+    embedding: int = 300
+    features: int = 256
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """Image side of DAMSM: a frozen backbone and two linear maps into the text space."""
+
+    backbone: Literal["mobilenet_v2_birds", "inception_v3"] = "mobilenet_v2_birds"
+    features: int = 256
+    input_size: int = 128
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Everything that shapes a generator. Variants differ by `variant` alone.
+
+    `upsampling` chooses how "nearest x2, then conv 3x3" is computed, not what it computes: the weights are the same.
+    """
+
+    variant: Variant = "base"
+    stages: int = 2
+    width: int = 32
+    noise: int = 100
+    condition: int = 100
+    features: int = 256
+    residual_blocks: int = 2
+    upsampling: Literal["nearest", "transposed"] = "nearest"
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
+        if self.stages not in (1, 2, 3):
+            raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
+
+    @property
+    def fuses(self) -> bool:
+        """True where a convolution brings [h, context] back to the width of h."""
+        return self.variant != "attngan"
+
+    @property
+    def attends_words(self) -> bool:
+        """True where words first pass through self-attention."""
+        return self.variant in ("att1", "att2")
+
+    @property
+    def gates_features(self) -> bool:
+        """True where h first passes through CBAM."""
+        return self.variant == "att2"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Side of each stage's image in pixels."""
+        return tuple(64 * 2**stage for stage in range(self.stages))
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's."""
+
+    kind: Literal["published", "one_way"] = "published"
+    width: int = 64
+    features: int = 256
+    unconditional: bool = True
+
+
+@dataclass(frozen=True)
+class DamsmRecipe:
+    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration)."""
+
+    name: str = "fast"
+    epochs: int = 24
+    batch_size: int = 48
+    learning_rate: float = 2e-3
+    decay: float = 0.88
+    decay_until: float = 0.02
+    clip: float = 0.25
+    weight_decay: float = 0.0
+    max_words: int = 18
+    word_dropout: float = 0.0
+    gamma1: float = 4.0
+    gamma2: float = 5.0
+    gamma3: float = 10.0
+    seed: int = 100
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+
+
+@dataclass(frozen=True)
+class GanRecipe:
+    """Training of a generator and its discriminators. `pictures` counts real pictures seen."""
+
+    name: str = "paper"
+    pictures: int = 600 * 8855
+    batch_size: int = 20
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: Literal["published", "hinge"] = "published"
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    damsm_weight: float = 5.0
+    damsm_every: int = 1
+    kl_weight: float = 1.0
+    gamma1: float = 4.0
+    gamma2: float = 5.0
+    gamma3: float = 10.0
+    penalty_weight: float = 0.0
+    penalty_every: int = 1
+    ema: float = 0.999
+    max_words: int = 18
+    crop: int = 128
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    channels_last: bool = False
+    freeze_first_stage: bool = False
+    seed: int = 100
+    checkpoint_minutes: float = 10.0
+    grid_minutes: float = 10.0
+    score_from: int = 300 * 8855
+    score_every: int = 10 * 8855
+
+
+def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
+    """The named recipe for a generator of this shape.
+
+    `paper` is Table 1 and the published losses. `fast` is what ships: it learns on two CPU cores.
+    """
+    if name == "paper":
+        return GanRecipe(generator=generator)
+    if name == "fast":
+        return GanRecipe(
+            name="fast",
+            pictures=1_000_000,
+            batch_size=32,
+            generator=GeneratorConfig(**{**asdict(generator), "upsampling": "transposed"}),
+            discriminator=DiscriminatorConfig(kind="one_way", width=32),
+            loss="hinge",
+            generator_rate=2e-4,
+            discriminator_rate=4e-4,
+            betas=(0.0, 0.9),
+            damsm_weight=0.3,
+            penalty_weight=2.0,
+            penalty_every=4,
+            ema=0.999,
+            precision="auto",
+            channels_last=True,
+            score_from=0,
+            score_every=100_000,
+        )
+    raise ValueError(f"unknown recipe {name!r}: expected paper or fast")
+
+
+Config = TypeVar("Config")
+
+
+def from_json(kind: type[Config], values: Any) -> Config:
+    """Build a (nested) configuration dataclass from what `asdict` and JSON made of it.
+
+    Raises:
+        CheckpointError: unknown or missing fields, or values of the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{kind.__name__} can't be read", found=type(values).__name__, expected="an object")
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - known):
+        raise CheckpointError(f"{kind.__name__} has unknown fields", found=", ".join(unknown))
+    made = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]):
+            value = from_json(hints[name], value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**made)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{kind.__name__} can't be built: {error}") from error

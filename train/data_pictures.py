@@ -1,0 +1,156 @@
+"""From a picture file to the square that a shard stores: decode, flatten, crop, resize, turn upright, encode.
+
+The crop rule: with a box, a square of `BOX_MARGIN` times the larger box side, centred on the box; without one, the
+largest square, centred. A square that leaves the picture is shifted back inside it, and one larger than the picture's
+shorter side shrinks to that side. Nothing is padded and no proportion changes, so no made-up pixel reaches training.
+"""
+
+import io
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from attngan_deploy.errors import DataError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns of a decompression bomb
+BOX_MARGIN = 1.5
+BACKGROUND = (255, 255, 255)
+
+Box = tuple[float, float, float, float]  # left, top, width, height in stored pixels, before any EXIF rotation
+
+# What Pillow raises on damaged files, found by feeding it some.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class PreparedPicture:
+    """A picture as it goes into a shard.
+
+    Attributes:
+        data: encoded WebP.
+        notes: what had to be done to it, for the report.
+    """
+
+    data: bytes
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def refuse_decompression_bombs() -> Iterator[None]:
+    """Make Pillow raise on a picture of more than `MAX_PIXELS`, and keep its other warnings quiet, also in threads."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def prepare_picture(path: Path, box: Box | None, size: int, quality: int) -> PreparedPicture:
+    """Read one picture file and make its square of `size` pixels; call it inside `refuse_decompression_bombs`.
+
+    Grey, palette and CMYK become RGB; transparency is laid on white; of an animation the first frame is taken;
+    an EXIF rotation is applied (after the crop, as boxes are measured on the stored pixels).
+
+    Raises:
+        DataError: `what` is the reason to skip the picture: broken, too many pixels, or its box outside it.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            notes = ["animated: first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
+            picture.load()  # which already turns a TIFF upright, and forgets its orientation
+            orientation = picture.getexif().get(ExifTags.Base.Orientation)
+            square, limits = crop_square(picture.width, picture.height, box)
+            rgb, flattening = to_rgb(picture.crop(square))
+        notes += limits + flattening
+        if rgb.width < size:
+            notes.append("enlarged")
+        resized = rgb.resize((size, size), Image.Resampling.LANCZOS)
+        if orientation in range(2, 9):
+            resized.getexif()[ExifTags.Base.Orientation] = orientation
+            resized = ImageOps.exif_transpose(resized)
+            notes.append("turned upright")
+        resized.info.clear()  # no colour profile, comment or place goes along
+        encoded = io.BytesIO()
+        resized.save(encoded, "WEBP", quality=quality, method=4, exif=b"", xmp=b"")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError("too many pixels", found=str(error)) from error
+    except _DECODING_ERRORS as error:
+        detail = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+        raise DataError("broken picture", found=detail) from error
+    return PreparedPicture(encoded.getvalue(), tuple(notes))
+
+
+def crop_square(width: int, height: int, box: Box | None) -> tuple[tuple[int, int, int, int], list[str]]:
+    """Place the square of the crop rule.
+
+    Returns:
+        Left, top, right and bottom in pixels, always inside the picture, and notes on what the edges changed.
+
+    Raises:
+        DataError: a box with no area, or with none of it inside the picture.
+    """
+    if box is None:
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return (left, top, left + side, top + side), []
+    box_left, box_top, box_width, box_height = box
+    usable = all(math.isfinite(number) for number in box) and box_width > 0 and box_height > 0
+    if not usable or box_left >= width or box_top >= height or box_left + box_width <= 0 or box_top + box_height <= 0:
+        raise DataError("box outside picture", found=f"box {box} in a picture of {width} x {height}")
+    notes = []
+    if box_left < 0 or box_top < 0 or box_left + box_width > width or box_top + box_height > height:
+        notes.append("box partly outside picture")
+    wanted = max(1, round(BOX_MARGIN * max(box_width, box_height)))
+    side = min(wanted, width, height)
+    if side < wanted:
+        notes.append("square shrunk to the picture's shorter side")
+    left = round(box_left + box_width / 2 - side / 2)
+    top = round(box_top + box_height / 2 - side / 2)
+    left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
+    return (left, top, left + side, top + side), notes
+
+
+def to_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Any mode of Pillow to RGB, and notes: transparency on white, 16-bit grey by its upper byte.
+
+    Raises:
+        ValueError: floating-point pixels, which have no agreed range.
+    """
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels")
+    if picture.mode.startswith("I"):
+        levels = np.clip(np.asarray(picture).astype(np.int64) // 256, 0, 255).astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB"), ["16-bit grey"]
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        if layer.getchannel("A").getextrema() == (255, 255):
+            return layer.convert("RGB"), []
+        ground = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB"), ["transparency laid on white"]
+    return picture.convert("RGB"), []

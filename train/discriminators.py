@@ -1,0 +1,108 @@
+"""Discriminators: an image and a sentence to logits, one network a stage.
+
+`PublishedDiscriminator` is AttnGAN's (64, 128 or 256 px). `OneWayDiscriminator` is DF-GAN's: one conditional output,
+smooth by a gradient penalty rather than by batch norm.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngan_deploy.train.config import DiscriminatorConfig
+
+
+def _halve(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
+    )
+
+
+def _mix(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
+    )
+
+
+class PublishedDiscriminator(nn.Module):
+    """AttnGAN's discriminator for one size, with an unconditional and a conditional head (equations 7 and 8)."""
+
+    def __init__(self, config: DiscriminatorConfig, size: int) -> None:
+        super().__init__()
+        width, deepest = config.width, config.width * size // 8
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2)]
+        while width < deepest:
+            layers.append(_halve(width, 2 * width))
+            width *= 2
+        while width > 8 * config.width:
+            layers.append(_mix(width, width // 2))
+            width //= 2
+        self.trunk = nn.Sequential(*layers)  # [N, 8 x width, 4, 4]
+        self.joint = _mix(width + config.features, width)
+        self.conditional = nn.Conv2d(width, 1, 4, stride=4)
+        self.unconditional = nn.Conv2d(width, 1, 4, stride=4) if config.unconditional else None
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [N, 3, S, S] to features [N, C, 4, 4]."""
+        return self.trunk(images)
+
+    def conditional_logits(self, features: Tensor, sentence: Tensor) -> Tensor:
+        """Features [N, C, 4, 4] and sentences [N, D] to logits [N]."""
+        tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
+        return self.conditional(self.joint(torch.cat([features, tiled], dim=1))).view(-1)
+
+    def unconditional_logits(self, features: Tensor) -> Tensor | None:
+        """Features [N, C, 4, 4] to logits [N], or None where this network has no such head."""
+        if self.unconditional is None:
+            return None
+        return self.unconditional(features).view(-1)
+
+
+class _ResidualDown(nn.Module):
+    """DF-GAN's residual block of a discriminator: two convolutions, a learned residual weight, average pool."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+        self.conv = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = F.leaky_relu(self.conv(F.leaky_relu(self.reduce(x), 0.2)), 0.2)
+        return F.avg_pool2d(self.shortcut(x), 2) + self.gain * residual
+
+
+class OneWayDiscriminator(nn.Module):
+    """DF-GAN's discriminator: one conditional logit a picture (section 3.3 of DF-GAN)."""
+
+    def __init__(self, config: DiscriminatorConfig, size: int) -> None:
+        super().__init__()
+        width = config.width
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1)]
+        side = size
+        while side > 4:
+            wider = min(2 * width, 16 * config.width)
+            layers.append(_ResidualDown(width, wider))
+            width, side = wider, side // 2
+        self.trunk = nn.Sequential(*layers)
+        self.joint = nn.Conv2d(width + config.features, 2 * config.width, 3, padding=1, bias=False)
+        self.conditional = nn.Conv2d(2 * config.width, 1, 4, bias=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [N, 3, S, S] to features [N, C, 4, 4]."""
+        return self.trunk(images)
+
+    def conditional_logits(self, features: Tensor, sentence: Tensor) -> Tensor:
+        """Features [N, C, 4, 4] and sentences [N, D] to logits [N]."""
+        tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
+        joint = F.leaky_relu(self.joint(torch.cat([features, tiled], dim=1)), 0.2)
+        return self.conditional(joint).view(-1)
+
+
+Discriminator = PublishedDiscriminator | OneWayDiscriminator
+
+
+def build_discriminators(config: DiscriminatorConfig, sizes: tuple[int, ...]) -> nn.ModuleList:
+    """One discriminator of the configured kind for each size."""
+    kind = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}[config.kind]
+    return nn.ModuleList(kind(config, size) for size in sizes)

@@ -1,0 +1,62 @@
+"""Several training processes under `torchrun`: gradients and batch-norm statistics are averaged between them.
+
+The adversarial step calls parts of each network several times, so gradients are averaged once, after all of them,
+rather than by hooks of a wrapper around `forward`.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all that train together.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def start(cls) -> "Processes":
+        """Join the processes that `torchrun` started; alone where it did not."""
+        count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        gpu = torch.cuda.is_available()
+        device = torch.device("cuda", local) if gpu else torch.device("cpu")
+        if gpu:
+            torch.cuda.set_device(device)
+        if count > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if gpu else "gloo")
+        return cls(int(os.environ.get("RANK", "0")), count, device)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over all processes."""
+        self.average([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Replace the batch-norm statistics of a module by their mean over all processes."""
+        self.average([buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, in one exchange."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def stop(self) -> None:
+        """Leave the group."""
+        if self.count > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()

@@ -1,0 +1,35 @@
+"""The exponential moving average of a generator's parameters."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class ParameterAverage:
+    """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
+
+    The rate starts low and rises to `rate`, so that the first steps are forgotten quickly.
+    """
+
+    def __init__(self, net: nn.Module, rate: float) -> None:
+        self.rate, self.updates = rate, 0
+        self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move towards the net's parameters."""
+        self.updates += 1
+        rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
+        live = [value.detach() for value in net.parameters()]
+        torch._foreach_lerp_(list(self.parameters.values()), live, 1 - rate)
+
+    def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
+        """Averaged parameters with the live buffers of the net."""
+        return net.state_dict() | self.parameters
+
+    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from what `state_dict` gave after that many updates."""
+        for name, value in self.parameters.items():
+            value.copy_(state[name])
+        self.updates = updates

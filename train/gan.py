@@ -1,0 +1,264 @@
+"""Training of a generator: the loop around `gan_step`, with checkpoints, sample grids, metrics and resuming."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import CheckpointError
+from attngan_deploy.files import write_atomically
+from attngan_deploy.images import encode_picture, make_grid, to_uint8
+from attngan_deploy.noise import noise_batch
+from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.train.checkpoint import load_checkpoint
+from attngan_deploy.train.config import GanRecipe
+from attngan_deploy.train.damsm import load_damsm
+from attngan_deploy.train.distributed import Processes
+from attngan_deploy.train.gan_step import Encoders, GanTraining
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.picture_set import TrainingBatches, pad_captions, read_pictures
+from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.text_encoder import TextEncoder
+
+LOG_EVERY = 20
+GRID_CAPTIONS = (
+    "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
+    "black head",
+    "this smaller bird has a gray belly and breast with red speckles a red crown and a short pointy bill",
+    "a small yellow bird with black wings and a short pointed beak",
+    "this bird is blue with white and has a very short beak",
+    "a large white bird with gray wings and a long orange bill",
+    "the bird is brown with a white belly and a spotted breast",
+)
+GRID_SAMPLES = 6
+
+
+def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
+    """Replace precision "auto" by the faster of fp32 and bf16 on this device, measured on a convolution."""
+    if recipe.precision != "auto":
+        return recipe
+    x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    conv = torch.nn.Conv2d(64, 128, 3, padding=1, device=device).to(memory_format=torch.channels_last)
+
+    def seconds(enabled: bool) -> float:
+        best = float("inf")
+        for _ in range(5):
+            started = time.perf_counter()
+            for _ in range(4):
+                with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+                    y = conv(x)
+                float(y.float().sum().detach())
+                y.float().square().sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    return replace(recipe, precision="bf16" if seconds(True) < seconds(False) else "fp32")
+
+
+@torch.inference_mode()
+def sample_grid(
+    generator: Generator, text: TextEncoder, tokenizer: Tokenizer, captions: Sequence[str], seed: int = 0
+) -> NDArray[np.uint8]:
+    """One picture: a row a caption, `GRID_SAMPLES` samples each, the same noise at every call."""
+    device = next(generator.parameters()).device
+    generator.eval()
+    rows = []
+    known = [ids for ids in (tokenizer.encode(caption).ids for caption in captions) if ids]
+    for place, ids in enumerate(known):
+        pairs = [(place, sample) for sample in range(GRID_SAMPLES)]
+        noise = noise_batch(seed, pairs, generator.config.noise, generator.config.condition)
+        z, eps = (torch.from_numpy(value).to(device) for value in noise)
+        encoded = text(*(value.to(device) for value in pad_captions([ids] * GRID_SAMPLES)))
+        made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
+        rows.append(made.images[-1].float().cpu().numpy())
+    return make_grid(to_uint8(np.concatenate(rows)), columns=GRID_SAMPLES)
+
+
+class GanRun:
+    """A run: the training state, its data and its folder."""
+
+    def __init__(
+        self,
+        recipe: GanRecipe,
+        data: Path,
+        damsm: Path,
+        out: Path,
+        backbone: Path | None,
+        *,
+        start: Path | None = None,
+        resume: bool = False,
+        processes: Processes | None = None,
+    ) -> None:
+        self.processes = processes or Processes.start()
+        recipe = self._resolved(recipe, out, resume)
+        self.recipe, self.words = recipe, []
+        text, image, self.words, self.damsm = load_damsm(damsm, backbone)
+        if text.config.features != recipe.generator.features:
+            raise CheckpointError(
+                f"{damsm} does not fit the generator",
+                found=f"{text.config.features} features",
+                expected=str(recipe.generator.features),
+            )
+        self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
+        self.tokenizer = Tokenizer(self.words)
+        pictures = read_pictures([data / "train.tar"])
+        for line in pictures.skipped:
+            self._say(f"skipped {line}")
+        self.pictures = len(pictures)
+        self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
+        self.training = GanTraining(recipe, Encoders(text, image), self.processes)
+        self.step = 0
+        checkpoint = self.folder.latest()
+        if checkpoint is not None:
+            self.training.restore(checkpoint)
+            self.step = int(checkpoint.description["step"])
+        elif start is not None:
+            self.training.start_from(load_checkpoint(start, "gan"))
+        elif recipe.freeze_first_stage:
+            raise CheckpointError(
+                "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
+            )
+
+    def _resolved(self, recipe: GanRecipe, out: Path, resume: bool) -> GanRecipe:
+        """A resumed run keeps the precision that it measured when it began."""
+        if resume and recipe.precision == "auto" and (out / "recipe.json").is_file():
+            before = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
+            return replace(recipe, precision=before.get("precision", "fp32"))
+        return resolve_precision(recipe, self.processes.device)
+
+    def _say(self, line: str) -> None:
+        if self.processes.rank == 0:
+            print(line, file=sys.stderr, flush=True)
+
+    @property
+    def effective_batch(self) -> int:
+        """Pictures a step over all processes."""
+        return self.recipe.batch_size * self.processes.count
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return -(-self.recipe.pictures // self.effective_batch)
+
+    def train(self) -> Path:
+        """Train to the end of the recipe, saving on the way; Ctrl-C saves and stops.
+
+        Returns:
+            The run folder.
+        """
+        recipe = self.recipe
+        self._say(
+            f"{self.pictures} pictures; batch {recipe.batch_size} x {self.processes.count} processes = "
+            f"{self.effective_batch} effective; {recipe.precision} on {self.processes.device}; step {self.step} of "
+            f"{self.steps}"
+        )
+        clock = _Clock(recipe)
+        first, totals = self.step, _Means()
+        try:
+            for number, indices in self._batches():
+                rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
+                totals.add(self.training.step(self.batches.batch(indices, rng), number, rng))
+                self.step = number + 1
+                if self.step % LOG_EVERY == 0:
+                    self._log(totals, clock, first)
+                if clock.due("grid"):
+                    self.save_grid()
+                if clock.due("checkpoint"):
+                    self.save()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        self.save_grid()
+        self.save()
+        self.folder.close()
+        return self.folder.path
+
+    def _batches(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """(step, picture numbers) from the present step to the last; the order depends on (seed, epoch) alone."""
+        self.training.train_mode()
+        rank, ranks = self.processes.rank, self.processes.count
+        per_epoch = len(self.batches.epoch_order(self.recipe.seed, 0, rank, ranks))
+        for epoch in range(self.step // per_epoch, -(-self.steps // per_epoch)):
+            order = self.batches.epoch_order(self.recipe.seed, epoch, rank, ranks)
+            for place in range(per_epoch):
+                number = epoch * per_epoch + place
+                if self.step <= number < self.steps:
+                    yield number, order[place]
+
+    def _log(self, totals: "_Means", clock: "_Clock", first: int) -> None:
+        metrics = totals.take()
+        seen = self.step * self.effective_batch
+        speed = (self.step - first) * self.effective_batch / clock.seconds
+        self.folder.log(self.step, {"pictures": seen, "img/s": round(speed, 2), **metrics})
+        if clock.due("line"):
+            left = (self.steps - self.step) * self.effective_batch / speed
+            losses = "  ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in metrics.items())
+            self._say(f"{seen} pictures  {losses}  {speed:.1f} img/s  {left / 3600:.1f} h left")
+
+    def save_grid(self) -> None:
+        """Write a sample grid of the averaged generator: fixed captions, fixed noise."""
+        if self.processes.rank:
+            return
+        averaged = Generator(self.recipe.generator).to(self.processes.device)
+        averaged.load_state_dict(self.training.average.state_dict(self.training.generator))
+        grid = sample_grid(averaged, self.training.text, self.tokenizer, GRID_CAPTIONS)
+        path = self.folder.path / "grids" / f"{self.step * self.effective_batch:08d}.png"
+        write_atomically(path, encode_picture(grid, "png"))
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        description = {
+            "kind": "gan",
+            "generator": asdict(self.recipe.generator),
+            "text_encoder": asdict(self.training.text.config),
+            "recipe": asdict(self.recipe),
+            "pictures": self.step * self.effective_batch,
+            "training_pictures": self.pictures,
+            "effective_batch": self.effective_batch,
+            "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
+        }
+        self.folder.save(self.step, description, self.training.tensors(), self.words)
+
+
+class _Means:
+    """Running means of the metrics since they were last taken."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[float]] = {}
+
+    def add(self, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self.sums.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        means = {name: round(sum(values) / len(values), 5) for name, values in self.sums.items()}
+        self.sums.clear()
+        return means
+
+
+class _Clock:
+    """What is due by the wall clock."""
+
+    def __init__(self, recipe: GanRecipe) -> None:
+        self.started = time.monotonic()
+        self.every = {"grid": recipe.grid_minutes * 60, "checkpoint": recipe.checkpoint_minutes * 60, "line": 15.0}
+        self.last = dict.fromkeys(self.every, self.started)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def due(self, what: str) -> bool:
+        now = time.monotonic()
+        if now - self.last[what] < self.every[what]:
+            return False
+        self.last[what] = now
+        return True

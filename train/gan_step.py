@@ -1,0 +1,201 @@
+"""One training step of the generator and its discriminators, and the state it changes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngan_deploy.train.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.config import GanRecipe
+from attngan_deploy.train.discriminators import build_discriminators
+from attngan_deploy.train.distributed import Processes
+from attngan_deploy.train.ema import ParameterAverage
+from attngan_deploy.train.generator import Generated, Generator
+from attngan_deploy.train.image_encoder import ImageEncoder
+from attngan_deploy.train.losses import (
+    Gammas,
+    gan_losses,
+    kl_loss,
+    matching_gradient_penalty,
+    sentence_loss,
+    words_loss,
+)
+from attngan_deploy.train.picture_set import TrainingBatch, to_images
+from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The frozen DAMSM that a generator is trained with."""
+
+    text: TextEncoder
+    image: ImageEncoder
+
+
+class GanTraining:
+    """Networks and optimizers of a GAN run.
+
+    All randomness of a step comes from (seed, step, rank), so nothing but tensors and the step number has to be kept
+    to continue a run exactly.
+    """
+
+    def __init__(self, recipe: GanRecipe, encoders: Encoders, processes: Processes) -> None:
+        self.recipe, self.processes = recipe, processes
+        self.device = processes.device
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.layout = layout
+        torch.manual_seed(recipe.seed)
+        self.generator = Generator(recipe.generator)
+        initialise(self.generator)
+        self.sizes = recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
+        self.discriminators = build_discriminators(recipe.discriminator, self.sizes)
+        initialise(self.discriminators)
+        self.text = encoders.text.to(self.device)
+        self.image = encoders.image.to(self.device, memory_format=layout)
+        for net in (self.generator, self.discriminators):
+            net.to(self.device, memory_format=layout)
+        if recipe.freeze_first_stage:
+            for frozen in self._first_stage():
+                frozen.requires_grad_(False)
+        self.trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
+        self.average = ParameterAverage(self.generator, recipe.ema)
+        self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas)
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
+        )
+        self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
+        self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
+
+    def _first_stage(self) -> tuple[nn.Module, ...]:
+        return self.generator.augmentation, self.generator.first, self.generator.to_image[0]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+    def train_mode(self) -> None:
+        """Networks that learn in training mode; a frozen first stage keeps its statistics."""
+        self.generator.train()
+        self.discriminators.train()
+        if self.recipe.freeze_first_stage:
+            for frozen in self._first_stage():
+                frozen.eval()
+
+    def step(self, batch: TrainingBatch, number: int, rng: np.random.Generator) -> dict[str, float]:
+        """One update of the discriminators, one of the generator, one of its average.
+
+        Args:
+            batch: pictures and captions.
+            number: number of the step, from 0.
+            rng: source of all of the step's randomness.
+
+        Returns:
+            The losses, by name.
+        """
+        recipe, device = self.recipe, self.device
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        config = recipe.generator
+        noise = torch.from_numpy(rng.standard_normal((len(batch.lengths), config.noise + config.condition), np.float32))
+        z, eps = noise.to(device).split([config.noise, config.condition], dim=1)
+        images = to_images(batch.pictures.to(device)).contiguous(memory_format=self.layout)
+        real = [F.interpolate(images, size=(size, size), mode="area") for size in self.sizes]
+        with torch.no_grad():
+            text = self.text(batch.captions.to(device), batch.lengths)
+        with self._autocast():
+            made = self.generator(text.sentence, text.words, text.mask, z, eps)
+        fake = made.images[-len(self.sizes) :]
+        metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
+        metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
+        self.average.update(self.generator)
+        return metrics
+
+    def _update_discriminators(self, real: list[Tensor], fake: list[Tensor], sentence: Tensor, number: int) -> float:
+        recipe = self.recipe
+        self.discriminators.requires_grad_(True)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for net, true, made in zip(self.discriminators, real, fake, strict=True):
+            with self._autocast():
+                loss = self.discriminator_loss(net, true, made, sentence)
+            loss.backward()
+            total += loss.detach()
+            if recipe.penalty_weight and number % recipe.penalty_every == 0:
+                # lazily, at a weight that keeps its mean: in fp32, as it is a derivative of a derivative
+                penalty = matching_gradient_penalty(net, true, sentence)
+                (recipe.penalty_weight * recipe.penalty_every * penalty).backward()
+        self.processes.average_gradients(self.discriminators.parameters())
+        self.discriminator_optimizer.step()
+        self.processes.average_buffers(self.discriminators)
+        return float(total)
+
+    def _update_generator(
+        self, made: Generated, fake: list[Tensor], text: EncodedText, classes: Tensor, number: int
+    ) -> dict[str, float]:
+        recipe = self.recipe
+        self.discriminators.requires_grad_(False)
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            adversarial = torch.stack(
+                [
+                    self.generator_loss(net, image, text.sentence)
+                    for net, image in zip(self.discriminators, fake, strict=True)
+                ]
+            ).sum()
+        metrics = {"loss/generator": float(adversarial)}
+        loss = adversarial
+        if recipe.damsm_weight and number % recipe.damsm_every == 0:
+            with self._autocast():
+                encoded = self.image(fake[-1])
+            words = sum(words_loss(encoded.regions.float(), text.words, text.mask, self.gammas, classes))
+            codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
+            loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
+            metrics |= {"loss/words": float(words), "loss/sentence": float(codes)}
+        if not recipe.freeze_first_stage:
+            kl = kl_loss(made.mu.float(), made.logvar.float())
+            loss = loss + recipe.kl_weight * kl
+            metrics["loss/kl"] = float(kl)
+        loss.backward()
+        self.processes.average_gradients(self.trained)
+        self.generator_optimizer.step()
+        self.processes.average_buffers(self.generator)
+        return metrics
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds: the averaged generator and the text encoder to ship, the rest to resume."""
+        return {
+            "generator": self.average.state_dict(self.generator),
+            "text_encoder": self.text.state_dict(),
+            "live_generator": self.generator.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "generator_optimizer": optimizer_tensors(self.generator_optimizer),
+            "discriminator_optimizer": optimizer_tensors(self.discriminator_optimizer),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of this run."""
+        checkpoint.load_into("live_generator", self.generator)
+        checkpoint.load_into("discriminators", self.discriminators)
+        self.average.load(checkpoint.tensors("generator"), int(checkpoint.description["step"]))
+        restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
+        restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Take over what another run's averaged generator has in common with this one, e.g. its first stage."""
+        state = checkpoint.tensors("generator")
+        own: dict[str, Any] = self.generator.state_dict()
+        shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+        self.generator.load_state_dict(own | shared)
+        self.average = ParameterAverage(self.generator, self.recipe.ema)
+
+
+def initialise(net: nn.Module) -> None:
+    """Orthogonal weights for convolutions and linear layers, N(1, 0.02) for batch norm, as the published code does."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            nn.init.normal_(module.weight, 1.0, 0.02)

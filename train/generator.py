@@ -1,0 +1,175 @@
+"""The generator: conditioning augmentation, a first stage at 64 px, and stages that double the size.
+
+One class serves `attngan`, `base`, `att1` and `att2`; a configuration says which blocks it has.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
+from attngan_deploy.train.config import GeneratorConfig
+
+# nearest x2 then a 3-tap kernel [w0, w1, w2] is a transposed 4-tap kernel [w2, w1 + w2, w0 + w1, w0], stride 2, padding 1
+NEAREST_AS_TRANSPOSED = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+
+
+class Generated(NamedTuple):
+    """What a generator returns: images in [-1, 1], smallest first; attention [N, T, h, w] of each later stage."""
+
+    images: list[Tensor]
+    attention: list[Tensor]
+    mu: Tensor
+    logvar: Tensor
+
+
+def transposed_weight(weight: Tensor) -> Tensor:
+    """Kernel [in, out, 4, 4] of the transposed convolution that equals nearest x2 and then `weight` [out, in, 3, 3]."""
+    matrix = NEAREST_AS_TRANSPOSED.to(weight)
+    return (matrix @ weight @ matrix.T).transpose(0, 1)
+
+
+class ConvGlu(nn.Module):
+    """Conv 3x3 without bias, BatchNorm, GLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] to [N, outputs, H, W]."""
+        return F.glu(self.norm(self.conv(x)), dim=1)
+
+
+class Upsample(ConvGlu):
+    """Nearest x2, conv 3x3, BatchNorm, GLU."""
+
+    def __init__(self, inputs: int, outputs: int, upsampling: str) -> None:
+        super().__init__(inputs, outputs)
+        self.upsampling = upsampling
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] to [N, outputs, 2H, 2W]."""
+        if self.upsampling == "transposed":
+            x = F.conv_transpose2d(x, transposed_weight(self.conv.weight), stride=2, padding=1)
+        else:
+            x = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return F.glu(self.norm(x), dim=1)
+
+
+class Residual(nn.Module):
+    """Residual block: ConvGlu, conv 3x3, BatchNorm, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gated = ConvGlu(channels, channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] to the same shape."""
+        return x + self.norm(self.conv(self.gated(x)))
+
+
+class ConditioningAugmentation(nn.Module):
+    """Sentence feature to a Gaussian over conditions (section 3.2 of StackGAN); its noise comes from outside."""
+
+    def __init__(self, features: int, condition: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 4 * condition)
+
+    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sentence [N, D] and eps [N, condition] to condition, mu and log-variance, each [N, condition]."""
+        mu, logvar = F.glu(self.linear(sentence), dim=1).chunk(2, dim=1)
+        return mu + (0.5 * logvar).exp() * eps, mu, logvar
+
+
+class FirstStage(nn.Module):
+    """Condition and noise to image features at 64 px."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        width = config.width * 16
+        self.linear = nn.Linear(config.condition + config.noise, 2 * width * 4 * 4, bias=False)
+        self.norm = nn.BatchNorm1d(2 * width * 4 * 4)
+        self.upsample = nn.Sequential(
+            *(Upsample(width >> i, width >> (i + 1), config.upsampling) for i in range(4))  # 8, 16, 32, 64 px
+        )
+
+    def forward(self, condition: Tensor, z: Tensor) -> Tensor:
+        """Condition [N, c] and z [N, noise] to h [N, width, 64, 64]."""
+        x = F.glu(self.norm(self.linear(torch.cat([condition, z], dim=1))), dim=1)
+        return self.upsample(x.view(len(x), -1, 4, 4))
+
+
+class NextStage(nn.Module):
+    """Image features and words to image features of twice the size."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.self_attention = WordSelfAttention(config.features) if config.attends_words else None
+        self.cbam = Cbam(width) if config.gates_features else None
+        self.attention = WordAttention(width, config.features)
+        self.fuse = ConvGlu(2 * width, width) if config.fuses else None
+        inner = width if config.fuses else 2 * width
+        self.residual = nn.Sequential(*(Residual(inner) for _ in range(config.residual_blocks)))
+        self.upsample = Upsample(inner, width, config.upsampling)
+
+    def forward(self, h: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """h [N, C, S, S], words [N, D, T], mask bool [N, T] to h [N, C, 2S, 2S] and attention [N, T, S, S]."""
+        if self.self_attention is not None:
+            words = self.self_attention(words, mask)
+        if self.cbam is not None:
+            h = h + self.cbam(h)
+        context, attention = self.attention(h, words, mask)
+        x = torch.cat([h, context], dim=1)
+        if self.fuse is not None:
+            x = self.fuse(x)
+        return self.upsample(self.residual(x)), attention
+
+
+class ToImage(nn.Module):
+    """Image features to an RGB image."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, 3, 3, padding=1, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [N, C, S, S] to an image [N, 3, S, S] in [-1, 1]."""
+        return self.conv(h).tanh()
+
+
+class Generator(nn.Module):
+    """Sentence, words and noise to one image per stage (section 6 of the design; figure 2 of AttnGAN)."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.augmentation = ConditioningAugmentation(config.features, config.condition)
+        self.first = FirstStage(config)
+        self.later = nn.ModuleList(NextStage(config) for _ in range(config.stages - 1))
+        self.to_image = nn.ModuleList(ToImage(config.width) for _ in range(config.stages))
+
+    def forward(self, sentence: Tensor, words: Tensor, mask: Tensor, z: Tensor, eps: Tensor) -> Generated:
+        """Generate.
+
+        Args:
+            sentence: [N, features].
+            words: [N, features, T].
+            mask: bool [N, T], True where there is a word.
+            z: noise [N, noise].
+            eps: noise of conditioning augmentation [N, condition].
+        """
+        condition, mu, logvar = self.augmentation(sentence, eps)
+        h = self.first(condition, z)
+        images, maps = [self.to_image[0](h)], []
+        for stage, to_image in zip(self.later, self.to_image[1:], strict=True):
+            h, attention = stage(h, words, mask)
+            images.append(to_image(h))
+            maps.append(attention)
+        return Generated(images, maps, mu, logvar)

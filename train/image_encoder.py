@@ -1,0 +1,210 @@
+"""The image encoder of DAMSM: a frozen backbone, and two linear maps into the space of the text features."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngan_deploy.errors import CheckpointError, MissingExtraError
+from attngan_deploy.train.config import ImageEncoderConfig
+
+# output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
+MOBILENET_BLOCKS = (
+    [(16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (32, 1), (64, 2)]
+    + [(64, 1)] * 3
+    + [(96, 1)] * 3
+    + [(160, 2), (160, 1), (160, 1), (320, 1)]
+)
+
+
+class Backbone(Protocol):
+    """A frozen network that turns images into raw regions and a raw pooled vector."""
+
+    region_channels: int
+    pooled_channels: int
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, S, S] in [-1, 1] to regions [N, region_channels, h, w] and pooled [N, pooled_channels]."""
+        ...
+
+
+class EncodedImages(NamedTuple):
+    """regions [N, features, h, w] and one code [N, features] a picture."""
+
+    regions: Tensor
+    codes: Tensor
+
+
+def _same(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """TensorFlow's "same" padding: a stride-2 convolution on an even side pads right and bottom only."""
+    if conv.stride[0] == 2:
+        extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
+        x = F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2))
+    return conv(x)
+
+
+def _conv3(inputs: int, outputs: int, stride: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=0 if stride == 2 else 1, groups=groups)
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = nn.Conv2d(inputs, hidden, 1) if expansion > 1 else None
+        self.depthwise = _conv3(hidden, hidden, stride, groups=hidden)
+        self.project = nn.Conv2d(hidden, outputs, 1)
+        self.adds = stride == 1 and inputs == outputs
+
+    def widen(self, x: Tensor) -> Tensor:
+        return x if self.expand is None else F.relu6(self.expand(x))
+
+    def forward(self, x: Tensor, widened: Tensor | None = None) -> Tensor:
+        hidden = self.widen(x) if widened is None else widened
+        y = self.project(F.relu6(_same(hidden, self.depthwise)))
+        return x + y if self.adds else y
+
+
+class BirdMobileNet(nn.Module):
+    """MobileNetV2 trained on birds, batch norm folded (Apache-2.0).
+
+    Regions are the expansion of block 14, the last layer of stride 16; the pooled vector is what its classifier reads.
+    """
+
+    region_channels = 576
+    pooled_channels = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels, blocks = 32, []
+        for index, (outputs, stride) in enumerate(MOBILENET_BLOCKS):
+            blocks.append(_Block(channels, outputs, stride, 1 if index == 0 else 6))
+            channels = outputs
+        self.features = nn.ModuleList([_conv3(3, 32, 2), *blocks, nn.Conv2d(320, 1280, 1)])
+
+    @classmethod
+    def load(cls, path: Path) -> "BirdMobileNet":
+        """Read the backbone's safetensors file, frozen and in evaluation mode.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another network.
+        """
+        net = cls()
+        try:
+            state = load_file(path)
+            net.load_state_dict({name: value.float() for name, value in state.items() if "classifier" not in name})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"no backbone can be read from {path}: {error}", expected="mobilenet_v2_inat_birds.safetensors"
+            ) from error
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is not the bird MobileNetV2: {error}") from error
+        return net.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, S, S] in [-1, 1] to regions [N, 576, S/16, S/16] and pooled [N, 1280]."""
+        x = F.relu6(_same(images * (127.5 / 128) - 0.5 / 128, self.features[0]))  # (uint8 - 128) / 128
+        for block in self.features[1:14]:
+            x = block(x)
+        regions = self.features[14].widen(x)
+        x = self.features[14](x, regions)
+        for block in self.features[15:18]:
+            x = block(x)
+        return regions, F.relu6(self.features[18](x)).mean((2, 3))
+
+
+class InceptionBackbone(nn.Module):
+    """Inception-v3 to Mixed_6e and its pooled end, the published choice; needs torchvision and its weights."""
+
+    region_channels = 768
+    pooled_channels = 2048
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        try:
+            from torchvision.models import Inception_V3_Weights, inception_v3
+        except ImportError as error:
+            raise MissingExtraError(
+                f"the Inception-v3 image encoder needs torchvision: {error}",
+                next_step="pip install torchvision, or train with --image-encoder mobilenet_v2_birds",
+            ) from error
+        if weights is None:
+            self.net = inception_v3(weights=Inception_V3_Weights.IMAGENET1K_V1)
+        else:
+            self.net = inception_v3(weights=None, init_weights=False)
+            self.net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, S, S] in [-1, 1], resized to 299, to regions [N, 768, 17, 17] and pooled [N, 2048]."""
+        net = self.net
+        x = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
+        for layer in (net.Conv2d_1a_3x3, net.Conv2d_2a_3x3, net.Conv2d_2b_3x3, net.maxpool1):
+            x = layer(x)
+        for layer in (net.Conv2d_3b_1x1, net.Conv2d_4a_3x3, net.maxpool2, net.Mixed_5b, net.Mixed_5c, net.Mixed_5d):
+            x = layer(x)
+        for layer in (net.Mixed_6a, net.Mixed_6b, net.Mixed_6c, net.Mixed_6d, net.Mixed_6e):
+            x = layer(x)
+        regions = x
+        for layer in (net.Mixed_7a, net.Mixed_7b, net.Mixed_7c):
+            x = layer(x)
+        return regions, x.mean((2, 3))
+
+
+class ImageEncoderHeads(nn.Module):
+    """The two trained maps: raw regions and raw pooled vectors into the text space."""
+
+    def __init__(self, region_channels: int, pooled_channels: int, features: int) -> None:
+        super().__init__()
+        self.regions = nn.Conv2d(region_channels, features, 1, bias=False)
+        self.code = nn.Linear(pooled_channels, features)
+        nn.init.uniform_(self.regions.weight, -0.1, 0.1)  # as published
+        nn.init.uniform_(self.code.weight, -0.1, 0.1)
+
+    def forward(self, regions: Tensor, pooled: Tensor) -> EncodedImages:
+        """Raw regions [N, R, h, w] and pooled [N, P] to features."""
+        return EncodedImages(self.regions(regions), self.code(pooled))
+
+
+class ImageEncoder(nn.Module):
+    """Backbone and heads together: images to regions and codes."""
+
+    def __init__(self, config: ImageEncoderConfig, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.heads = ImageEncoderHeads(backbone.region_channels, backbone.pooled_channels, config.features)
+
+    def forward(self, images: Tensor) -> EncodedImages:
+        """Images [N, 3, S, S] in [-1, 1], any S, resized to the configured side, to regions and codes."""
+        return self.heads(*self.backbone(resize(images, self.config.input_size)))
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Images [N, C, S, S] to side `size`, bilinear; unchanged where they have it."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> nn.Module:
+    """The configured frozen backbone.
+
+    Raises:
+        CheckpointError: no weights were named, or they can't be used.
+        MissingExtraError: the backbone needs a package that is not installed.
+    """
+    if config.backbone == "inception_v3":
+        return InceptionBackbone(weights)
+    if weights is None:
+        raise CheckpointError(
+            "the image encoder needs the weights of its backbone",
+            found="no --backbone",
+            expected="mobilenet_v2_inat_birds.safetensors",
+            next_step="add --backbone PATH",
+        )
+    return BirdMobileNet.load(weights)

@@ -1,0 +1,180 @@
+"""Losses, as functions of tensors. Where the published code departs from the paper's equations, a comment says so."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attngan_deploy.train.discriminators import OneWayDiscriminator, PublishedDiscriminator
+
+
+class Gammas(NamedTuple):
+    """Smoothing factors of DAMSM (section 3.2 of AttnGAN)."""
+
+    gamma1: float = 4.0
+    gamma2: float = 5.0
+    gamma3: float = 10.0
+
+
+def word_region_attention(words: Tensor, regions: Tensor, gamma1: float) -> tuple[Tensor, Tensor]:
+    """Region context of each word, one caption against its own picture (equations 8 and 9 of AttnGAN).
+
+    Args:
+        words: [N, D, T], every column a word.
+        regions: [N, D, H, W].
+        gamma1: sharpness of the attention over regions.
+
+    Returns:
+        context [N, D, T] and attention [N, T, H, W], which sums to 1 over regions.
+    """
+    n, _, height, width = regions.shape
+    regions = regions.flatten(2)
+    scores = (words.transpose(1, 2) @ regions).softmax(dim=1)  # over words
+    attention = (gamma1 * scores).softmax(dim=2)  # over regions
+    return regions @ attention.transpose(1, 2), attention.view(n, -1, height, width)
+
+
+def word_similarities(regions: Tensor, words: Tensor, mask: Tensor, gammas: Gammas) -> Tensor:
+    """Similarity of every picture with every caption by their words (equations 8 to 10 of AttnGAN).
+
+    The region context c of a word is never built: with the Gram matrix G of the regions and attention a,
+    |c|^2 = a^T G a, and c . e is the attention-weighted sum of the scores.
+
+    Args:
+        regions: [N, D, H, W] or [N, D, R].
+        words: [M, D, T].
+        mask: bool [M, T], True where there is a word.
+
+    Returns:
+        [N, M]. As in the published code, the log-sum-exp over words lacks the factor 1 / gamma2 of the paper.
+    """
+    regions = regions.flatten(2)
+    n, d, r = regions.shape
+    m, _, t = words.shape
+    scores = words.transpose(1, 2).reshape(1, m * t, d) @ regions  # [N, M T, R]
+    scores = scores.view(n, m, t, r)
+    hidden = ~mask[None, :, :, None]
+    over_words = scores.masked_fill(hidden, float("-inf")).softmax(dim=2)
+    attention = (gammas.gamma1 * over_words).softmax(dim=3).view(n, m * t, r)
+    gram = regions.transpose(1, 2) @ regions  # [N, R, R]
+    square = ((attention @ gram) * attention).sum(-1).view(n, m, t)
+    dot = (attention.view(n, m, t, r) * scores).sum(-1)
+    norms = square.clamp_min(1e-16).sqrt() * words.norm(dim=1)[None]
+    cosine = dot / norms.clamp_min(1e-8)
+    return (gammas.gamma2 * cosine).masked_fill(~mask[None], float("-inf")).logsumexp(dim=2)
+
+
+def sentence_similarities(codes: Tensor, sentences: Tensor) -> Tensor:
+    """Cosine of picture codes [N, D] with sentences [M, D]: [N, M]."""
+    norms = codes.norm(dim=1)[:, None] * sentences.norm(dim=1)[None]
+    return codes @ sentences.T / norms.clamp_min(1e-8)
+
+
+def matching_loss(similarities: Tensor, gamma3: float, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Cross entropy of the right pair, captions given pictures and pictures given captions (equations 11 to 13).
+
+    Args:
+        similarities: [N, N], pictures by captions; the right pairs are on the diagonal.
+        classes: int64 [N]; other pairs of the same class are left out. None leaves all in.
+    """
+    logits = gamma3 * similarities
+    if classes is not None:
+        same = (classes[:, None] == classes[None]).fill_diagonal_(False)
+        logits = logits.masked_fill(same, float("-inf"))
+    right = torch.arange(len(logits), device=logits.device)
+    return F.cross_entropy(logits, right), F.cross_entropy(logits.T, right)
+
+
+def words_loss(
+    regions: Tensor, words: Tensor, mask: Tensor, gammas: Gammas, classes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Word-level DAMSM loss of N matching pairs, both directions."""
+    return matching_loss(word_similarities(regions, words, mask, gammas), gammas.gamma3, classes)
+
+
+def sentence_loss(codes: Tensor, sentences: Tensor, gamma3: float, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sentence-level DAMSM loss of N matching pairs, both directions."""
+    return matching_loss(sentence_similarities(codes, sentences), gamma3, classes)
+
+
+def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence of the conditioning from a unit Gaussian, mean over elements, as published (not summed)."""
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.float(), labels)
+
+
+def published_discriminator_loss(
+    net: PublishedDiscriminator,
+    real: Tensor,
+    fake: Tensor,
+    sentence: Tensor,
+    labels: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Equation 8 as the published code weighs it.
+
+    The paper gives every term one half; the code averages (real, real with e) and (fake, fake with e, wrong) apart,
+    where `wrong` pairs picture i with caption i + 1. Labels are 1 and 0. Real and fake pass separately, so that
+    batch norm sees them apart.
+
+    Args:
+        real: [N, 3, S, S].
+        fake: [N, 3, S, S], detached here.
+        sentence: [N, D], the sentence feature itself, not the augmented one.
+        labels: soft labels of real and fake pictures, each [N]; ones and zeros where not given.
+    """
+    ones, zeros = (real.new_ones(len(real)), real.new_zeros(len(real))) if labels is None else labels
+    real_features, fake_features = net.features(real), net.features(fake.detach())
+    cond_real = _cross_entropy(net.conditional_logits(real_features, sentence), ones)
+    cond_fake = _cross_entropy(net.conditional_logits(fake_features, sentence), zeros)
+    cond_wrong = _cross_entropy(net.conditional_logits(real_features[:-1], sentence[1:]), zeros[1:])
+    real_logits, fake_logits = net.unconditional_logits(real_features), net.unconditional_logits(fake_features)
+    if real_logits is None or fake_logits is None:
+        return cond_real + (cond_fake + cond_wrong) / 2
+    real_loss, fake_loss = _cross_entropy(real_logits, ones), _cross_entropy(fake_logits, zeros)
+    return (real_loss + cond_real) / 2 + (fake_loss + cond_fake + cond_wrong) / 3
+
+
+def published_generator_loss(
+    net: PublishedDiscriminator, fake: Tensor, sentence: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Equation 7 of one stage as the published code weighs it: both terms times 1, not one half."""
+    ones = fake.new_ones(len(fake)) if labels is None else labels
+    features = net.features(fake)
+    conditional = _cross_entropy(net.conditional_logits(features, sentence), ones)
+    logits = net.unconditional_logits(features)
+    return conditional if logits is None else conditional + _cross_entropy(logits, ones)
+
+
+def hinge_discriminator_loss(net: OneWayDiscriminator, real: Tensor, fake: Tensor, sentence: Tensor) -> Tensor:
+    """Hinge loss with matching, mismatching and generated pairs (equation 2 of DF-GAN)."""
+    real_features = net.features(real)
+    matching = F.relu(1 - net.conditional_logits(real_features, sentence)).mean()
+    mismatching = F.relu(1 + net.conditional_logits(real_features, sentence.roll(1, 0))).mean()
+    generated = F.relu(1 + net.conditional_logits(net.features(fake.detach()), sentence)).mean()
+    return matching + (mismatching + generated) / 2
+
+
+def hinge_generator_loss(net: OneWayDiscriminator, fake: Tensor, sentence: Tensor) -> Tensor:
+    """The generator's side of the hinge loss of one stage."""
+    return -net.conditional_logits(net.features(fake), sentence).mean()
+
+
+def matching_gradient_penalty(net: OneWayDiscriminator, real: Tensor, sentence: Tensor, power: float = 6) -> Tensor:
+    """Matching-aware zero-centred gradient penalty at real matching pairs (equation 2 of DF-GAN)."""
+    real, sentence = real.detach().requires_grad_(), sentence.detach().requires_grad_()
+    logits = net.conditional_logits(net.features(real), sentence)
+    gradients = torch.autograd.grad(logits.sum(), (real, sentence), create_graph=True)
+    norm = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1).norm(dim=1)
+    return norm.pow(power).mean()
+
+
+def gan_losses(kind: str) -> tuple[nn.Module, ...]:
+    """Discriminator and generator loss of the named kind."""
+    return {
+        "published": (published_discriminator_loss, published_generator_loss),
+        "hinge": (hinge_discriminator_loss, hinge_generator_loss),
+    }[kind]  # type: ignore[return-value]
