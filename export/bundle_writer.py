@@ -1,5 +1,6 @@
 """Checkpoint to bundle: graphs, vocabulary, golden cases, model card and manifest, compared with torch on the way."""
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,13 @@ from attngan_deploy.train.text_encoder import TextEncoder
 
 GOLDEN = "golden.npz"
 DTYPES = {"fp16": "float16", "fp32": "float32"}
-NOT_PROVENANCE = ("format", "kind", "generator", "text_encoder")  # keys of a checkpoint that a manifest says elsewhere
+NOT_PROVENANCE = (
+    "format",
+    "kind",
+    "generator",
+    "text_encoder",
+    "scores",
+)  # keys of a checkpoint that a manifest says elsewhere
 
 
 def export_bundle(
@@ -147,7 +154,8 @@ def _manifest(
     name: str | None,
 ) -> dict[str, Any]:
     config, description = networks.generator.config, checkpoint.description
-    provenance = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
+    told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
+    provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,

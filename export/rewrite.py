@@ -27,9 +27,9 @@ class GraphOptions:
 
     Attributes:
         split_glu: a GLU layer as a value layer times the sigmoid of a gate layer, so that no engine writes and reads
-            twice the channels; 1.3 x faster in ONNX Runtime.
+            twice the channels; 1.05 to 1.3 x faster in ONNX Runtime, by machine.
         transposed_upsampling: nearest x2 and a 3x3 convolution as one transposed convolution, 2.25 x less work;
-            faster in OpenVINO, slower in ONNX Runtime.
+            faster in OpenVINO, and in ONNX Runtime with one thread but not with several.
         weights: "fp16" stores matrices and kernels in half precision; all arithmetic is float32.
     """
 

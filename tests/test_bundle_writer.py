@@ -85,6 +85,12 @@ def test_the_same_checkpoint_makes_the_same_bundle(checkpoint: Path, tmp_path: P
     assert again.hash == open_bundle(tiny_bundle).hash
 
 
+def test_a_metric_that_is_no_number_becomes_null(checkpoint: Path, tmp_path: Path) -> None:
+    describe(checkpoint, lambda facts: facts.update(damsm={"r_precision": float("nan"), "step": 3}))
+    bundle = open_bundle(export_bundle(checkpoint, tmp_path / "bundle"))
+    assert bundle.manifest["provenance"]["damsm"] == {"r_precision": None, "step": 3}
+
+
 def test_weights_may_be_stored_whole(checkpoint: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     whole = open_bundle(export_bundle(checkpoint, tmp_path / "whole", GraphOptions(weights="fp32")))
     assert whole.manifest["weights_dtype"] == "float32"

@@ -55,7 +55,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def test_the_number_is_that_of_the_array_functions(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
-    facts = passport(tmp_path / "out", "--judge", judge, "--splits", "4", "--batch-size", "7")
+    facts = passport(tmp_path / "out", "--judge", judge, "--splits", "4", "--batch-size", "7", "--no-shuffle")
     expected = inception_score(Judge.load(judge).predict(birds)[0], 4)
     score = facts["scores"]["inception_score"]
     assert score["mean"] == pytest.approx(expected.mean, rel=1e-6)
@@ -68,12 +68,22 @@ def test_the_number_is_that_of_the_array_functions(tmp_path: Path, birds: np.nda
     assert facts["pictures"]["order"] == "name" and facts["pictures"]["resize"] == "none"
 
 
-def test_shuffling_is_torch_fidelitys(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
-    facts = passport(tmp_path / "out", "--judge", judge, "--shuffle-seed", "2020")
+def test_pictures_are_shuffled_as_torch_fidelity_does(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
+    facts = passport(tmp_path / "out", "--judge", judge)
     order = np.random.RandomState(2020).permutation(40)
     expected = inception_score(Judge.load(judge).predict(birds[order])[0], 10)
     assert facts["scores"]["inception_score"]["mean"] == pytest.approx(expected.mean, rel=1e-6)
     assert facts["pictures"]["shuffle_seed"] == 2020
+
+
+def test_pictures_sorted_by_class_are_noticed(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
+    by_class = np.argsort(Judge.load(judge).predict(birds)[0].argmax(axis=1), kind="stable")
+    for place, number in enumerate(by_class):
+        Image.fromarray(birds[number]).save(tmp_path / "out" / f"{place:05d}_00.png")
+    kept, shuffled = (passport(tmp_path / "out", "--judge", judge, *more) for more in (("--no-shuffle",), ()))
+    assert kept["scores"]["inception_score"]["mean"] < 0.7 * shuffled["scores"]["inception_score"]["mean"]
+    assert any("seem to be sorted" in warning for warning in kept["warnings"])
+    assert not any("seem to be sorted" in warning for warning in shuffled["warnings"])
 
 
 @pytest.mark.usefixtures("birds")
@@ -100,7 +110,7 @@ def test_broken_pictures_are_skipped_counted_and_listed(
 ) -> None:
     whole = (tmp_path / "out" / "00007_00.png").read_bytes()
     (tmp_path / "out" / "00007_00.png").write_bytes(whole[:-100])
-    facts = passport(tmp_path / "out", "--judge", judge)
+    facts = passport(tmp_path / "out", "--judge", judge, "--no-shuffle")
     assert (facts["pictures"]["found"], facts["pictures"]["used"]) == (40, 39)
     assert facts["pictures"]["skipped"][0].startswith("00007_00.png: can't be decoded")
     assert any("1 of 40 pictures are broken" in warning for warning in facts["warnings"])
@@ -140,7 +150,15 @@ def test_distances_to_a_reference(tmp_path: Path, birds: np.ndarray, judge: Path
     for number, picture in enumerate(real):
         Image.fromarray(picture).save(tmp_path / "real" / f"{number:03d}.webp", lossless=True)
     facts = passport(
-        tmp_path / "out", "--judge", judge, "--metric", "is,fid,kid", "--reference", tmp_path / "real", "--batch-size", "9"
+        tmp_path / "out",
+        "--judge",
+        judge,
+        "--metric",
+        "is,fid,kid",
+        "--reference",
+        tmp_path / "real",
+        "--batch-size",
+        "9",
     )
     a, b = (Judge.load(judge).predict(pictures)[1] for pictures in (birds, real))
     expected = frechet_distance(FeatureStatistics.of(a), FeatureStatistics.of(b))

@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from attngan_deploy.score.passport import JudgeFacts, Passport, PictureFacts, describe_resize, picture_warnings
+from attngan_deploy.score.passport import (
+    JudgeFacts,
+    Passport,
+    PictureFacts,
+    describe_resize,
+    order_warnings,
+    picture_warnings,
+)
 
 JUDGE = JudgeFacts("judge", "ab" * 32, 50, 128, 0.75, "onnxruntime")
 PICTURES = PictureFacts(
@@ -74,3 +81,10 @@ def test_resizing_is_described(found: int, crop: int | None, described: str) -> 
     text = describe_resize(found, found, crop, 128, "bilinear")
     assert text == described
     assert replace(PICTURES, resize=text).was_upscaled == ("upscaled" in described)
+
+
+@pytest.mark.parametrize(
+    ("mean", "seed", "warns"), [(5.2, None, True), (24.0, None, False), (5.2, 2020, False), (17.8, None, True)]
+)
+def test_an_order_by_class_is_a_warning(mean: float, seed: int | None, warns: bool) -> None:
+    assert bool(order_warnings({"mean": mean, "one_split": 25.5}, seed)) == warns

@@ -54,7 +54,9 @@ def names_in_order(path: Path, order: str = "auto") -> list[str]:
 
 
 def test_a_folder_is_read_by_name_and_sheets_are_left_out(tmp_path: Path) -> None:
-    folder = fill(tmp_path / "out", "b.png", "a.png", "grid.png", "grid_12.png", "attention-3.png", "gridiron.png", "x.txt")
+    folder = fill(
+        tmp_path / "out", "b.png", "a.png", "grid.png", "grid_12.png", "attention-3.png", "gridiron.png", "x.txt"
+    )
     (folder / "attention").mkdir()
     (folder / ".hidden.png").write_bytes(b"")
     files = find_pictures(folder)
@@ -86,6 +88,10 @@ def test_a_folder_of_shards_follows_its_manifest(tmp_path: Path) -> None:
     assert names_in_order(tmp_path) == stored
     write_manifest(tmp_path, *reversed(stored))
     assert names_in_order(tmp_path) == stored[::-1]
+    assert names_in_order(tmp_path, "stored") == stored
+    assert names_in_order(tmp_path, "name") == sorted(stored)
+    for order, effective in (("auto", "manifest"), ("stored", "stored"), ("name", "name")):
+        assert find_pictures(tmp_path, order).order == effective
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -39,7 +39,9 @@ def make_tiny_judge(folder: Path, broken: str = "", **changed: object) -> Path:
         ],
         [numpy_helper.from_array(weight, "weight")],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "judge.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "judge.onnx"
+    )
     fields = {
         "kind": "judge",
         "name": "colours",

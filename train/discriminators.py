@@ -73,13 +73,16 @@ class _ResidualDown(nn.Module):
 
 
 class OneWayDiscriminator(nn.Module):
-    """DF-GAN's discriminator: one conditional logit a picture (section 3.3 of DF-GAN)."""
+    """DF-GAN's discriminator: one conditional logit a picture (section 3.3 of DF-GAN).
+
+    Its stem halves the picture, where DF-GAN's first block works at full size: a fifth of the multiplications.
+    """
 
     def __init__(self, config: DiscriminatorConfig, size: int) -> None:
         super().__init__()
         width = config.width
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1)]
-        side = size
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        side = size // 2
         while side > 4:
             wider = min(2 * width, 16 * config.width)
             layers.append(_ResidualDown(width, wider))

@@ -22,6 +22,7 @@ from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.machine import prepare_cpu
 from attngan_deploy.train.picture_set import TrainingBatches, pad_captions, read_pictures
 from attngan_deploy.train.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -97,6 +98,7 @@ class GanRun:
         resume: bool = False,
         processes: Processes | None = None,
     ) -> None:
+        prepare_cpu()
         self.processes = processes or Processes.start()
         recipe = self._resolved(recipe, out, resume)
         self.recipe, self.words = recipe, []

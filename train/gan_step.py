@@ -128,7 +128,7 @@ class GanTraining:
         self.processes.average_gradients(self.discriminators.parameters())
         self.discriminator_optimizer.step()
         self.processes.average_buffers(self.discriminators)
-        return float(total)
+        return total.item()
 
     def _update_generator(
         self, made: Generated, fake: list[Tensor], text: EncodedText, classes: Tensor, number: int
@@ -143,7 +143,7 @@ class GanTraining:
                     for net, image in zip(self.discriminators, fake, strict=True)
                 ]
             ).sum()
-        metrics = {"loss/generator": float(adversarial)}
+        metrics = {"loss/generator": adversarial.item()}
         loss = adversarial
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
@@ -151,11 +151,11 @@ class GanTraining:
             words = sum(words_loss(encoded.regions.float(), text.words, text.mask, self.gammas, classes))
             codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
             loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
-            metrics |= {"loss/words": float(words), "loss/sentence": float(codes)}
+            metrics |= {"loss/words": words.item(), "loss/sentence": codes.item()}
         if not recipe.freeze_first_stage:
             kl = kl_loss(made.mu.float(), made.logvar.float())
             loss = loss + recipe.kl_weight * kl
-            metrics["loss/kl"] = float(kl)
+            metrics["loss/kl"] = kl.item()
         loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()

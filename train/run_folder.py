@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.files import write_atomically
+from attngan_deploy.files import is_part, write_atomically
 from attngan_deploy.train.checkpoint import DESCRIPTION, Checkpoint, checkpoints_of, load_checkpoint, save_checkpoint
 
 
@@ -46,6 +46,8 @@ class RunFolder:
         if writes:
             (path / "grids").mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)
+            for left in filter(is_part, (path / "checkpoints").iterdir()):
+                shutil.rmtree(left)  # a killed run was writing it
             write_atomically(described, json.dumps(resolved, indent=1))
             if not self._resumed:
                 self._truncate_metrics(-1)

@@ -64,5 +64,5 @@ def report_errors(run: Callable[[], Any]) -> int:
 
 def main() -> None:
     """Entry point of the `t2i` script."""
-    register("data", "export", "generate", "models", "score", "train", "train_judge")
+    register("data", "export", "generate", "models", "score", "train", "train_damsm", "train_gan", "train_judge")
     sys.exit(report_errors(lambda: app(standalone_mode=True)))

@@ -1,8 +1,6 @@
 """`t2i data`: from people's pictures and captions to training shards."""
 
 import json
-import sys
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")
 
-LINES_EVERY = 10.0  # seconds between progress lines when nobody looks at a terminal
 
 
 class Kind(StrEnum):

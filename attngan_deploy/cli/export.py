@@ -104,12 +104,11 @@ def _print_parity(parity: dict[str, Any]) -> None:
     for name, output in parity["outputs"].items():
         pixels = "" if output["pixels"] is None else f"{output['pixels_differ']} of {output['pixels']}"
         table.add_row(name, f"{output['worst']:.2e}", f"{output['tolerance']:.0e}", pixels)
-    console = Console()
-    console.print(f"{parity['engine']} against {parity['reference']}, the same folded and rounded weights:")
-    console.print(table)
+    print(f"{parity['engine']} against {parity['reference']}, the same folded and rounded weights:")
+    Console().print(table)
     stored = parity["stored_weights"]
     psnr = "no difference" if stored["psnr_db"] is None else f"{stored['psnr_db']} dB"
-    console.print(
+    print(
         f"stored weights against trained ones: {psnr}, at most {stored['worst_level']} of 255 levels; "
         f"golden pictures: at most {parity['golden_worst_level']}"
     )

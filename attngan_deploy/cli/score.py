@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attngan_deploy.score.passport import Passport, PictureFacts
 
 LISTED = 10  # lines of skipped or other files that are printed
+WIDTH = 140  # where standard output is no terminal
 
 
 @app.command()
@@ -32,10 +33,12 @@ def score(
     order: Annotated[
         str, typer.Option(help="Order in which splits are cut: manifest, name or stored; auto takes what is there.")
     ] = "auto",
+    shuffle: Annotated[
+        bool, typer.Option(help="Shuffle that order: pictures sorted by class score far too low.")
+    ] = True,
     shuffle_seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Shuffle that order, as torch-fidelity does.", show_default=False),
-    ] = None,
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the shuffle; the default is torch-fidelity's.")
+    ] = 2020,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures judged together.")] = 64,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: one a core]")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken picture is an error.")] = False,
@@ -47,7 +50,8 @@ def score(
     from attngan_deploy.score.measure import ScoreOptions, measure_and_score
 
     metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-    options = ScoreOptions(metrics, splits, crop, order, shuffle_seed, batch_size, threads, strict)
+    seed = shuffle_seed if shuffle else None
+    options = ScoreOptions(metrics, splits, crop, order, seed, batch_size, threads, strict)
     with show_progress("score", "img") as progress:
         passport = measure_and_score(path, Judge.load(judge, threads=threads), options, reference, progress)
     if as_json:
@@ -81,7 +85,7 @@ def _print(passport: "Passport") -> None:
         table.add_section()
         for name, value in [("reference", passport.reference.source), *_picture_rows(passport.reference)]:
             table.add_row(name, value)
-    console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     console.print(NOT_COMPARABLE)
 
@@ -102,7 +106,7 @@ def _score_rows(passport: "Passport") -> list[tuple[str, str]]:
 
 
 def _picture_rows(pictures: "PictureFacts") -> list[tuple[str, str]]:
-    shuffled = "" if pictures.shuffle_seed is None else f", shuffled with seed {pictures.shuffle_seed}"
+    shuffled = ", kept" if pictures.shuffle_seed is None else f", then shuffled with seed {pictures.shuffle_seed}"
     formats = ", ".join(f"{count} {name}" for name, count in sorted(pictures.formats.items()))
     rows = [
         ("pictures", f"{pictures.used} used of {pictures.found} found: {formats}"),

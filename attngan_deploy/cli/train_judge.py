@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import load_extra
-from attngan_deploy.cli.train import train_app
+from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
 
 
 @train_app.command("judge")
 def train_judge(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    out: Annotated[Path, OUT],
     data: Annotated[list[Path], typer.Option("--data", help="Shard of labelled pictures; may be given again.")],
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights; default: the installed package's.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 16,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures a step.")] = 32,
     size: Annotated[int, typer.Option(min=32, help="Side of the crops, in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the last layer and of all random crops.")] = 100,
     bundle: Annotated[
         Path | None, typer.Option(help="Also write the trained judge as a bundle.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    resume: Annotated[bool, RESUME] = False,
+    dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Fine-tune EfficientNet-Lite0 on labelled pictures; a fifth of each class is held out."""
     judge = load_extra("attngan_deploy.train.judge", "train")

@@ -15,7 +15,14 @@ from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.inception_score import inception_score_from_logits, split_bounds
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets
-from attngan_deploy.score.passport import JudgeFacts, Passport, PictureFacts, describe_resize, picture_warnings
+from attngan_deploy.score.passport import (
+    JudgeFacts,
+    Passport,
+    PictureFacts,
+    describe_resize,
+    order_warnings,
+    picture_warnings,
+)
 from attngan_deploy.score.pictures import PictureFiles, Prepared, find_pictures, prepare_all
 
 METRICS = ("is", "fid", "kid")
@@ -33,7 +40,8 @@ class ScoreOptions:
         splits: splits of the Inception Score.
         crop: side of a centre crop in pixels, or None.
         order: one of `pictures.ORDERS`.
-        shuffle_seed: None keeps the order; a number shuffles as torch-fidelity does (its seed is 2020).
+        shuffle_seed: shuffles that order as torch-fidelity does, so that no split holds a few classes only; None
+            keeps it.
         batch_size: pictures that the judge looks at together.
         threads: threads that decode; None for one a core.
         strict: a broken picture is an error.
@@ -43,7 +51,7 @@ class ScoreOptions:
     splits: int = 10
     crop: int | None = None
     order: str = "auto"
-    shuffle_seed: int | None = None
+    shuffle_seed: int | None = SEED
     batch_size: int = 64
     threads: int | None = None
     strict: bool = False
@@ -96,6 +104,7 @@ def measure_and_score(
     warnings = picture_warnings(measured.facts)
     if "is" in options.metrics:
         scores["inception_score"] = _inception_score(measured, options)
+        warnings += order_warnings(scores["inception_score"], options.shuffle_seed)
     if other is not None:
         warnings += picture_warnings(other.facts, "reference: ")
         if "fid" in options.metrics:

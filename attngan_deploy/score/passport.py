@@ -6,6 +6,7 @@ from typing import Any
 
 PASSPORT_VERSION = 1
 FEW_PICTURES = 5000
+SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
 NOT_COMPARABLE = (
     "Comparable only with scores by the same judge (name and hash), number of pictures, splits, size and order; "
     "not with scores by other judges, those in papers included."
@@ -123,3 +124,18 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
     if pictures.skipped:
         warnings.append(f"{who}{len(pictures.skipped)} of {pictures.found} pictures are broken and were skipped")
     return warnings
+
+
+def order_warnings(score: Mapping[str, Any], shuffle_seed: int | None) -> list[str]:
+    """Whether an Inception Score was spoilt by pictures that are sorted by class, so that each split holds few classes.
+
+    Args:
+        score: with "mean" over splits and "one_split".
+        shuffle_seed: None where the order was kept.
+    """
+    if shuffle_seed is not None or score["mean"] >= SORTED_BELOW * score["one_split"]:
+        return []
+    return [
+        f"the mean over splits, {score['mean']:.2f}, is far below the score as one split, {score['one_split']:.2f}: "
+        "the pictures seem to be sorted; shuffle them"
+    ]

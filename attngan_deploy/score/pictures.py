@@ -91,7 +91,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         raise ScoreError(f"no folder or tar at {path}", next_step=NEXT_STEP)
     names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
     folders = sorted(f"{entry.name}/" for entry in path.iterdir() if not entry.is_file())
-    places = _places(path) if MANIFEST in names and order != "name" else None
+    places = _places(path) if MANIFEST in names and order in ("auto", "manifest") else None
     if order == "manifest" and places is None:
         raise ScoreError(f"{path} has no {MANIFEST}", expected="a folder of t2i generate", next_step="add --order name")
     loose = [name for name in names if _is_picture(name) and (places is None or name in places)]

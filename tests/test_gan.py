@@ -1,0 +1,176 @@
+"""Training of generators on tiny shards: exact resuming, kills, several processes, stages."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from attngan_deploy.errors import CheckpointError
+from attngan_deploy.train.checkpoint import load_checkpoint
+from attngan_deploy.train.config import GanRecipe, GeneratorConfig
+from attngan_deploy.train.damsm import train_damsm
+from attngan_deploy.train.distributed import Processes
+from attngan_deploy.train.gan import GanRun
+from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
+
+ALONE = Processes()
+
+
+class Ground:
+    """Data, backbone and a trained DAMSM that all tests of this file share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = make_tiny_shards(folder / "data")
+        self.backbone = make_tiny_backbone(folder / "backbone.safetensors")
+        self.damsm = folder / "damsm"
+        train_damsm(tiny_damsm_recipe(epochs=1), self.data, self.damsm, self.backbone)
+
+    def run(self, recipe: GanRecipe, out: Path, **options: object) -> GanRun:
+        return GanRun(recipe, self.data, self.damsm, out, self.backbone, processes=ALONE, **options)  # type: ignore[arg-type]
+
+    def train(self, recipe: GanRecipe, out: Path, **options: object) -> Path:
+        return self.run(recipe, out, **options).train()
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(tmp_path_factory.mktemp("ground"))
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    folder = load_checkpoint(run).folder
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
+
+@pytest.mark.parametrize(("recipe", "stages"), [("fast", 1), ("paper", 2)])
+def test_every_network_learns_and_the_checkpoint_is_complete(
+    ground: Ground, tmp_path: Path, recipe: str, stages: int
+) -> None:
+    shape = GeneratorConfig("att2", stages, 2, 4, 4, 16)
+    chosen = tiny_gan_recipe(recipe, pictures=8, generator=shape, crop=shape.sizes[-1], damsm_every=1)
+    if stages == 2:
+        make_tiny_shards(tmp_path / "large", size=140)
+        run = GanRun(chosen, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, processes=ALONE)
+    else:
+        run = ground.run(chosen, tmp_path / "run")
+    before = {name: value.clone() for name, value in run.training.generator.state_dict().items()}
+    run.train()
+    after = run.training.generator.state_dict()
+    still = [name for name, value in after.items() if name.endswith("weight") and torch.equal(value, before[name])]
+    assert still == []
+    checkpoint = load_checkpoint(tmp_path / "run", "gan")
+    assert checkpoint.description["pictures"] == 8
+    assert set(checkpoint.tensors("generator")) == set(after)
+    assert list((tmp_path / "run/grids").glob("*.png"))
+
+
+def test_the_average_follows_the_parameters_and_takes_live_statistics(ground: Ground, tmp_path: Path) -> None:
+    run = ground.run(tiny_gan_recipe(ema=0.5), tmp_path / "run")
+    run.train()
+    averaged = load_checkpoint(tmp_path / "run").tensors("generator")
+    live = run.training.generator.state_dict()
+    weight, statistic = "first.linear.weight", "first.norm.running_mean"
+    assert torch.equal(averaged[statistic], live[statistic])
+    assert 0 < (averaged[weight] - live[weight]).abs().max() < 0.1
+
+
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(ground: Ground, tmp_path: Path) -> None:
+    """SIGKILL in the middle of writing the third checkpoint, then resume from the second."""
+    recipe = tiny_gan_recipe(checkpoint_minutes=0.0)
+    ground.train(recipe, tmp_path / "whole")
+    script = f"""
+import os, signal
+from pathlib import Path
+from attngan_deploy.train import checkpoint
+from tests.test_gan import ALONE, GanRun
+from tests.tiny_training import tiny_gan_recipe
+
+write, calls = checkpoint.save_file, []
+def save_file(tensors, path):
+    calls.append(path)
+    if len(calls) == 15:  # six files a checkpoint
+        path.write_bytes(b"half a file")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(tensors, path)
+checkpoint.save_file = save_file
+folder = Path({str(ground.folder)!r})
+recipe = tiny_gan_recipe(checkpoint_minutes=0.0)
+GanRun(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "parts")!r}), folder / "backbone.safetensors",
+       processes=ALONE).train()
+"""
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    left = load_checkpoint(tmp_path / "parts")
+    assert left.description["step"] == 2
+    ground.train(recipe, tmp_path / "parts", resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert not [path for path in (tmp_path / "parts/checkpoints").iterdir() if path.name.startswith(".")]
+
+
+def test_two_processes_train_one_model(ground: Ground, tmp_path: Path) -> None:
+    """Under torchrun both ranks end with the same weights, which are not those of one process."""
+    script = tmp_path / "train.py"
+    script.write_text(f"""
+import sys
+from pathlib import Path
+from attngan_deploy.train.gan import GanRun
+from tests.tiny_training import tiny_gan_recipe
+import torch
+folder = Path({str(ground.folder)!r})
+run = GanRun(tiny_gan_recipe(), folder / "data", folder / "damsm", Path({str(tmp_path / "run")!r}),
+             folder / "backbone.safetensors")
+run.train()
+total = sum(float(value.double().sum()) for value in run.training.generator.state_dict().values())
+sys.stdout.write(f"rank {{run.processes.rank}} {{total!r}}\\n")
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([*command, str(script)], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    sums = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert set(sums) == {"0", "1"} and sums["0"] == sums["1"]
+    assert "8 effective" in done.stderr
+    assert load_checkpoint(tmp_path / "run").description["step"] == 3
+    alone = ground.run(tiny_gan_recipe(), tmp_path / "alone")
+    alone.train()
+    assert sums["0"] != repr(sum(float(v.double().sum()) for v in alone.training.generator.state_dict().values()))
+
+
+def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: Ground, tmp_path: Path) -> None:
+    first = ground.train(tiny_gan_recipe(pictures=8), tmp_path / "first")
+    make_tiny_shards(tmp_path / "large", size=140)
+    shape = GeneratorConfig("base", 2, 2, 4, 4, 16)
+    recipe = tiny_gan_recipe(generator=shape, crop=128, freeze_first_stage=True, pictures=8)
+    GanRun(
+        recipe, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, start=first, processes=ALONE
+    ).train()
+    before, after = load_checkpoint(first).tensors("generator"), load_checkpoint(tmp_path / "run").tensors("generator")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert set(after) > set(before)
+    with pytest.raises(CheckpointError, match="--start"):
+        GanRun(recipe, tmp_path / "large", ground.damsm, tmp_path / "other", ground.backbone, processes=ALONE)
+
+
+def test_metrics_are_numbers_with_the_pictures_seen(ground: Ground, tmp_path: Path) -> None:
+    ground.train(tiny_gan_recipe(pictures=160), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["pictures"] for row in rows] == [80, 160]
+    assert all(row["loss/words"] > 0 and row["img/s"] > 0 for row in rows)
+
+
+def test_a_checkpoint_with_nan_is_refused(ground: Ground, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run")
+    path = load_checkpoint(run).folder / "live_generator.safetensors"
+    state = load_file(path)
+    state["first.linear.weight"][0, 0] = float("nan")
+    save_file(state, path)
+    with pytest.raises(CheckpointError, match=r"not finite.*first\.linear\.weight"):
+        ground.run(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
