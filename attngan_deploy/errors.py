@@ -9,7 +9,8 @@
     |-- OutputError       an output folder that can't be written, or belongs to another run
     |-- ScoreError        pictures or a judge from which no honest score can be made
     |-- ParityError       an export whose outputs differ from the model it came from
-    `-- MissingExtraError an optional package that this command needs
+    |-- MissingExtraError an optional package that this command needs
+    `-- StoppedError      Ctrl-C; what was finished is kept
 
 A message is one line: what was wrong, what was found, what was expected, and what to type next.
 """
@@ -24,6 +25,8 @@ class T2IError(Exception):
         expected: what should have been there.
         next_step: the command to type, or the thing to change.
     """
+
+    exit_status = 1
 
     def __init__(self, what: str, *, found: str = "", expected: str = "", next_step: str = "") -> None:
         self.what, self.found, self.expected, self.next_step = what, found, expected, next_step
@@ -72,3 +75,9 @@ class ParityError(T2IError):
 
 class MissingExtraError(T2IError):
     """An optional package that this command needs is not installed."""
+
+
+class StoppedError(T2IError):
+    """Ctrl-C; what was finished is kept."""
+
+    exit_status = 130

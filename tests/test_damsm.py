@@ -33,7 +33,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, backbone: Path, t
     train_damsm(recipe, data, tmp_path / "parts", backbone, resume=True)
     for name in ("text_encoder", "image_encoder", "optimizer"):
         whole, parts = (
-            (tmp_path / run / f"checkpoints/step-00000003/{name}.safetensors").read_bytes() for run in ("whole", "parts")
+            (tmp_path / run / f"checkpoints/step-00000003/{name}.safetensors").read_bytes()
+            for run in ("whole", "parts")
         )
         assert whole == parts
 

@@ -16,6 +16,7 @@ from attngan_deploy.train.config import GanRecipe, GeneratorConfig
 from attngan_deploy.train.damsm import train_damsm
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan import GanRun
+from tests.tiny_judge import make_tiny_judge
 from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
 
 ALONE = Processes()
@@ -129,7 +130,7 @@ run.train()
 total = sum(float(value.double().sum()) for value in run.training.generator.state_dict().values())
 sys.stdout.write(f"rank {{run.processes.rank}} {{total!r}}\\n")
 """)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([*command, str(script)], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -174,3 +175,17 @@ def test_a_checkpoint_with_nan_is_refused(ground: Ground, tmp_path: Path) -> Non
     save_file(state, path)
     with pytest.raises(CheckpointError, match=r"not finite.*first\.linear\.weight"):
         ground.run(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
+
+
+def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: Path) -> None:
+    judge = make_tiny_judge(tmp_path / "judge")
+    recipe = tiny_gan_recipe(judge=str(judge), score_every=8, score_pictures=12)
+    run = ground.run(recipe, tmp_path / "run")
+    run.train()
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    scored = {row["step"]: row["score/fid"] for row in rows if "score/fid" in row}
+    assert set(scored) == {2, 4, 6}
+    best = json.loads((tmp_path / "run/best.json").read_text())
+    assert best["value"] == min(scored.values()) == scored[best["step"]]
+    assert load_checkpoint(tmp_path / "run").description["step"] == best["step"]
+    assert run.score()["score/fid"] == scored[6]  # the same captions and noise at every call

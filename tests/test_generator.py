@@ -52,7 +52,9 @@ def config_of(published: Published, stages: int = 2, upsampling: str = "nearest"
 
 def part(published: Published, prefix: str, ours: str) -> dict[str, torch.Tensor]:
     """Weights of one part of the generator: published `prefix` names, with our prefix `ours` taken away."""
-    table = tuple((old.removeprefix(prefix), new.removeprefix(ours)) for old, new in GENERATOR if old.startswith(prefix))
+    table = tuple(
+        (old.removeprefix(prefix), new.removeprefix(ours)) for old, new in GENERATOR if old.startswith(prefix)
+    )
     return published.weights(table)
 
 

@@ -65,7 +65,10 @@ def test_generator_loss_matches_published(shared: Path) -> None:
     total = torch.zeros(())
     for stage, size in enumerate((64, 128)):
         loss = published_generator_loss(
-            discriminator(published, size, f"netsD.{stage}."), inputs[f"fake_imgs.{stage}"], sentence, inputs["real_labels"]
+            discriminator(published, size, f"netsD.{stage}."),
+            inputs[f"fake_imgs.{stage}"],
+            sentence,
+            inputs["real_labels"],
         )
         published.check(f"g_loss.{stage}", loss)
         total = total + loss

@@ -80,5 +80,6 @@ def tiny_gan_recipe(name: str = "fast", variant: str = "att1", **changes: object
         "precision": "fp32",
         "checkpoint_minutes": 1e9,
         "grid_minutes": 1e9,
+        "judge": "none",
     }
     return replace(recipe, **(settings | changes))  # type: ignore[arg-type]

@@ -132,8 +132,12 @@ class GanRecipe:
     seed: int = 100
     checkpoint_minutes: float = 10.0
     grid_minutes: float = 10.0
+    data_name: str = ""
+    judge: str = "judge"
     score_from: int = 300 * 8855
     score_every: int = 10 * 8855
+    score_pictures: int = 30_000
+    best: Literal["inception", "fid"] = "inception"
 
 
 def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
@@ -192,7 +196,9 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             precision="auto",
             channels_last=True,
             score_from=0,
-            score_every=100_000,
+            score_every=50_000,
+            score_pictures=2_933,
+            best="fid",
         )
     raise T2IError("unknown recipe", found=name, expected="paper or fast")
 

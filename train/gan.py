@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.errors import CheckpointError
+from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.images import encode_picture, make_grid, to_uint8
 from attngan_deploy.noise import noise_batch
@@ -20,6 +20,7 @@ from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
+from attngan_deploy.train.evaluation import Evaluation
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.machine import prepare_cpu
@@ -117,6 +118,9 @@ class GanRun:
         self.pictures = len(pictures)
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
+        self.evaluation = None
+        if recipe.judge != "none" and self.processes.rank == 0:
+            self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.step = 0
         checkpoint = self.folder.latest()
         if checkpoint is not None:
@@ -173,13 +177,17 @@ class GanRun:
                     self._log(totals, clock, first)
                 if clock.due("grid"):
                     self.save_grid()
-                if clock.due("checkpoint"):
+                if self._score_due():
+                    self.save(self.score())
+                elif clock.due("checkpoint"):
                     self.save()
         except KeyboardInterrupt:
             self.save()
-            raise
+            raise StoppedError(
+                f"stopped and saved after {self.step * self.effective_batch} pictures; --resume continues"
+            ) from None
         self.save_grid()
-        self.save()
+        self.save(self.score())
         self.folder.close()
         return self.folder.path
 
@@ -205,29 +213,56 @@ class GanRun:
             losses = "  ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in metrics.items())
             self._say(f"{seen} pictures  {losses}  {speed:.1f} img/s  {left / 3600:.1f} h left")
 
+    def _averaged(self) -> Generator:
+        averaged = Generator(self.recipe.generator).to(self.processes.device)
+        averaged.load_state_dict(self.training.average.state_dict(self.training.generator))
+        return averaged
+
+    def _score_due(self) -> bool:
+        """True at the step with which the pictures seen pass a multiple of `score_every`."""
+        seen, every = self.step * self.effective_batch, self.recipe.score_every
+        passed = seen // every > (seen - self.effective_batch) // every
+        return self.evaluation is not None and seen >= self.recipe.score_from and passed
+
+    def score(self) -> dict[str, float]:
+        """Score the averaged generator by the recipe's judge, and log it."""
+        if self.evaluation is None:
+            return {}
+        scores = self.evaluation.scores(self._averaged(), self.training.text)
+        self.folder.log(self.step, {"pictures": self.step * self.effective_batch, **scores})
+        self._say("  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+        return scores
+
     def save_grid(self) -> None:
         """Write a sample grid of the averaged generator: fixed captions, fixed noise."""
         if self.processes.rank:
             return
-        averaged = Generator(self.recipe.generator).to(self.processes.device)
-        averaged.load_state_dict(self.training.average.state_dict(self.training.generator))
-        grid = sample_grid(averaged, self.training.text, self.tokenizer, GRID_CAPTIONS)
+        grid = sample_grid(self._averaged(), self.training.text, self.tokenizer, GRID_CAPTIONS)
         path = self.folder.path / "grids" / f"{self.step * self.effective_batch:08d}.png"
         write_atomically(path, encode_picture(grid, "png"))
 
-    def save(self) -> None:
-        """Write a checkpoint."""
+    def save(self, scores: Mapping[str, float] | None = None) -> None:
+        """Write a checkpoint; one that was scored may become the best."""
         description = {
             "kind": "gan",
             "generator": asdict(self.recipe.generator),
             "text_encoder": asdict(self.training.text.config),
             "recipe": asdict(self.recipe),
+            "data": self.recipe.data_name,
             "pictures": self.step * self.effective_batch,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
         }
-        self.folder.save(self.step, description, self.training.tensors(), self.words)
+        name = f"score/{self.recipe.best}"
+        self.folder.save(
+            self.step,
+            description | ({"scores_in_training": dict(scores)} if scores else {}),
+            self.training.tensors(),
+            self.words,
+            score=(name, scores[name]) if scores else None,
+            lower_is_better=self.recipe.best == "fid",
+        )
 
 
 class _Means:

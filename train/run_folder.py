@@ -1,6 +1,6 @@
 """The folder of a training run: its resolved recipe, metrics, sample grids and checkpoints.
 
-    RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/  best.json
+RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/  best.json
 """
 
 import json
@@ -37,7 +37,9 @@ class RunFolder:
         self.path, self.keep, self.writes = path, keep, writes
         resolved = json.loads(json.dumps(asdict(recipe)))
         described = path / "recipe.json"
-        if described.is_file():
+        if not writes:
+            pass  # rank 0 checks, and is filling the folder right now
+        elif described.is_file():
             self._check_same(described, resolved, resume)
         elif path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path} holds other files", next_step="choose another --out")
@@ -56,7 +58,8 @@ class RunFolder:
     def _check_same(described: Path, resolved: dict[str, Any], resume: bool) -> None:
         if not resume:
             raise OutputError(
-                f"a run is already at {described.parent}", next_step="add --resume to continue it, or choose another --out"
+                f"a run is already at {described.parent}",
+                next_step="add --resume to continue it, or choose another --out",
             )
         before = json.loads(described.read_text(encoding="utf-8"))
         changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))

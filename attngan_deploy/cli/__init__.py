@@ -6,11 +6,11 @@ Sub-commands live one per file; their heavy imports happen inside the functions,
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from attngan_deploy.errors import MissingExtraError, T2IError
+from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
 
 app = typer.Typer(
     name="t2i",
@@ -44,16 +44,29 @@ def register(*names: str) -> None:
         import_module(f"attngan_deploy.cli.{name}")
 
 
+@app.callback()
+def every_command(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
+    if version:
+        from attngan_deploy import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 def report_errors(run: Callable[[], Any]) -> int:
     """Run a command; turn errors that users can meet into one line on standard error and an exit status."""
     try:
         run()
     except T2IError as error:
         print(f"t2i: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("t2i: stopped; what was finished is kept, and the same command continues", file=sys.stderr)
-        return 130
+        return error.exit_status
+    except SystemExit as stop:  # typer's own end of a command; 130 is Ctrl-C, of which it says nothing
+        if stop.code == StoppedError.exit_status:
+            print("t2i: stopped", file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -65,4 +78,4 @@ def report_errors(run: Callable[[], Any]) -> int:
 def main() -> None:
     """Entry point of the `t2i` script."""
     register("data", "export", "generate", "models", "score", "train", "train_damsm", "train_gan", "train_judge")
-    sys.exit(report_errors(lambda: app(standalone_mode=True)))
+    sys.exit(report_errors(app))

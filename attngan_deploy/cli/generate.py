@@ -61,8 +61,8 @@ def generate(
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
     from attngan_deploy.bundle import DEFAULT_MODEL
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
-    from attngan_deploy.cli.progress import show_progress
-    from attngan_deploy.errors import CaptionError
+    from attngan_deploy.progress import show_progress
+    from attngan_deploy.errors import CaptionError, StoppedError
     from attngan_deploy.generation import Options, generate_folder
     from attngan_deploy.pipeline import TextToImage
 
@@ -78,8 +78,7 @@ def generate(
         with show_progress("generate", "img") as progress:
             report = generate_folder(network, items, out, options, progress)
     except KeyboardInterrupt:
-        print(f"t2i: stopped; what is done is kept in {out}, and the same command continues", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise StoppedError(f"stopped; what is done is kept in {out}, and the same command continues") from None
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
     print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")

@@ -45,7 +45,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, with a passport that says how."""
-    from attngan_deploy.cli.progress import show_progress
+    from attngan_deploy.progress import show_progress
     from attngan_deploy.score.judge import Judge
     from attngan_deploy.score.measure import ScoreOptions, measure_and_score
 

@@ -28,6 +28,12 @@ def train_gan(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, or auto: the faster one here.")] = None,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
     grid_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between sample grids.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Judge that scores on the way: a name, a folder, or none.", show_default="judge")
+    ] = None,
+    data_name: Annotated[
+        str, typer.Option(help="What the pictures are, for the model card, e.g. CUB-200-2011, 150 species.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, order, captions and noise.")] = 100,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
@@ -41,6 +47,8 @@ def train_gan(
         "precision": precision,
         "checkpoint_minutes": checkpoint_minutes,
         "grid_minutes": grid_minutes,
+        "judge": judge,
+        "data_name": data_name,
         "seed": seed,
         "freeze_first_stage": freeze_first,
     }
