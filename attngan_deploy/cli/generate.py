@@ -61,10 +61,10 @@ def generate(
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
     from attngan_deploy.bundle import DEFAULT_MODEL
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
-    from attngan_deploy.progress import show_progress
     from attngan_deploy.errors import CaptionError, StoppedError
     from attngan_deploy.generation import Options, generate_folder
     from attngan_deploy.pipeline import TextToImage
+    from attngan_deploy.progress import show_progress
 
     items = from_texts(caption or []) if captions is None else read_captions(captions, column)
     if not items:
