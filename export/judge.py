@@ -16,7 +16,7 @@ from attngan_deploy.bundle import JUDGE, write_manifest
 from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.rewrite import check_finite, fold, round_weights
+from attngan_deploy.export.rewrite import check_finite, fold_into, round_weights
 from attngan_deploy.files import atomic_folder
 from attngan_deploy.train.checkpoint import Checkpoint
 from attngan_deploy.train.efficientnet_lite import (
@@ -49,7 +49,6 @@ class JudgeParity:
     rounding: float
 
 
-@torch.no_grad()
 def deployed(net: EfficientNetLite0) -> EfficientNetLite0:
     """A copy that computes what the graph will: BatchNorms folded so that they only add a bias, weights rounded.
 
@@ -58,13 +57,7 @@ def deployed(net: EfficientNetLite0) -> EfficientNetLite0:
     """
     folded = copy.deepcopy(net).eval()
     for conv, norm in _convolutions_with_norms(folded):
-        weight, bias = fold(conv.weight, norm)
-        conv.weight.copy_(weight)
-        norm.bias.copy_(bias)
-        norm.weight.fill_(1.0)
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1.0)
-        norm.eps = 0.0
+        fold_into(conv, norm)
     check_finite(folded, "after folding its BatchNorms")
     return round_weights(folded, "fp16")
 

@@ -73,6 +73,17 @@ def fold(weight: Tensor, norm: Norm, bias: Tensor | None = None) -> tuple[Tensor
 
 
 @torch.no_grad()
+def fold_into(layer: nn.Linear | nn.Conv2d, norm: Norm) -> None:
+    """Fold a BatchNorm into the layer before it, in place, so that it only adds a bias."""
+    weight, bias = fold(layer.weight, norm)
+    layer.weight.copy_(weight)
+    norm.bias.copy_(bias)
+    norm.weight.fill_(1.0)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0)
+    norm.eps = 0.0
+
+
 def fold_batch_norms(generator: Generator) -> Generator:
     """A copy in eval mode whose BatchNorms only add a bias: the rest of each is folded into the layer before it.
 
@@ -81,13 +92,7 @@ def fold_batch_norms(generator: Generator) -> Generator:
     """
     folded = copy.deepcopy(generator).eval()
     for layer, norm in _layers_with_norms(folded):
-        weight, bias = fold(layer.weight, norm)
-        layer.weight.copy_(weight)
-        norm.bias.copy_(bias)
-        norm.weight.fill_(1.0)
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1.0)
-        norm.eps = 0.0
+        fold_into(layer, norm)
     check_finite(folded, "after folding its BatchNorms")
     return folded
 

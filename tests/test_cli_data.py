@@ -32,7 +32,8 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["data", "build", *map(str, arguments)])
 
 
-def test_a_build_tells_counts_and_progress(tmp_path: Path) -> None:
+def test_a_build_tells_counts_and_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attngan_deploy.progress.SECONDS_BETWEEN_LINES", 0.0)
     source = birds(tmp_path / "in")
     (source / "kind0/b0.txt").unlink()
     result = run(source, "-o", tmp_path / "out", "--size", "16", "--test-classes", "1")
@@ -40,7 +41,7 @@ def test_a_build_tells_counts_and_progress(tmp_path: Path) -> None:
     assert "train: 2 pictures, 2 captions, 2 classes" in result.stdout
     assert "test: 1 pictures" in result.stdout
     assert "skipped 1, listed in report.json: no captions (1)" in result.stdout
-    assert "3 of 3 pictures" in result.stderr and "3 of 3" not in result.stdout
+    assert "data build: 2/3" in result.stderr and "2/3" not in result.stdout
 
 
 def test_json_is_the_report(tmp_path: Path) -> None:

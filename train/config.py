@@ -181,7 +181,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
         return GanRecipe(
             name="fast",
             pictures=1_000_000,
-            batch_size=32,
+            batch_size=16,
             generator=GeneratorConfig(**{**asdict(generator), "upsampling": "transposed"}),
             discriminator=DiscriminatorConfig(kind="one_way", width=48),
             loss="hinge",
@@ -190,7 +190,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             betas=(0.0, 0.9),
             damsm_weight=0.2,
             damsm_every=2,
-            penalty_weight=2.0,
+            penalty_weight=0.5,
             penalty_every=4,
             ema=0.999,
             precision="auto",

@@ -1,11 +1,13 @@
 """Training of a generator: the loop around `gan_step`, with checkpoints, sample grids, metrics and resuming."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,12 +124,17 @@ class GanRun:
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.step = 0
+        self.started_from: dict[str, Any] | None = None
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = int(checkpoint.description["step"])
+            self.started_from = checkpoint.description.get("started_from")
         elif start is not None:
-            self.training.start_from(load_checkpoint(start, "gan"))
+            before = load_checkpoint(start, "gan")
+            self.training.start_from(before)
+            kept = ("generator", "recipe", "pictures", "started_from")
+            self.started_from = {name: before.description.get(name) for name in kept}
         elif recipe.freeze_first_stage:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
@@ -155,7 +162,7 @@ class GanRun:
         return -(-self.recipe.pictures // self.effective_batch)
 
     def train(self) -> Path:
-        """Train to the end of the recipe, saving on the way; Ctrl-C saves and stops.
+        """Train to the end of the recipe, saving on the way; Ctrl-C or SIGTERM saves and stops.
 
         Returns:
             The run folder.
@@ -166,6 +173,7 @@ class GanRun:
             f"{self.effective_batch} effective; {recipe.precision} on {self.processes.device}; step {self.step} of "
             f"{self.steps}"
         )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         clock = _Clock(recipe)
         first, totals = self.step, _Means()
         try:
@@ -250,6 +258,7 @@ class GanRun:
             "recipe": asdict(self.recipe),
             "data": self.recipe.data_name,
             "pictures": self.step * self.effective_batch,
+            "started_from": self.started_from,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},

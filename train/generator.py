@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
 from attngan_deploy.train.config import GeneratorConfig
 
-# nearest x2 then a 3-tap kernel [w0, w1, w2] is a transposed 4-tap kernel [w2, w1 + w2, w0 + w1, w0], stride 2, padding 1
+# nearest x2, then taps [w0, w1, w2], is a transposed convolution of stride 2 with [w2, w1 + w2, w0 + w1, w0], padding 1
 NEAREST_AS_TRANSPOSED = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 
 

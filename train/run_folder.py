@@ -106,7 +106,7 @@ class RunFolder:
         step: int,
         description: Mapping[str, Any],
         tensors: Mapping[str, Mapping[str, Tensor]],
-        vocabulary: Sequence[str],
+        vocabulary: Sequence[str] | None = None,
         *,
         score: tuple[str, float] | None = None,
         lower_is_better: bool = False,
