@@ -188,7 +188,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             generator_rate=2e-4,
             discriminator_rate=4e-4,
             betas=(0.0, 0.9),
-            damsm_weight=0.2,
+            damsm_weight=0.05,
             damsm_every=2,
             penalty_weight=0.5,
             penalty_every=4,

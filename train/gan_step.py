@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.train.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
-from attngan_deploy.train.config import GanRecipe
+from attngan_deploy.train.config import GanRecipe, from_json
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.ema import ParameterAverage
@@ -182,7 +182,14 @@ class GanTraining:
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Take over what another run's averaged generator has in common with this one, e.g. its first stage."""
+        """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.
+
+        Its discriminators come along where they are of the same kind, for the same sizes and the same loss.
+        """
+        recipe = from_json(GanRecipe, checkpoint.description.get("recipe"))
+        alike = recipe.discriminator == self.recipe.discriminator and recipe.loss == self.recipe.loss
+        if alike and recipe.generator.sizes == self.sizes:
+            checkpoint.load_into("discriminators", self.discriminators)
         state = checkpoint.tensors("generator")
         own: dict[str, Any] = self.generator.state_dict()
         shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
