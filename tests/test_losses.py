@@ -11,6 +11,7 @@ from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.import_published import DISCRIMINATOR, IMAGE_HEADS, TEXT_ENCODER, rename_published
 from attngan_deploy.train.losses import (
     Gammas,
+    consistency_loss,
     hinge_discriminator_loss,
     kl_loss,
     matching_gradient_penalty,
@@ -186,3 +187,12 @@ def test_gradient_penalty_is_zero_for_a_constant_discriminator_and_reaches_weigh
     assert penalty > 0 and net.trunk[0].weight.grad.abs().sum() > 0
     torch.nn.init.zeros_(net.conditional.weight)
     assert matching_gradient_penalty(net, images, sentence) == 0
+
+
+def test_consistency_is_zero_for_an_enlarged_picture_and_moves_only_the_later_stage() -> None:
+    early = torch.rand(2, 3, 8, 8, requires_grad=True)
+    late = torch.nn.functional.interpolate(early.detach(), scale_factor=2).requires_grad_()
+    assert consistency_loss([early, late]) == 0
+    loss = consistency_loss([early, late + 0.25])
+    loss.backward()
+    assert loss.item() == pytest.approx(0.25) and early.grad is None and late.grad is not None

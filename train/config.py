@@ -118,6 +118,7 @@ class GanRecipe:
     damsm_weight: float = 5.0
     damsm_every: int = 1
     kl_weight: float = 1.0
+    consistency_weight: float = 0.0
     gamma1: float = 4.0
     gamma2: float = 5.0
     gamma3: float = 10.0
@@ -190,6 +191,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             betas=(0.0, 0.9),
             damsm_weight=0.05,
             damsm_every=2,
+            consistency_weight=10.0,
             penalty_weight=0.5,
             penalty_every=4,
             ema=0.999,

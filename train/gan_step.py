@@ -17,6 +17,7 @@ from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import ImageEncoder
 from attngan_deploy.train.losses import (
     Gammas,
+    consistency_loss,
     gan_losses,
     kl_loss,
     matching_gradient_penalty,
@@ -152,6 +153,10 @@ class GanTraining:
             codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
             loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
             metrics |= {"loss/words": words.item(), "loss/sentence": codes.item()}
+        if recipe.consistency_weight and len(made.images) > 1:
+            consistency = consistency_loss(made.images)
+            loss = loss + recipe.consistency_weight * consistency
+            metrics["loss/consistency"] = consistency.item()
         if not recipe.freeze_first_stage:
             kl = kl_loss(made.mu.float(), made.logvar.float())
             loss = loss + recipe.kl_weight * kl

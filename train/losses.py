@@ -1,5 +1,7 @@
 """Losses, as functions of tensors. Where the published code departs from the paper's equations, a comment says so."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -101,6 +103,17 @@ def sentence_loss(codes: Tensor, sentences: Tensor, gamma3: float, classes: Tens
 def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence of the conditioning from a unit Gaussian, mean over elements, as published (not summed)."""
     return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
+
+
+def consistency_loss(images: Sequence[Tensor]) -> Tensor:
+    """How far each stage's picture, halved, is from the stage before it: mean absolute difference.
+
+    A new stage so begins by enlarging what the earlier one shows (in the spirit of StackGAN++'s colour consistency).
+    """
+    pairs = zip(images, images[1:], strict=False)
+    return torch.stack(
+        [F.l1_loss(F.avg_pool2d(late.float(), 2), early.float().detach()) for early, late in pairs]
+    ).sum()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
