@@ -110,9 +110,8 @@ def consistency_loss(images: Sequence[Tensor]) -> Tensor:
 
     A new stage so begins by enlarging what the earlier one shows (in the spirit of StackGAN++'s colour consistency).
     """
-    pairs = zip(images, images[1:], strict=False)
     return torch.stack(
-        [F.l1_loss(F.avg_pool2d(late.float(), 2), early.float().detach()) for early, late in pairs]
+        [F.l1_loss(F.avg_pool2d(late.float(), 2), early.float().detach()) for early, late in pairwise(images)]
     ).sum()
 
 
