@@ -92,14 +92,27 @@ def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
     recipe = provenance.get("recipe")
     damsm = provenance.get("damsm")
     facts = {
-        "data": provenance.get("data", "not recorded in the checkpoint"),
+        "data": provenance.get("data") or "not recorded in the checkpoint",
         "recipe": recipe.get("name") if isinstance(recipe, dict) else recipe,
         "pictures in the training set": provenance.get("training_pictures"),
         "pictures seen": provenance.get("pictures"),
         "steps": provenance.get("step"),
+        "started from": _ancestors(provenance),
         "text and image encoder": damsm,
     }
     return [(name, _fact(value)) for name, value in facts.items() if value is not None]
+
+
+def _ancestors(provenance: Mapping[str, Any]) -> str | None:
+    """The runs that this one started from, the latest first: stages and pictures seen of each."""
+    found = []
+    before = provenance.get("started_from")
+    while isinstance(before, dict):
+        shape = before.get("generator")
+        stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
+        found.append(f"a run of {stages} stage(s) that saw {_fact(before.get('pictures'))} pictures")
+        before = before.get("started_from")
+    return "; before that ".join(found) or None
 
 
 def _fact(value: Any) -> str:

@@ -56,6 +56,8 @@ def test_from_pictures_to_a_score(run: Path, tmp_path: Path) -> None:
     assert 1 <= passport["scores"]["inception_score"]["mean"] <= 3
     facts = json.loads((bundle / "bundle.json").read_text())
     assert facts["provenance"]["pictures"] == 8
+    card = (bundle / "README.md").read_text()
+    assert "| started from | a run of 1 stage(s) that saw 8 pictures |" in card
     assert find_pictures(out).count() == 6
 
 
