@@ -76,11 +76,13 @@ class OneWayDiscriminator(nn.Module):
     """DF-GAN's discriminator: one conditional logit a picture (section 3.3 of DF-GAN).
 
     Its stem halves the picture, where DF-GAN's first block works at full size: a fifth of the multiplications.
+    `config.width` is that of a picture of 64 px; a larger one begins narrower, so that every resolution has the same
+    channels in all stages.
     """
 
     def __init__(self, config: DiscriminatorConfig, size: int) -> None:
         super().__init__()
-        width = config.width
+        width = max(1, config.width * 64 // size)
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         side = size // 2
         while side > 4:
