@@ -1,13 +1,14 @@
 """Training of DAMSM on tiny shards."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from attngan_deploy.errors import CheckpointError, OutputError
+from attngan_deploy.errors import CheckpointError, DataError, OutputError
 from attngan_deploy.train.config import TextEncoderConfig
 from attngan_deploy.train.damsm import load_damsm, r_precision, train_damsm
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -72,6 +73,19 @@ def test_a_missing_or_foreign_backbone_is_named(data: Path, backbone: Path, tmp_
     (tmp_path / "cut.safetensors").write_bytes(backbone.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors"):
         train_damsm(tiny_damsm_recipe(), data, tmp_path / "run", tmp_path / "cut.safetensors")
+
+
+def test_unseen_species_are_needed_and_a_failed_start_leaves_nothing(
+    data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    alone = make_tiny_shards(tmp_path / "alone", pictures=1)
+    shutil.copy(data / "train.tar", alone / "train.tar")
+    with pytest.raises(DataError, match=r"one class.*--test-classes"):
+        train_damsm(tiny_damsm_recipe(), alone, tmp_path / "run", backbone)
+    (alone / "test.tar").unlink()
+    with pytest.raises(DataError, match=r"unseen species.*no shard at .*test\.tar"):
+        train_damsm(tiny_damsm_recipe(), alone, tmp_path / "run", backbone)
+    assert not (tmp_path / "run").exists()
 
 
 def test_r_precision_is_one_for_perfect_codes_and_near_chance_for_random_ones() -> None:

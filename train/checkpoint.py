@@ -106,7 +106,6 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"{path} is a single file, and a pickle could run code",
             expected=f"a checkpoint folder with {DESCRIPTION} and safetensors",
-            next_step="t2i import --help, for published .pth weights",
         )
     folder = path if (path / DESCRIPTION).is_file() else _of_run(path)
     try:
@@ -147,7 +146,7 @@ def _of_run(run: Path) -> Path:
             f"no checkpoint at {run}",
             found=inside or "an empty folder",
             expected=f"{DESCRIPTION}, or a run folder with checkpoints/",
-            next_step="t2i train gan --help",
+            next_step="t2i train --help",
         )
     return found[-1]
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.errors import CheckpointError
+from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
@@ -177,8 +177,9 @@ def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | Non
     prepare_cpu()
     words = Tokenizer.load(data / "vocabulary.txt").words
     net = load_backbone(recipe.image_encoder, backbone)
+    print("reading pictures", file=sys.stderr, flush=True)
+    train, test = read_pictures([data / "train.tar"]), _unseen_species(data / "test.tar")
     run = RunFolder(out, recipe, resume=resume)
-    train, test = read_pictures([data / "train.tar"]), read_pictures([data / "test.tar"])
     for line in train.skipped + test.skipped:
         print(f"skipped {line}", file=sys.stderr)
     print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
@@ -215,6 +216,20 @@ def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | Non
     run.close()
     best = run.best()
     return float(best["value"]) if best else 0.0
+
+
+def _unseen_species(path: Path) -> PictureSet:
+    """The pictures that R-precision is measured on: two classes or more, or there is no wrong caption to choose."""
+    wanted, build = "at least two classes that train.tar lacks", "t2i data build --test-classes 0.25 --force"
+    try:
+        test = read_pictures([path])
+    except DataError as error:
+        raise DataError(
+            f"R-precision needs pictures of unseen species: {error}", expected=wanted, next_step=build
+        ) from error
+    if len(np.unique(test.classes)) < 2:
+        raise DataError(f"R-precision can't be measured on {path}", found="one class", expected=wanted, next_step=build)
+    return test
 
 
 def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEncoder, list[str], Checkpoint]:

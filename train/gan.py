@@ -102,6 +102,7 @@ class GanRun:
         processes: Processes | None = None,
     ) -> None:
         prepare_cpu()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.processes = processes or Processes.start()
         recipe = self._resolved(recipe, out, resume)
         self.recipe, self.words = recipe, []
@@ -112,17 +113,20 @@ class GanRun:
                 found=f"{text.config.features} features",
                 expected=str(recipe.generator.features),
             )
-        self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.tokenizer = Tokenizer(self.words)
+        self._say("reading pictures")
         pictures = read_pictures([data / "train.tar"])
         for line in pictures.skipped:
             self._say(f"skipped {line}")
         self.pictures = len(pictures)
+        birds = all(len(self.tokenizer.encode(caption).unknown) < 3 for caption in GRID_CAPTIONS)
+        self.grid_captions = GRID_CAPTIONS if birds else [captions[0] for captions in pictures.captions[:6]]
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
         self.evaluation = None
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
+        self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.step = 0
         self.started_from: dict[str, Any] | None = None
         checkpoint = self.folder.latest()
@@ -173,7 +177,6 @@ class GanRun:
             f"{self.effective_batch} effective; {recipe.precision} on {self.processes.device}; step {self.step} of "
             f"{self.steps}"
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         clock = _Clock(recipe)
         first, totals = self.step, _Means()
         try:
@@ -194,6 +197,8 @@ class GanRun:
             raise StoppedError(
                 f"stopped and saved after {self.step * self.effective_batch} pictures; --resume continues"
             ) from None
+        if totals.sums:
+            self._log(totals, clock, first)
         self.save_grid()
         self.save(self.score())
         self.folder.close()
@@ -245,7 +250,7 @@ class GanRun:
         """Write a sample grid of the averaged generator: fixed captions, fixed noise."""
         if self.processes.rank:
             return
-        grid = sample_grid(self._averaged(), self.training.text, self.tokenizer, GRID_CAPTIONS)
+        grid = sample_grid(self._averaged(), self.training.text, self.tokenizer, self.grid_captions)
         path = self.folder.path / "grids" / f"{self.step * self.effective_batch:08d}.png"
         write_atomically(path, encode_picture(grid, "png"))
 

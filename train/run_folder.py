@@ -39,9 +39,9 @@ class RunFolder:
         described = path / "recipe.json"
         if not writes:
             pass  # rank 0 checks, and is filling the folder right now
-        elif described.is_file():
+        elif described.is_file() and checkpoints_of(path):
             self._check_same(described, resolved, resume)
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(path.iterdir()) and not described.is_file():
             raise OutputError(f"{path} holds other files", next_step="choose another --out")
         self._tensorboard: Any = None
         self._resumed = resume and bool(checkpoints_of(path))

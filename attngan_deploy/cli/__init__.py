@@ -67,15 +67,27 @@ def report_errors(run: Callable[[], Any]) -> int:
         if stop.code == StoppedError.exit_status:
             print("t2i: stopped", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        print("t2i: stopped", file=sys.stderr)
+        return StoppedError.exit_status
     except BrokenPipeError:
         return 1
     except OSError as error:
-        print(f"t2i: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        where = f" at {error.filename}" if error.filename else ""
+        print(
+            f"t2i: {error.strerror or error}{where}; nothing was left half-written. Next: free some space there, or "
+            "choose another place for the output",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def main() -> None:
     """Entry point of the `t2i` script."""
+    sys.exit(report_errors(_run))
+
+
+def _run() -> None:
     register("data", "export", "generate", "models", "score", "train", "train_damsm", "train_gan", "train_judge")
-    sys.exit(report_errors(app))
+    app()

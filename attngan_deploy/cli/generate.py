@@ -69,7 +69,9 @@ def generate(
     items = from_texts(caption or []) if captions is None else read_captions(captions, column)
     if not items:
         raise CaptionError("no captions were given", expected="--caption TEXT with a text")
-    network = TextToImage.load(model or DEFAULT_MODEL, backend=backend, precision=precision, threads=threads)
+    network = TextToImage.load(
+        DEFAULT_MODEL if model is None else model, backend=backend, precision=precision, threads=threads
+    )
     for word, line in tokenize(items, network.tokenizer, strict).unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)
     options = Options(seed, n, shared_noise, batch_size, file_format.value, grid, attention)

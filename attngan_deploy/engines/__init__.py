@@ -52,7 +52,7 @@ def load_engine(
     """
     if backend not in ("auto", *BACKENDS):
         raise EngineError(
-            f"no backend '{backend}'", expected=f"auto or {' or '.join(BACKENDS)}", next_step="pip install onnxruntime"
+            f"no backend '{backend}'", expected=f"auto or {' or '.join(BACKENDS)}", next_step="leave out --backend"
         )
     if precision not in ("auto", *PRECISIONS):
         raise EngineError(

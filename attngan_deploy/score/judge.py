@@ -132,5 +132,5 @@ class Judge:
             raise ScoreError(
                 f"judge {self.name} gave values that are not finite",
                 found=f"{bad.size} of {count} pictures, the first {names[bad[0]] if names else f'at place {bad[0]}'}",
-                next_step="t2i models, to check its files",
+                next_step="pip install --force-reinstall attngan-deploy",
             )

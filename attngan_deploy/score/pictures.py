@@ -88,7 +88,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     if path.is_file():
         return _tar(path, order)
     if not path.is_dir():
-        raise ScoreError(f"no folder or tar at {path}", next_step=NEXT_STEP)
+        raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
     names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
     folders = sorted(f"{entry.name}/" for entry in path.iterdir() if not entry.is_file())
     places = _places(path) if MANIFEST in names and order in ("auto", "manifest") else None
