@@ -151,6 +151,8 @@ def _choose(where: str, columns: list[str], column: str | None) -> str:
     if wanted not in columns:
         names = ", ".join(columns[:10]) or "no columns"
         raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
+    if columns.count(wanted) > 1:
+        raise CaptionError(f"{where} has the column '{wanted}' more than once", next_step="rename one of them")
     return wanted
 
 
@@ -183,6 +185,8 @@ def tokenize(captions: Sequence[Caption], tokenizer: Tokenizer, strict: bool = F
     ids: list[list[int]] = []
     unknown: dict[str, int] = {}
     for caption in captions:
+        if not caption.text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in caption.text):
+            raise CaptionError(f"the caption on line {caption.line} is not text", found="bytes that are not UTF-8")
         encoded = tokenizer.encode(caption.text)
         if not encoded.ids and not encoded.unknown:
             raise CaptionError(f"the caption on line {caption.line} has no words", found=repr(caption.text[:60]))

@@ -223,7 +223,7 @@ class OutputFolder:
         differences = [key for key, value in self.run.identity.items() if found.get(key) != value]
         if differences:
             raise OutputError(
-                f"{self.folder} belongs to another run",
+                f"{self.folder} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
                 found=_shown(found, differences),
                 expected=_shown(self.run.identity, differences),
                 next_step=ANOTHER_FOLDER,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.captions import MAX_WORDS, Caption, read_captions, tokenize
+from attngan_deploy.captions import MAX_WORDS, Caption, from_texts, read_captions, tokenize
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.tokenizer import Tokenizer
 
@@ -99,3 +99,15 @@ def test_tokenize_lists_unknown_words_once() -> None:
 def test_bad_captions_are_named_by_line(text: str, strict: bool, message: str) -> None:
     with pytest.raises(CaptionError, match=message):
         tokenize([Caption("a red bird", 1), Caption(text, 7)], TOKENIZER, strict)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_text("caption,caption\na red bird,a blue bird\n")
+    with pytest.raises(CaptionError, match="'caption' more than once"):
+        read_captions(path)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(CaptionError, match="line 1 is not text"):
+        tokenize(from_texts(["a red bird \udcff"]), Tokenizer(["<end>", "red"]))

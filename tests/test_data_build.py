@@ -119,3 +119,9 @@ def test_a_vocabulary_without_words_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no word is found 2 times"):
         run(tmp_path / "in", tmp_path / "out", split=EVERYTHING, min_count=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_inside_its_source_is_refused(tmp_path: Path) -> None:
+    source = birds(tmp_path / "in")
+    with pytest.raises(OutputError, match=r"is inside .*Next: another -o"):
+        run(source, source / "out")

@@ -137,6 +137,11 @@ def read_source(options: BuildOptions) -> Source:
 def _check_output(options: BuildOptions) -> None:
     """Refuse, before any work, what must not be replaced."""
     output = options.output
+    if options.source.resolve() in output.resolve().parents:
+        raise OutputError(
+            f"{output} is inside {options.source}, whose next build would read it as captions",
+            next_step="another -o",
+        )
     if not output.is_dir():
         return
     names = sorted(path.name for path in output.iterdir())
