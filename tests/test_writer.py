@@ -107,14 +107,14 @@ def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, file_format: str) ->
         ({"model_hash": "abd"}, "found model_hash abc; expected model_hash abd"),
         ({"shared_noise": True}, "found shared_noise False"),
         ({"file_format": "webp"}, "found format png; expected format webp"),
-        ({"captions": [Caption("a red bird", 1)]}, "of other captions"),
-        ({"captions": [Caption("a red bird", 1), Caption("a blue bird", 4)]}, "of other captions"),
+        ({"captions": [Caption("a red bird", 1)]}, "found captions_sha256"),
+        ({"captions": [Caption("a red bird", 1), Caption("a blue bird", 4)]}, "found captions_sha256"),
     ],
 )
 def test_runs_are_not_mixed(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     fill(tmp_path)
     before = names(tmp_path)
-    with pytest.raises(OutputError, match=f"belongs to another run; {message}.* Next: choose another -o") as caught:
+    with pytest.raises(OutputError, match=f"belongs to another run.*{message}.* Next: choose another -o") as caught:
         fill(tmp_path, replace(RUN, **change))
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == before
