@@ -86,7 +86,8 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(ground: Ground, tm
     recipe = tiny_gan_recipe(checkpoint_minutes=0.0)
     ground.train(recipe, tmp_path / "whole")
     script = f"""
-import os, signal
+import os, signal, torch
+torch.set_num_threads({torch.get_num_threads()})  # sums of floats depend on how they are shared out
 from pathlib import Path
 from attngan_deploy.train import checkpoint
 from tests.test_gan import ALONE, GanRun
