@@ -1,11 +1,11 @@
 """Losses, as functions of tensors. Where the published code departs from the paper's equations, a comment says so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from attngan_deploy.train.discriminators import OneWayDiscriminator, PublishedDiscriminator
@@ -184,9 +184,9 @@ def matching_gradient_penalty(net: OneWayDiscriminator, real: Tensor, sentence: 
     return norm.pow(power).mean()
 
 
-def gan_losses(kind: str) -> tuple[nn.Module, ...]:
+def gan_losses(kind: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """Discriminator and generator loss of the named kind."""
     return {
         "published": (published_discriminator_loss, published_generator_loss),
         "hinge": (hinge_discriminator_loss, hinge_generator_loss),
-    }[kind]  # type: ignore[return-value]
+    }[kind]
