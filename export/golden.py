@@ -12,12 +12,8 @@ from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.tokenizer import Tokenizer, split_words
+from attngan_deploy.train.sampling import PAPER_CAPTIONS
 
-PAPER_CAPTIONS = (
-    "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
-    "black head.",
-    "this smaller bird has a gray belly and breast with red speckles, a red crown, and a short pointy bill.",
-)
 LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words
 LARGEST_DIFFERENCE = 1  # uint8 levels: rounding can go either way
 SEED = 0

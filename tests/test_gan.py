@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from attngan_deploy.errors import CheckpointError
+from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GanRecipe, GeneratorConfig
 from attngan_deploy.train.damsm import train_damsm
@@ -113,6 +114,28 @@ GanRun(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "parts")!
     ground.train(recipe, tmp_path / "parts", resume=True)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert not [path for path in (tmp_path / "parts/checkpoints").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Between the discriminators' update and the generator's: what is saved continues exactly."""
+    whole = ground.train(tiny_gan_recipe(), tmp_path / "whole")
+    run = ground.run(tiny_gan_recipe(), tmp_path / "parts")
+    update, calls = run.training._update_generator, []
+
+    def interrupted(*arguments: Any) -> dict[str, float]:
+        calls.append(number)
+        if len(calls) == 3:
+            signal.raise_signal(number)
+        return update(*arguments)
+
+    monkeypatch.setattr(run.training, "_update_generator", interrupted)
+    with pytest.raises(StoppedError, match="after 12 pictures"):
+        run.train()
+    ground.train(tiny_gan_recipe(), tmp_path / "parts", resume=True)
+    assert weights(tmp_path / "parts") == weights(whole)
 
 
 def test_two_processes_train_one_model(ground: Ground, tmp_path: Path) -> None:

@@ -4,18 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from attngan_deploy.images import to_uint8
-from attngan_deploy.noise import noise_batch
 from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.inception_score import inception_score
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.picture_set import PictureSet, pad_captions, read_pictures
+from attngan_deploy.train.picture_set import PictureSet, read_pictures
+from attngan_deploy.train.sampling import sample_pictures
 from attngan_deploy.train.text_encoder import TextEncoder
 
 BATCH_SIZE = 64
@@ -62,18 +60,10 @@ class Evaluation:
         resized = [Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR) for picture in pictures]
         return np.stack([np.asarray(picture) for picture in resized])
 
-    @torch.inference_mode()
     def _generate(self, generator: Generator, text: TextEncoder) -> Iterator[NDArray[np.uint8]]:
-        device = next(generator.parameters()).device
-        generator.eval()
         for start in range(0, self.pictures, BATCH_SIZE):
             ids = self.captions[start : start + BATCH_SIZE]
-            places = [(start + row, 0) for row in range(len(ids))]
-            noise = noise_batch(0, places, generator.config.noise, generator.config.condition)
-            z, eps = (torch.from_numpy(value).to(device) for value in noise)
-            encoded = text(*(value.to(device) for value in pad_captions(ids)))
-            made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
-            yield to_uint8(made.images[-1].float().cpu().numpy())
+            yield sample_pictures(generator, text, ids, [(start + row, 0) for row in range(len(ids))])
 
     def scores(self, generator: Generator, text: TextEncoder) -> dict[str, float]:
         """`score/inception` and `score/fid` of one picture a caption, the same captions and noise at every call."""

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import CheckpointError, StoppedError
-from attngan_deploy.files import write_atomically
-from attngan_deploy.images import encode_picture, make_grid, to_uint8
-from attngan_deploy.noise import noise_batch
+from attngan_deploy.files import uninterrupted, write_atomically
+from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GanRecipe
@@ -26,21 +25,11 @@ from attngan_deploy.train.evaluation import Evaluation
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.machine import prepare_cpu
-from attngan_deploy.train.picture_set import TrainingBatches, pad_captions, read_pictures
+from attngan_deploy.train.picture_set import PictureSet, TrainingBatches, read_pictures
 from attngan_deploy.train.run_folder import RunFolder
-from attngan_deploy.train.text_encoder import TextEncoder
+from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
-GRID_CAPTIONS = (
-    "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
-    "black head",
-    "this smaller bird has a gray belly and breast with red speckles a red crown and a short pointy bill",
-    "a small yellow bird with black wings and a short pointed beak",
-    "this bird is blue with white and has a very short beak",
-    "a large white bird with gray wings and a long orange bill",
-    "the bird is brown with a white belly and a spotted breast",
-)
-GRID_SAMPLES = 6
 
 
 def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
@@ -65,25 +54,6 @@ def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
         return best
 
     return replace(recipe, precision="bf16" if seconds(True) < seconds(False) else "fp32")
-
-
-@torch.inference_mode()
-def sample_grid(
-    generator: Generator, text: TextEncoder, tokenizer: Tokenizer, captions: Sequence[str], seed: int = 0
-) -> NDArray[np.uint8]:
-    """One picture: a row a caption, `GRID_SAMPLES` samples each, the same noise at every call."""
-    device = next(generator.parameters()).device
-    generator.eval()
-    rows = []
-    known = [ids for ids in (tokenizer.encode(caption).ids for caption in captions) if ids]
-    for place, ids in enumerate(known):
-        pairs = [(place, sample) for sample in range(GRID_SAMPLES)]
-        noise = noise_batch(seed, pairs, generator.config.noise, generator.config.condition)
-        z, eps = (torch.from_numpy(value).to(device) for value in noise)
-        encoded = text(*(value.to(device) for value in pad_captions([ids] * GRID_SAMPLES)))
-        made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
-        rows.append(made.images[-1].float().cpu().numpy())
-    return make_grid(to_uint8(np.concatenate(rows)), columns=GRID_SAMPLES)
 
 
 class GanRun:
@@ -119,8 +89,7 @@ class GanRun:
         for line in pictures.skipped:
             self._say(f"skipped {line}")
         self.pictures = len(pictures)
-        birds = all(len(self.tokenizer.encode(caption).unknown) < 3 for caption in GRID_CAPTIONS)
-        self.grid_captions = GRID_CAPTIONS if birds else [captions[0] for captions in pictures.captions[:6]]
+        self.grid_captions = self._grid_captions(pictures)
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
         self.evaluation = None
@@ -143,6 +112,14 @@ class GanRun:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
             )
+
+    def _grid_captions(self, pictures: PictureSet) -> list[list[int]]:
+        """Captions of the grid: the usual ones, or the first pictures' own where birds are not the subject."""
+        usual = [self.tokenizer.encode(caption) for caption in GRID_CAPTIONS]
+        if all(len(encoded.unknown) < 3 for encoded in usual):
+            return [encoded.ids for encoded in usual]
+        own = [self.tokenizer.encode(captions[0]).ids for captions in pictures.captions]
+        return [ids for ids in own if ids][: len(GRID_CAPTIONS)]
 
     def _resolved(self, recipe: GanRecipe, out: Path, resume: bool) -> GanRecipe:
         """A resumed run keeps the precision that it measured when it began."""
@@ -182,13 +159,15 @@ class GanRun:
         try:
             for number, indices in self._batches():
                 rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
-                totals.add(self.training.step(self.batches.batch(indices, rng), number, rng))
-                self.step = number + 1
+                batch = self.batches.batch(indices, rng)
+                with uninterrupted():  # half a step could not be continued exactly
+                    totals.add(self.training.step(batch, number, rng))
+                    self.step = number + 1
                 if self.step % LOG_EVERY == 0:
                     self._log(totals, clock, first)
                 if clock.due("grid"):
                     self.save_grid()
-                if self._score_due():
+                if self._score_due() and self.step < self.steps:  # the last one is scored below
                     self.save(self.score())
                 elif clock.due("checkpoint"):
                     self.save()
@@ -250,7 +229,7 @@ class GanRun:
         """Write a sample grid of the averaged generator: fixed captions, fixed noise."""
         if self.processes.rank:
             return
-        grid = sample_grid(self._averaged(), self.training.text, self.tokenizer, self.grid_captions)
+        grid = sample_grid(self._averaged(), self.training.text, self.grid_captions)
         path = self.folder.path / "grids" / f"{self.step * self.effective_batch:08d}.png"
         write_atomically(path, encode_picture(grid, "png"))
 
