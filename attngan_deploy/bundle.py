@@ -82,6 +82,32 @@ class Bundle:
         return graphs[key]
 
 
+    def precisions(self, key: str) -> tuple[str, ...]:
+        """Precisions that a graph is stored in: "fp32" first, then e.g. "fp16" or "int8".
+
+        Raises:
+            BundleError: there is no such graph.
+        """
+        return ("fp32", *self.graph(key).get("precisions", {}))
+
+    def graph_path(self, key: str, precision: str = "fp32") -> Path:
+        """File of a graph that computes in `precision`; all of them have the same float32 inputs and outputs.
+
+        Raises:
+            BundleError: there is no such graph, or none of this precision.
+        """
+        graph = self.graph(key)
+        if precision == "fp32":
+            return self.path(graph["file"])
+        if precision not in graph.get("precisions", {}):
+            raise BundleError(
+                f"bundle {self.folder} has no graph '{key}' in {precision}",
+                found=", ".join(self.precisions(key)),
+                next_step=f"t2i export --bundle {self.folder} --precision {precision}",
+            )
+        return self.path(graph["precisions"][precision]["file"])
+
+
 def open_bundle(name_or_folder: str | Path, kind: str = TEXT_TO_IMAGE) -> Bundle:
     """Find a bundle by name or folder, and check every file against its manifest.
 
@@ -190,6 +216,7 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
         if not isinstance(graph, dict) or not isinstance(graph.get("file"), str):
             raise _damaged(folder, f"graph '{key}' names no file")
         listed.append(graph["file"])
+        listed += _precision_files(folder, key, graph)
     for key in GRAPHS.get(kind, ()):
         if key not in manifest["graphs"]:
             raise _damaged(folder, f"it has no graph '{key}'")
@@ -201,6 +228,16 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
     for file in listed:
         if file not in files:
             raise _damaged(folder, f"'{file}' is used but not in its file table")
+
+
+def _precision_files(folder: Path, key: str, graph: dict[str, Any]) -> list[str]:
+    precisions = graph.get("precisions", {})
+    if not isinstance(precisions, dict):
+        raise _damaged(folder, f"graph '{key}' has precisions that are no table")
+    for name, entry in precisions.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+            raise _damaged(folder, f"graph '{key}' names no file for {name}")
+    return [entry["file"] for entry in precisions.values()]
 
 
 def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ class TextToImage:
     @property
     def description(self) -> str:
         """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
-        return self._generator.description
+        return str(self._generator.facts)
 
     def encode(self, captions: Sequence[str]) -> TextFeatures:
         """Text features of captions.

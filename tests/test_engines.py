@@ -22,8 +22,8 @@ def test_run(tiny_bundle: Path) -> None:
     assert outputs["words"].shape == (1, 8, 3)
     forward, backward = outputs["words"][:, :4, 1], outputs["words"][:, 4:, 0]  # the last word of each direction
     np.testing.assert_allclose(outputs["sentence"], np.concatenate([forward, backward], axis=1), rtol=1e-5)
-    assert "onnxruntime" in engine.description
-    assert "1 thread" in engine.description
+    assert "onnxruntime" in str(engine.facts)
+    assert "1 thread" in str(engine.facts)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Engines: each runs one graph of a bundle. What was asked for and can't be had is an error, never a fallback."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -14,12 +15,45 @@ PRECISIONS = ("fp32",)
 Tensors = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class EngineFacts:
+    """What runs a graph, as it was read back from the engine after loading.
+
+    Attributes:
+        backend: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
+        version: the backend's own version.
+        device: what it runs on, e.g. "cpu", "cuda:0" or "gpu".
+        precision: "fp32", "fp16", "bf16" or "int8": what it computes with.
+        threads: CPU threads inside one operator; None where the engine chooses.
+        providers: execution providers that were really got, in order (ONNX Runtime only).
+        elsewhere: nodes that were placed on another provider than the one asked for: provider to their number.
+        notes: anything else worth a line, e.g. "engine from the cache".
+    """
+
+    backend: str
+    version: str
+    device: str
+    precision: str = "fp32"
+    threads: int | None = None
+    providers: tuple[str, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
+        parts = [f"{self.backend} {self.version} on {self.device}", self.precision]
+        if self.device == "cpu":
+            parts.append(f"{self.threads} threads" if self.threads else "a thread a core")
+        parts += [f"{count} nodes on {provider}" for provider, count in self.elsewhere.items()]
+        return ", ".join([*parts, *self.notes])
+
+
 class Engine(Protocol):
     """One loaded graph."""
 
     @property
-    def description(self) -> str:
-        """What runs it, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
+    def facts(self) -> EngineFacts:
+        """What runs it; `str(engine.facts)` is one line."""
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """Run the graph on named tensors; returns its named outputs.
@@ -36,6 +70,7 @@ def load_engine(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    allow_fallback: bool = False,
 ) -> Engine:
     """Load one graph of a bundle.
 
@@ -45,6 +80,7 @@ def load_engine(
         device: "auto" (the CPU), "cpu" or "cuda".
         precision: "auto" or "fp32".
         threads: threads that compute one picture; None leaves it to the engine.
+        allow_fallback: accept another device or provider than the one asked for; `facts` says what was got.
 
     Raises:
         EngineError: what was asked for can't be had here, or the graph can't be loaded.
@@ -62,4 +98,4 @@ def load_engine(
         raise EngineError("the number of threads is out of range", found=str(threads), expected="1 or more")
     from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(bundle.path(bundle.graph(graph)["file"]), device, threads)
+    return OnnxRuntimeEngine(bundle.graph_path(graph), device, threads)

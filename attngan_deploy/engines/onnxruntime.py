@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
-from attngan_deploy.engines import Tensors
+from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.errors import EngineError
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
@@ -64,10 +64,10 @@ class OnnxRuntimeEngine:
         self._threads = threads
 
     @property
-    def description(self) -> str:
-        """What runs the graph, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
-        threads = f"{self._threads} threads" if self._threads else "a thread a core"
-        return f"onnxruntime {onnxruntime.__version__} on {self.device}, fp32, {threads}"
+    def facts(self) -> EngineFacts:
+        """What runs the graph."""
+        providers = tuple(self._session.get_providers())
+        return EngineFacts("onnxruntime", onnxruntime.__version__, self.device, "fp32", self._threads, providers)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """Run the graph on named tensors; returns its named outputs.

@@ -187,7 +187,7 @@ def measure(files: PictureFiles, judge: Judge, options: ScoreOptions, progress: 
 def judge_facts(judge: Judge) -> JudgeFacts:
     """What a passport says about a judge."""
     accuracy = judge.bundle.manifest.get("provenance", {}).get("held_out_accuracy")
-    return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, judge.engine.description)
+    return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, str(judge.engine.facts))
 
 
 def _batches(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
