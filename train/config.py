@@ -1,10 +1,11 @@
 """Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from attngan_deploy.errors import CheckpointError, T2IError
 
+PROJECTED_WIDTH = 64
 Variant = Literal["attngan", "base", "att1", "att2"]
 VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
 
@@ -73,12 +74,21 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's."""
+    """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's.
 
-    kind: Literal["published", "one_way"] = "published"
+    `projected` is the width of one more, which looks at the last stage's picture through the image encoder's backbone;
+    0 for none.
+    """
+
+    kind: Literal["published", "one_way", "none"] = "published"
     width: int = 64
     features: int = 256
     unconditional: bool = True
+    projected: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == "none" and not self.projected:
+            raise ValueError("no discriminator: expected kind published or one_way, or projected above 0")
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,11 @@ class DamsmRecipe:
 
 @dataclass(frozen=True)
 class GanRecipe:
-    """Training of a generator and its discriminators. `pictures` counts real pictures seen."""
+    """Training of a generator and its discriminators.
+
+    `pictures` counts real pictures seen; `shift` is how far, as a share of their side, pictures move at random before
+    the projected discriminator looks at them.
+    """
 
     name: str = "paper"
     pictures: int = 600 * 8855
@@ -124,6 +138,7 @@ class GanRecipe:
     gamma3: float = 10.0
     penalty_weight: float = 0.0
     penalty_every: int = 1
+    shift: float = 0.0
     ema: float = 0.999
     max_words: int = 18
     crop: int = 128
@@ -184,7 +199,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             pictures=1_000_000,
             batch_size=16,
             generator=GeneratorConfig(**{**asdict(generator), "upsampling": "transposed"}),
-            discriminator=DiscriminatorConfig(kind="one_way", width=48),
+            discriminator=DiscriminatorConfig(kind="one_way", width=48, projected=PROJECTED_WIDTH),
             loss="hinge",
             generator_rate=2e-4,
             discriminator_rate=4e-4,
@@ -194,15 +209,30 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             consistency_weight=10.0,
             penalty_weight=0.5,
             penalty_every=4,
+            shift=1 / 16,
             ema=0.999,
             precision="auto",
             channels_last=True,
             score_from=0,
-            score_every=50_000,
+            score_every=25_000,
             score_pictures=2_933,
             best="fid",
         )
     raise T2IError("unknown recipe", found=name, expected="paper or fast")
+
+
+def named_discriminator(name: str, settings: DiscriminatorConfig) -> dict[str, Any]:
+    """The fields of a `GanRecipe` that choose discriminators by name, with the widths of `settings`.
+
+    Raises:
+        T2IError: an unknown name.
+    """
+    kinds = {"published": "published", "one_way": "one_way", "projected": "none", "one_way+projected": "one_way"}
+    if name not in kinds:
+        raise T2IError("unknown discriminator", found=name, expected=", ".join(kinds))
+    projected = PROJECTED_WIDTH if "projected" in name else 0
+    chosen = replace(settings, kind=kinds[name], projected=projected)  # type: ignore[arg-type]
+    return {"discriminator": chosen, "loss": "published" if name == "published" else "hinge"}
 
 
 Config = TypeVar("Config")

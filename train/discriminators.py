@@ -4,11 +4,14 @@
 smooth by a gradient penalty rather than by batch norm.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.train.config import DiscriminatorConfig
+from attngan_deploy.train.projected import ProjectedDiscriminator
 
 
 def _halve(inputs: int, outputs: int) -> nn.Sequential:
@@ -104,10 +107,19 @@ class OneWayDiscriminator(nn.Module):
         return self.conditional(joint).view(-1)
 
 
-Discriminator = PublishedDiscriminator | OneWayDiscriminator
+Discriminator = PublishedDiscriminator | OneWayDiscriminator | ProjectedDiscriminator
 
 
-def build_discriminators(config: DiscriminatorConfig, sizes: tuple[int, ...]) -> nn.ModuleList:
-    """One discriminator of the configured kind for each size."""
-    kind = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}[config.kind]
-    return nn.ModuleList(kind(config, size) for size in sizes)
+def build_discriminators(
+    config: DiscriminatorConfig, sizes: tuple[int, ...], channels: Sequence[int] = ()
+) -> nn.ModuleList:
+    """One discriminator of the configured kind for each size, and the projected one last where it is asked for.
+
+    Args:
+        config: what they are.
+        sizes: sides of the stages' images.
+        channels: of the backbone's features that a projected one looks at, finest scale first.
+    """
+    kinds = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}
+    nets: list[nn.Module] = [kinds[config.kind](config, size) for size in sizes] if config.kind in kinds else []
+    return nn.ModuleList([*nets, ProjectedDiscriminator(config, channels)] if config.projected else nets)

@@ -1,22 +1,25 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.config import GanRecipe, from_json
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.ema import ParameterAverage
 from attngan_deploy.train.generator import Generated, Generator
-from attngan_deploy.train.image_encoder import ImageEncoder
+from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import (
     Gammas,
+    Seen,
     consistency_loss,
     gan_losses,
     kl_loss,
@@ -36,6 +39,17 @@ class Encoders:
     image: ImageEncoder
 
 
+class Looks(NamedTuple):
+    """An image as the discriminators and DAMSM see it.
+
+    image: of the last stage; seen: for each discriminator; scales: the backbone's pass, where a discriminator needs it.
+    """
+
+    image: Tensor
+    seen: list[Seen]
+    scales: Scales | None
+
+
 class GanTraining:
     """Networks and optimizers of a GAN run.
 
@@ -48,11 +62,18 @@ class GanTraining:
         self.device = processes.device
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.layout = layout
+        if recipe.discriminator.projected and not isinstance(encoders.image.backbone, BirdMobileNet):
+            raise CheckpointError(
+                "the projected discriminator looks through the bird MobileNetV2",
+                found=f"a DAMSM with {encoders.image.config.backbone}",
+                next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
+            )
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
         self.sizes = recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
-        self.discriminators = build_discriminators(recipe.discriminator, self.sizes)
+        channels = [channels for channels, _ in SCALES.values()]
+        self.discriminators = build_discriminators(recipe.discriminator, self.sizes, channels)
         initialise(self.discriminators)
         self.text = encoders.text.to(self.device)
         self.image = encoders.image.to(self.device, memory_format=layout)
@@ -63,9 +84,9 @@ class GanTraining:
                 frozen.requires_grad_(False)
         self.trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
         self.average = ParameterAverage(self.generator, recipe.ema)
-        self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas)
+        self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas, fused=True)
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
+            self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas, fused=True
         )
         self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
@@ -106,23 +127,39 @@ class GanTraining:
             text = self.text(batch.captions.to(device), batch.lengths)
         with self._autocast():
             made = self.generator(text.sentence, text.words, text.mask, z, eps)
-        fake = made.images[-len(self.sizes) :]
+        with torch.no_grad():
+            real = self._look(real)
+        fake = self._look(made.images[-len(self.sizes) :])
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
         metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
         self.average.update(self.generator)
         return metrics
 
-    def _update_discriminators(self, real: list[Tensor], fake: list[Tensor], sentence: Tensor, number: int) -> float:
+    def _look(self, images: Sequence[Tensor]) -> "Looks":
+        """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""
+        seen: list[Seen] = list(images) if self.recipe.discriminator.kind != "none" else []
+        if not self.recipe.discriminator.projected:
+            return Looks(images[-1], seen, None)
+        with self._autocast():
+            scales = self.image.backbone.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
+        return Looks(images[-1], [*seen, scales.maps], scales)
+
+    def _encode(self, looks: "Looks") -> EncodedImages:
+        if looks.scales is None:
+            return self.image(looks.image)
+        return self.image.heads(looks.scales.regions, looks.scales.pooled)
+
+    def _update_discriminators(self, real: "Looks", fake: "Looks", sentence: Tensor, number: int) -> float:
         recipe = self.recipe
         self.discriminators.requires_grad_(True)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for net, true, made in zip(self.discriminators, real, fake, strict=True):
+        for net, true, made in zip(self.discriminators, real.seen, fake.seen, strict=True):
             with self._autocast():
                 loss = self.discriminator_loss(net, true, made, sentence)
             loss.backward()
             total += loss.detach()
-            if recipe.penalty_weight and number % recipe.penalty_every == 0:
+            if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
                 # lazily, at a weight that keeps its mean: in fp32, as it is a derivative of a derivative
                 penalty = matching_gradient_penalty(net, true, sentence)
                 (recipe.penalty_weight * recipe.penalty_every * penalty).backward()
@@ -132,7 +169,7 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, made: Generated, fake: list[Tensor], text: EncodedText, classes: Tensor, number: int
+        self, made: Generated, fake: "Looks", text: EncodedText, classes: Tensor, number: int
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
@@ -141,14 +178,14 @@ class GanTraining:
             adversarial = torch.stack(
                 [
                     self.generator_loss(net, image, text.sentence)
-                    for net, image in zip(self.discriminators, fake, strict=True)
+                    for net, image in zip(self.discriminators, fake.seen, strict=True)
                 ]
             ).sum()
         metrics = {"loss/generator": adversarial.item()}
         loss = adversarial
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
-                encoded = self.image(fake[-1])
+                encoded = self._encode(fake)
             words = sum(words_loss(encoded.regions.float(), text.words, text.mask, self.gammas, classes))
             codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
             loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
@@ -192,14 +229,32 @@ class GanTraining:
         Its discriminators come along where they are of the same kind, for the same sizes and the same loss.
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"))
-        alike = recipe.discriminator == self.recipe.discriminator and recipe.loss == self.recipe.loss
+        alike = recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss
         if alike and recipe.generator.sizes == self.sizes:
-            checkpoint.load_into("discriminators", self.discriminators)
-        state = checkpoint.tensors("generator")
-        own: dict[str, Any] = self.generator.state_dict()
-        shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-        self.generator.load_state_dict(own | shared)
+            _take_over(self.discriminators, checkpoint.tensors("discriminators"))
+        _take_over(self.generator, checkpoint.tensors("generator"))
         self.average = ParameterAverage(self.generator, self.recipe.ema)
+
+
+def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
+    own: dict[str, Tensor] = net.state_dict()
+    shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    net.load_state_dict(own | shared)
+
+
+def shifted(images: Tensor, size: int, shift: float) -> Tensor:
+    """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side and mirrored at random.
+
+    A network with strides likes some patterns at some places; what moves can't be drawn to please them, and a
+    discriminator finds it harder to learn pictures by heart (differentiable augmentation, Zhao et al., 2020).
+    """
+    n = len(images)
+    moves = torch.zeros(n, 2, 3, device=images.device)
+    moves[:, 0, 0] = torch.randint(0, 2, (n,)).to(moves) * 2 - 1
+    moves[:, 1, 1] = 1
+    moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * 2 * shift
+    grid = F.affine_grid(moves, [n, 3, size, size], align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def initialise(net: nn.Module) -> None:

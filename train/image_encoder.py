@@ -21,6 +21,21 @@ MOBILENET_BLOCKS = (
 )
 
 
+# blocks after which a scale ends (strides 4, 8, 16, 32): channels, and the root mean square over real birds at 128 px
+SCALES = {3: (24, 5.5), 6: (32, 5.6), 13: (96, 4.9), 17: (320, 2.0)}
+
+
+class Scales(NamedTuple):
+    """What one pass of a backbone gives.
+
+    maps: features of strides 4, 8, 16 and 32, each of mean square about 1; regions and pooled: what DAMSM reads.
+    """
+
+    maps: list[Tensor]
+    regions: Tensor
+    pooled: Tensor
+
+
 class Backbone(Protocol):
     """A frozen network that turns images into raw regions and a raw pooled vector."""
 
@@ -39,12 +54,17 @@ class EncodedImages(NamedTuple):
     codes: Tensor
 
 
-def _same(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def padded_as_in_tensorflow(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """TensorFlow's "same" padding: a stride-2 convolution on an even side pads right and bottom only."""
-    if conv.stride[0] == 2:
-        extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
-        x = F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2))
-    return conv(x)
+    if conv.stride[0] == 1:
+        return conv(x)
+    if conv.groups > 1 and x.requires_grad and torch.is_grad_enabled():
+        # every other place of the same convolution with stride 1: what is thrown away costs less than torch's backward
+        # of a depthwise convolution with stride 2 (on a CPU, seven eighths of the whole backbone's)
+        every = F.conv2d(x, conv.weight, conv.bias, padding=1, groups=conv.groups)
+        return every[:, :, (x.shape[2] + 1) % 2 :: 2, (x.shape[3] + 1) % 2 :: 2]
+    extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
+    return conv(F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)))
 
 
 def _conv3(inputs: int, outputs: int, stride: int, groups: int = 1) -> nn.Conv2d:
@@ -65,7 +85,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, widened: Tensor | None = None) -> Tensor:
         hidden = self.widen(x) if widened is None else widened
-        y = self.project(F.relu6(_same(hidden, self.depthwise)))
+        y = self.project(F.relu6(padded_as_in_tensorflow(hidden, self.depthwise)))
         return x + y if self.adds else y
 
 
@@ -105,16 +125,24 @@ class BirdMobileNet(nn.Module):
             raise CheckpointError(f"{path} is not the bird MobileNetV2: {error}") from error
         return net.requires_grad_(False).eval()
 
+    def scales(self, images: Tensor) -> Scales:
+        """Images [N, 3, S, S] in [-1, 1] to everything that is read from this network, in one pass."""
+        x = F.relu6(
+            padded_as_in_tensorflow(images * (127.5 / 128) - 0.5 / 128, self.features[0])
+        )  # (uint8 - 128) / 128
+        seen = []
+        for number, block in enumerate(self.features[1:18], start=1):
+            if number == 14:
+                regions = block.widen(x)
+            x = block(x, regions) if number == 14 else block(x)
+            if number in SCALES:
+                seen.append(x / SCALES[number][1])
+        return Scales(seen, regions, F.relu6(self.features[18](x)).mean((2, 3)))
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 3, S, S] in [-1, 1] to regions [N, 576, S/16, S/16] and pooled [N, 1280]."""
-        x = F.relu6(_same(images * (127.5 / 128) - 0.5 / 128, self.features[0]))  # (uint8 - 128) / 128
-        for block in self.features[1:14]:
-            x = block(x)
-        regions = self.features[14].widen(x)
-        x = self.features[14](x, regions)
-        for block in self.features[15:18]:
-            x = block(x)
-        return regions, F.relu6(self.features[18](x)).mean((2, 3))
+        scales = self.scales(images)
+        return scales.regions, scales.pooled
 
 
 class InceptionBackbone(nn.Module):

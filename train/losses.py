@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attngan_deploy.train.discriminators import OneWayDiscriminator, PublishedDiscriminator
+from attngan_deploy.train.projected import ProjectedDiscriminator
 
 
 class Gammas(NamedTuple):
@@ -161,17 +162,26 @@ def published_generator_loss(
     return conditional if logits is None else conditional + _cross_entropy(logits, ones)
 
 
-def hinge_discriminator_loss(net: OneWayDiscriminator, real: Tensor, fake: Tensor, sentence: Tensor) -> Tensor:
-    """Hinge loss with matching, mismatching and generated pairs (equation 2 of DF-GAN)."""
+Seen = Tensor | Sequence[Tensor]  # what a discriminator looks at: images [N, 3, S, S], or a backbone's features of them
+
+
+def hinge_discriminator_loss(
+    net: OneWayDiscriminator | ProjectedDiscriminator, real: Seen, fake: Seen, sentence: Tensor
+) -> Tensor:
+    """Hinge loss with matching, mismatching and generated pairs (equation 2 of DF-GAN); `fake` is detached here."""
     real_features = net.features(real)
     matching = F.relu(1 - net.conditional_logits(real_features, sentence)).mean()
     mismatching = F.relu(1 + net.conditional_logits(real_features, sentence.roll(1, 0))).mean()
-    generated = F.relu(1 + net.conditional_logits(net.features(fake.detach()), sentence)).mean()
+    generated = F.relu(1 + net.conditional_logits(net.features(_detached(fake)), sentence)).mean()
     return matching + (mismatching + generated) / 2
 
 
-def hinge_generator_loss(net: OneWayDiscriminator, fake: Tensor, sentence: Tensor) -> Tensor:
-    """The generator's side of the hinge loss of one stage."""
+def _detached(seen: Seen) -> Seen:
+    return seen.detach() if isinstance(seen, Tensor) else [features.detach() for features in seen]
+
+
+def hinge_generator_loss(net: OneWayDiscriminator | ProjectedDiscriminator, fake: Seen, sentence: Tensor) -> Tensor:
+    """The generator's side of the hinge loss of one discriminator."""
     return -net.conditional_logits(net.features(fake), sentence).mean()
 
 

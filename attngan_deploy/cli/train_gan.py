@@ -23,6 +23,10 @@ def train_gan(
     stages: Annotated[int, typer.Option(min=1, max=3, help="1: 64 px alone. 2: 128 px. 3: 256 px.")] = 2,
     start: Annotated[Path | None, typer.Option("--start", help="Run whose generator this one begins with.")] = None,
     freeze_first: Annotated[bool, typer.Option("--freeze-first", help="Keep the first stage of --start.")] = False,
+    discriminator: Annotated[
+        str | None,
+        typer.Option(help="published, one_way, projected or one_way+projected."),
+    ] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Real pictures to see.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pictures a step and process.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, or auto: the faster one here.")] = None,
@@ -55,6 +59,8 @@ def train_gan(
     chosen = replace(
         config.gan_recipe(recipe, shape), **{name: value for name, value in given.items() if value is not None}
     )
+    if discriminator is not None:
+        chosen = replace(chosen, **config.named_discriminator(discriminator, chosen.discriminator))
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
