@@ -1,0 +1,110 @@
+"""From shards to bundles in one go: DAMSM, the shared first stage, a second stage for each variant, exports."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attngan_deploy.export.bundle_writer import export_bundle
+from attngan_deploy.export.rewrite import DEFAULT_OPTIONS
+from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.config import DamsmRecipe, GanRecipe
+from attngan_deploy.train.damsm import train_damsm
+from attngan_deploy.train.gan import GanRun
+
+DAMSM, FIRST = "damsm", "first"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one command trains. Second stages differ by their variant alone, so that they can be compared.
+
+    Attributes:
+        data: folder with train.tar, test.tar and vocabulary.txt.
+        backbone: weights of the image encoder's backbone.
+        runs: folder for the run folders `damsm`, `first` and one a variant.
+        models: folder for the bundles.
+        damsm: recipe of the encoders.
+        first: recipe of the first stage, shared by all variants.
+        seconds: recipe of each variant's second stage, which starts from `first`.
+    """
+
+    data: Path
+    backbone: Path | None
+    runs: Path
+    models: Path
+    damsm: DamsmRecipe
+    first: GanRecipe
+    seconds: Sequence[GanRecipe]
+
+
+def make_plan(
+    data: Path,
+    backbone: Path | None,
+    runs: Path,
+    models: Path,
+    damsm: DamsmRecipe,
+    gan: GanRecipe,
+    variants: Sequence[str],
+    pictures: tuple[int, int],
+) -> Plan:
+    """The plan of one recipe: a first stage alone, then second stages on top of it while it stays as it is.
+
+    Args:
+        variants: of the second stages.
+        pictures: real pictures of the first stage and of each second stage.
+    """
+    first = replace(gan, generator=replace(gan.generator, variant="base", stages=1), pictures=pictures[0])
+    seconds = [
+        replace(
+            gan,
+            generator=replace(gan.generator, variant=variant, stages=2),
+            pictures=pictures[1],
+            freeze_first_stage=True,
+        )
+        for variant in variants
+    ]
+    return Plan(data, backbone, runs, models, damsm, first, seconds)
+
+
+def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
+    """Train and export all of it. What is finished is not done again; what was begun is continued with `resume`.
+
+    Returns:
+        The bundles' folders.
+
+    Raises:
+        OutputError: a run is there and `resume` is False.
+        StoppedError: Ctrl-C or SIGTERM; the same with `resume` continues.
+    """
+    _say("DAMSM")
+    damsm = plan.runs / DAMSM
+    if not _finished(damsm, plan.damsm.epochs):
+        train_damsm(plan.damsm, plan.data, damsm, plan.backbone, resume=resume and bool(checkpoints_of(damsm)))
+    first = plan.runs / FIRST
+    _train(plan, plan.first, first, resume, start=None)
+    bundles = []
+    for recipe in plan.seconds:
+        variant = recipe.generator.variant
+        _train(plan, recipe, plan.runs / variant, resume, start=first)
+        _say(f"export of {variant}")
+        bundles.append(export_bundle(plan.runs / variant, plan.models / variant, DEFAULT_OPTIONS, variant=variant))
+    return bundles
+
+
+def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: Path | None) -> None:
+    _say(f"{out.name}: {recipe.pictures} pictures")
+    if _finished(out, -(-recipe.pictures // recipe.batch_size)):
+        return
+    begun = bool(checkpoints_of(out))
+    run = GanRun(recipe, plan.data, plan.runs / DAMSM, out, plan.backbone, start=start, resume=resume and begun)
+    run.train()
+
+
+def _finished(run: Path, steps: int) -> bool:
+    found = checkpoints_of(run)
+    return bool(found) and int(load_checkpoint(found[-1]).description["step"]) >= steps
+
+
+def _say(line: str) -> None:
+    print(f"== {line}", file=sys.stderr, flush=True)
