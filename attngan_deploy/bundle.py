@@ -23,6 +23,7 @@ TEXT_TO_IMAGE, JUDGE = "text-to-image", "judge"
 GRAPHS = {TEXT_TO_IMAGE: ("text_encoder", "generator"), JUDGE: ("judge",)}
 MODELS_VARIABLE = "T2I_MODELS"  # folders of bundles, separated as in PATH, looked at before those that ship
 LIST_MODELS = "t2i models"
+FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ class Bundle:
             raise BundleError(f"bundle {self.folder} has no graph '{key}'", found=", ".join(graphs))
         return graphs[key]
 
+    @property
+    def floors(self) -> dict[str, float]:
+        """PSNR against fp32, in dB, that pictures of each precision must have."""
+        return FLOORS | {name: float(floor) for name, floor in self.manifest.get("floors", {}).items()}
 
     def precisions(self, key: str) -> tuple[str, ...]:
         """Precisions that a graph is stored in: "fp32" first, then e.g. "fp16" or "int8".
@@ -125,6 +130,7 @@ def open_bundle(name_or_folder: str | Path, kind: str = TEXT_TO_IMAGE) -> Bundle
         )
     for file, entry in bundle.manifest["files"].items():
         _check_file(folder, file, entry)
+    _check_vocabulary(bundle)
     return bundle
 
 
@@ -228,6 +234,9 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
     for file in listed:
         if file not in files:
             raise _damaged(folder, f"'{file}' is used but not in its file table")
+    floors = manifest.get("floors", {})
+    if not isinstance(floors, dict) or any(type(floor) not in (int, float) for floor in floors.values()):
+        raise _damaged(folder, "its floors are not numbers")
 
 
 def _precision_files(folder: Path, key: str, graph: dict[str, Any]) -> list[str]:
@@ -255,6 +264,21 @@ def _field(folder: Path, manifest: dict[str, Any], key: str, kind: type) -> Any:
         found = "nothing" if key not in manifest else type(value).__name__
         raise _damaged(folder, f"field '{key}' of {MANIFEST} is {found}, not {kind.__name__}")
     return value
+
+
+def _check_vocabulary(bundle: Bundle) -> None:
+    rows = bundle.manifest.get("sizes", {}).get("words")
+    if rows is None:  # a judge, or a bundle of before this was written down
+        return
+    data = bundle.path(bundle.manifest["vocabulary"]).read_bytes()
+    words = data.count(b"\n") + (not data.endswith(b"\n"))
+    if words != rows:
+        raise BundleError(
+            f"the vocabulary of {bundle.folder} does not fit its embedding",
+            found=f"{words} words",
+            expected=str(rows),
+            next_step="export the bundle again",
+        )
 
 
 def _check_file(folder: Path, file: str, entry: dict[str, Any]) -> None:

@@ -77,7 +77,8 @@ def generate_folder(
     """
     run = Run(captions, options.seed, options.shared_noise, model.bundle.name, model.bundle.hash, options.file_format)
     texts = [caption.text for caption in captions]
-    with OutputFolder(folder, run) as out:
+    engine = {"backend": model.facts.backend, "precision": model.facts.precision}
+    with OutputFolder(folder, run, engine) as out:
         wanted = [(index, sample) for index in range(len(texts)) for sample in range(options.samples)]
         places = [place for place in wanted if not out.is_done(place, options.attention)]
         skipped = sum(place in out.files for place in wanted)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.captions import Caption, describe_unknown, tokenize
-from attngan_deploy.engines import Engine, load_engine
+from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.errors import CaptionError, EngineError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
@@ -74,36 +74,50 @@ class Batch:
 class TextToImage:
     """A text-to-image model, ready to run; `TextToImage.load` makes one."""
 
-    def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine) -> None:
+    def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
-        self._text_encoder, self._generator = text_encoder, generator
+        self._text_encoder, self._generator, self._notes = text_encoder, generator, notes
         sizes = bundle.manifest["sizes"]
         self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
         self.stage_sizes = [int(size) for size in sizes["stages"]]
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, backend: str = "auto", precision: str = "auto", threads: int | None = None
+        cls,
+        name_or_folder: str | Path,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        device: str = "auto",
+        allow_fallback: bool = False,
     ) -> "TextToImage":
         """Open a bundle, check it, and load its graphs.
 
+        What is "auto" becomes the fastest engine here that makes the golden pictures: see `engines.choice`.
+
         Args:
             name_or_folder: the name of an installed bundle, or a folder with a `bundle.json`.
-            backend: "auto" or "onnxruntime".
-            precision: "auto" or "fp32".
+            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
+            precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
             threads: CPU threads; None for one a core.
+            device: "auto", or one that the backend knows: see `engines.SUPPORTED`.
+            allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
 
         Raises:
-            BundleError: not found, damaged or too new.
-            EngineError: the backend or precision can't be had, or a graph can't be loaded.
+            BundleError: not found, damaged or too new, or without a graph of this precision.
+            EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
+            MissingExtraError: the backend's package is not installed.
         """
+        from attngan_deploy.engines.choice import choose  # it loads models itself, to measure them
+
         bundle = open_bundle(name_or_folder)
-        engines = [
-            load_engine(bundle, graph, backend=backend, precision=precision, threads=threads)
-            for graph in ("text_encoder", "generator")
-        ]
-        return cls(bundle, *engines)
+        choice = choose(bundle, backend, device, precision, threads)
+        text_encoder, generator = (
+            load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
+            for graph in (TEXT_ENCODER, GENERATOR)
+        )
+        return cls(bundle, text_encoder, generator, choice.notes)
 
     @property
     def picture_size(self) -> int:
@@ -111,9 +125,16 @@ class TextToImage:
         return self.stage_sizes[-1]
 
     @property
+    def facts(self) -> EngineFacts:
+        """What runs the generator; the notes say why, and what runs the text encoder where it is another engine."""
+        facts, encoder = self._generator.facts, self._text_encoder.facts
+        other = () if encoder.backend == facts.backend else (f"text encoder on {encoder.backend} {encoder.device}",)
+        return replace(facts, notes=(*facts.notes, *other, *self._notes))
+
+    @property
     def description(self) -> str:
         """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
-        return str(self._generator.facts)
+        return str(self.facts)
 
     def encode(self, captions: Sequence[str]) -> TextFeatures:
         """Text features of captions.
@@ -136,10 +157,7 @@ class TextToImage:
             {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
         )
         images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
-        if not all(np.isfinite(image).all() for image in images.values()):
-            raise EngineError(
-                f"model {self.bundle.name} made values that are not finite", expected="numbers from -1 to 1"
-            )
+        self._check_finite("generator", *images.values())
         inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
         return Stages(inside, np.asarray(outputs["attention"], np.float32))
 
@@ -220,11 +238,19 @@ class TextToImage:
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
         lengths = np.array([len(row) for row in ids], np.int64)
         outputs = self._text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
+        self._check_finite("text encoder", outputs["words"], outputs["sentence"])
         return TextFeatures(
             np.asarray(outputs["words"], np.float32),
             np.asarray(outputs["sentence"], np.float32),
             np.asarray(outputs["mask"], np.bool_),
         )
+
+    def _check_finite(self, graph: str, *outputs: NDArray[np.float32]) -> None:
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise EngineError(
+                f"the {graph} of model {self.bundle.name} made values that are not finite",
+                next_step=f"t2i verify {self.bundle.folder}, or another --precision or --model",
+            )
 
     def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
         count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)

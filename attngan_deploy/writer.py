@@ -110,6 +110,12 @@ class Run:
 class OutputFolder:
     """The folder of a run, open for writing: `with OutputFolder(folder, run) as out: ...`.
 
+    Args:
+        folder: where.
+        run: whose.
+        engine: what makes the pictures that are added, e.g. {"backend": "openvino", "precision": "bf16"}: their own
+            metadata says it, while the manifest speaks of all pictures, whatever made them.
+
     Attributes:
         files: the file of each picture that stands there whole, by place.
         made: pictures that were added.
@@ -118,8 +124,9 @@ class OutputFolder:
         OutputError: the folder holds other things, belongs to another run, is in use, or can't be written.
     """
 
-    def __init__(self, folder: Path, run: Run) -> None:
+    def __init__(self, folder: Path, run: Run, engine: Mapping[str, str] | None = None) -> None:
         self.folder, self.run, self.made = folder, run, 0
+        self._engine = dict(engine or {})
         self.files: dict[Place, str] = {}
         self._sheets = LooseFiles(folder / ATTENTION, "png")
         self._sheet_names: set[str] = set()
@@ -245,7 +252,7 @@ class OutputFolder:
     def _add_picture(self, place: Place, picture: NDArray[np.uint8]) -> None:
         name = self.run.name_of(place)
         file = self._store.file_of(name)
-        record = self.run.record(place, file)
+        record = self.run.record(place, file) | self._engine
         whole = self._store.add(name, encode_picture(picture, self._store.suffix, record), record)
         self._pending[place] = file
         self.made += 1

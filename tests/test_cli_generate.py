@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -32,15 +33,19 @@ T2I = Callable[..., int]
 
 @pytest.fixture
 def t2i(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T2I:
-    """Run `t2i` in this process, in a folder with c.txt; returns the exit status."""
+    """Run `t2i` in this process, in a folder with c.txt; returns the exit status.
+
+    Pictures are compared, so `generate` runs on one engine; what "auto" does is tested in test_choice.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("T2I_MODELS", str(tiny_bundle.parent))
     Path("c.txt").write_text(CAPTIONS)
     register("generate", "models")
 
     def run(*arguments: str) -> int:
+        engine = ("--backend", "onnxruntime") if arguments[0] == "generate" and "--backend" not in arguments else ()
         try:
-            return report_errors(lambda: app(list(arguments), standalone_mode=True))
+            return report_errors(lambda: app([*arguments, *engine], standalone_mode=True))
         except SystemExit as end:
             return int(end.code or 0)
 
@@ -61,16 +66,41 @@ def test_generate(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr()
     assert told.out.startswith("made 4 pictures at ")
     assert told.out.rstrip().endswith("img/s: out")
-    assert "onnxruntime" in told.err
+    assert told.err.startswith("t2i: model tiny ")
+    assert f", onnxruntime {onnxruntime.__version__} on cpu, fp32, a thread a core\n" in told.err
     files = ["00001_00.png", "00001_01.png", "00003_00.png", "00003_01.png"]
     assert names("out") == [*files, "manifest.jsonl", "run.json"]
     assert [record["file"] for record in read_manifest(Path("out"))] == files
     assert picture("out/00001_00.png").shape == (128, 128, 3)
     from attngan_deploy import TextToImage
 
-    expected = TextToImage.load("tiny").generate(CAPTIONS.split("\n\n"), seed=7, images_per_caption=2, batch_size=1)
+    expected = TextToImage.load("tiny", "onnxruntime").generate(
+        CAPTIONS.split("\n\n"), seed=7, images_per_caption=2, batch_size=1
+    )
     for row, file in enumerate(files):
         assert alike(picture(Path("out", file)), expected[row])
+
+
+def test_fallback_is_told(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("generate", "c.txt", "--model", "tiny", "--backend", "tensorrt", "--allow-fallback")
+    if t2i(*arguments) != 0 or "instead of" not in (told := capsys.readouterr().err):
+        pytest.skip("TensorRT runs here")
+    assert told.startswith("t2i: model tiny ")
+    assert "onnxruntime" in told
+    assert "fp32, a thread a core, instead of tensorrt on cuda in fp32 (" in told
+    assert picture("out/00001_00.png").shape == (128, 128, 3)
+
+
+def test_a_picture_says_what_made_it(t2i: T2I) -> None:
+    """These keys, with the bundle, are all that it takes to make the picture again."""
+    assert t2i("generate", "c.txt", "--model", "tiny", "--n", "2", "--seed", "9") == 0
+    with Image.open("out/00003_01.png") as image:
+        told = json.loads(image.info["t2i"])
+    place = {"line": 3, "index": 1, "sample": 1, "seed": 9, "shared_noise": False}
+    assert place.items() <= told.items()
+    assert (told["caption"], told["model"]) == ("this bird is blue", "tiny")
+    assert (told["backend"], told["precision"]) == ("onnxruntime", "fp32")
+    assert len(told["model_hash"]) == 64
 
 
 def test_rerun_says_what_it_skipped(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,14 +203,27 @@ def test_captions_from_everywhere(t2i: T2I, monkeypatch: pytest.MonkeyPatch) -> 
         (["--caption", " "], 1, "no captions were given"),
         (["c.txt", "--model", "none"], 1, "no model 'none'"),
         (["c.txt", "--model", "damaged"], 1, "generator.onnx has"),
-        (["c.txt", "--backend", "tensorrt"], 1, "no backend 'tensorrt'"),
-        (["c.txt", "--precision", "int8"], 1, "no precision 'int8'"),
+        (["c.txt", "--backend", "torch"], 1, "no backend 'torch'; expected auto, onnxruntime, openvino, "),
+        (["c.txt", "--device", "cuda"], 1, "this ONNX Runtime has no cuda; found "),
+        (
+            ["c.txt", "--backend", "openvino", "--device", "cuda"],
+            1,
+            "openvino has no device cuda; expected cpu, gpu or npu",
+        ),
+        (
+            ["c.txt", "--precision", "fp16", "--device", "cpu"],
+            1,
+            "does not compute in fp16 on cpu; expected fp32 or int8",
+        ),
+        (["c.txt", "--precision", "int8"], 1, "has no graph 'generator' in int8; found fp32"),
+        (["c.txt", "--allow-fallback", "--precision", "fp8"], 1, "no precision 'fp8'"),
         (["c.txt", "-o", "c.txt"], 1, "c.txt can't be written"),
         (["c.txt", "-o", "."], 1, "holds other files"),
         ([], 2, "give either a captions file or --caption TEXT"),
         (["c.txt", "--caption", "a bird"], 2, "give either a captions file or --caption TEXT"),
         (["c.txt", "--format", "bmp"], 2, "bmp"),
         (["c.txt", "--n", "0"], 2, "--n"),
+        (["c.txt", "--threads", "0"], 2, "--threads"),
         (["c.txt", "--seed", "-1"], 2, "--seed"),
     ],
 )
@@ -216,7 +259,7 @@ def start(tiny_bundle: Path, folder: Path, *options: str) -> "subprocess.Popen[s
     (folder / "c.txt").write_text(CAPTIONS)
     command = [sys.executable, "-c", COMMAND, "generate", "c.txt", "--model", str(tiny_bundle), "--n", "200"]
     return subprocess.Popen(
-        [*command, "--batch-size", "3", "--threads", "1", *options],
+        [*command, "--batch-size", "3", "--threads", "1", "--backend", "onnxruntime", *options],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

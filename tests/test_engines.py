@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundle import open_bundle, write_manifest
-from attngan_deploy.engines import load_engine
+from attngan_deploy.engines import BACKENDS, combinations, load_engine
 from attngan_deploy.errors import BundleError, EngineError
+from attngan_deploy.score.judge import Judge
+from tests.tiny_judge import make_tiny_judge
 
 INPUTS = {"captions": np.array([[1, 2, 0]], np.int64), "lengths": np.array([2], np.int64)}
 
@@ -29,15 +31,50 @@ def test_run(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorrt"}, "no backend 'tensorrt'; expected auto or onnxruntime"),
-        ({"precision": "int8"}, "no precision 'int8' .* expected auto or fp32"),
-        ({"device": "tpu"}, "no device 'tpu'; expected auto or cpu or cuda"),
+        ({"backend": "torch"}, "no backend 'torch'; expected auto, onnxruntime, openvino, tensorrt or tensorrt-rtx"),
+        ({"device": "tpu"}, "no device 'tpu'; expected auto, cpu, cuda, .* or npu"),
+        ({"precision": "fp8"}, "no precision 'fp8'; expected auto, fp32, fp16, bf16 or int8"),
         ({"threads": 0}, "threads is out of range; found 0"),
+        ({"backend": "openvino", "device": "cuda"}, "openvino has no device cuda; expected cpu, gpu or npu"),
+        ({"backend": "tensorrt", "device": "cpu"}, "tensorrt has no device cpu; expected cuda"),
+        (
+            {"backend": "onnxruntime", "device": "cpu", "precision": "fp16"},
+            "onnxruntime does not compute in fp16 on cpu; expected fp32 or int8. "
+            "Next: for fp16, --device cuda, tensorrt or tensorrt-rtx, or --backend openvino, tensorrt or tensorrt-rtx",
+        ),
+        (
+            {"device": "cuda", "precision": "bf16"},
+            "no backend computes in bf16 on cuda; expected fp32 or fp16. Next: for bf16, --backend openvino",
+        ),
     ],
 )
 def test_what_can_not_be_had_is_an_error(tiny_bundle: Path, options: dict[str, object], message: str) -> None:
-    with pytest.raises(EngineError, match=message):
-        load_engine(open_bundle(tiny_bundle), "generator", **options)  # type: ignore[arg-type]
+    for fallback in (False, True):  # what no machine can do is a mistake, with a fallback too
+        with pytest.raises(EngineError, match=message):
+            load_engine(open_bundle(tiny_bundle), "generator", allow_fallback=fallback, **options)  # type: ignore[arg-type]
+
+
+def test_auto_is_the_first_that_fits() -> None:
+    assert combinations()[0] == ("onnxruntime", "cpu", "fp32")
+    assert combinations(device="gpu")[0] == ("openvino", "gpu", "fp32")
+    assert combinations(precision="bf16") == [("openvino", "cpu", "bf16")]
+    assert {backend for backend, _, _ in combinations()} == set(BACKENDS)
+
+
+def test_no_precision_that_the_bundle_lacks(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no graph 'generator' in int8; found fp32. Next: t2i export "):
+        load_engine(open_bundle(tiny_bundle), "generator", "onnxruntime", precision="int8", allow_fallback=True)
+
+
+def test_the_text_encoder_is_always_fp32(tiny_bundle: Path) -> None:
+    engine = load_engine(open_bundle(tiny_bundle), "text_encoder", "onnxruntime", precision="int8")
+    assert engine.facts.precision == "fp32"
+
+
+def test_scores_do_not_depend_on_what_is_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attngan_deploy.engines.choice.choose", None)
+    facts = Judge.load(make_tiny_judge(tmp_path / "judge")).engine.facts
+    assert (facts.backend, facts.device, facts.precision) == ("onnxruntime", "cpu", "fp32")
 
 
 def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path) -> None:
@@ -45,8 +82,12 @@ def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(EngineError, match="has no cuda; found "):
-        load_engine(open_bundle(tiny_bundle), "generator", device="cuda")
+    bundle = open_bundle(tiny_bundle)
+    with pytest.raises(EngineError, match=r"has no cuda; found .* Next: pip uninstall -y onnxruntime && pip install "):
+        load_engine(bundle, "generator", "onnxruntime", "cuda")
+    facts = load_engine(bundle, "generator", "onnxruntime", "cuda", allow_fallback=True).facts
+    assert (facts.backend, facts.device) == ("onnxruntime", "cpu")
+    assert "instead of onnxruntime on cuda in fp32 (this ONNX Runtime has no cuda)" in str(facts)
 
 
 def test_unknown_graph(tiny_bundle: Path) -> None:
@@ -61,7 +102,15 @@ def test_unknown_graph(tiny_bundle: Path) -> None:
         ({**INPUTS, "z": INPUTS["lengths"]}, "takes no tensor z; expected captions, lengths"),
         ({**INPUTS, "lengths": np.array([2], np.int32)}, "lengths of .* wrong type; found int32; expected int64"),
         ({**INPUTS, "lengths": [2]}, "lengths of .* wrong type; found list"),
-        ({**INPUTS, "lengths": np.array([[2]], np.int64)}, r"lengths of .* wrong shape; found \[1, 1\]"),
+        (
+            {**INPUTS, "lengths": np.array([[2]], np.int64)},
+            r"lengths of .* wrong shape; found \[1, 1\]; expected \[batch\]",
+        ),
+        (
+            {**INPUTS, "lengths": np.array([2, 2], np.int64)},
+            r"found \[2\]; expected \[batch\], with batch 1 as in captions",
+        ),
+        ({**INPUTS, "captions": np.zeros((1, 0), np.int64)}, r"captions of .* wrong shape; found \[1, 0\]"),
         ({**INPUTS, "captions": np.array([[999]], np.int64)}, "ONNX Runtime failed in text_encoder.onnx"),
     ],
 )

@@ -1,12 +1,19 @@
 """Captions to pictures, and what the pictures depend on."""
 
+import json
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 
+from attngan_deploy.bundle import write_manifest
+from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.errors import CaptionError, EngineError, T2IError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
@@ -23,7 +30,7 @@ CAPTIONS = [
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, threads=1)
+    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
 
 
 def test_encode(model: TextToImage) -> None:
@@ -170,4 +177,47 @@ def test_golden_cases(model: TextToImage) -> None:
 def test_load_by_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "mine")
     monkeypatch.setenv("T2I_MODELS", str(tmp_path))
-    assert TextToImage.load("mine", threads=1).picture_size == 128
+    model = TextToImage.load("mine", "onnxruntime", threads=1, device="cpu")
+    assert model.picture_size == 128
+    assert model.description == str(model.facts) == f"{model.facts.short}, 1 thread"
+    with pytest.raises(EngineError, match="openvino has no device cuda"):
+        TextToImage.load("mine", "openvino", device="cuda", allow_fallback=True)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_weights_that_are_not_numbers(tiny_bundle: Path, tmp_path: Path, backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs the 'openvino' extra")
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "nan"))
+    network = onnx.load(folder / "generator.onnx")
+    for tensor in network.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and "bias" in tensor.name:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
+    onnx.save(network, folder / "generator.onnx")
+    write_manifest(folder, json.loads((folder / "bundle.json").read_text()))
+    broken = TextToImage.load(folder, backend, "fp32", threads=1, device="cpu")
+    with pytest.raises(
+        EngineError, match=r"the generator of model tiny made values that are not finite. Next: t2i verify"
+    ):
+        broken.generate("a bird")
+
+
+class BrokenEncoder:
+    """A text encoder whose features are no numbers."""
+
+    facts = EngineFacts("elsewhere", "1", "cuda:0")
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        count, words = inputs["captions"].shape
+        features = {
+            "words": np.full((count, 8, words), np.nan, np.float32),
+            "sentence": np.zeros((count, 8), np.float32),
+        }
+        return {**features, "mask": np.ones((count, words), np.bool_)}
+
+
+def test_features_that_are_not_numbers(model: TextToImage) -> None:
+    broken = TextToImage(model.bundle, BrokenEncoder(), model._generator, notes=("a note",))
+    with pytest.raises(EngineError, match="the text encoder of model tiny made values that are not finite"):
+        broken.encode(["a bird"])
+    assert broken.description.endswith("1 thread, text encoder on elsewhere cuda:0, a note")

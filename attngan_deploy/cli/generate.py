@@ -52,9 +52,30 @@ def generate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures made together; changes speed, not pictures.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto or onnxruntime.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto or fp32.")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="onnxruntime, openvino, tensorrt or tensorrt-rtx; auto measures what is installed, once, and keeps "
+            "the fastest whose pictures are good."
+        ),
+    ] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu; cuda (onnxruntime, tensorrt, tensorrt-rtx); gpu or npu (openvino); tensorrt or tensorrt-rtx as "
+            "providers of onnxruntime; or auto."
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8, of the generator; auto is the fastest that is good enough.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option(
+            "--allow-fallback", help="Use onnxruntime on the CPU in fp32 where what was asked for can't be had."
+        ),
+    ] = False,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
@@ -70,7 +91,7 @@ def generate(
     if not items:
         raise CaptionError("no captions were given", expected="--caption TEXT with a text")
     network = TextToImage.load(
-        DEFAULT_MODEL if model is None else model, backend=backend, precision=precision, threads=threads
+        DEFAULT_MODEL if model is None else model, backend, precision, threads, device, allow_fallback
     )
     for word, line in tokenize(items, network.tokenizer, strict).unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)

@@ -1,16 +1,32 @@
-"""Engines: each runs one graph of a bundle. What was asked for and can't be had is an error, never a fallback."""
+"""Engines: each runs one graph of a bundle. What was asked for and can't be had is an error, not a silent fallback."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.errors import EngineError
+from attngan_deploy.errors import EngineError, MissingExtraError
 
-BACKENDS = ("onnxruntime",)
-PRECISIONS = ("fp32",)
+# What each backend computes in on each of its devices; the first device of a backend is its default.
+# The int8 graph of a bundle has unsigned activations, as CPUs want them and TensorRT does not.
+# The devices "tensorrt" and "tensorrt-rtx" of ONNX Runtime are its own execution providers of these names.
+SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
+    "onnxruntime": {
+        "cpu": ("fp32", "int8"),
+        "cuda": ("fp32", "fp16"),
+        "tensorrt": ("fp32", "fp16"),
+        "tensorrt-rtx": ("fp32", "fp16"),
+    },
+    "openvino": {"cpu": ("fp32", "bf16", "fp16", "int8"), "gpu": ("fp32", "fp16", "int8"), "npu": ("fp16", "int8")},
+    "tensorrt": {"cuda": ("fp32", "fp16")},
+    "tensorrt-rtx": {"cuda": ("fp32", "fp16")},
+}
+BACKENDS = tuple(SUPPORTED)
+DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for device in devices))
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+TEXT_ENCODER, GENERATOR = "text_encoder", "generator"
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -39,17 +55,23 @@ class EngineFacts:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def short(self) -> str:
+        """Backend, version, device and precision, e.g. "onnxruntime 1.23.0 on cpu, fp32"."""
+        return f"{self.backend} {self.version} on {self.device}, {self.precision}"
+
     def __str__(self) -> str:
         """One line, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
-        parts = [f"{self.backend} {self.version} on {self.device}", self.precision]
+        parts = [self.short]
         if self.device == "cpu":
-            parts.append(f"{self.threads} threads" if self.threads else "a thread a core")
+            threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+            parts.append(threads if self.threads else "a thread a core")
         parts += [f"{count} nodes on {provider}" for provider, count in self.elsewhere.items()]
         return ", ".join([*parts, *self.notes])
 
 
 class Engine(Protocol):
-    """One loaded graph."""
+    """One loaded graph. May be called from several threads."""
 
     @property
     def facts(self) -> EngineFacts:
@@ -74,28 +96,104 @@ def load_engine(
 ) -> Engine:
     """Load one graph of a bundle.
 
+    "auto" means ONNX Runtime, a backend's first device, and fp32; `TextToImage.load` chooses by measuring instead.
+
     Args:
         graph: its key in the manifest, e.g. "text_encoder", "generator" or "judge".
-        backend: "auto" or "onnxruntime".
-        device: "auto" (the CPU), "cpu" or "cuda".
-        precision: "auto" or "fp32".
-        threads: threads that compute one picture; None leaves it to the engine.
-        allow_fallback: accept another device or provider than the one asked for; `facts` says what was got.
+        backend: "auto" or one of `BACKENDS`.
+        device: "auto" or one of the backend's devices, see `SUPPORTED`.
+        precision: "auto" or one of `SUPPORTED`; the text encoder always computes in fp32.
+        threads: CPU threads that compute one picture; None leaves it to the engine.
+        allow_fallback: where what was asked for can't be had here, run in ONNX Runtime on the CPU in fp32 instead;
+            `facts` says so and why.
 
     Raises:
-        EngineError: what was asked for can't be had here, or the graph can't be loaded.
-        BundleError: the bundle has no such graph.
+        EngineError: what was asked for does not exist or can't be had here, or the graph can't be loaded.
+        MissingExtraError: the backend's package is not installed.
+        BundleError: the bundle has no such graph, or none of this precision.
     """
-    if backend not in ("auto", *BACKENDS):
-        raise EngineError(
-            f"no backend '{backend}'", expected=f"auto or {' or '.join(BACKENDS)}", next_step="leave out --backend"
-        )
-    if precision not in ("auto", *PRECISIONS):
-        raise EngineError(
-            f"no precision '{precision}' in backend onnxruntime", expected=f"auto or {' or '.join(PRECISIONS)}"
-        )
     if threads is not None and threads < 1:
         raise EngineError("the number of threads is out of range", found=str(threads), expected="1 or more")
-    from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+    backend, device, precision = combinations(backend, device, precision)[0]
+    precision = "fp32" if graph == TEXT_ENCODER else precision
+    try:
+        return _load(bundle, graph, backend, device, precision, threads)
+    except (EngineError, MissingExtraError) as error:
+        if not allow_fallback:
+            raise
+        note = f"instead of {backend} on {device} in {precision} ({error.what})"
+        return _load(bundle, graph, BACKENDS[0], "cpu", "fp32", threads, (note,))
 
-    return OnnxRuntimeEngine(bundle.graph_path(graph), device, threads)
+
+def combinations(backend: str = "auto", device: str = "auto", precision: str = "auto") -> list[tuple[str, str, str]]:
+    """Every (backend, device, precision) of `SUPPORTED` that fits a request, in its order, whatever is installed.
+
+    Raises:
+        EngineError: an unknown backend, device or precision, or some that don't go together.
+    """
+    _check_name("backend", backend, BACKENDS)
+    _check_name("device", device, DEVICES)
+    _check_name("precision", precision, PRECISIONS)
+    places = [
+        (one, place, precisions)
+        for one, devices in SUPPORTED.items()
+        for place, precisions in devices.items()
+        if backend in ("auto", one) and device in ("auto", place)
+    ]
+    if not places:
+        raise EngineError(f"{backend} has no device {device}", expected=_either(SUPPORTED[backend]))
+    fits = [
+        (one, place, each) for one, place, precisions in places for each in precisions if precision in ("auto", each)
+    ]
+    if not fits:
+        where = "" if device == "auto" else f" on {device}"
+        who = "no backend computes" if backend == "auto" else f"{backend} does not compute"
+        known = dict.fromkeys(each for _, _, precisions in places for each in precisions)
+        raise EngineError(f"{who} in {precision}{where}", expected=_either(known), next_step=_ways(backend, precision))
+    return fits
+
+
+def _check_name(what: str, name: str, names: Iterable[str]) -> None:
+    if name not in ("auto", *names):
+        raise EngineError(f"no {what} '{name}'", expected=_either(["auto", *names]))
+
+
+def _either(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _ways(backend: str, precision: str) -> str:
+    """Options that bring a precision."""
+    able = [(one, place) for one, devices in SUPPORTED.items() for place in devices if precision in devices[place]]
+    ways = {
+        "--device": [place for one, place in able if one == backend],
+        "--backend": list(dict.fromkeys(one for one, _ in able if one != backend)),
+    }
+    return f"for {precision}, {', or '.join(f'{option} {_either(names)}' for option, names in ways.items() if names)}"
+
+
+def _load(
+    bundle: Bundle,
+    graph: str,
+    backend: str,
+    device: str,
+    precision: str,
+    threads: int | None,
+    notes: tuple[str, ...] = (),
+) -> Engine:
+    if backend == "onnxruntime":
+        from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+
+        path, described = bundle.graph_path(graph, precision), bundle.graph(graph)
+        return OnnxRuntimeEngine(path, device, threads, precision, described, notes)
+    if backend == "openvino":
+        if graph == TEXT_ENCODER:
+            note = "not openvino, which leaves out the lengths of captions"
+            return _load(bundle, graph, BACKENDS[0], "cpu", "fp32", threads, (note,))
+        from attngan_deploy.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, graph, device, precision, threads)
+    from attngan_deploy.engines.tensorrt import TensorRtEngine
+
+    return TensorRtEngine(bundle, graph, backend, device, precision)

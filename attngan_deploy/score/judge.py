@@ -59,13 +59,13 @@ class Judge:
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path = DEFAULT_JUDGE, *, backend: str = "auto", threads: int | None = None
+        cls, name_or_folder: str | Path = DEFAULT_JUDGE, *, backend: str = "onnxruntime", threads: int | None = None
     ) -> "Judge":
         """Open and check a judge.
 
         Args:
             name_or_folder: an installed judge or a folder.
-            backend: the engine, as in `load_engine`.
+            backend: the engine, on the CPU in fp32: no score shall depend on what is fastest.
             threads: threads of the engine; None leaves it to the engine.
 
         Raises:
@@ -73,7 +73,7 @@ class Judge:
             EngineError: it can't be run here.
         """
         bundle = open_bundle(name_or_folder, JUDGE)
-        return cls(bundle, load_engine(bundle, GRAPH, backend, threads=threads))
+        return cls(bundle, load_engine(bundle, GRAPH, backend, "cpu", "fp32", threads))
 
     @property
     def name(self) -> str:

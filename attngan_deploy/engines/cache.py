@@ -1,0 +1,211 @@
+"""Compiled engines, kept in a folder between runs: a file and a JSON sidecar that says what it was made from.
+
+Nothing of the cache is used before its sidecar was compared with what is wanted, and its file with the sidecar's hash.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.errors import EngineError, OutputError
+from attngan_deploy.files import sha256_of, write_atomically
+
+CACHE_VARIABLE = "T2I_CACHE"
+SCHEMA_VERSION = 1
+SUFFIX, SIDECAR = ".engine", ".json"
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """What decides a compiled engine: one that differs in anything is another engine.
+
+    Attributes:
+        graph: SHA-256 of the ONNX file it was made from (`graph_hash`).
+        backend: "openvino", "tensorrt" or "tensorrt-rtx".
+        version: the backend's version.
+        device: what it runs on, e.g. "sm89" or "cpu".
+        precision: "fp32", "fp16", "bf16" or "int8".
+        profile: shapes it was made for, in words; "" where the backend knows no such thing.
+    """
+
+    graph: str
+    backend: str
+    version: str
+    device: str
+    precision: str
+    profile: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name without suffix: readable, and different for every key."""
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
+        return f"{self.backend}-{as_file_name(self.device)}-{self.precision}-{digest[:16]}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A compiled engine in the cache.
+
+    Attributes:
+        path: its file; the sidecar stands beside it.
+        key: what it was made from.
+        bytes: its size.
+        sha256: its hash.
+        seconds: how long building it took.
+        facts: anything else its builder wants to remember, such as the bundle's name.
+    """
+
+    path: Path
+    key: EngineKey
+    bytes: int
+    sha256: str
+    seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def cache_folder() -> Path:
+    """T2I_CACHE, else XDG_CACHE_HOME/attngan-deploy, else ~/.cache/attngan-deploy. It need not exist yet."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "attngan-deploy"
+
+
+def as_file_name(text: str) -> str:
+    """Letters and digits of a text, with "-" for everything else."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text)
+
+
+def graph_hash(graph: Path) -> str:
+    """What `EngineKey.graph` is for a graph's file."""
+    return sha256_of(graph)
+
+
+def find_entry(key: EngineKey, folder: Path | None = None) -> Entry | None:
+    """The engine of this key, checked; None when there is none.
+
+    Args:
+        folder: the cache; None for `cache_folder()`.
+
+    Raises:
+        EngineError: there is one, but it was changed, cut short, or its sidecar belongs to another engine.
+    """
+    path = (cache_folder() if folder is None else folder) / f"{key.name}{SUFFIX}"
+    if not path.with_suffix(SIDECAR).is_file() or not path.is_file():
+        return None
+    return read_entry(path, key)
+
+
+def read_entry(path: Path, wanted: EngineKey | None = None) -> Entry:
+    """Read an engine's sidecar and compare the engine with it.
+
+    Args:
+        path: the engine's file.
+        wanted: what it must have been made from; None for anything.
+
+    Raises:
+        EngineError: no sidecar, a damaged one, an engine that differs from it, or one that differs from `wanted`.
+    """
+    entry = _read_sidecar(path)
+    if wanted is not None and entry.key != wanted:
+        found, expected = asdict(entry.key), asdict(wanted)
+        differs = [name for name in expected if found[name] != expected[name]]
+        raise EngineError(
+            f"engine {path} was made for another {' and '.join(differs)}",
+            found=", ".join(str(found[name]) for name in differs),
+            expected=", ".join(str(expected[name]) for name in differs),
+        )
+    try:
+        size, found_hash = path.stat().st_size, sha256_of(path)
+    except OSError as error:
+        raise _damaged(path, f"it can't be read: {error}") from error
+    if size != entry.bytes:
+        raise _damaged(path, f"it has {size} bytes instead of {entry.bytes}")
+    if found_hash != entry.sha256:
+        raise _damaged(path, f"its hash is {found_hash[:12]}, not {entry.sha256[:12]}")
+    return entry
+
+
+def store_entry(
+    key: EngineKey,
+    data: bytes | memoryview,
+    seconds: float,
+    folder: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Entry:
+    """Write an engine and its sidecar; an earlier engine of the same key is replaced.
+
+    Args:
+        data: the compiled engine.
+        seconds: how long building it took.
+        folder: the cache, made when missing; None for `cache_folder()`.
+        facts: what else the sidecar shall say.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    folder = cache_folder() if folder is None else folder
+    path = folder / f"{key.name}{SUFFIX}"
+    content = bytes(data)
+    entry = Entry(path, key, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 3), dict(facts or {}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return store_facts(entry, {})
+
+
+def store_facts(entry: Entry, facts: Mapping[str, Any]) -> Entry:
+    """Write an engine's sidecar with these facts added; returns the entry that it now is.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    entry = replace(entry, facts={**entry.facts, **facts})
+    told = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
+    try:
+        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(told, indent=2) + "\n")
+    except OSError as error:
+        raise _unwritable(entry.path.parent, error) from error
+    return entry
+
+
+def list_entries(folder: Path | None = None) -> list[Entry]:
+    """Every engine of a cache whose sidecar can be read, sorted by name; the files themselves are not hashed."""
+    entries = []
+    for path in sorted((cache_folder() if folder is None else folder).glob(f"*{SUFFIX}")):
+        try:
+            entries.append(_read_sidecar(path))
+        except EngineError:
+            continue  # it is never used either: `find_entry` refuses it with its reason
+    return entries
+
+
+def _read_sidecar(path: Path) -> Entry:
+    try:
+        told = json.loads(path.with_suffix(SIDECAR).read_bytes())
+        if told.pop("schema") != SCHEMA_VERSION:
+            raise ValueError("it is of another version of this program")
+        entry = Entry(path, EngineKey(**told.pop("key")), **told)
+    except FileNotFoundError as error:
+        raise _damaged(path, "it has no sidecar") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its sidecar can't be read: {error}") from error
+    if type(entry.bytes) is not int or not isinstance(entry.sha256, str):
+        raise _damaged(path, "its sidecar can't be read: it has no bytes and sha256")
+    return entry
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"the engine can't be written to {folder}: {error}", next_step=f"set {CACHE_VARIABLE} to a folder of yours"
+    )
+
+
+def _damaged(path: Path, why: str) -> EngineError:
+    return EngineError(f"engine {path} is damaged: {why}", next_step=f"rm {path}")

@@ -1,0 +1,119 @@
+"""The little of CUDA that running a TensorRT engine takes: find a GPU, hold memory on it, copy. Uses cuda-python."""
+
+import importlib
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import EngineError, MissingExtraError
+
+INSTALL = "pip install 'attngan-deploy[gpu]', or [rtx]"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that is used: the first one that CUDA_VISIBLE_DEVICES leaves.
+
+    Attributes:
+        name: e.g. "NVIDIA GeForce RTX 4090".
+        capability: its compute capability, e.g. "sm89".
+    """
+
+    name: str
+    capability: str
+
+
+def find_gpu() -> Gpu:
+    """The GPU of this machine.
+
+    Raises:
+        MissingExtraError: cuda-python is missing.
+        EngineError: the driver or the GPU is missing; it says which, in CUDA's own words.
+    """
+    try:
+        count = _call("cudaGetDeviceCount")
+    except EngineError as error:
+        raise EngineError(f"no NVIDIA GPU can be used here: {error}", next_step="t2i doctor") from error
+    if count < 1:
+        raise EngineError("this machine has no NVIDIA GPU that can be used", next_step="t2i doctor")
+    _call("cudaSetDevice", 0)
+    properties = _call("cudaGetDeviceProperties", 0)
+    name = properties.name
+    return Gpu(
+        name.decode().rstrip("\0") if isinstance(name, bytes) else str(name),
+        f"sm{properties.major}{properties.minor}",
+    )
+
+
+class Stream:
+    """A CUDA stream: work that is done in order, beside what the program does."""
+
+    def __init__(self) -> None:
+        stream = _call("cudaStreamCreate")
+        self.handle = int(stream)
+        self._stream = stream
+        weakref.finalize(self, _runtime().cudaStreamDestroy, stream)
+
+    def upload(self, array: NDArray[Any], buffer: "Buffer") -> None:
+        """Copy a contiguous array to the GPU; it must live until `wait`."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
+        _call("cudaMemcpyAsync", buffer.address, array.ctypes.data, array.nbytes, kind, self._stream)
+
+    def download(self, buffer: "Buffer", array: NDArray[Any]) -> None:
+        """Copy from the GPU into a contiguous array, which holds the values after `wait`."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _call("cudaMemcpyAsync", array.ctypes.data, buffer.address, array.nbytes, kind, self._stream)
+
+    def wait(self) -> None:
+        """Wait until everything is done.
+
+        Raises:
+            EngineError: something failed on the GPU.
+        """
+        _call("cudaStreamSynchronize", self._stream)
+
+
+class Buffer:
+    """Memory on the GPU that grows when more is needed, and is freed with the object."""
+
+    def __init__(self) -> None:
+        self.address, self.size = 0, 0
+        self._free: weakref.finalize[[int], Buffer] | None = None
+
+    def reserve(self, size: int) -> None:
+        """Make it hold at least `size` bytes; what it held is lost when it grows.
+
+        Raises:
+            EngineError: the GPU has no more memory.
+        """
+        if size <= self.size:
+            return
+        if self._free is not None:
+            self._free()
+        self.address, self.size = 0, 0
+        self.address = int(_call("cudaMalloc", size))
+        self.size = size
+        self._free = weakref.finalize(self, _runtime().cudaFree, self.address)
+
+
+def _runtime() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise MissingExtraError(f"cuda-python can't be imported: {error}", next_step=INSTALL) from error
+
+
+def _call(function: str, *arguments: Any) -> Any:
+    """Call a function of the CUDA runtime; returns its one result, or None."""
+    runtime = _runtime()
+    try:
+        status, *results = getattr(runtime, function)(*arguments)
+    except (RuntimeError, OSError) as error:  # cuda-python found no library to call
+        raise EngineError(f"{function} failed: {error}") from error
+    if status != runtime.cudaError_t.cudaSuccess:
+        _, text = runtime.cudaGetErrorString(status)
+        words = text.decode() if isinstance(text, bytes) else str(text)
+        raise EngineError(f"{function} failed: {words} (CUDA error {int(status)})")
+    return results[0] if results else None

@@ -1,0 +1,55 @@
+"""The one check of input tensors, against what the manifest says of a graph; every engine uses it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import EngineError
+
+
+def check_inputs(graph: str, description: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Compare tensors with the inputs of a graph: names, types and shapes.
+
+    Args:
+        graph: name of the graph, for error messages.
+        description: the manifest's inputs, `bundle.graph(key)["inputs"]`: name to {"dtype", "shape"}. A size in a
+            shape is a number, a name (e.g. "batch") whose size must be the same wherever the name stands, or None.
+        inputs: the tensors.
+
+    Raises:
+        EngineError: a tensor is missing, unknown, or of the wrong type or shape.
+    """
+    if missing := [name for name in description if name not in inputs]:
+        raise EngineError(f"{graph} needs the tensor {', '.join(missing)}", found=", ".join(inputs))
+    if unknown := [name for name in inputs if name not in description]:
+        raise EngineError(f"{graph} takes no tensor {', '.join(unknown)}", expected=", ".join(description))
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, wanted in description.items():
+        _check_type(graph, name, wanted["dtype"], inputs[name])
+        _check_shape(graph, name, wanted["shape"], inputs[name].shape, sizes)
+
+
+def _check_type(graph: str, name: str, dtype: str, tensor: NDArray[Any]) -> None:
+    if not isinstance(tensor, np.ndarray) or tensor.dtype != np.dtype(dtype):
+        raise EngineError(
+            f"tensor {name} of {graph} has the wrong type",
+            found=str(getattr(tensor, "dtype", type(tensor).__name__)),
+            expected=dtype,
+        )
+
+
+def _check_shape(
+    graph: str, name: str, wanted: list[int | str | None], found: tuple[int, ...], sizes: dict[str, tuple[int, str]]
+) -> None:
+    """Compare one shape; `sizes` keeps the size of each named dimension, and the tensor that gave it."""
+    wrong = f"tensor {name} of {graph} has the wrong shape"
+    shown = f"[{', '.join(str(size) for size in wanted)}]"
+    if len(found) != len(wanted):
+        raise EngineError(wrong, found=str(list(found)), expected=shown)
+    for want, have in zip(wanted, found, strict=True):
+        size, giver = sizes.setdefault(want, (have, name)) if isinstance(want, str) else (want or have, "")
+        if have < 1 or have != size:
+            said = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
+            raise EngineError(wrong, found=str(list(found)), expected=shown + said)

@@ -1,0 +1,140 @@
+"""What this machine is: processor, memory, system, GPUs and their driver, versions of packages; imports no package."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    *("attngan-deploy", "numpy", "pillow", "rich", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
+    *("tensorrt-rtx", "cuda-python", "cuda-bindings", "torch", "onnx"),
+)
+CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the driver awake
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine and what is installed on it.
+
+    Attributes:
+        cpu: name of the processor.
+        cores: how many it has.
+        usable_cores: how many this process may use.
+        memory_bytes: main memory; None where the system does not say.
+        system: operating system.
+        python: version of Python.
+        gpus: names of the NVIDIA GPUs that CUDA sees.
+        packages: versions of what matters here and is installed, by name.
+    """
+
+    cpu: str
+    cores: int
+    usable_cores: int
+    memory_bytes: int | None
+    system: str
+    python: str
+    gpus: tuple[str, ...]
+    packages: dict[str, str]
+
+    def __str__(self) -> str:
+        """One line, e.g. "AMD EPYC, 2 of 8 cores, 16.0 GB, Linux 6.1 x86_64, Python 3.11.9"."""
+        cores = (
+            f"{self.cores} cores" if self.usable_cores == self.cores else f"{self.usable_cores} of {self.cores} cores"
+        )
+        memory = [] if self.memory_bytes is None else [f"{self.memory_bytes / 1e9:.1f} GB"]
+        return ", ".join([self.cpu, cores, *memory, *self.gpus, self.system, f"Python {self.python}"])
+
+
+@dataclass(frozen=True)
+class Nvidia:
+    """The NVIDIA driver and its GPUs.
+
+    Attributes:
+        gpus: name and compute capability of each GPU, e.g. "NVIDIA L4 (8.9)".
+        cuda: version of CUDA that the driver speaks, e.g. "12.4"; "" without a driver.
+        driver: the driver's own version, where nvidia-smi says it.
+        why: why there is none.
+    """
+
+    gpus: tuple[str, ...] = ()
+    cuda: str = ""
+    driver: str = ""
+    why: str = ""
+
+
+def this_machine() -> Machine:
+    """What this machine is."""
+    cores = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Machine(_cpu(), cores, usable, _memory(), system, platform.python_version(), nvidia().gpus, versions())
+
+
+def versions() -> dict[str, str]:
+    """Versions of `PACKAGES` that are installed, as their metadata says; none of them is imported."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def nvidia() -> Nvidia:
+    """Ask the driver's own library for GPUs."""
+    try:
+        cuda = ctypes.CDLL(CUDA_LIBRARY)
+    except OSError as error:
+        return Nvidia(why=f"no NVIDIA driver ({error})")
+    number, count = ctypes.c_int(), ctypes.c_int()
+    if cuda.cuDriverGetVersion(ctypes.byref(number)):
+        return Nvidia(why=f"{CUDA_LIBRARY} does not say its version", driver=_driver())
+    spoken = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    if status := cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return Nvidia((), spoken, _driver(), f"the driver finds no GPU (CUDA error {status})")
+    gpus = tuple(_gpu(cuda, place) for place in range(count.value))
+    return Nvidia(gpus, spoken, _driver(), "" if gpus else "the driver finds no GPU")
+
+
+def _gpu(cuda: ctypes.CDLL, place: int) -> str:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    cuda.cuDeviceGet(ctypes.byref(device), place)
+    cuda.cuDeviceGetName(name, len(name), device)
+    cuda.cuDeviceComputeCapability(ctypes.byref(major), ctypes.byref(minor), device)
+    return f"{name.value.decode(errors='replace')} ({major.value}.{minor.value})"
+
+
+def _driver() -> str:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
+
+
+def _cpu() -> str:
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
