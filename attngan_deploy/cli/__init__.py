@@ -89,5 +89,22 @@ def main() -> None:
 
 
 def _run() -> None:
-    register("data", "export", "generate", "models", "score", "train", "train_damsm", "train_gan", "train_judge")
+    commands = (
+        "bench",
+        "data",
+        "doctor",
+        "export",
+        "generate",
+        "import_",
+        "models",
+        "replay",
+        "score",
+        "train",
+        "train_all",
+        "train_damsm",
+        "train_gan",
+        "train_judge",
+        "verify",
+    )
+    register(*commands)
     app()

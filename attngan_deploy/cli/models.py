@@ -2,44 +2,49 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attngan_deploy.cli import app
 
+if TYPE_CHECKING:
+    from attngan_deploy.catalogue import Entry
+
 
 @app.command()
 def models(
+    check: Annotated[bool, typer.Option("--check", help="Compare every file with its hash; exit 1 on damage.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the installed bundles."""
-    from attngan_deploy.bundle import DEFAULT_MODEL, bundle_folders, read_manifest
-    from attngan_deploy.errors import BundleError
+    """List the installed bundles: sizes, precisions, scores, licences. T2I_MODELS adds folders to look in."""
+    from attngan_deploy.catalogue import list_models, missing_roots
 
-    rows: list[dict[str, Any]] = []
-    for name, folder in sorted(bundle_folders().items()):
-        try:
-            bundle = read_manifest(folder)
-        except BundleError as error:
-            print(f"t2i: {error}", file=sys.stderr)
-            continue
-        rows.append(
-            {
-                "name": name,
-                "kind": bundle.kind,
-                "hash": bundle.hash,
-                "bytes": bundle.bytes,
-                "folder": str(folder),
-                "default": name == DEFAULT_MODEL,
-            }
-        )
+    entries = list_models(check)
     if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        default = "  (default)" if row["default"] else ""
-        megabytes = f"{row['bytes'] / 1e6:.1f} MB"
-        print(f"{row['name']:<12} {row['kind']:<14} {row['hash'][:12]} {megabytes:>9}  {row['folder']}{default}")
-    if not rows:
+        print(json.dumps([entry.to_json() for entry in entries], indent=2))
+    for entry in entries:
+        if not as_json:
+            _print(entry)
+        if entry.damaged:
+            print(f"t2i: {entry.damaged}", file=sys.stderr)
+    for root in missing_roots():
+        print(f"t2i: T2I_MODELS names {root}, which is no folder", file=sys.stderr)
+    if not entries:
         print("no bundles are installed: t2i export makes one", file=sys.stderr)
+    if check and any(entry.damaged for entry in entries):
+        raise typer.Exit(1)
+
+
+def _print(entry: "Entry") -> None:
+    from attngan_deploy.catalogue import describe_scores
+
+    bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
+    if bundle is None:
+        print(f"{entry.name:<12} damaged  {entry.folder}")
+        return
+    size, state = f"{bundle.bytes / 1e6:.1f} MB", "  damaged" if entry.damaged else ""
+    print(f"{entry.name:<12} {bundle.kind:<14} {bundle.hash[:12]} {size:>9}  {entry.folder}{default}{state}")
+    facts = {"precisions": ", ".join(entry.precisions), "licence": str(bundle.manifest.get("licence", "not stated"))}
+    for what, text in [*facts.items(), *(("score", line) for line in describe_scores(bundle))]:
+        print(f"    {what}: {text}")

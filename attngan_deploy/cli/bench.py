@@ -1,0 +1,97 @@
+"""`t2i bench`: engines side by side."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attngan_deploy.cli import app
+
+if TYPE_CHECKING:
+    from attngan_deploy.bench.rounds import Report
+
+WIDTH = 150  # where standard output is no terminal
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Parse `--batch`: whole numbers with commas, e.g. "1,16"."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 5 and int(part) for part in parts):
+        raise typer.BadParameter(f"{text!r} is not a list of numbers from 1 to 9999 such as 1,16", param_hint="--batch")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name or folder of a bundle. (default: the best that ships)", show_default=False),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx; several with commas; auto; or all.")
+    ] = "all",
+    device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu; several with commas; auto; or all.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8; several with commas; auto; or all.")] = "auto",
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Pictures made together, several with commas.")] = "1,16",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns of each engine at each batch size.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Length of a turn, at least.")] = 0.5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads an engine. (default: one a core)")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with the pictures that each engine made.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure engines side by side, in one run.
+
+    Each engine has a process of its own, and in each round every engine has its turn, so that whatever else the
+    machine does disturbs all of them alike. Where one of --backend, --device and --precision names several, auto in
+    the others means all.
+    """
+    batches = parse_batches(batch)
+    from attngan_deploy.bench.page import page
+    from attngan_deploy.bench.rounds import Schedule, run_rounds
+    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.contenders import contenders
+    from attngan_deploy.errors import OutputError
+    from attngan_deploy.files import write_atomically
+    from attngan_deploy.progress import show_progress
+
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise OutputError(f"{html} can't be written", expected="a file name in a folder that is there")
+    wanted = contenders(backend, device, precision)
+    bundle = open_bundle(DEFAULT_MODEL if model is None else model)
+    schedule = Schedule(batches, rounds, seconds, threads)
+    with show_progress("bench", "turns") as progress:
+        report = run_rounds(bundle, wanted, schedule, lambda line: print(f"t2i: {line}", file=sys.stderr), progress)
+    if html is not None:
+        write_atomically(html, page(report))
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report)
+    if not any(row.speeds for row in report.rows):
+        raise typer.Exit(1)
+
+
+def _print(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from attngan_deploy.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
+    from attngan_deploy.contenders import by_reason
+
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}")
+    if report.rows:
+        table = Table()
+        for place, heading in enumerate(HEADINGS):
+            table.add_column(heading, justify="left" if place < TEXT_COLUMNS else "right", overflow="fold")
+        for row, after in zip(report.rows, [*report.rows[1:], report.rows[-1]], strict=True):
+            table.add_row(*cells(row), end_section=after.batch != row.batch)
+        console.print(table)
+        for line in notes(report):
+            console.print(line)
+    for what, why in by_reason(report.refused):
+        console.print(f"{what}: can't run: {why}")

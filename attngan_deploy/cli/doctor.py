@@ -1,0 +1,32 @@
+"""`t2i doctor`: what works here, what doesn't, and the line that mends it."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at Python, packages, devices, models and caches, and make pictures. Exit status 1 when that fails."""
+    from attngan_deploy.doctor import Diagnosis, examine, summary
+
+    findings, area = [], ""
+    for finding in examine():
+        findings.append(finding)
+        if as_json:
+            continue
+        if finding.area != area:
+            area = finding.area
+            print(area)
+        label = "mend" if finding.status == "broken" else "for it"
+        mend = f"\n          {label}: {finding.mend}" if finding.mend else ""
+        print(f"  {finding.status:<7} {finding.name}: {finding.found}{mend}", flush=True)
+    diagnosis = Diagnosis(findings)
+    print(json.dumps(diagnosis.to_json(), indent=2) if as_json else summary(findings))
+    if not diagnosis.works:
+        raise typer.Exit(1)

@@ -1,0 +1,58 @@
+"""`t2i replay`: a picture again, from its own metadata."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attngan_deploy.cli import app
+
+if TYPE_CHECKING:
+    from attngan_deploy.replay import Origin
+
+
+def _guess(origin: "Origin") -> str:
+    if origin.backend:
+        return f"it was changed after {origin.backend} made it"
+    return "it was changed, or made by an engine that it does not name: try --backend and --precision"
+
+
+@app.command()
+def replay(
+    picture: Annotated[Path, typer.Argument(help="A picture of t2i generate.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write. (default: NAME-again.png in this folder)", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of a bundle. (default: the installed one of the right hash)"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Another backend; auto is the one that made the picture.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, gpu or npu.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Another precision; auto is the one of the picture.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Make a picture again, from its own metadata, and compare it with the file.
+
+    Refused when the model that is here is not the one that made it. Exit status 1 when the two differ by more than
+    rounding does. WebP and JPEG carry no metadata: theirs is read from the manifest.jsonl beside them.
+    """
+    from attngan_deploy.replay import replay as make_again
+    from attngan_deploy.replay import write_replay
+
+    target = out or Path(f"{picture.stem}-again.png")
+    made = make_again(picture, model, backend, device, precision, threads)
+    write_replay(made, picture, target)
+    if as_json:
+        facts = {"file": str(target), "same": made.same, "worst_level": made.worst_level, "differing": made.differing}
+        print(json.dumps({**facts, "origin": asdict(made.origin), "engine": asdict(made.engine)}, indent=2))
+    else:
+        print(f"{made} ({made.engine}): {target}")
+    if not made.same:
+        print(f"t2i: {picture} is not what its model makes: {_guess(made.origin)}", file=sys.stderr)
+        raise typer.Exit(1)

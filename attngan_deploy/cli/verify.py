@@ -1,0 +1,53 @@
+"""`t2i verify`: does a bundle make its golden pictures on this device?"""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app
+
+
+@app.command()
+def verify(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Name or folder of a bundle. (default: the best that ships)", show_default=False),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="auto, onnxruntime, openvino, tensorrt, tensorrt-rtx; several with commas; or all.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, gpu, npu; several with commas; or all.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16, int8; several with commas; or all.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one entry an engine.")] = False,
+) -> None:
+    """Make a bundle's golden pictures here, and compare them with those that torch made.
+
+    Every file is checked first. fp32 may differ by one of 255 levels; other precisions have a floor of PSNR. The exit
+    status is 1 when an engine fails, or none can run. Where one of --backend, --device and --precision names several,
+    auto in the others means all.
+    """
+    from attngan_deploy.bundle import DEFAULT_MODEL
+    from attngan_deploy.contenders import FAILED, REFUSED, by_reason, contenders, verify_contenders
+    from attngan_deploy.verify import open_any
+
+    wanted = contenders(backend, device, precision)
+    bundle = open_any(DEFAULT_MODEL if model is None else model)
+    outcomes = verify_contenders(bundle, wanted, threads)
+    if as_json:
+        print(json.dumps([outcome.to_json() for outcome in outcomes], indent=2))
+    else:
+        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest['files'])} files match their hashes")
+        for outcome in outcomes:
+            if outcome.verification:
+                print(f"{outcome.verification.engine}: {outcome.verification}")
+    for outcome in outcomes:
+        if outcome.status == FAILED and outcome.why:
+            print(f"t2i: {outcome.contender}: FAILED: {outcome.why}", file=sys.stderr)
+    for what, why in by_reason([(outcome.contender, outcome.why) for outcome in outcomes if outcome.status == REFUSED]):
+        print(f"t2i: {what}: can't run: {why}", file=sys.stderr)
+    statuses = {outcome.status for outcome in outcomes}
+    if FAILED in statuses or statuses == {REFUSED}:
+        raise typer.Exit(1)
