@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+BLOCK = r"h_net(\d)\.(?:\w+\.)*"
+CONV_BLOCK = r"h_net(\d)\.(?!residual\.|upsample\.)(?:att\.)?\w+\."
 GENERATOR = (
     (r"ca_net\.fc\.", r"augmentation.linear."),
     (r"h_net1\.fc\.0\.", r"first.linear."),
@@ -20,6 +22,21 @@ GENERATOR = (
     (r"h_net(\d)\.residual\.(\d+)\.block\.4\.", r"later.#2.residual.\2.norm."),
     (r"h_net(\d)\.upsample\.1\.", r"later.#2.upsample.conv."),
     (r"h_net(\d)\.upsample\.2\.", r"later.#2.upsample.norm."),
+    # what base, att1 and att2 add: inside as in MCAN's and CBAM's published code, whatever the block is called
+    (rf"{BLOCK}mhatt\.linear_v\.", r"later.#2.self_attention.value."),
+    (rf"{BLOCK}mhatt\.linear_k\.", r"later.#2.self_attention.key."),
+    (rf"{BLOCK}mhatt\.linear_q\.", r"later.#2.self_attention.query."),
+    (rf"{BLOCK}mhatt\.linear_merge\.", r"later.#2.self_attention.merge."),
+    (rf"{BLOCK}ffn\.mlp\.fc\.linear\.", r"later.#2.self_attention.expand."),
+    (rf"{BLOCK}ffn\.mlp\.linear\.", r"later.#2.self_attention.contract."),
+    (rf"{BLOCK}norm(\d)\.a_2", r"later.#2.self_attention.norm\2.weight"),
+    (rf"{BLOCK}norm(\d)\.b_2", r"later.#2.self_attention.norm\2.bias"),
+    (rf"{BLOCK}ChannelGate\.mlp\.1\.", r"later.#2.cbam.reduce."),
+    (rf"{BLOCK}ChannelGate\.mlp\.3\.", r"later.#2.cbam.restore."),
+    (rf"{BLOCK}SpatialGate\.spatial\.conv\.", r"later.#2.cbam.spatial."),
+    (rf"{BLOCK}SpatialGate\.spatial\.bn\.", r"later.#2.cbam.norm."),
+    (rf"{CONV_BLOCK}0\.", r"later.#2.fuse.conv."),
+    (rf"{CONV_BLOCK}1\.", r"later.#2.fuse.norm."),
 )
 TEXT_ENCODER = ((r"encoder\.", "embedding."), (r"rnn\.", "lstm."))
 IMAGE_HEADS = ((r"emb_features\.", "regions."), (r"emb_cnn_code\.", "code."))
@@ -51,14 +68,16 @@ def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], 
             stages from 1, ours counts later stages from 0.
 
     Raises:
-        KeyError: a name that the published network does not have.
+        KeyError: a name that the published network does not have, or two names for one weight.
     """
     renamed: dict[str, Tensor] = {}
     for old, value in state.items():
         new = _rename(old.removeprefix("module."), names)
+        if new in renamed:
+            raise KeyError(old)
         renamed[new] = value.squeeze(-1) if new.endswith("attention.project.weight") else value
-        if new.endswith("running_var"):
-            renamed.setdefault(new.replace("running_var", "num_batches_tracked"), torch.tensor(0))
+    for new in [name for name in renamed if name.endswith("running_var")]:
+        renamed.setdefault(new.replace("running_var", "num_batches_tracked"), torch.tensor(0))
     return renamed
 
 

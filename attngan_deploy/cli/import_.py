@@ -1,0 +1,62 @@
+"""`t2i import`: weights of the published AttnGAN code to a checkpoint and a bundle."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app, load_extra
+
+
+@app.command("import")
+def import_(
+    generator: Annotated[Path, typer.Option(help="netG*.pth of the published code.")],
+    text_encoder: Annotated[Path, typer.Option(help="text_encoder*.pth that it was trained with.")],
+    captions: Annotated[Path, typer.Option(help="captions.pickle: its vocabulary is used.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle folder to make.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder to make; OUTPUT-checkpoint unless given.")
+    ] = None,
+    stages: Annotated[
+        int | None, typer.Option(min=2, max=3, help="2 leaves the 256 px stage out; all of them unless given.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle; its folder's unless given.")] = None,
+    licence: Annotated[str | None, typer.Option(help="What the weights may be used for, for the model card.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make a checkpoint and a bundle of published AttnGAN weights, both or none.
+
+    No code in the files is run, sizes are read off the weights, and the bundle is compared with torch.
+    Its weights stay float32; `t2i export --checkpoint` makes smaller bundles of the checkpoint.
+    """
+    published = load_extra("attngan_deploy.export.published", "train")
+    print(f"importing {generator}, {text_encoder} and {captions}", file=sys.stderr)
+    made = published.import_published(
+        generator, text_encoder, captions, output, checkpoint, stages=stages, name=name, licence=licence
+    )
+    from attngan_deploy.bundle import read_manifest
+
+    bundle = read_manifest(made.bundle)
+    sizes, words = bundle.manifest["sizes"], len(made.model.vocabulary)
+    if as_json:
+        facts = {
+            "bundle": str(made.bundle),
+            "checkpoint": str(made.checkpoint),
+            "name": bundle.name,
+            "hash": bundle.hash,
+            "bytes": bundle.bytes,
+            "variant": bundle.manifest["variant"],
+            "sizes": sizes,
+            "words": words,
+            "parity": bundle.manifest["parity"],
+        }
+        print(json.dumps(facts, indent=2))
+        return
+    pixels = ", ".join(str(size) for size in sizes["stages"])
+    print(f"{bundle.manifest['variant']}: pictures of {pixels} px, {words} words, {sizes['features']} text features")
+    worst = bundle.manifest["parity"]["outputs"][f"image_{sizes['stages'][-1]}"]["worst"]
+    print(f"compared with torch: pictures differ by at most {worst:.1e} of 2")
+    print(f"checkpoint  {made.checkpoint}")
+    print(f"bundle      {made.bundle}  {bundle.bytes / 1e6:.2f} MB  {bundle.hash[:12]}")

@@ -1,0 +1,70 @@
+"""Pickles of plain data, read without running code: no class and no function that a pickle names is ever looked up."""
+
+import io
+import pickle
+import pickletools
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attngan_deploy.errors import DataError
+
+LARGEST = 256 * 2**20  # bytes; the captions.pickle of COCO, the largest published one, has a tenth
+MOST_OPERATIONS = 40_000_000  # each can make an object of 64 bytes; COCO's has a quarter
+MEMO_OPERATIONS = {"PUT", "BINPUT", "LONG_BINPUT"}
+DAMAGED = (  # what a pickle that is no pickle makes the unpickler raise
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def load_plain(path: Path) -> Any:
+    """Read a pickle of lists, tuples, dicts, sets, texts and numbers, of Python 2 or 3.
+
+    Byte strings of Python 2 are read as Latin-1, which ASCII is a part of.
+
+    Raises:
+        DataError: missing, no pickle, cut short, too large, or naming anything that would have to be imported.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"{path} is too large", found=f"{size:,} bytes", expected=f"at most {LARGEST:,}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}", expected="a pickle") from error
+    try:
+        _check_operations(path, data)
+        return _PlainUnpickler(path, data).load()
+    except DAMAGED as error:
+        reason = str(error)[:200] or type(error).__name__
+        raise DataError(f"{path} is no pickle, or a damaged one: {reason}", expected="a complete file") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, path: Path, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse: every class and function of a pickle is asked for here before anything is done with it."""
+        raise DataError(
+            f"{self.path} is refused: reading it could run code",
+            found=ascii(f"{module}.{name}"[:80]),
+            expected="lists, dicts, texts and numbers only",
+        )
+
+
+def _check_operations(path: Path, data: bytes) -> None:
+    """Refuse what would take much more memory than the file has bytes, before any of it is done."""
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data), start=1):
+        if count > MOST_OPERATIONS:
+            raise DataError(f"{path} is too large", expected=f"at most {MOST_OPERATIONS:,} operations")
+        too_far = operation.name in MEMO_OPERATIONS and int(argument) > count
+        if too_far or operation.name == "BYTEARRAY8":
+            raise DataError(f"{path} is refused: {operation.name} asks for memory that plain data does not need")
