@@ -1,0 +1,71 @@
+#include "files.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+
+static const char PART[] = ".part";
+
+static char *read_stream(FILE *stream, size_t *size)
+{
+    size_t room = 1 << 20, used = 0;
+    char *bytes = malloc(room);
+    while (bytes) {
+        used += fread(bytes + used, 1, room - used - 1, stream);
+        if (used < room - 1)
+            break;
+        char *larger = realloc(bytes, room *= 2);
+        if (!larger)
+            free(bytes);
+        bytes = larger;
+    }
+    if (!bytes)
+        errno = ENOMEM;
+    if (!bytes || ferror(stream)) {
+        free(bytes);
+        return NULL;
+    }
+    bytes[used] = '\0';
+    *size = used;
+    return bytes;
+}
+
+char *read_file(const char *path, size_t *size)
+{
+    FILE *stream = fopen(path, "rb");
+    char *bytes = stream ? read_stream(stream, size) : NULL;
+    if (!bytes)
+        failed("%s can't be read: %s", path, strerror(errno));
+    if (stream)
+        fclose(stream);
+    return bytes;
+}
+
+static bool write_part(const char *path, const unsigned char *pixels, size_t side)
+{
+    FILE *stream = fopen(path, "wb");
+    if (!stream)
+        return false;
+    bool written = fprintf(stream, "P6\n%zu %zu\n255\n", side, side) > 0;
+    written = fwrite(pixels, 3 * side, side, stream) == side && written;
+    return fclose(stream) == 0 && written;
+}
+
+bool write_ppm(const char *path, const unsigned char *pixels, size_t side)
+{
+    size_t length = strlen(path) + sizeof PART;
+    char *part = malloc(length);
+    if (!part)
+        return failed("out of memory");
+    snprintf(part, length, "%s%s", path, PART);
+    bool written = write_part(part, pixels, side) && rename(part, path) == 0;
+    if (!written) {
+        failed("%s can't be written: %s", path, strerror(errno));
+        remove(part);
+    }
+    free(part);
+    return written;
+}
