@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,14 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     before, after = load_checkpoint(first).tensors("generator"), load_checkpoint(tmp_path / "run").tensors("generator")
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert set(after) > set(before)
+    again = GanRun(
+        replace(recipe, generator=replace(recipe.generator, variant="att1")),
+        *(tmp_path / "large", ground.damsm, tmp_path / "again", ground.backbone),
+        start=tmp_path / "run",
+        processes=ALONE,
+    )
+    learned = load_checkpoint(tmp_path / "run").tensors("discriminators")
+    assert all(value.equal(learned[name]) for name, value in again.training.discriminators.state_dict().items())
     with pytest.raises(CheckpointError, match="--start"):
         GanRun(recipe, tmp_path / "large", ground.damsm, tmp_path / "other", ground.backbone, processes=ALONE)
 

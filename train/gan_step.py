@@ -71,7 +71,7 @@ class GanTraining:
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
-        self.sizes = recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
+        self.sizes = judged_sizes(recipe)
         channels = [channels for channels, _ in SCALES.values()]
         self.discriminators = build_discriminators(recipe.discriminator, self.sizes, channels)
         initialise(self.discriminators)
@@ -230,10 +230,15 @@ class GanTraining:
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"))
         alike = recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss
-        if alike and recipe.generator.sizes == self.sizes:
+        if alike and judged_sizes(recipe) == self.sizes:
             _take_over(self.discriminators, checkpoint.tensors("discriminators"))
         _take_over(self.generator, checkpoint.tensors("generator"))
         self.average = ParameterAverage(self.generator, self.recipe.ema)
+
+
+def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
+    """Sides of the stages that have discriminators: all but a frozen first one."""
+    return recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
 
 
 def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
