@@ -8,13 +8,14 @@ from typing import Any
 
 import onnx
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, write_manifest
+from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, read_manifest, write_manifest
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.generator import build_generator
 from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
 from attngan_deploy.export.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.parity import check_parity
+from attngan_deploy.export.precision_writer import write_precisions
 from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.text_encoder import build_text_encoder
 from attngan_deploy.files import atomic_folder
@@ -25,7 +26,7 @@ from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.text_encoder import TextEncoder
 
 GOLDEN = "golden.npz"
-DTYPES = {"fp16": "float16", "fp32": "float32"}
+DTYPES = {"mixed": "uint8 and float16", "fp16": "float16", "fp32": "float32"}
 NOT_PROVENANCE = (
     "format",
     "kind",
@@ -42,6 +43,8 @@ def export_bundle(
     *,
     variant: str | None = None,
     name: str | None = None,
+    precisions: Sequence[str] = (),
+    captions: Path | None = None,
 ) -> Path:
     """Export a checkpoint as a verified bundle.
 
@@ -54,6 +57,8 @@ def export_bundle(
         options: how the graphs are built and their weights stored.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
+        precisions: that the generator is stored in besides fp32, see `precision_writer`.
+        captions: a captions file to measure precisions with; None for built-in ones.
 
     Returns:
         `out`.
@@ -61,13 +66,18 @@ def export_bundle(
     Raises:
         CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.
         OutputError: something that is not a bundle is at `out`.
-        ParityError: a graph does not compute what torch does.
+        ParityError: a graph does not compute what torch does, or a precision is below its floor.
+        CaptionError: the captions can't be used.
     """
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = _vocabulary(loaded, trained)
     with atomic_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
+        if precisions:
+            manifest = read_manifest(folder).manifest
+            write_precisions(Bundle(folder, manifest), precisions, captions)
+            write_manifest(folder, manifest)
     return out
 
 
@@ -161,6 +171,7 @@ def _manifest(
         "name": name or config.variant,
         "variant": config.variant,
         "sizes": {
+            "words": networks.text_encoder.config.words,
             "z": config.noise,
             "eps": config.condition,
             "features": config.features,

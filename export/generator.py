@@ -256,7 +256,10 @@ class _GeneratorGraph:
     def _dense(self, name: str, x: str, linear: nn.Linear) -> str:
         """A linear layer on the last dimension of [N, T, in]."""
         graph = self.graph
-        product = graph.node("MatMul", x, graph.weight(f"{name}/weight", linear.weight.T), name=f"{name}/matmul")
+        weight = graph.node(
+            "Transpose", graph.weight(f"{name}/weight", linear.weight), name=f"{name}/columns", perm=[1, 0]
+        )
+        product = graph.node("MatMul", x, weight, name=f"{name}/matmul")
         return graph.node("Add", product, graph.weight(f"{name}/bias", linear.bias), name=f"{name}/add")
 
     def _swap(self, name: str, x: str) -> str:

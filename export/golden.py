@@ -65,7 +65,7 @@ def check_golden(folder: Path, cases: Arrays) -> int:
     Raises:
         ParityError: a picture differs from torch's by more than one of 255 levels.
     """
-    model = TextToImage.load(folder)
+    model = TextToImage.load(folder, backend="onnxruntime", precision="fp32")
     pictures = model.generate([str(caption) for caption in cases["captions"]], seed=int(cases["seed"]))
     wanted = to_uint8(cases[f"image_{model.picture_size}"].astype(np.float32))
     worst = int(np.abs(pictures.astype(np.int16) - wanted).max())

@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from attngan_deploy.export.stored_weights import ZERO_CODE, as_exact_half, as_exact_rows, as_float32
+
 OPSET = 17
 IR_VERSION = 8  # the version that came with opset 17; every runtime since 2022 reads it
-DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+FLOAT = TensorProto.FLOAT
+DTYPES = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
 
 class GraphBuilder:
@@ -48,25 +51,35 @@ class GraphBuilder:
             self._known[key] = self._store(f"constant_{len(self._known)}", array)
         return self._known[key]
 
-    def weight(self, name: str, tensor: Tensor | NDArray[np.float32]) -> str:
-        """A weight in float32; stored as float16 with a Cast where that loses nothing (see `rewrite.round_weights`).
+    def weight(self, name: str, tensor: Tensor | NDArray[np.float32], row_axes: int = 1) -> str:
+        """A weight in float32, stored in the smallest type that loses nothing (see `rewrite.round_weights`).
 
-        An engine folds the Cast when it loads the graph. A vector stays float32: rounding it would save nothing.
+        An engine folds the Cast, and the Sub and Mul of 8-bit weights, when it loads the graph. A vector stays float32:
+        rounding it would save nothing.
+
+        Args:
+            row_axes: how many leading axes name a row.
         """
         array = as_float32(tensor)
-        half = as_exact_half(array) if array.ndim > 1 else None
-        if half is None:
-            return self._store(name, array)
-        return self.node("Cast", self._store(f"{name}/half", half), name=f"{name}/cast", to=TensorProto.FLOAT)
+        if array.ndim > row_axes and (rows := as_exact_rows(array, row_axes)) is not None:
+            return self._scaled(
+                name, self._store(f"{name}/codes", rows.codes), self._store(f"{name}/scale", rows.scales)
+            )
+        if array.ndim > 1 and (half := as_exact_half(array)) is not None:
+            return self.node("Cast", self._store(f"{name}/half", half), name=f"{name}/cast", to=FLOAT)
+        return self._store(name, array)
 
     def table(self, name: str, tensor: Tensor | NDArray[np.float32], rows: str) -> str:
-        """Rows of a float32 table by index; a float16 table is cast after the look-up, so that it stays small."""
+        """Rows of a float32 table by index; a smaller stored type is cast after the look-up, so that it stays small."""
         array = as_float32(tensor)
-        half = as_exact_half(array)
-        if half is None:
-            return self.node("Gather", self._store(name, array), rows, name=f"{name}/gather")
-        found = self.node("Gather", self._store(f"{name}/half", half), rows, name=f"{name}/gather")
-        return self.node("Cast", found, name=f"{name}/cast", to=TensorProto.FLOAT)
+        if (exact := as_exact_rows(array)) is not None:
+            codes = self.node("Gather", self._store(f"{name}/codes", exact.codes), rows, name=f"{name}/gather")
+            scales = self.node("Gather", self._store(f"{name}/scale", exact.scales), rows, name=f"{name}/gather_scale")
+            return self._scaled(name, codes, scales)
+        if (half := as_exact_half(array)) is not None:
+            found = self.node("Gather", self._store(f"{name}/half", half), rows, name=f"{name}/gather")
+            return self.node("Cast", found, name=f"{name}/cast", to=FLOAT)
+        return self.node("Gather", self._store(name, array), rows, name=f"{name}/gather")
 
     def node(self, operator: str, *inputs: str, name: str, **attributes: Any) -> str:
         """Add a node with one output, which has the node's name; "" stands for an input that is left out."""
@@ -97,25 +110,16 @@ class GraphBuilder:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         return model
 
+    def _scaled(self, name: str, codes: str, scales: str) -> str:
+        codes = self.node("Cast", codes, name=f"{name}/cast", to=FLOAT)
+        signed = self.node("Sub", codes, self.constant(ZERO_CODE, "float32"), name=f"{name}/signed")
+        return self.node("Mul", signed, scales, name=f"{name}/scaled")
+
     def _store(self, name: str, array: NDArray[Any]) -> str:
         if name in self._initializers:
             raise ValueError(f"the graph has two weights called {name}")
         self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
-
-
-def as_float32(tensor: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
-    """A torch tensor or numpy array as a numpy array in float32."""
-    if isinstance(tensor, Tensor):
-        tensor = tensor.detach().cpu().numpy()
-    return np.asarray(tensor, np.float32)
-
-
-def as_exact_half(array: NDArray[np.float32]) -> NDArray[np.float16] | None:
-    """The array in float16, or None where that would change a value."""
-    with np.errstate(over="ignore", under="ignore"):
-        half = array.astype(np.float16)
-    return half if np.array_equal(half.astype(np.float32), array) else None
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:

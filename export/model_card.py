@@ -26,14 +26,16 @@ OTHER_LICENCE = "Weights: the terms of the pictures they were learned from apply
 
 
 def licence_of(provenance: Mapping[str, Any]) -> str:
-    """The licence line of a model of this provenance."""
+    """The licence line of a model of this provenance; imported weights may bring their own."""
+    if told := provenance.get("licence"):
+        return str(told)
     data = json.dumps(provenance.get("data", "")).lower()
     return f"{CODE_LICENCE} {CUB_LICENCE if 'cub' in data else OTHER_LICENCE}"
 
 
 def paint_grid(folder: Path, captions: Sequence[str]) -> None:
     """Let the bundle in `folder` make its card's picture: a row for each caption, a column for each sample."""
-    pictures = TextToImage.load(folder).generate(captions, SEED, SAMPLES)
+    pictures = TextToImage.load(folder, backend="onnxruntime", precision="fp32").generate(captions, SEED, SAMPLES)
     write_atomically(folder / GRID, encode_picture(make_grid(pictures, columns=SAMPLES), "webp"))
 
 
@@ -80,7 +82,7 @@ batch sizes and caption lengths:
 {_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(manifest["parity"]))}
 
 {_rounding(manifest)}
-
+{_precisions(manifest)}
 ## Licence
 
 {manifest["licence"]}
@@ -139,6 +141,26 @@ def _rounding(manifest: Mapping[str, Any]) -> str:
         f"Weights are stored in {manifest['weights_dtype']}, arithmetic is float32. Against the weights as trained "
         f"that costs: {psnr}, at most {stored['worst_level']} of 255 levels, {stored['pixels_differ']:.2%} of values."
     )
+
+
+def _precisions(manifest: Mapping[str, Any]) -> str:
+    """A section on the other precisions that the generator is stored in; empty where there is none."""
+    stored = manifest["graphs"]["generator"].get("precisions", {})
+    if not stored:
+        return ""
+    rows = []
+    for name, entry in stored.items():
+        parity = entry["parity"]
+        psnr = "no difference" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
+        pictures = f"{parity['pictures']} of {parity['captions']} captions"
+        floor = f"{manifest['floors'][name]:g} dB"
+        rows.append((name, psnr, floor, f"{parity['worst_level']} of 255 levels", pictures, parity["measured"]))
+    head = ("precision", "PSNR against fp32", "floor", "worst pixel", "pictures", "measured with")
+    return f"""
+## Other precisions of the generator
+
+{_table(head, rows)}
+"""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

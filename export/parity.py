@@ -175,7 +175,7 @@ def _rounding(image: str, stored: list[Arrays], trained: list[Arrays]) -> Roundi
             f"rounding the weights changes the {image.replace('_', ' of ')} px too much",
             found=f"{psnr} dB",
             expected=f"at least {ROUNDING_FLOOR_DB:.0f} dB",
-            next_step="add --weights fp32",
+            next_step="add --weights fp16 or --weights fp32",
         )
     levels = np.abs(to_uint8(ours).astype(np.int16) - to_uint8(theirs))
     return Rounding(psnr, int(levels.max()), round(float(np.mean(levels > 0)), 6))

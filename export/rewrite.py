@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.export.stored_weights import as_float32, from_rows, to_rows
 from attngan_deploy.train.attention import Cbam
 from attngan_deploy.train.generator import ConvGlu, FirstStage, Generator, Residual
 from attngan_deploy.train.text_encoder import TextEncoder
 
-Weights = Literal["fp16", "fp32"]
+LARGE = 50_000  # weights: matrices and kernels of this size and more are most of a bundle
+Weights = Literal["mixed", "fp16", "fp32"]
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,12 +32,13 @@ class GraphOptions:
             twice the channels; 1.05 to 1.3 x faster in ONNX Runtime, by machine.
         transposed_upsampling: nearest x2 and a 3x3 convolution as one transposed convolution, 2.25 x less work;
             faster in OpenVINO, and in ONNX Runtime with one thread but not with several.
-        weights: "fp16" stores matrices and kernels in half precision; all arithmetic is float32.
+        weights: "mixed" stores large matrices and kernels in 8 bits with one scale a row and the others in half
+            precision, "fp16" stores all of them in half precision; all arithmetic is float32.
     """
 
     split_glu: bool = True
     transposed_upsampling: bool = False
-    weights: Weights = "fp16"
+    weights: Weights = "mixed"
 
 
 DEFAULT_OPTIONS = GraphOptions()
@@ -99,15 +102,17 @@ def fold_batch_norms(generator: Generator) -> Generator:
 
 @torch.no_grad()
 def round_weights(module: Module, weights: Weights) -> Module:
-    """A copy in eval mode whose matrices and kernels hold only values of the given precision; vectors are kept.
+    """A copy in eval mode whose matrices and kernels hold only values that can be stored so; vectors are kept.
 
     Raises:
         CheckpointError: a weight is too large for float16.
     """
     rounded = copy.deepcopy(module).eval()
-    if weights == "fp16":
+    if weights != "fp32":
         for parameter in rounded.parameters():
-            if parameter.ndim > 1:
+            if weights == "mixed" and parameter.ndim > 1 and parameter.numel() >= LARGE:
+                parameter.copy_(torch.from_numpy(from_rows(to_rows(as_float32(parameter)))))
+            elif parameter.ndim > 1:
                 parameter.copy_(parameter.half().to(parameter.dtype))
         check_finite(rounded, "in float16", next_step="add --weights fp32")
     return rounded

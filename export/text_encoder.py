@@ -27,8 +27,8 @@ def build_text_encoder(encoder: TextEncoder) -> onnx.ModelProto:
     states, last = graph.nodes(
         "LSTM",
         graph.node("Transpose", embedded, name="time_first", perm=[1, 0, 2]),  # [T, N, E]
-        graph.weight("lstm/input", _lstm_tensor(encoder.lstm, "weight_ih")),
-        graph.weight("lstm/recurrent", _lstm_tensor(encoder.lstm, "weight_hh")),
+        graph.weight("lstm/input", _lstm_tensor(encoder.lstm, "weight_ih"), row_axes=2),
+        graph.weight("lstm/recurrent", _lstm_tensor(encoder.lstm, "weight_hh"), row_axes=2),
         graph.weight("lstm/bias", _lstm_bias(encoder.lstm)),
         graph.node("Cast", lengths, name="lstm/lengths", to=onnx.TensorProto.INT32),
         name="lstm",

@@ -54,10 +54,46 @@ def test_hash_covers_what_decides_the_pictures(copy: Path) -> None:
     (copy / "README.md").write_text("a card")
     write_manifest(copy, {**fields, "scores": [{"inception_score": 3.0}]})
     assert open_bundle(copy).hash == before
-    with (copy / "vocabulary.txt").open("a") as stream:
-        stream.write("robin\n")
+    text = (copy / "vocabulary.txt").read_text()
+    (copy / "vocabulary.txt").write_text(text.replace("red", "pink"))
     write_manifest(copy, fields)
     assert open_bundle(copy).hash != before
+
+
+@pytest.mark.parametrize(("added", "found"), [("robin\n", 24), ("robin", 24), ("", 23)])
+def test_a_vocabulary_that_does_not_fit_the_embedding(copy: Path, added: str, found: int) -> None:
+    with (copy / "vocabulary.txt").open("a") as stream:
+        stream.write(added)
+    write_manifest(copy, json.loads((copy / "bundle.json").read_text()))
+    if found == 23:
+        assert open_bundle(copy).manifest["sizes"]["words"] == found
+        return
+    with pytest.raises(
+        BundleError, match=f"vocabulary of .* does not fit its embedding; found {found} words; expected 23"
+    ):
+        open_bundle(copy)
+
+
+def test_a_bundle_of_before_sizes_named_the_words_opens(copy: Path) -> None:
+    change(copy, lambda manifest: manifest["sizes"].pop("words"))
+    assert open_bundle(copy).name == "tiny"
+
+
+def test_floors_have_defaults(copy: Path) -> None:
+    assert open_bundle(copy).floors == {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}
+    change(copy, lambda manifest: manifest.update(floors={"int8": 28}))
+    assert open_bundle(copy).floors == {"fp16": 40.0, "bf16": 35.0, "int8": 28.0}
+
+
+def test_precisions_are_graphs_of_their_own(copy: Path) -> None:
+    entry = {"file": "vocabulary.txt"}
+    change(copy, lambda manifest: manifest["graphs"]["generator"].update(precisions={"fp16": entry}))
+    bundle = open_bundle(copy)
+    assert bundle.precisions("generator") == ("fp32", "fp16")
+    assert bundle.graph_path("generator", "fp16").name == "vocabulary.txt"
+    message = "no graph 'generator' in int8; found fp32, fp16. Next: t2i export --bundle .* --precision int8"
+    with pytest.raises(BundleError, match=message):
+        bundle.graph_path("generator", "int8")
 
 
 def test_a_changed_card_is_noticed(copy: Path) -> None:
@@ -102,6 +138,16 @@ def flip(folder: Path) -> None:
         (lambda folder: change(folder, lambda m: m["sizes"].update(z=-1)), "size 'z' is not a positive number"),
         (lambda folder: change(folder, lambda m: m["sizes"].update(stages=[])), "'stages' is not a list"),
         (lambda folder: change(folder, lambda m: m["graphs"].pop("generator")), "has no graph 'generator'"),
+        (lambda folder: change(folder, lambda m: m.update(floors={"int8": "30"})), "its floors are not numbers"),
+        (lambda folder: change(folder, lambda m: m.update(floors=[30])), "its floors are not numbers"),
+        (
+            lambda folder: change(folder, lambda m: m["graphs"]["generator"].update(precisions=["fp16"])),
+            "precisions that are no table",
+        ),
+        (
+            lambda folder: change(folder, lambda m: m["graphs"]["generator"].update(precisions={"fp16": {}})),
+            "names no file for fp16",
+        ),
     ],
 )
 def test_damaged_bundles(copy: Path, damage: Callable[[Path], object], message: str) -> None:

@@ -42,7 +42,11 @@ def describe(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> No
 def test_the_bundle_opens_and_says_what_it_is(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     assert sorted(path.name for path in tiny_bundle.iterdir()) == sorted([*bundle.manifest["files"], "bundle.json"])
-    assert (bundle.name, bundle.manifest["variant"], bundle.manifest["weights_dtype"]) == ("tiny", "base", "float16")
+    assert (bundle.name, bundle.manifest["variant"], bundle.manifest["weights_dtype"]) == (
+        "tiny",
+        "base",
+        "uint8 and float16",
+    )
     assert bundle.manifest["sizes"]["stages"] == [64, 128]
     assert bundle.manifest["provenance"]["data"].startswith("none")
     assert bundle.manifest["parity"]["outputs"]["image_128"]["worst"] < 1e-4
@@ -55,7 +59,7 @@ def test_golden_pictures_are_made_again(tiny_bundle: Path) -> None:
     with np.load(path) as golden:
         cases = dict(golden)
     assert len(set(cases["lengths"])) > 2
-    model = TextToImage.load(tiny_bundle)
+    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32")
     stages = model.decode(model.encode(list(cases["captions"])), cases["z"], cases["eps"])
     np.testing.assert_allclose(stages.images[128], cases["image_128"], atol=5e-4)  # half a step of float16, and 1e-4
     pictures = model.generate(list(cases["captions"]), seed=int(cases["seed"]))
@@ -73,7 +77,7 @@ def test_the_card_shows_what_its_caption_says(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(("variant", "stages"), [("attngan", 3), ("att1", 2), ("att2", 2)])
 def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages: int) -> None:
     out = export_bundle(make_tiny_checkpoint(tmp_path / "checkpoint", variant, stages), tmp_path / "bundle")
-    model = TextToImage.load(out)
+    model = TextToImage.load(out, "onnxruntime", "fp32")
     assert model.bundle.name == variant
     pictures = model.generate(["a red bird", "a large blue bird with long wings"])
     assert pictures.shape == (2, 64 * 2 ** (stages - 1), 64 * 2 ** (stages - 1), 3)

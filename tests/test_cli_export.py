@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from attngan_deploy import bundle
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
+from attngan_deploy.export import precision_writer
 from attngan_deploy.train.config import VARIANTS
 from tests.tiny_bundle import make_tiny_checkpoint
+from tests.tiny_judge import make_tiny_judge
 
 register("export", "models")  # a lone command would need no name
 
@@ -75,8 +80,15 @@ def test_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[s
             "there is no run at runs/base; expected a run folder, or --checkpoint. Next: t2i train gan --variant base",
         ),
         (("--checkpoint", "nowhere"), "no checkpoint at nowhere; found no such folder"),
-        (("--target", "tensorrt"), "--target tensorrt can't be made yet; expected onnx"),
-        (("--precision", "int8"), "--precision int8 can't be made yet; expected fp32"),
+        (("--target", "onnx,coreml"), "--target coreml can't be made; expected onnx, tensorrt, tensorrt-rtx, openvino"),
+        (("--precision", "fp16,fp8"), "--precision fp8 can't be made; expected fp32, fp16, bf16, int8"),
+        (("--precision", "auto"), "--precision auto means nothing in an export"),
+        (("--target", "edge", "--precision", "fp16,int8"), "--target edge takes one precision; found fp16, int8"),
+        (("--target-output", "place"), "--target-output is the place of one target; found none but onnx"),
+        (
+            ("--target", "edge,triton", "--target-output", "place"),
+            "--target-output is the place of one target; found edge, triton",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(
@@ -84,6 +96,98 @@ def test_what_is_not_there_is_named(
 ) -> None:
     assert message in fails_with(capsys, "--variant", "base", *arguments)
     assert not any(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --variant to export a checkpoint, or --bundle"),
+        (("--variant", "base", "--bundle", "base"), "give --variant to export a checkpoint, or --bundle"),
+        (("--bundle", "base", "--checkpoint", "x"), "--checkpoint and --bundle exclude each other"),
+        (("--bundle", "base", "--precision", ","), "--precision and --target each name at least one"),
+        (("--bundle", "base"), "nothing to make"),
+    ],
+)
+def test_a_checkpoint_or_a_bundle(place: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_precisions_of_a_checkpoint(place: Path) -> None:
+    make_tiny_checkpoint(place / "checkpoint")
+    result = call("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle", "--precision", "fp32,fp16")
+    assert result.exit_code == 0, result.stderr
+    assert open_bundle(place / "bundle").precisions("generator") == ("fp32", "fp16")
+    for word in ("generator.fp16.onnx", "worst pixel", "kept in fp32", "none"):
+        assert word in result.stdout
+
+
+def test_a_precision_below_its_floor_leaves_no_bundle(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny_checkpoint(place / "checkpoint")
+    monkeypatch.setattr(bundle, "FLOORS", {**bundle.FLOORS, "bf16": 190.0})
+    monkeypatch.setattr(precision_writer, "SIZES", (2, 1))
+    arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle", "--precision", "bf16")
+    assert "bf16 changes the pictures too much" in fails_with(capsys, *arguments)
+    assert [path.name for path in place.iterdir()] == ["checkpoint"]
+
+
+def test_weights_that_are_no_numbers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = make_tiny_checkpoint(place / "checkpoint")
+    tensors = load_file(checkpoint / "text_encoder.safetensors")
+    tensors["lstm.weight_hh_l0"][0, 0] = float("nan")
+    save_file(tensors, checkpoint / "text_encoder.safetensors")
+    line = fails_with(capsys, "--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle")
+    assert "text_encoder has values that are not finite; found lstm.weight_hh_l0" in line
+    assert not (place / "bundle").exists()
+
+
+def test_a_bundle_and_its_targets(place: Path, tiny_bundle: Path) -> None:
+    arguments = ("--bundle", str(tiny_bundle), "-o", "tiny", "--target", "edge,triton", "--json")
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert [(one["target"], one["precision"], Path(one["path"]).name) for one in facts["products"]] == [
+        ("edge", "fp32", "tiny-edge.onnx"),
+        ("triton", "fp32", "tiny-triton"),
+    ]
+    assert sorted(path.name for path in place.iterdir()) == ["tiny", "tiny-edge.onnx", "tiny-triton"]
+    assert all(one["bytes"] > 1000 for one in facts["products"])
+    assert facts["precisions"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bundle", "nowhere", "--target", "edge"), "no model 'nowhere'"),
+        (("--bundle", "judge", "--target", "triton"), "judge is not a text-to-image bundle; found kind 'judge'"),
+        (
+            ("--bundle", "new", "--precision", "fp16"),
+            "new was made for a newer version of this program; found schema 9",
+        ),
+        (("--bundle", "tiny", "--precision", "int8", "--captions", "none.txt"), "no captions file at none.txt"),
+        (("--bundle", "tiny", "--target", "triton", "--target-output", "tiny"), "tiny holds other files"),
+    ],
+)
+def test_bundles_that_can_not_be_added_to(
+    place: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    shutil.copytree(tiny_bundle, "tiny")
+    shutil.copytree(tiny_bundle, "new")
+    manifest = json.loads((place / "new" / "bundle.json").read_text())
+    (place / "new" / "bundle.json").write_text(json.dumps(manifest | {"schema": 9}))
+    make_tiny_judge(place / "judge")
+    assert message in fails_with(capsys, *arguments)
+    assert sorted(path.name for path in place.iterdir()) == ["judge", "new", "tiny"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(place: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "locked").mkdir(mode=0o500)
+    arguments = ("--bundle", str(tiny_bundle), "-o", "locked/tiny", "--precision", "fp16")
+    assert "Permission denied at locked" in fails_with(capsys, *arguments)
 
 
 def test_a_place_that_can_not_be_written_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,104 @@
+"""What a bundle is made into for one place to run: engines, a Triton repository, a single file. Needs no torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.bundle import Bundle
+from attngan_deploy.errors import T2IError
+from attngan_deploy.export import engines
+
+ONNX, TRITON, EDGE = "onnx", "triton", "edge"
+TARGETS = (ONNX, *engines.TARGETS, TRITON, EDGE)  # "onnx" is the bundle itself
+
+
+@dataclass(frozen=True)
+class Product:
+    """Something made from a bundle.
+
+    Attributes:
+        target: what it was made for, of `TARGETS`.
+        what: in words, e.g. "generator for sm89".
+        precision: that it computes in.
+        path: a file or folder.
+        bytes: its size.
+        seconds: how long building it took; None where that is no time worth telling.
+    """
+
+    target: str
+    what: str
+    precision: str
+    path: Path
+    bytes: int
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The product as JSON values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def check_targets(targets: Sequence[str], precisions: Sequence[str], out: Path | None = None) -> None:
+    """Refuse what can't be made before anything is made.
+
+    Raises:
+        T2IError: an unknown target, several precisions for a target that takes one, or one place for several targets.
+    """
+    if unknown := [target for target in targets if target not in TARGETS]:
+        raise T2IError(f"--target {unknown[0]} can't be made", expected=", ".join(TARGETS))
+    for target in (TRITON, EDGE):
+        if target in targets and len(_others(precisions)) > 1:
+            raise T2IError(
+                f"--target {target} takes one precision",
+                found=", ".join(precisions),
+                next_step="export the targets one after another with --bundle",
+            )
+    placed = [target for target in targets if target != ONNX]
+    if out is not None and len(placed) != 1:
+        raise T2IError("--target-output is the place of one target", found=", ".join(placed) or "none but onnx")
+
+
+def build_target(
+    bundle: Bundle,
+    target: str,
+    precisions: Sequence[str] = ("fp32",),
+    out: Path | None = None,
+    devices: Sequence[str] = ("auto",),
+) -> list[Product]:
+    """Make one target from a finished bundle.
+
+    Args:
+        bundle: an opened text-to-image bundle that holds `precisions`.
+        target: of `TARGETS`.
+        precisions: of the generator; Triton and edge take the one that is not fp32, or else fp32.
+        out: where it goes; None for the engine cache, and beside the bundle for Triton and edge.
+        devices: what engines are built for, see `engines.prebuild`.
+
+    Raises:
+        EngineError, MissingExtraError, BundleError, OutputError, ParityError: as the target's own function says.
+    """
+    precision = next(iter(_others(precisions)), "fp32")
+    if target == TRITON:
+        from attngan_deploy.export.triton import write_triton_repository
+
+        made = write_triton_repository(bundle, out or _beside(bundle, "-triton"), precision)
+        size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+        return [Product(target, "model repository", precision, made, size)]
+    if target == EDGE:
+        from attngan_deploy.export.edge import write_edge
+
+        facts = write_edge(bundle, out or _beside(bundle, "-edge.onnx"), precision)
+        return [Product(target, "single file", precision, facts.path, facts.bytes)]
+    if target == ONNX:
+        return []
+    built = engines.prebuild(bundle, target, out, precisions, devices)
+    return [Product(target, f"{b.graph} for {b.device}", b.precision, b.path, b.bytes, b.seconds) for b in built]
+
+
+def _others(precisions: Sequence[str]) -> list[str]:
+    return [precision for precision in precisions if precision != "fp32"]
+
+
+def _beside(bundle: Bundle, ending: str) -> Path:
+    folder = bundle.folder.resolve()
+    return folder.parent / f"{folder.name}{ending}"
