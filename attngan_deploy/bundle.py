@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.errors import BundleError
+from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.files import is_part, sha256_of, write_atomically
 
 SCHEMA_VERSION = 1
@@ -108,7 +108,7 @@ class Bundle:
             raise BundleError(
                 f"bundle {self.folder} has no graph '{key}' in {precision}",
                 found=", ".join(self.precisions(key)),
-                next_step=f"t2i export --bundle {self.folder} --precision {precision}",
+                next_step=f"t2i export --bundle {self.folder} --precision {precision} -o {self.name}-{precision}",
             )
         return self.path(graph["precisions"][precision]["file"])
 
@@ -139,12 +139,33 @@ def bundle_folders() -> dict[str, Path]:
     roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
     shipped = find_spec("attngan_deploy.models")
     roots += [Path(place) for place in (shipped.submodule_search_locations if shipped else None) or []]
+    roots.append(Path(__file__).resolve().parents[1] / "models")  # of a clone whose folder hides the installed package
     found: dict[str, Path] = {}
     for root in roots:
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
             if (folder / MANIFEST).is_file() and not is_part(folder):
                 found.setdefault(folder.name, folder)
     return found
+
+
+def check_replaceable(folder: Path, kind: str) -> None:
+    """Refuse to put a bundle in the place of anything but an earlier bundle of its kind.
+
+    Raises:
+        OutputError: a bundle of another kind is there, or files that are not the bundle's.
+    """
+    try:
+        there = read_manifest(folder)
+    except BundleError:
+        return  # no bundle, or none that can be used: what writes the folder looks at the rest
+    others = sorted({path.name for path in folder.iterdir()} - {*there.manifest["files"], MANIFEST})
+    if there.kind != kind or others:
+        raise OutputError(
+            f"{folder} is left alone",
+            found=f"a bundle of kind '{there.kind}'" if there.kind != kind else f"also {', '.join(others[:3])}",
+            expected=f"an empty folder, or a {kind} bundle alone",
+            next_step="choose another -o",
+        )
 
 
 def installed_bundles() -> list[Bundle]:

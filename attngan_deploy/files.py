@@ -24,12 +24,28 @@ def is_part(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(PART_SUFFIX)
 
 
+def replaceable_file(path: Path) -> Path:
+    """Where a file that is renamed to `path` really goes: behind symbolic links.
+
+    Raises:
+        OutputError: something that is no file is there; a rename would take its place.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is not a file, and is left alone", next_step="choose another place for the output")
+    return path
+
+
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) under a temporary name in the same folder, then rename it to `path`.
 
+    A symbolic link is followed.
+
     Raises:
+        OutputError: something that is no file is at `path`, such as a device.
         OSError: the disk is full or the folder can't be written; `path` is as it was, and nothing is left behind.
     """
+    path = replaceable_file(path)
     part = part_path(path)
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)

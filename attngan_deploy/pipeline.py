@@ -136,15 +136,15 @@ class TextToImage:
         """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
         return str(self.facts)
 
-    def encode(self, captions: Sequence[str]) -> TextFeatures:
-        """Text features of captions.
+    def encode(self, captions: Sequence[str] | str) -> TextFeatures:
+        """Text features of captions; one text counts as a list of one.
 
         Unknown words are left out, each with an `UnknownWordWarning`.
 
         Raises:
             CaptionError: no caption, one without a known word, or one that is too long; line n is the nth caption.
         """
-        return self._encode_ids(self._tokenize(captions))
+        return self._encode_ids(self._tokenize([captions] if isinstance(captions, str) else captions))
 
     def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].

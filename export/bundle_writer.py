@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, read_manifest, write_manifest
+from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.generator import build_generator
 from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
@@ -72,6 +72,7 @@ def export_bundle(
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = _vocabulary(loaded, trained)
+    check_replaceable(out, TEXT_TO_IMAGE)
     with atomic_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:

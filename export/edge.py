@@ -26,7 +26,7 @@ from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
 from attngan_deploy.captions import MAX_WORDS
 from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
-from attngan_deploy.files import part_path
+from attngan_deploy.files import part_path, replaceable_file
 from attngan_deploy.images import to_uint8
 from attngan_deploy.tokenizer import Tokenizer, split_words
 from attngan_deploy.verify import LARGEST_LEVEL, load_golden, psnr_db
@@ -145,6 +145,9 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
     if path.is_dir():
         raise OutputError(f"{path} is a folder", expected="the name of a file", next_step=f"give {path / EDGE}")
     model = build_edge(opened, precision)
+    path = replaceable_file(path)
+    if path.exists() and path.suffix != ".onnx":
+        raise OutputError(f"{path} is there and is no .onnx file", next_step="choose another --target-output")
     part = part_path(path)
     try:
         part.write_bytes(model.SerializeToString(deterministic=True))

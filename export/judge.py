@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import JUDGE, write_manifest
+from attngan_deploy.bundle import JUDGE, check_replaceable, write_manifest
 from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
@@ -94,6 +94,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
     net, checkpoint = load_judge(run)
     size = int(checkpoint.description["recipe"]["size"])
     model = judge_graph(deployed(net), size)
+    check_replaceable(out, JUDGE)
     with atomic_folder(out) as folder:
         save_graph(model, folder / GRAPH_FILE)
         parity = check_parity(folder / GRAPH_FILE, net, size)

@@ -10,9 +10,9 @@ from typing import Any
 
 from onnx import ModelProto
 
-from attngan_deploy.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
 from attngan_deploy.engines import load_engine
-from attngan_deploy.errors import T2IError
+from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.model_card import CARD, write_card
 from attngan_deploy.export.precision import TYPES, convert, emulated, layers, load_plain
 from attngan_deploy.export.precision_parity import (
@@ -66,7 +66,13 @@ def extend_bundle(
     missing = [precision for precision in precisions if precision != "fp32" and (anew or precision not in there)]
     if not missing and out is None:
         return bundle.folder
+    if out is None and Path(name_or_folder).name == str(name_or_folder) and not Path(name_or_folder).is_dir():
+        raise OutputError(
+            f"-o is needed: {bundle.name} was named, and an installed model is not changed",
+            next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
+        )
     place = out or bundle.folder
+    check_replaceable(place, TEXT_TO_IMAGE)
     with atomic_folder(place) as folder:
         for file in bundle.manifest["files"]:
             shutil.copyfile(bundle.path(file), folder / file)

@@ -5,12 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundle import Bundle, bundle_folders
+from attngan_deploy.engines import PRECISIONS
 from attngan_deploy.errors import T2IError
 from attngan_deploy.export import engines
 
 ONNX, TRITON, EDGE = "onnx", "triton", "edge"
 TARGETS = (ONNX, *engines.TARGETS, TRITON, EDGE)  # "onnx" is the bundle itself
+
+TAKES = {"tensorrt": ("fp32", "fp16", "bf16"), "tensorrt-rtx": ("fp32", "fp16", "bf16"), EDGE: ("fp32", "fp16", "int8")}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ def check_targets(targets: Sequence[str], precisions: Sequence[str], out: Path |
                 found=", ".join(precisions),
                 next_step="export the targets one after another with --bundle",
             )
+    for target in targets:
+        takes = TAKES.get(target, PRECISIONS)
+        if refused := [precision for precision in precisions if precision in PRECISIONS and precision not in takes]:
+            raise T2IError(f"{target} does not compute in {refused[0]}", expected=f"of {', '.join(takes)}")
     placed = [target for target in targets if target != ONNX]
     if out is not None and len(placed) != 1:
         raise T2IError("--target-output is the place of one target", found=", ".join(placed) or "none but onnx")
@@ -71,7 +78,8 @@ def build_target(
         bundle: an opened text-to-image bundle that holds `precisions`.
         target: of `TARGETS`.
         precisions: of the generator; Triton and edge take the one that is not fp32, or else fp32.
-        out: where it goes; None for the engine cache, and beside the bundle for Triton and edge.
+        out: where it goes; None for the engine cache, and beside the bundle for Triton and edge, or
+            in the present folder where the bundle is an installed one.
         devices: what engines are built for, see `engines.prebuild`.
 
     Raises:
@@ -101,4 +109,6 @@ def _others(precisions: Sequence[str]) -> list[str]:
 
 def _beside(bundle: Bundle, ending: str) -> Path:
     folder = bundle.folder.resolve()
+    if folder == bundle_folders().get(folder.name, Path()).resolve():
+        return Path(f"{folder.name}{ending}")  # an installed model's neighbours are no place for it
     return folder.parent / f"{folder.name}{ending}"

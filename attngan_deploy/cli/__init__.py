@@ -3,6 +3,7 @@
 Sub-commands live one per file; their heavy imports happen inside the functions, so that `t2i --help` stays fast.
 """
 
+import errno
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -74,9 +75,11 @@ def report_errors(run: Callable[[], Any]) -> int:
         return 1
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        next_step = "free some space there, or choose" if full else "choose"
         print(
-            f"t2i: {error.strerror or error}{where}; nothing was left half-written. Next: free some space there, or "
-            "choose another place for the output",
+            f"t2i: {error.strerror or error}{where}; nothing was left half-written. Next: {next_step} another place "
+            "for the output",
             file=sys.stderr,
         )
         return 1

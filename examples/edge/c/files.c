@@ -1,13 +1,15 @@
+#define _POSIX_C_SOURCE 200809L
 #include "files.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "error.h"
 
-static const char PART[] = ".part";
 
 static char *read_stream(FILE *stream, size_t *size)
 {
@@ -56,11 +58,14 @@ static bool write_part(const char *path, const unsigned char *pixels, size_t sid
 
 bool write_ppm(const char *path, const unsigned char *pixels, size_t side)
 {
-    size_t length = strlen(path) + sizeof PART;
+    struct stat there;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return failed("%s is not a file, and is left alone", path);
+    size_t length = strlen(path) + 32;
     char *part = malloc(length);
     if (!part)
         return failed("out of memory");
-    snprintf(part, length, "%s%s", path, PART);
+    snprintf(part, length, "%s.%ld.part", path, (long)getpid());
     bool written = write_part(part, pixels, side) && rename(part, path) == 0;
     if (!written) {
         failed("%s can't be written: %s", path, strerror(errno));
