@@ -11,6 +11,7 @@ from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, graph_hash, store_entry
 from attngan_deploy.engines.cuda import find_gpu
 from attngan_deploy.engines.openvino import OpenVinoEngine, settings
+from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensorrt_build import (
     RTX_DEVICES,
     device_of,
@@ -128,7 +129,8 @@ def _openvino(bundle: Bundle, device: str, precision: str, out: Path | None) -> 
         if entry := find_entry(key, out):
             return _built(GENERATOR, entry, cached=True)
     start = time.perf_counter()
-    data = core.compile_model(str(path), name, settings(name, precision, None)).export_model().getvalue()
+    with own_signal_stack():
+        data = core.compile_model(str(path), name, settings(name, precision, None)).export_model().getvalue()
     facts = {"bundle": bundle.name, "graph": GENERATOR}
     return _built(GENERATOR, store_entry(key, data, time.perf_counter() - start, out, facts), cached=False)
 

@@ -303,7 +303,7 @@ def test_graphs_that_an_engine_refuses(program: Path, tiny_bundle: Path, tmp_pat
 def test_bad_places(program: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     check_refused(program, tiny_bundle, tmp_path / "none" / "bird.ppm", "bird.ppm can't be written: No such file")
     (tmp_path / "folder").mkdir()
-    check_refused(program, tiny_bundle, tmp_path / "folder", "folder can't be written: Is a directory")
+    check_refused(program, tiny_bundle, tmp_path / "folder", "folder is not a file, and is left alone")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -199,3 +200,21 @@ def test_wrong_tensors(bundle: Bundle) -> None:
     engine = load_engine(bundle, "generator", "openvino", threads=1)
     with pytest.raises(EngineError, match=r"generator.onnx needs the tensor sentence, words, mask, eps; found z"):
         engine.run({"z": np.zeros((1, 4), np.float32)})
+
+
+def test_ctrl_c_after_the_last_model_is_gone(tiny_bundle: Path) -> None:
+    """OpenVINO would leave the signal stack in memory that it has freed: a segmentation fault at the next Ctrl-C."""
+    script = f"""
+import gc, os, signal
+from attngan_deploy import TextToImage
+model = TextToImage.load({str(tiny_bundle)!r}, "openvino", "fp32")
+model.generate(["a red bird"])
+del model
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr

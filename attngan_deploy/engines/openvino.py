@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
 
@@ -39,6 +40,7 @@ class OpenVinoEngine:
         BundleError: the bundle has no such graph, or none in int8, or does not describe its tensors.
     """
 
+    @own_signal_stack()
     def __init__(
         self, bundle: Bundle, graph: str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
     ) -> None:
@@ -74,7 +76,7 @@ class OpenVinoEngine:
         """
         check_inputs(self._path.name, self._described["inputs"], inputs)
         try:
-            with self._lock:
+            with self._lock, own_signal_stack():
                 outputs = self._request.infer({name: np.ascontiguousarray(array) for name, array in inputs.items()})
         except _errors() as error:
             raise EngineError(f"OpenVINO failed in {self._path.name}: {_reason(error)}") from error
