@@ -84,9 +84,9 @@ class GanTraining:
                 frozen.requires_grad_(False)
         self.trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
         self.average = ParameterAverage(self.generator, recipe.ema)
-        self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas, fused=True)
+        self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas)
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas, fused=True
+            self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
         self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
