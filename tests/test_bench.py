@@ -41,7 +41,7 @@ def test_rows(report: Report) -> None:
     for row in report.rows:
         assert len(row.speeds) == 2 and row.speed is not None and row.speed > 0
         assert row.loaded.verification.passed
-        assert row.loaded.seconds > 0.05  # it imports numpy
+        assert row.loaded.seconds > 0.01  # a bundle is checked and two sessions are made, on any machine
         assert row.loaded.bytes > 1000
         if row.batch == 1:
             assert len(row.latencies) >= 2 * module.LATENCY_CALLS
