@@ -10,9 +10,10 @@ from attngan_deploy.bundle import JUDGE, Bundle
 from attngan_deploy.engines import BACKENDS, DEVICES, PRECISIONS, EngineFacts, combinations, load_engine
 from attngan_deploy.engines.choice import NATIVE
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
+from attngan_deploy.golden import Verification
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import GRAPH, Judge
-from attngan_deploy.verify import Verification, verify_judge, verify_model
+from attngan_deploy.verify import verify_judge, verify_model
 
 ALL, AUTO = "all", "auto"
 PASSED, FAILED, REFUSED = "passed", "failed", "refused"

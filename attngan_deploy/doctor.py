@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.bundle import (
@@ -157,12 +158,21 @@ def _cache() -> Finding:
         folder = cache_folder()
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         entries = list_entries(folder) if folder.is_dir() else []
+        writable = place.is_dir() and _can_write(place)
     except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Finding("cache", "folder", BROKEN, _words(error), mend)
-    if not (place.is_dir() and os.access(place, os.W_OK)):
+    if not writable:
         return Finding("cache", str(folder), BROKEN, f"{place} can't be written", mend)
     size = sum(entry.bytes for entry in entries) / 1e6
     return Finding("cache", str(folder), OK, f"{len(entries)} compiled engines, {size:.0f} MB")
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:  # what permissions alone do not tell: a read-only or a virtual file system
+        return False
 
 
 def _models() -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
+from attngan_deploy.engines.choice import choose
+from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import CaptionError, EngineError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
@@ -72,12 +74,19 @@ class Batch:
 
 
 class TextToImage:
-    """A text-to-image model, ready to run; `TextToImage.load` makes one."""
+    """A text-to-image model, ready to run; `TextToImage.load` makes one.
+
+    Attributes:
+        bundle: where it came from.
+        tokenizer: its vocabulary.
+        text_encoder: the engine that runs its text encoder.
+        generator: the engine that runs its generator.
+    """
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
-        self._text_encoder, self._generator, self._notes = text_encoder, generator, notes
+        self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
         sizes = bundle.manifest["sizes"]
         self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
         self.stage_sizes = [int(size) for size in sizes["stages"]]
@@ -109,8 +118,6 @@ class TextToImage:
             EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
             MissingExtraError: the backend's package is not installed.
         """
-        from attngan_deploy.engines.choice import choose  # it loads models itself, to measure them
-
         bundle = open_bundle(name_or_folder)
         choice = choose(bundle, backend, device, precision, threads)
         text_encoder, generator = (
@@ -127,7 +134,7 @@ class TextToImage:
     @property
     def facts(self) -> EngineFacts:
         """What runs the generator; the notes say why, and what runs the text encoder where it is another engine."""
-        facts, encoder = self._generator.facts, self._text_encoder.facts
+        facts, encoder = self.generator.facts, self.text_encoder.facts
         other = () if encoder.backend == facts.backend else (f"text encoder on {encoder.backend} {encoder.device}",)
         return replace(facts, notes=(*facts.notes, *other, *self._notes))
 
@@ -142,7 +149,7 @@ class TextToImage:
         Unknown words are left out, each with an `UnknownWordWarning`.
 
         Raises:
-            CaptionError: no caption, one without a known word, or one that is too long; line n is the nth caption.
+            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
         return self._encode_ids(self._tokenize([captions] if isinstance(captions, str) else captions))
 
@@ -153,11 +160,11 @@ class TextToImage:
             EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
         """
         self._check_shapes(features, z, eps)
-        outputs = self._generator.run(
+        outputs = self.generator.run(
             {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
         )
         images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
-        self._check_finite("generator", *images.values())
+        check_finite(self.bundle, "generator", *images.values())
         inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
         return Stages(inside, np.asarray(outputs["attention"], np.float32))
 
@@ -181,7 +188,7 @@ class TextToImage:
             shared_noise: give every caption the same noise, so that words are all that differs.
 
         Raises:
-            CaptionError: no caption, one without a known word, or one that is too long; line n is the nth caption.
+            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
         batches = self.stream(captions, seed, images_per_caption, batch_size, shared_noise)
         return np.concatenate([batch.pictures for batch in batches])
@@ -227,6 +234,8 @@ class TextToImage:
     def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         if not captions:
             raise CaptionError("no captions were given", expected="at least one")
+        if wrong := [text for text in captions if not isinstance(text, str)]:
+            raise CaptionError("a caption is no text", found=repr(wrong[0])[:80], expected="str")
         numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
         tokenized = tokenize(numbered, self.tokenizer)
         for word, line in tokenized.unknown.items():
@@ -237,20 +246,13 @@ class TextToImage:
 
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
         lengths = np.array([len(row) for row in ids], np.int64)
-        outputs = self._text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
-        self._check_finite("text encoder", outputs["words"], outputs["sentence"])
+        outputs = self.text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
+        check_finite(self.bundle, "text encoder", outputs["words"], outputs["sentence"])
         return TextFeatures(
             np.asarray(outputs["words"], np.float32),
             np.asarray(outputs["sentence"], np.float32),
             np.asarray(outputs["mask"], np.bool_),
         )
-
-    def _check_finite(self, graph: str, *outputs: NDArray[np.float32]) -> None:
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise EngineError(
-                f"the {graph} of model {self.bundle.name} made values that are not finite",
-                next_step=f"t2i verify {self.bundle.folder}, or another --precision or --model",
-            )
 
     def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
         count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)

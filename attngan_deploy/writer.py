@@ -223,18 +223,27 @@ class OutputFolder:
                 raise OutputError(
                     f"{self.folder} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
                 ) from None
-            write_atomically(path, json.dumps(self.run.identity, indent=2) + "\n")
+            self._write_run()
             return
         except (ValueError, RecursionError) as error:
             raise OutputError(f"{path} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
         differences = [key for key, value in self.run.identity.items() if found.get(key) != value]
-        if differences:
+        if differences and self._holds_nothing():
+            self._write_run()
+        elif differences:
             raise OutputError(
                 f"{self.folder} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
                 found=_shown(found, differences),
                 expected=_shown(self.run.identity, differences),
                 next_step=ANOTHER_FOLDER,
             )
+
+    def _write_run(self) -> None:
+        write_atomically(self.folder / RUN, json.dumps(self.run.identity, indent=2) + "\n")
+
+    def _holds_nothing(self) -> bool:
+        """Whether the folder's run ended before its first picture."""
+        return all(other.name == RUN or is_part(other) or not other.stat().st_size for other in self.folder.iterdir())
 
     def _find(self) -> None:
         for folder in (self.folder, self._sheets.folder):

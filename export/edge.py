@@ -27,9 +27,9 @@ from attngan_deploy.captions import MAX_WORDS
 from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.files import part_path, replaceable_file
+from attngan_deploy.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.images import to_uint8
 from attngan_deploy.tokenizer import Tokenizer, split_words
-from attngan_deploy.verify import LARGEST_LEVEL, load_golden, psnr_db
 
 EDGE = "edge.onnx"
 WORD = r"[\p{L}\p{N}_]+"  # tokenizer.WORD as RE2 says it, whose \w is ASCII only

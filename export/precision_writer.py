@@ -30,7 +30,7 @@ from attngan_deploy.export.quantize import CALIBRATION, PERCENTILE, Quantizer, q
 from attngan_deploy.export.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.files import atomic_folder
-from attngan_deploy.verify import load_golden
+from attngan_deploy.golden import load_golden
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all

@@ -11,9 +11,9 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.captions import MAX_WORDS, read_captions
 from attngan_deploy.engines import load_engine
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.golden import load_golden
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.tokenizer import Tokenizer
-from attngan_deploy.verify import load_golden
 
 Arrays = dict[str, NDArray[Any]]
 

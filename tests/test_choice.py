@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.engines import Engine
 from attngan_deploy.engines import choice as module
 from attngan_deploy.engines.choice import Choice, Combination, choose
 from attngan_deploy.errors import EngineError
+from attngan_deploy.golden import Verification
 from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.verify import Verification
+from attngan_deploy.verify import verify_model
 
 ORT, OPENVINO, BF16 = ("onnxruntime", "cpu", "fp32"), ("openvino", "cpu", "fp32"), ("openvino", "cpu", "bf16")
 
@@ -43,7 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[Combination]:
 def speeds(monkeypatch: pytest.MonkeyPatch, *values: float) -> list[float]:
     """Let measuring find these speeds, in order; returns those that were not measured yet."""
     left = list(values)
-    monkeypatch.setattr(module, "_speed", lambda model, golden: left.pop(0))
+    monkeypatch.setattr(module, "_speed", lambda bundle, text_encoder, generator: left.pop(0))
     return left
 
 
@@ -120,24 +122,28 @@ def test_a_damaged_cache_is_measured_again(
 def test_a_cache_that_can_not_be_written(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write_text("a file, no folder")
     speeds(monkeypatch, 1.0, 2.0, 1.0)
-    assert choose(bundle).backend == "openvino"
+    chosen = choose(bundle)
+    assert chosen.backend == "openvino"
+    assert f"measured at every start, as {cache} can't be written: File exists" in chosen.notes
 
 
 @pytest.mark.usefixtures("here", "cache")
 def test_below_its_floor_nothing_is_chosen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     psnr = iter([80.0, 80.0, 34.9])
 
-    def verify(model: TextToImage) -> Verification:
+    def check(bundle: Bundle, text_encoder: Engine, generator: Engine) -> Verification:
         found = next(psnr)
-        return Verification("tiny", "", model.facts, 4, 9, found, "35 dB or more", found >= 35.0)
+        return Verification("tiny", "", generator.facts, 4, 9, found, "35 dB or more", found >= 35.0)
 
-    monkeypatch.setattr(module, "verify_model", verify)
+    monkeypatch.setattr(module, "check_engines", check)
     speeds(monkeypatch, 10.0, 20.0)
     chosen = choose(bundle)
     assert (chosen.backend, chosen.precision) == ("openvino", "fp32")
     assert "openvino cpu bf16 left out: " in chosen.notes[0]
     assert "34.9 dB" in chosen.notes[0]
-    monkeypatch.setattr(module, "verify_model", lambda model: Verification("", "", model.facts, 4, 9, 1.0, "", False))
+    monkeypatch.setattr(
+        module, "check_engines", lambda *each: Verification("", "", each[2].facts, 4, 9, 1.0, "", False)
+    )
     with pytest.raises(
         EngineError, match="no engine makes the golden pictures here; found onnxruntime cpu fp32 left out"
     ):
@@ -159,6 +165,18 @@ def test_what_does_not_run_is_left_out(bundle: Bundle, here: set[Combination], m
     assert "openvino cpu bf16 left out: OpenVINO has a cold" in chosen.notes[0]
     here.remove(ORT)
     assert choose(bundle, threads=1) == Choice(*OPENVINO)  # whose own error then says what is wrong
+
+
+@pytest.mark.usefixtures("cache", "here")
+def test_without_the_reference_nothing_else_is_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken fp32 graph is a broken bundle: its int8 graph is no way out."""
+
+    def fail(bundle: Bundle, *engines: Engine) -> Verification:
+        raise EngineError("the generator made values that are not finite")
+
+    monkeypatch.setattr(module, "check_engines", fail)
+    with pytest.raises(EngineError, match="not finite"):
+        choose(bundle)
 
 
 @pytest.mark.usefixtures("cache")
@@ -188,7 +206,7 @@ def test_for_real(tiny_bundle: Path, cache: Path) -> None:
     pytest.importorskip("openvino", reason="needs a second engine: the 'openvino' extra")
     model = TextToImage.load(tiny_bundle, threads=1)
     assert "fastest of onnxruntime cpu fp32 " in model.description
-    assert module.verify_model(model).passed
+    assert verify_model(model).passed
     [path] = cache.glob("choice-*.json")
     told = json.loads(path.read_text())
     assert (told["backend"], told["precision"]) == (model.facts.backend, model.facts.precision)

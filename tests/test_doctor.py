@@ -156,6 +156,9 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "new" / "cache"))
     assert doctor._cache().status == OK
     (tmp_path / "file").touch()
+    if sys.platform == "linux":  # where even root can't make files in /proc
+        monkeypatch.setenv("T2I_CACHE", "/proc/cache")
+        assert doctor._cache().status == BROKEN
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "file" / "cache"))
     assert (doctor._cache().status, doctor._cache().mend) == (BROKEN, "set T2I_CACHE to a folder of yours")
 

@@ -143,9 +143,14 @@ def test_unknown_words_warn(model: TextToImage) -> None:
 
 @pytest.mark.parametrize(
     ("captions", "message"),
-    [([], "no captions were given"), (["a bird", "zebra"], "line 2 has only unknown words"), ([""], "has no words")],
+    [
+        ([], "no captions were given"),
+        (["a bird", "zebra"], "line 2 has only unknown words"),
+        ([""], "has no words"),
+        ([3], "a caption is no text; found 3"),
+    ],
 )
-def test_bad_captions(model: TextToImage, captions: list[str], message: str) -> None:
+def test_bad_captions(model: TextToImage, captions: list[Any], message: str) -> None:
     with pytest.raises(CaptionError, match=message):
         model.encode(captions)
     with pytest.raises(CaptionError, match=message):
@@ -217,7 +222,7 @@ class BrokenEncoder:
 
 
 def test_features_that_are_not_numbers(model: TextToImage) -> None:
-    broken = TextToImage(model.bundle, BrokenEncoder(), model._generator, notes=("a note",))
+    broken = TextToImage(model.bundle, BrokenEncoder(), model.generator, notes=("a note",))
     with pytest.raises(EngineError, match="the text encoder of model tiny made values that are not finite"):
         broken.encode(["a bird"])
     assert broken.description.endswith("1 thread, text encoder on elsewhere cuda:0, a note")

@@ -120,6 +120,13 @@ def test_runs_are_not_mixed(tmp_path: Path, change: dict[str, Any], message: str
     assert names(tmp_path) == before
 
 
+def test_a_run_that_failed_before_its_first_picture_is_no_obstacle(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path, RUN):
+        pass
+    assert names(tmp_path) == ["manifest.jsonl", "run.json"]
+    assert fill(tmp_path, replace(RUN, seed=6)).made == len(PLACES)
+
+
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.png").write_bytes(b"sun")
     with pytest.raises(OutputError, match=r"holds other files, and no run.json"):

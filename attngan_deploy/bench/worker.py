@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from attngan_deploy.contenders import Contender
     from attngan_deploy.engines import EngineFacts
-    from attngan_deploy.verify import Verification
+    from attngan_deploy.golden import Verification
 
 SHOWN_CAPTIONS, SHOWN_SAMPLES, SHOWN_SEED = 2, 2, 0
 STATUS = Path("/proc/self/status")
@@ -56,7 +56,8 @@ class Worker:
         """Open the bundle on an engine, and verify it."""
         start = time.perf_counter()
         from attngan_deploy.contenders import graph_files
-        from attngan_deploy.verify import load_golden, verify_model
+        from attngan_deploy.golden import load_golden
+        from attngan_deploy.verify import verify_model
 
         self._model = contender.load(folder, threads)
         seconds, bundle = time.perf_counter() - start, self._model.bundle

@@ -74,16 +74,20 @@ def report_errors(run: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        next_step = "free some space there, or choose" if full else "choose"
-        print(
-            f"t2i: {error.strerror or error}{where}; nothing was left half-written. Next: {next_step} another place "
-            "for the output",
-            file=sys.stderr,
-        )
+        print(f"t2i: {_explained(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _explained(error: OSError) -> str:
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        next_step = "free some space there, or choose another place for the output"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        next_step = "permissions that allow it, or another place"
+    else:
+        next_step = "another file or place"
+    return f"{error.strerror or error}{where}; nothing was left half-written. Next: {next_step}"
 
 
 def main() -> None:

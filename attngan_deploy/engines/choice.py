@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, combinations, load_engine
+from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.files import write_atomically
-from attngan_deploy.pipeline import TextFeatures, TextToImage
-from attngan_deploy.verify import GoldenCases, load_golden, verify_model
+from attngan_deploy.golden import check_engines, golden_inputs, load_golden
 
 SCHEMA_VERSION = 1
 BATCH, SECONDS = 8, 0.3  # pictures of one timed run, and how long runs are repeated
 NATIVE = {"openvino": ("fp16", "bf16")}  # what a backend computes in from the fp32 graph
+REFERENCE = ("onnxruntime", "cpu", "fp32")
 BUILDS_FIRST = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 CPU_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features")  # of x86 and of Arm
 
@@ -96,9 +96,12 @@ def choose(
     if not any(each.runs for each in measured):
         return Choice(*candidates[0])  # loading it says why
     choice = _fastest(measured)
-    with suppress(OSError):  # measured again at the next start
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"schema": SCHEMA_VERSION, **vars(choice)}, indent=2) + "\n")
+    except OSError as error:
+        note = f"measured at every start, as {path.parent} can't be written: {error.strerror}"
+        return replace(choice, notes=(*choice.notes, note))
     return choice
 
 
@@ -134,29 +137,32 @@ def _is_here(candidate: Combination) -> bool:
 
 
 def _measure(bundle: Bundle, candidates: list[Combination], threads: int | None) -> Iterator[Measured]:
-    golden = load_golden(bundle)
     for candidate in candidates:
         try:
-            text_encoder = load_engine(bundle, TEXT_ENCODER, *candidate, threads)
-            model = TextToImage(bundle, text_encoder, load_engine(bundle, GENERATOR, *candidate, threads))
-            verification = verify_model(model)
+            text_encoder, generator = (
+                load_engine(bundle, graph, *candidate, threads) for graph in (TEXT_ENCODER, GENERATOR)
+            )
+            verification = check_engines(bundle, text_encoder, generator)
             if verification.passed:
-                yield Measured(candidate, _speed(model, golden))
+                yield Measured(candidate, _speed(bundle, text_encoder, generator))
             else:
                 yield Measured(candidate, why_not=f"left out: {verification}")
         except (EngineError, MissingExtraError) as error:
+            if candidate == REFERENCE:
+                raise  # every other one is judged by what this one makes
             yield Measured(candidate, why_not=f"left out: {error.what}", runs=False)
 
 
-def _speed(model: TextToImage, golden: GoldenCases) -> float:
+def _speed(bundle: Bundle, text_encoder: Engine, generator: Engine) -> float:
     """Pictures a second of the fastest of several runs."""
-    features, rows = model.encode(golden.captions), np.arange(BATCH) % len(golden)
-    batch = TextFeatures(features.words[rows], features.sentence[rows], features.mask[rows])
-    model.decode(batch, golden.z[rows], golden.eps[rows])  # the first run of a shape makes plans for it
+    golden = load_golden(bundle)
+    rows = np.arange(BATCH) % len(golden)
+    batch = {name: array[rows] for name, array in golden_inputs(golden, text_encoder).items()}
+    generator.run(batch)  # the first run of a shape makes plans for it
     times: list[float] = []
     while sum(times) < SECONDS:
         start = time.perf_counter()
-        model.decode(batch, golden.z[rows], golden.eps[rows])
+        generator.run(batch)
         times.append(time.perf_counter() - start)
     return BATCH / min(times)
 

@@ -11,8 +11,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
-from attngan_deploy.engines import EngineFacts, Tensors
+from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime_bound import BoundRunner
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
@@ -114,6 +115,11 @@ class OnnxRuntimeEngine:
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(self._outputs, outputs, strict=True))
+
+
+def reference_engine(bundle: Bundle, graph: str) -> OnnxRuntimeEngine:
+    """A graph of a bundle on the CPU in fp32, which is what other engines are compared with."""
+    return OnnxRuntimeEngine(bundle.graph_path(graph), described=bundle.graph(graph))
 
 
 def placed_elsewhere(session: Any, provider: str) -> dict[str, int] | None:

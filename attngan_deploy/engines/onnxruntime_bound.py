@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from attngan_deploy.engines import Tensors
+from attngan_deploy.engines.facts import Tensors
 
 MAX_SHAPES = 4  # each keeps its tensors and its graph in GPU memory
 GRAPH_ID, NO_GRAPH = "gpu_graph_id", "-1"

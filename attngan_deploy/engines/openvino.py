@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundle import JUDGE, Bundle
-from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.engines.cache import Entry, store_facts
 from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
+from attngan_deploy.engines.onnxruntime import reference_engine
 from attngan_deploy.engines.tensorrt_build import (
     DEFAULT_PROFILE,
     check_tensors,
@@ -26,6 +27,7 @@ from attngan_deploy.engines.tensorrt_build import (
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.files import write_atomically
+from attngan_deploy.golden import check_engines
 
 DEVICES = ("auto", "cuda")
 KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran
@@ -130,9 +132,10 @@ class TensorRtEngine:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
         if bundle.kind == JUDGE:
             return  # it has no golden pictures
-        from attngan_deploy.verify import verify_engine  # it loads engines itself
-
-        result = verify_engine(bundle, graph, self)
+        encoder, generator = (
+            self if key == graph else reference_engine(bundle, key) for key in (TEXT_ENCODER, GENERATOR)
+        )
+        result = check_engines(bundle, encoder, generator)
         near = result.psnr_db is None or result.psnr_db >= bundle.floors["fp16"]
         good_half = self.facts.precision == "fp16" and near
         if not (result.passed or good_half):

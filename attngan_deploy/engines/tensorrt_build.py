@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import (
     EngineKey,
     Entry,
@@ -27,6 +26,7 @@ from attngan_deploy.engines.cache import (
     store_entry,
 )
 from attngan_deploy.engines.cuda import Gpu
+from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.progress import show_progress

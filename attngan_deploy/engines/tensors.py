@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.bundle import Bundle
 from attngan_deploy.errors import EngineError
 
 
@@ -53,3 +54,12 @@ def _check_shape(
         if have < 1 or have != size:
             said = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
             raise EngineError(wrong, found=str(list(found)), expected=shown + said)
+
+
+def check_finite(bundle: Bundle, graph: str, *outputs: NDArray[Any]) -> None:
+    """Raise EngineError where a graph ("text encoder", "generator") of a bundle made infinities or NaN."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise EngineError(
+            f"the {graph} of model {bundle.name} made values that are not finite",
+            next_step=f"t2i verify {bundle.folder}, or another --precision or --model",
+        )
