@@ -82,17 +82,17 @@ def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
     if not _finished(damsm, plan.damsm.epochs):
         train_damsm(plan.damsm, plan.data, damsm, plan.backbone, resume=resume and bool(checkpoints_of(damsm)))
     first = plan.runs / FIRST
-    _train(plan, plan.first, first, resume, start=None)
+    _train(plan, plan.first, first, resume, start=())
     bundles = []
     for recipe in plan.seconds:
         variant = recipe.generator.variant
-        _train(plan, recipe, plan.runs / variant, resume, start=first)
+        _train(plan, recipe, plan.runs / variant, resume, start=(first,))
         _say(f"export of {variant}")
         bundles.append(export_bundle(plan.runs / variant, plan.models / variant, DEFAULT_OPTIONS, variant=variant))
     return bundles
 
 
-def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: Path | None) -> None:
+def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[Path, ...]) -> None:
     _say(f"{out.name}: {recipe.pictures} pictures")
     if _finished(out, -(-recipe.pictures // recipe.batch_size)):
         return

@@ -107,14 +107,14 @@ def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _ancestors(provenance: Mapping[str, Any]) -> str | None:
     """The runs that this one started from, the latest first: stages and pictures seen of each."""
-    found = []
-    before = provenance.get("started_from")
-    while isinstance(before, dict):
-        shape = before.get("generator")
+    before = provenance.get("started_from") or []
+    told = []
+    for run in before if isinstance(before, list) else [before]:
+        shape, earlier = run.get("generator"), _ancestors(run)
         stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
-        found.append(f"a run of {stages} stage(s) that saw {_fact(before.get('pictures'))} pictures")
-        before = before.get("started_from")
-    return "; before that ".join(found) or None
+        found = f"a run of {stages} stage(s) that saw {_fact(run.get('pictures'))} pictures"
+        told.append(f"{found}; before that {earlier}" if earlier else found)
+    return "; and from ".join(told) or None
 
 
 def _fact(value: Any) -> str:

@@ -174,7 +174,7 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     shape = GeneratorConfig("base", 2, 2, 4, 4, 16)
     recipe = tiny_gan_recipe(generator=shape, crop=128, freeze_first_stage=True, pictures=8)
     GanRun(
-        recipe, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, start=first, processes=ALONE
+        recipe, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, start=(first,), processes=ALONE
     ).train()
     before, after = load_checkpoint(first).tensors("generator"), load_checkpoint(tmp_path / "run").tensors("generator")
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -182,11 +182,21 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     again = GanRun(
         replace(recipe, generator=replace(recipe.generator, variant="att1")),
         *(tmp_path / "large", ground.damsm, tmp_path / "again", ground.backbone),
-        start=tmp_path / "run",
+        start=(tmp_path / "run",),
         processes=ALONE,
     )
     learned = load_checkpoint(tmp_path / "run").tensors("discriminators")
     assert all(value.equal(learned[name]) for name, value in again.training.discriminators.state_dict().items())
+    newer = ground.train(tiny_gan_recipe(pictures=4, seed=7), tmp_path / "newer")
+    both = GanRun(
+        *(recipe, tmp_path / "large", ground.damsm, tmp_path / "both", ground.backbone),
+        start=(tmp_path / "run", newer),
+        processes=ALONE,
+    )
+    fresh = load_checkpoint(newer).tensors("generator")
+    for name, value in both.training.generator.state_dict().items():
+        assert value.equal(fresh[name] if name in fresh else after[name]), name
+    assert [before["pictures"] for before in both.started_from] == [8, 4]
     with pytest.raises(CheckpointError, match="--start"):
         GanRun(recipe, tmp_path / "large", ground.damsm, tmp_path / "other", ground.backbone, processes=ALONE)
 

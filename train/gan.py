@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class GanRun:
         out: Path,
         backbone: Path | None,
         *,
-        start: Path | None = None,
+        start: Sequence[Path] = (),
         resume: bool = False,
         processes: Processes | None = None,
     ) -> None:
@@ -97,17 +97,17 @@ class GanRun:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.step = 0
-        self.started_from: dict[str, Any] | None = None
+        self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = int(checkpoint.description["step"])
-            self.started_from = checkpoint.description.get("started_from")
-        elif start is not None:
-            before = load_checkpoint(start, "gan")
-            self.training.start_from(before)
+            self.started_from = checkpoint.description.get("started_from") or []
+        elif start:
             kept = ("generator", "recipe", "pictures", "started_from")
-            self.started_from = {name: before.description.get(name) for name in kept}
+            for before in (load_checkpoint(path, "gan") for path in start):
+                self.training.start_from(before)
+                self.started_from.append({name: before.description.get(name) for name in kept})
         elif recipe.freeze_first_stage:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"

@@ -21,7 +21,10 @@ def train_gan(
     recipe: Annotated[str, typer.Option(help="paper: Table 1. fast: learns on two CPU cores.")] = "fast",
     backbone: Annotated[Path | None, BACKBONE] = None,
     stages: Annotated[int, typer.Option(min=1, max=3, help="1: 64 px alone. 2: 128 px. 3: 256 px.")] = 2,
-    start: Annotated[Path | None, typer.Option("--start", help="Run whose generator this one begins with.")] = None,
+    start: Annotated[
+        list[Path] | None,
+        typer.Option("--start", help="Run whose generator this one begins with; given again, a later one goes first."),
+    ] = None,
     freeze_first: Annotated[bool, typer.Option("--freeze-first", help="Keep the first stage of --start.")] = False,
     discriminator: Annotated[
         str | None,
@@ -65,7 +68,7 @@ def train_gan(
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
     gan = load_extra("attngan_deploy.train.gan", "train")
-    run = gan.GanRun(chosen, data, damsm, out, backbone, start=start, resume=resume)
+    run = gan.GanRun(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
     print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
     print(json.dumps({"run": str(folder), "pictures": run.step * run.effective_batch}))
