@@ -19,10 +19,15 @@ from attngan_deploy.files import is_part, sha256_of, write_atomically
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 DEFAULT_MODEL = "base"
-TEXT_TO_IMAGE, JUDGE = "text-to-image", "judge"
-GRAPHS = {TEXT_TO_IMAGE: ("text_encoder", "generator"), JUDGE: ("judge",)}
+TEXT_TO_IMAGE, JUDGE, MATCHER = "text-to-image", "judge", "matcher"
+GRAPHS = {
+    TEXT_TO_IMAGE: ("text_encoder", "generator"),
+    JUDGE: ("judge",),
+    MATCHER: ("text_encoder", "picture_encoder"),
+}
 MODELS_VARIABLE = "T2I_MODELS"  # folders of bundles, separated as in PATH, looked at before those that ship
 LIST_MODELS = "t2i models"
+DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
 
 
@@ -45,7 +50,7 @@ class Bundle:
 
     @property
     def kind(self) -> str:
-        """ "text-to-image" or "judge"."""
+        """ "text-to-image", "judge" or "matcher"."""
         return str(self.manifest["kind"])
 
     @cached_property
@@ -187,7 +192,7 @@ def _resolve(name_or_folder: str | Path) -> Path:
         if text in installed:
             return installed[text]
     folder = Path(text)
-    if folder.is_dir():
+    if text and folder.is_dir():
         return folder
     names = ", ".join(sorted(bundle_folders())) if is_name else ""
     raise BundleError(
@@ -243,13 +248,16 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
         if not isinstance(graph, dict) or not isinstance(graph.get("file"), str):
             raise _damaged(folder, f"graph '{key}' names no file")
         listed.append(graph["file"])
+        _check_tensors(folder, key, graph)
         listed += _precision_files(folder, key, graph)
     for key in GRAPHS.get(kind, ()):
         if key not in manifest["graphs"]:
             raise _damaged(folder, f"it has no graph '{key}'")
-    if kind == TEXT_TO_IMAGE:
+    if kind in (TEXT_TO_IMAGE, MATCHER):
         listed.append(_field(folder, manifest, "vocabulary", str))
-        _check_sizes(folder, _field(folder, manifest, "sizes", dict))
+        sizes = _field(folder, manifest, "sizes", dict)
+        if kind == TEXT_TO_IMAGE:
+            _check_sizes(folder, sizes)
     if "golden" in manifest:
         listed.append(_field(folder, manifest, "golden", str))
     for file in listed:
@@ -258,6 +266,20 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
     floors = manifest.get("floors", {})
     if not isinstance(floors, dict) or any(type(floor) not in (int, float) for floor in floors.values()):
         raise _damaged(folder, "its floors are not numbers")
+
+
+def _check_tensors(folder: Path, key: str, graph: dict[str, Any]) -> None:
+    """See that what a graph says of its tensors can be relied upon; a size is a number, a name, or None for any."""
+    for side in ("inputs", "outputs"):
+        tensors = graph.get(side)
+        if not isinstance(tensors, dict):
+            raise _damaged(folder, f"graph '{key}' has no table of {side}")
+        for name, said in tensors.items():
+            shape = said.get("shape") if isinstance(said, dict) else None
+            if not isinstance(shape, list) or said.get("dtype") not in DTYPES:
+                raise _damaged(folder, f"graph '{key}' does not say dtype and shape of its tensor {ascii(name)[:80]}")
+            if not all(size is None or isinstance(size, str) or (type(size) is int and size > 0) for size in shape):
+                raise _damaged(folder, f"graph '{key}' has a shape of its tensor {ascii(name)[:80]} that is none")
 
 
 def _precision_files(folder: Path, key: str, graph: dict[str, Any]) -> list[str]:

@@ -88,6 +88,9 @@ def describe_scores(bundle: Bundle) -> list[str]:
     """A line for each score in a manifest, with its judge."""
     accuracy = _get(bundle.manifest, "provenance", "held_out_accuracy")
     lines = [f"right on {accuracy:.1%} of held-out real pictures"] if isinstance(accuracy, float) else []
+    value, candidates = (_get(bundle.manifest, "real", key) for key in ("r_precision", "candidates"))
+    if isinstance(value, int | float):
+        lines.append(f"R-precision of real pictures {value:.1%}, 1 of {candidates}")
     scores = bundle.manifest.get("scores")
     return lines + [_describe(passport) for passport in (scores if isinstance(scores, list) else [])]
 

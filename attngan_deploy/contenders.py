@@ -6,14 +6,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import JUDGE, Bundle
+from attngan_deploy.bundle import JUDGE, MATCHER, Bundle
 from attngan_deploy.engines import BACKENDS, DEVICES, PRECISIONS, EngineFacts, combinations, load_engine
 from attngan_deploy.engines.choice import NATIVE
+from attngan_deploy.engines.facts import about_device
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
 from attngan_deploy.golden import Verification
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import GRAPH, Judge
-from attngan_deploy.verify import verify_judge, verify_model
+from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
+from attngan_deploy.score.matcher import Matcher
+from attngan_deploy.verify import verify_judge, verify_matcher, verify_model
 
 ALL, AUTO = "all", "auto"
 PASSED, FAILED, REFUSED = "passed", "failed", "refused"
@@ -46,6 +49,15 @@ class Contender:
             BundleError, EngineError, MissingExtraError: the engine can't be had here, or not with this bundle.
         """
         return Judge(bundle, load_engine(bundle, GRAPH, self.backend, self.device, self.precision, threads))
+
+    def load_matcher(self, bundle: Bundle, threads: int | None = None) -> Matcher:
+        """Load a matcher.
+
+        Raises:
+            BundleError, EngineError, MissingExtraError: the engine can't be had here, or not with this bundle.
+        """
+        place = (self.backend, self.device, self.precision, threads)
+        return Matcher(bundle, *(load_engine(bundle, key, *place) for key in MATCHER_GRAPHS))
 
 
 def graph_files(bundle: Bundle, facts: EngineFacts) -> list[Path]:
@@ -109,7 +121,10 @@ def contenders(backend: str = AUTO, device: str = AUTO, precision: str = AUTO) -
 def _names(what: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
     if unknown := [name for name in names if name not in (AUTO, ALL, *known)]:
-        raise EngineError(f"no {what} '{', '.join(unknown)}'", expected=f"{ALL}, {AUTO} or of {', '.join(known)}")
+        raise EngineError(
+            f"no {what} '{', '.join(unknown)}'{about_device(unknown[0])}",
+            expected=f"{ALL}, {AUTO} or of {', '.join(known)}",
+        )
     return names
 
 
@@ -124,12 +139,20 @@ def verify_contenders(bundle: Bundle, wanted: Sequence[Contender], threads: int 
 
 def _verify(bundle: Bundle, contender: Contender, threads: int | None) -> Outcome:
     try:
-        is_judge = bundle.kind == JUDGE
-        model = contender.load_judge(bundle, threads) if is_judge else contender.load(bundle.folder, threads)
+        model: Judge | Matcher | TextToImage
+        if bundle.kind == JUDGE:
+            model = contender.load_judge(bundle, threads)
+        elif bundle.kind == MATCHER:
+            model = contender.load_matcher(bundle, threads)
+        else:
+            model = contender.load(bundle.folder, threads)
     except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
         return Outcome(contender, REFUSED, why=str(error))
     try:
-        found = verify_judge(model) if isinstance(model, Judge) else verify_model(model)
+        if isinstance(model, Judge):
+            found = verify_judge(model)
+        else:
+            found = verify_matcher(model) if isinstance(model, Matcher) else verify_model(model)
     except EngineError as error:
         return Outcome(contender, FAILED, why=str(error))
     return Outcome(contender, PASSED if found.passed else FAILED, found)

@@ -66,7 +66,10 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
         OutputError: something else is at `final`.
     """
     _check_replaceable(final, marker)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{final.parent} is not a folder", next_step="choose another -o") from error
     part = part_path(final)
     part.mkdir()
     try:
@@ -106,13 +109,14 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[list[int]]:
     """Hold Ctrl-C and SIGTERM back until the block is done, so that they can't part steps that belong together.
 
-    Only the main thread receives signals; in others this does nothing.
+    Yields a list in which the signals that came stand. Only the main thread receives signals; in others this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
     held: list[int] = []
     before = {
@@ -120,9 +124,9 @@ def uninterrupted() -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield
+        yield held
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
+        if held:
+            signal.raise_signal(held[0])

@@ -54,7 +54,7 @@ class Verification:
         model: name of the bundle.
         model_hash: its hash.
         engine: what ran the generator.
-        pictures: number of golden pictures; 0 for a judge, which has none.
+        pictures: number of golden pictures; 0 for a judge or matcher, which have none.
         worst_level: largest difference of a pixel value, in levels of 255; None for a judge.
         psnr_db: peak signal-to-noise ratio of all pictures together; None where they are equal, or for a judge.
         required: what the precision asks for, in words.
@@ -77,7 +77,7 @@ class Verification:
     def __str__(self) -> str:
         """One line, e.g. "4 golden pictures, worst difference 1 of 255 levels, PSNR 84.1 dB: passed (...)"."""
         if not self.pictures:
-            return "no golden pictures in a judge: its files are whole, and its graph answers with finite numbers"
+            return "no golden pictures in a judge or matcher: its files are whole, and it answers with finite numbers"
         psnr = "equal" if self.psnr_db is None else f"PSNR {self.psnr_db:.1f} dB"
         verdict = "passed" if self.passed else "FAILED"
         return (
@@ -105,7 +105,7 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
             z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
     except UNREADABLE as error:
-        raise _damaged(bundle, file, f"it can't be read ({error})") from error
+        raise _damaged(bundle, file, _unreadable(str(error))) from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
     if not count:
         raise _damaged(bundle, file, "it has no captions")
@@ -121,6 +121,13 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             raise _damaged(bundle, file, f"'{name}' is not {[count, *shape]} finite numbers")
     rows = [[int(number) for number in row[:length]] for row, length in zip(ids, lengths, strict=True)]
     return GoldenCases([str(text) for text in texts], rows, z, eps, images)
+
+
+def _unreadable(reason: str) -> str:
+    """What numpy says, but for its advice to load a file unsafely."""
+    if "Object arrays" in reason:
+        return "it holds Python objects"
+    return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason})"
 
 
 def _damaged(bundle: Bundle, file: str, why: str) -> BundleError:

@@ -13,7 +13,7 @@ from attngan_deploy.errors import DataError
 
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
-MAX_CLASS = 2**31 - 1
+NO_CLASS, MAX_CLASS = -1, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sample:
     name: str
     suffix: str
     picture: bytes
-    class_id: int = -1
+    class_id: int = NO_CLASS
     captions: list[str] = field(default_factory=list)
 
 
@@ -91,17 +91,28 @@ def _join(path: Path, stem: str, parts: dict[str, bytes]) -> Iterator[Sample]:
     suffix = next((suffix for suffix in PICTURE_SUFFIXES if suffix in parts), None)
     if suffix is None:
         return
-    class_id, captions = -1, []
-    if ".json" in parts:
-        try:
-            facts = json.loads(parts[".json"])
-            class_id, captions = facts.get("class", -1), facts.get("captions", [])
-            if type(class_id) is not int or not -1 <= class_id <= MAX_CLASS or not isinstance(captions, list):
-                raise TypeError("its class is no whole number from -1 up, or its captions are no list")
-            if not all(isinstance(caption, str) for caption in captions):
-                raise TypeError("a caption is no text")
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(
-                f"{path}: {stem}.json can't be read ({error})", expected='{"class": 3, "captions": ["a red bird", ...]}'
-            ) from error
+    class_id, captions = read_facts(parts[".json"], f"{path}: {stem}.json") if ".json" in parts else (NO_CLASS, [])
     yield Sample(stem, suffix, parts[suffix], class_id, captions)
+
+
+def read_facts(data: bytes, where: str) -> tuple[int, list[str]]:
+    """The class (-1 for none) and the captions that the `.json` of a picture holds.
+
+    Args:
+        where: what to call it in an error.
+
+    Raises:
+        DataError: not an object with a class and captions.
+    """
+    try:
+        facts = json.loads(data)
+        class_id, captions = facts.get("class", NO_CLASS), facts.get("captions", [])
+        if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS or not isinstance(captions, list):
+            raise TypeError("its class is no whole number from -1 up, or its captions are no list")
+        if not all(isinstance(caption, str) for caption in captions):
+            raise TypeError("a caption is no text")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{where} can't be read ({error})", expected='{"class": 3, "captions": ["a red bird", ...]}'
+        ) from error
+    return class_id, captions

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from attngan_deploy.bundle import JUDGE, MANIFEST, TEXT_TO_IMAGE, Bundle, bundle_folders, open_bundle, read_manifest
-from attngan_deploy.errors import BundleError
+from attngan_deploy.bundle import GRAPHS, MANIFEST, TEXT_TO_IMAGE, Bundle, bundle_folders, open_bundle, read_manifest
+from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.matcher import Matcher
 
 
 def open_any(name_or_folder: str) -> Bundle:
@@ -20,8 +21,8 @@ def open_any(name_or_folder: str) -> Bundle:
     """
     folder = bundle_folders().get(name_or_folder, Path(name_or_folder))
     kind = read_manifest(folder).kind if (folder / MANIFEST).is_file() else TEXT_TO_IMAGE
-    if kind not in (TEXT_TO_IMAGE, JUDGE):
-        raise BundleError(f"bundle {folder} is of an unknown kind", found=kind, expected=f"{TEXT_TO_IMAGE} or {JUDGE}")
+    if kind not in GRAPHS:
+        raise BundleError(f"bundle {folder} is of an unknown kind", found=kind, expected=" or ".join(GRAPHS))
     return open_bundle(name_or_folder, kind)
 
 
@@ -35,6 +36,22 @@ def verify_judge(judge: Judge) -> Verification:
     judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
     bundle = judge.bundle
     return Verification(bundle.name, bundle.hash, judge.engine.facts, 0, None, None, "finite numbers", True)
+
+
+def verify_matcher(matcher: Matcher) -> Verification:
+    """A matcher has no golden cases either: see that its graphs answer, with finite numbers that can be compared.
+
+    Raises:
+        ScoreError: they do not.
+        EngineError: an engine failed.
+    """
+    word = matcher.tokenizer.words[-1]
+    sentence, code = matcher.sentences([word]), matcher.codes(np.ones((1, matcher.features), np.float32))
+    if sentence.shape != code.shape:
+        found = f"sentences {list(sentence.shape)}, codes {list(code.shape)}"
+        raise ScoreError(f"matcher {matcher.name} can't compare captions with pictures", found=found)
+    bundle, facts = matcher.bundle, matcher.picture_encoder.facts
+    return Verification(bundle.name, bundle.hash, facts, 0, None, None, "finite numbers", True)
 
 
 def verify_model(model: TextToImage) -> Verification:

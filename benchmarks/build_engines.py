@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attngan_deploy.bundle import Bundle, open_bundle
-from attngan_deploy.engines.tensorrt_build import PRECISIONS, RTX_DEVICES, load_tensorrt, without_fp32_products
-from attngan_deploy.errors import T2IError
+from attngan_deploy.cli import report_errors
+from attngan_deploy.engines.tensorrt_build import RTX_DEVICES, load_tensorrt, precisions_for
 from attngan_deploy.export.engines import Built, prebuild
 
 FLAVOUR = "tensorrt-rtx"
@@ -24,11 +24,8 @@ def build_all(bundle: Bundle, devices: Sequence[str]) -> list[Built]:
     """Build every engine of a bundle in a folder that is thrown away, text encoders once a device."""
     built = []
     for device in devices:
-        precisions = [
-            precision
-            for precision in PRECISIONS
-            if precision in bundle.precisions("generator") and _can(device, precision)
-        ]
+        stored = bundle.precisions("generator")
+        precisions = [precision for precision in precisions_for(FLAVOUR, device) if precision in stored]
         with tempfile.TemporaryDirectory() as folder:
             built += prebuild(bundle, FLAVOUR, Path(folder), precisions, [device])
     return built
@@ -47,25 +44,14 @@ def as_markdown(name: str, built: Sequence[Built]) -> str:
     )
 
 
-def _can(device: str, precision: str) -> bool:
-    if without_fp32_products(FLAVOUR, device):
-        return precision == "fp16"
-    return True
-
-
-def main() -> int:
+def main() -> None:
     """Parse, build, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", nargs="?", default="base", help="name or folder of a bundle")
     parser.add_argument("--device", action="append", choices=RTX_DEVICES, help="compute capability; all unless given")
     options = parser.parse_args()
-    try:
-        print(as_markdown(options.model, build_all(open_bundle(options.model), options.device or RTX_DEVICES)))
-    except T2IError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    print(as_markdown(options.model, build_all(open_bundle(options.model), options.device or RTX_DEVICES)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report_errors(main))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.cli import report_errors
 from attngan_deploy.engines import GENERATOR, combinations, load_engine
 from attngan_deploy.errors import T2IError
 from attngan_deploy.export.precision_parity import (
@@ -132,21 +133,16 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> int:
+def main() -> None:
     """Parse, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", nargs="?", default="base", help="name or folder of a bundle")
     parser.add_argument("--captions", type=Path, help="captions file; built-in captions unless given")
     parser.add_argument("--threads", type=int, help="CPU threads; one a core unless given")
     options = parser.parse_args()
-    try:
-        bundle = open_bundle(options.model)
-        print(as_markdown(bundle, compare_engines(bundle, options.captions, options.threads)), end="")
-    except T2IError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    bundle = open_bundle(options.model)
+    print(as_markdown(bundle, compare_engines(bundle, options.captions, options.threads)), end="")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report_errors(main))

@@ -10,6 +10,7 @@ import onnx
 
 from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.generator import build_generator
 from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
@@ -18,7 +19,6 @@ from attngan_deploy.export.parity import check_parity
 from attngan_deploy.export.precision_writer import write_precisions
 from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.text_encoder import build_text_encoder
-from attngan_deploy.files import atomic_folder
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
@@ -73,7 +73,7 @@ def export_bundle(
     trained = load_networks(loaded, variant)
     vocabulary = _vocabulary(loaded, trained)
     check_replaceable(out, TEXT_TO_IMAGE)
-    with atomic_folder(out) as folder:
+    with new_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
             manifest = read_manifest(folder).manifest

@@ -26,6 +26,7 @@ from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
 from attngan_deploy.captions import MAX_WORDS
 from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
+from attngan_deploy.export.final_names import final_names
 from attngan_deploy.files import part_path, replaceable_file
 from attngan_deploy.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.images import to_uint8
@@ -114,7 +115,7 @@ class EdgeFacts:
         return asdict(self) | {"path": str(self.path)}
 
     def __str__(self) -> str:
-        """One line, e.g. "edge.onnx  17.53 MB, base in fp32, 5449 words, golden pictures: at most 1 of 255 levels"."""
+        """One line, e.g. "edge.onnx  9.13 MB, base in fp32, 5449 words, golden pictures: at most 1 of 255 levels"."""
         golden = "none to compare with"
         if self.golden_worst_level is not None:
             psnr = "" if self.golden_psnr_db is None else f", {self.golden_psnr_db} dB"
@@ -150,10 +151,11 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
         raise OutputError(f"{path} is there and is no .onnx file", next_step="choose another --target-output")
     part = part_path(path)
     try:
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        golden = _check_golden(opened, part, precision)
-        size = part.stat().st_size
-        part.replace(path)
+        with final_names(path):
+            part.write_bytes(model.SerializeToString(deterministic=True))
+            golden = _check_golden(opened, part, precision)
+            size = part.stat().st_size
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return EdgeFacts(path, size, opened.name, opened.hash, precision, len(_tokenizer(opened)) - 1, *golden)

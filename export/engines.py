@@ -8,18 +8,20 @@ from pathlib import Path
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import TEXT_ENCODER
-from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, graph_hash, store_entry
+from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
 from attngan_deploy.engines.cuda import find_gpu
-from attngan_deploy.engines.openvino import OpenVinoEngine, settings
+from attngan_deploy.engines.openvino import OpenVinoEngine, check_device, settings
 from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensorrt_build import (
     RTX_DEVICES,
+    check_precision,
     device_of,
     ensure_engine,
     load_tensorrt,
-    without_fp32_products,
+    precisions_for,
 )
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.files import sha256_of
 
 GENERATOR = "generator"
 TARGETS = ("tensorrt", "tensorrt-rtx", "openvino")
@@ -85,14 +87,35 @@ def prebuild(
         BundleError: the bundle has no graph of a precision.
         OutputError: the folder can't be written.
     """
+    places = find_places(target, precisions, devices)
+    if target == "openvino":
+        return [_openvino(bundle, place, precision, out) for place in places for precision in precisions]
+    for precision in precisions:
+        bundle.graph_path(GENERATOR, precision)  # before anything is built for minutes
+    wanted = [(TEXT_ENCODER, "fp32"), *((GENERATOR, precision) for precision in precisions)]
+    return [_tensorrt(bundle, graph, target, place, precision, out) for place in places for graph, precision in wanted]
+
+
+def find_places(target: str, precisions: Sequence[str] = ("fp32",), devices: Sequence[str] = ("auto",)) -> list[str]:
+    """What `prebuild` builds for, e.g. "sm89" or "cpu"; each can be had here, in all of `precisions`.
+
+    Raises:
+        MissingExtraError: the package of the target is not installed.
+        EngineError: a device or precision can't be had.
+    """
     if target not in TARGETS:
         raise EngineError(f"no engines can be built for '{target}'", expected=" or ".join(TARGETS))
     if target == "openvino":
         places = ["cpu" if device == "auto" else device for device in devices]
-        return [_openvino(bundle, place, precision, out) for place in places for precision in precisions]
-    places = [place for device in devices for place in _gpus(target, device, precisions)]
-    wanted = [(TEXT_ENCODER, "fp32"), *((GENERATOR, precision) for precision in precisions)]
-    return [_tensorrt(bundle, graph, target, place, precision, out) for place in places for graph, precision in wanted]
+    else:
+        places = [place for device in devices for place in _gpus(target, device, precisions)]
+    for place in places:
+        for precision in precisions:
+            if target == "openvino":
+                check_device(place, precision)
+            else:
+                check_precision(target, place, precision)
+    return places
 
 
 def _gpus(flavour: str, device: str, precisions: Sequence[str]) -> list[str]:
@@ -107,7 +130,8 @@ def _gpus(flavour: str, device: str, precisions: Sequence[str]) -> list[str]:
     except (EngineError, MissingExtraError):
         if flavour == "tensorrt":
             raise
-        return [one for one in RTX_DEVICES if "fp32" not in precisions or not without_fp32_products(flavour, one)]
+        able = [one for one in RTX_DEVICES if {*precisions} <= {*precisions_for(flavour, one)}]
+        return able or list(RTX_DEVICES)  # each is refused with its reason
 
 
 def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: str, out: Path | None) -> Built:
@@ -116,15 +140,13 @@ def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: 
 
 
 def _openvino(bundle: Bundle, device: str, precision: str, out: Path | None) -> Built:
-    engine = OpenVinoEngine(
-        bundle, GENERATOR, device, precision
-    )  # says what can't be had, and fills OpenVINO's own cache
+    engine = OpenVinoEngine(bundle, GENERATOR, device, precision)  # fills OpenVINO's own cache
     import openvino
 
     core, name = openvino.Core(), device.upper()
     path = bundle.graph_path(GENERATOR, "int8" if precision == "int8" else "fp32")
     place = f"{device} {core.get_property(name, 'FULL_DEVICE_NAME')}"
-    key = EngineKey(graph_hash(path), "openvino", engine.facts.version, place, precision)
+    key = EngineKey(sha256_of(path), "openvino", engine.facts.version, place, precision)
     with suppress(EngineError):  # a damaged one is written again
         if entry := find_entry(key, out):
             return _built(GENERATOR, entry, cached=True)

@@ -11,6 +11,7 @@ from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint
 from attngan_deploy.train.config import DamsmRecipe, GanRecipe
 from attngan_deploy.train.damsm import train_damsm
 from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.judge_backbone import no_gradient
 
 DAMSM, FIRST = "damsm", "first"
 
@@ -53,7 +54,12 @@ def make_plan(
     Args:
         variants: of the second stages.
         pictures: real pictures of the first stage and of each second stage.
+
+    Raises:
+        CheckpointError: the image encoder has no gradient for a generator to learn from.
     """
+    if damsm.image_encoder.backbone == "judge":
+        raise no_gradient("--image-encoder judge")
     first = replace(gan, generator=replace(gan.generator, variant="base", stages=1), pictures=pictures[0])
     seconds = [
         replace(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from attngan_deploy.bundle import JUDGE, check_replaceable, write_manifest
 from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
 from attngan_deploy.export.rewrite import check_finite, fold_into, round_weights
-from attngan_deploy.files import atomic_folder
 from attngan_deploy.train.checkpoint import Checkpoint
 from attngan_deploy.train.efficientnet_lite import (
     FEATURES,
@@ -95,7 +95,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
     size = int(checkpoint.description["recipe"]["size"])
     model = judge_graph(deployed(net), size)
     check_replaceable(out, JUDGE)
-    with atomic_folder(out) as folder:
+    with new_folder(out) as folder:
         save_graph(model, folder / GRAPH_FILE)
         parity = check_parity(folder / GRAPH_FILE, net, size)
         (folder / "README.md").write_text(_card(name, checkpoint, parity), encoding="utf-8")

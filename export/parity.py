@@ -14,6 +14,7 @@ from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.generator import attention_name
 from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.golden import psnr_db
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 
@@ -25,7 +26,6 @@ TOLERANCES = {"image": 1e-4, "attention": 1e-4, "words": 1e-5, "sentence": 1e-5,
 ROUNDING_FLOOR_DB = 40.0  # stored weights may not change pictures by more than this, in PSNR
 CASES = ((1, 1), (1, 18), (2, 3), (5, 18), (9, 30))  # pictures, and words of the longest caption
 SEED = 0
-RANGE = 2.0  # from the darkest to the brightest value of an image
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def _compare(name: str, found: list[NDArray[Any]], wanted: list[NDArray[Any]]) -
 
 def _rounding(image: str, stored: list[Arrays], trained: list[Arrays]) -> Rounding:
     ours, theirs = (np.concatenate([arrays[image] for arrays in made]) for made in (stored, trained))
-    error = float(np.mean((ours.astype(np.float64) - theirs) ** 2))
-    psnr = None if error == 0.0 else round(float(10.0 * np.log10(RANGE**2 / error)), 2)
+    psnr = psnr_db(ours, theirs)
     if psnr is not None and not psnr >= ROUNDING_FLOOR_DB:  # also when it is not a number
         raise ParityError(
             f"rounding the weights changes the {image.replace('_', ' of ')} px too much",

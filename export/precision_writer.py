@@ -13,6 +13,7 @@ from onnx import ModelProto
 from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
 from attngan_deploy.engines import load_engine
 from attngan_deploy.errors import OutputError, T2IError
+from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.model_card import CARD, write_card
 from attngan_deploy.export.precision import TYPES, convert, emulated, layers, load_plain
 from attngan_deploy.export.precision_parity import (
@@ -29,7 +30,6 @@ from attngan_deploy.export.precision_parity import (
 from attngan_deploy.export.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
 from attngan_deploy.export.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
-from attngan_deploy.files import atomic_folder
 from attngan_deploy.golden import load_golden
 
 PRECISIONS = ("fp32", *TYPES, "int8")
@@ -66,14 +66,14 @@ def extend_bundle(
     missing = [precision for precision in precisions if precision != "fp32" and (anew or precision not in there)]
     if not missing and out is None:
         return bundle.folder
-    if out is None and Path(name_or_folder).name == str(name_or_folder) and not Path(name_or_folder).is_dir():
+    if out is None and bundle.folder != Path(name_or_folder):
         raise OutputError(
             f"-o is needed: {bundle.name} was named, and an installed model is not changed",
             next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
         )
     place = out or bundle.folder
     check_replaceable(place, TEXT_TO_IMAGE)
-    with atomic_folder(place) as folder:
+    with new_folder(place) as folder:
         for file in bundle.manifest["files"]:
             shutil.copyfile(bundle.path(file), folder / file)
         manifest = json.loads(json.dumps(bundle.manifest))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.bundle_writer import export_bundle
+from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.rewrite import GraphOptions
-from attngan_deploy.files import atomic_folder
 from attngan_deploy.train.checkpoint import DESCRIPTION
 from attngan_deploy.train.published_files import PublishedModel, read_published
 
@@ -58,7 +58,7 @@ def import_published(
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise T2IError("a bundle can't have this name", found=ascii(name)[:80], expected="letters, digits, . _ and -")
     model = read_published(generator, text_encoder, captions, stages)
-    with atomic_folder(checkpoint, marker=DESCRIPTION) as folder:
+    with new_folder(checkpoint, marker=DESCRIPTION) as folder:
         model.save(folder, licence)
         export_bundle(folder, out, EXACT, name=name)
     return Imported(model, checkpoint, out)

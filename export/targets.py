@@ -41,11 +41,17 @@ class Product:
         return asdict(self) | {"path": str(self.path)}
 
 
-def check_targets(targets: Sequence[str], precisions: Sequence[str], out: Path | None = None) -> None:
+def check_targets(
+    targets: Sequence[str],
+    precisions: Sequence[str],
+    out: Path | None = None,
+    devices: Sequence[str] = ("auto",),
+) -> None:
     """Refuse what can't be made before anything is made.
 
     Raises:
-        T2IError: an unknown target, several precisions for a target that takes one, or one place for several targets.
+        T2IError: an unknown target, several precisions for a target that takes one, one place for several targets, or
+            engines that can't be built here (`engines.find_places`).
     """
     if unknown := [target for target in targets if target not in TARGETS]:
         raise T2IError(f"--target {unknown[0]} can't be made", expected=", ".join(TARGETS))
@@ -63,6 +69,9 @@ def check_targets(targets: Sequence[str], precisions: Sequence[str], out: Path |
     placed = [target for target in targets if target != ONNX]
     if out is not None and len(placed) != 1:
         raise T2IError("--target-output is the place of one target", found=", ".join(placed) or "none but onnx")
+    for target in targets:
+        if target in engines.TARGETS:
+            engines.find_places(target, precisions, devices)
 
 
 def build_target(

@@ -8,7 +8,7 @@ from typing import Any
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import TEXT_ENCODER
-from attngan_deploy.files import atomic_folder
+from attngan_deploy.export.final_names import new_folder
 
 MARKER = "repository.json"  # names the bundle, and marks a folder as one that may be replaced
 GENERATOR = "generator"
@@ -93,7 +93,7 @@ def write_triton_repository(bundle: Bundle, out: Path, precision: str = "fp32") 
         OutputError: something that is not such a repository is at `out`.
     """
     paths = {TEXT_ENCODER: bundle.graph_path(TEXT_ENCODER), GENERATOR: bundle.graph_path(GENERATOR, precision)}
-    with atomic_folder(out, MARKER) as folder:
+    with new_folder(out, MARKER) as folder:
         for key, path in paths.items():
             version = folder / f"{bundle.name}_{key}" / "1"
             version.mkdir(parents=True)

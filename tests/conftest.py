@@ -3,9 +3,12 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from attngan_deploy.bundle import Bundle
+from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_bundle
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -37,3 +40,15 @@ def shared() -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small text-to-image bundle with random weights. Shared by all tests: copy it before changing it."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def precise_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle with its generator in fp16 and bf16 too. Shared by all tests."""
+    return add_half_generator(tiny_bundle, tmp_path_factory.mktemp("half") / "tiny", "fp16", "bf16")
+
+
+@pytest.fixture(scope="session")
+def rtx() -> ModuleType:
+    """TensorRT-RTX; its tests are skipped where it is not installed."""
+    return pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")

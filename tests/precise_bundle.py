@@ -1,4 +1,4 @@
-"""A bundle whose generator is stored in fp16 as well, and something to give it."""
+"""A bundle whose generator is stored in other precisions as well, and something to give it."""
 
 import json
 import shutil
@@ -12,12 +12,14 @@ from attngan_deploy.engines import Tensors
 from attngan_deploy.export.precision import convert, load_plain
 
 
-def add_half_generator(source: Path, folder: Path) -> Bundle:
-    """Copy a bundle to `folder` and add generator.fp16.onnx, without the parity that an export measures."""
+def add_half_generator(source: Path, folder: Path, *precisions: str) -> Bundle:
+    """Copy a bundle to `folder` and add its generator in `precisions`, or fp16, without the parity of an export."""
     shutil.copytree(source, folder)
-    onnx.save(convert(load_plain(folder / "generator.onnx"), "fp16"), folder / "generator.fp16.onnx")
+    files = {precision: f"generator.{precision}.onnx" for precision in precisions or ("fp16",)}
+    for precision, file in files.items():
+        onnx.save(convert(load_plain(folder / "generator.onnx"), precision), folder / file)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    manifest["graphs"]["generator"]["precisions"] = {"fp16": {"file": "generator.fp16.onnx"}}
+    manifest["graphs"]["generator"]["precisions"] = {precision: {"file": file} for precision, file in files.items()}
     write_manifest(folder, manifest)
     return open_bundle(folder)
 

@@ -223,7 +223,7 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     reader = Sources()
     reader.feed(text)
     assert reader.open == []
-    assert len(reader.sources) == 8 and all(source.startswith("data:image/png;base64,") for source in reader.sources)
+    assert len(reader.sources) == 8 and all(source.startswith("data:image/webp;base64,") for source in reader.sources)
     assert not re.search(r"https?://|<script|<link|@import|url\(", text)
     for heading in HEADINGS:
         assert heading in text

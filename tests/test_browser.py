@@ -23,6 +23,8 @@ from attngan_deploy.noise import LARGEST_SEED
 from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.writer import Run
 from tests.browser_page import IDLE, Page, Server, canvas, draw, find_browser, open_page, open_site, text_of
+from tests.odd_captions import hash_again
+from tests.tiny_bundle import WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "examples" / "browser"
@@ -37,8 +39,8 @@ needs_package = pytest.mark.skipif(
 needs_browser = pytest.mark.skipif(not find_browser(), reason="needs Chromium: apt-get install chromium")
 
 
-def build(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+def build(*arguments: str | Path, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
 
 
 @needs_package
@@ -61,23 +63,75 @@ def test_the_site_holds_what_it_needs_and_no_more(tiny_bundle: Path, tmp_path: P
 
 
 @needs_package
+def test_the_sizes_in_the_readme(tmp_path: Path) -> None:
+    assert build("-o", tmp_path / "site", "--models", "base").returncode == 0
+    sizes = {"engine": 0, "models": 0, "page": 0}
+    for path, entry in read_list(tmp_path / "site").items():
+        sizes[path.split("/")[0] if "/" in path else "page"] += entry["bytes"]
+    engine, model, page, total = (
+        size / 1e6 for size in (sizes["engine"], sizes["models"], sizes["page"], sum(sizes.values()))
+    )
+    said = f"{total:.1f} MB: engine {engine:.1f}, model `base` {model:.1f}, the page itself {page:.2f};"
+    assert said in (PAGE / "README.md").read_text(encoding="utf-8")
+
+
+@needs_package
 def test_what_build_refuses(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    site = tmp_path / "site"
+    (tmp_path / "empty").mkdir()
+    site, thesis = tmp_path / "site", tmp_path / "full" / "thesis.txt"
+    damaged, twice = (shutil.copytree(tiny_bundle, tmp_path / name) for name in ("damaged", "twice"))
+    (damaged / "generator.onnx").write_bytes(b"cut")
+    (twice / "vocabulary.txt").write_text("\n".join(["<end>", "red", *WORDS[1:-1], "red"]))
+    hash_again(twice)
     for arguments, message in (
         (("-o", site, "--models", "none"), "no model 'none'"),
+        (("-o", site, "--models", tmp_path / "none"), "no bundle at "),
+        (("-o", site, "--models", tmp_path / "empty"), "empty is not a bundle; expected a bundle.json in it"),
+        (("-o", site, "--models", damaged), "generator.onnx has 3 bytes instead of "),
+        (
+            ("-o", site, "--models", twice),
+            f"model {twice} can't be used: the vocabulary has the word 'red' more than once",
+        ),
         (("-o", site, "--models", "judge"), "kind 'judge'"),
         (("-o", site, "--models", tiny_bundle, tiny_bundle), "two models have the same name"),
         (("-o", tmp_path / "full", "--models", tiny_bundle), "holds other files"),
+        (("-o", thesis, "--models", tiny_bundle), "thesis.txt is not a folder"),
+        (("-o", thesis / "site", "--models", tiny_bundle), "thesis.txt"),
     ):
-        done = build(*arguments)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("Error: ")
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
+        check_refused(build(*arguments), message)
     assert not site.exists()
-    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+    assert thesis.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "<end>\n", "<end>"])
+def test_a_bundle_without_words_is_refused(tiny_bundle: Path, tmp_path: Path, text: str) -> None:
+    model = shutil.copytree(tiny_bundle, tmp_path / "wordless")
+    (model / "vocabulary.txt").write_text(text)
+    manifest = json.loads((model / "bundle.json").read_text())
+    manifest["sizes"]["words"] = 1  # the table that `open_bundle` compares with has no words either
+    (model / "bundle.json").write_text(json.dumps(manifest))
+    hash_again(model, "golden")
+    done = build("-o", tmp_path / "site", "--models", model)
+    check_refused(done, f"model {model} can't be used: the vocabulary is empty; found ")
+    assert [path.name for path in tmp_path.iterdir()] == ["wordless"]
+
+
+def test_without_the_package_the_next_step_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
+    shutil.copy(SCRIPT, tmp_path)
+    done = build("-o", tmp_path / "site", "--models", tiny_bundle, script=tmp_path / SCRIPT.name)
+    check_refused(done, f"onnxruntime-web is not installed; expected {tmp_path / 'node_modules'}")
+    assert f"Next: npm ci --prefix {tmp_path}\n" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [SCRIPT.name]
+
+
+def check_refused(done: subprocess.CompletedProcess[str], message: str) -> None:
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def read_list(site: Path) -> dict[str, dict[str, Any]]:

@@ -104,6 +104,10 @@ def test_a_changed_card_is_noticed(copy: Path) -> None:
         open_bundle(copy)
 
 
+def tensors(folder: Path, inputs: object) -> None:
+    change(folder, lambda manifest: manifest["graphs"]["generator"].update(inputs=inputs))
+
+
 def truncate(folder: Path) -> None:
     path = folder / "generator.onnx"
     path.write_bytes(path.read_bytes()[:-1])
@@ -148,6 +152,18 @@ def flip(folder: Path) -> None:
             lambda folder: change(folder, lambda m: m["graphs"]["generator"].update(precisions={"fp16": {}})),
             "names no file for fp16",
         ),
+        (lambda folder: tensors(folder, None), "graph 'generator' has no table of inputs"),
+        (lambda folder: tensors(folder, ["z"]), "graph 'generator' has no table of inputs"),
+        (lambda folder: tensors(folder, {"z": "float32"}), "does not say dtype and shape of its tensor 'z'"),
+        (lambda folder: tensors(folder, {"z": {"dtype": "float32"}}), "does not say dtype and shape of its tensor 'z'"),
+        (lambda folder: tensors(folder, {"z": {"dtype": "f4,f4", "shape": []}}), "dtype and shape of its tensor 'z'"),
+        (lambda folder: tensors(folder, {"z": {"dtype": ["bool"], "shape": []}}), "dtype and shape of its tensor 'z'"),
+        (lambda folder: tensors(folder, {"z": {"dtype": "bool", "shape": [-1]}}), "a shape of its tensor 'z' that is"),
+        (
+            lambda folder: tensors(folder, {"z": {"dtype": "bool", "shape": [True]}}),
+            "a shape of its tensor 'z' that is",
+        ),
+        (lambda folder: tensors(folder, {"z": {"dtype": "bool", "shape": [[2]]}}), "a shape of its tensor 'z' that is"),
     ],
 )
 def test_damaged_bundles(copy: Path, damage: Callable[[Path], object], message: str) -> None:

@@ -11,7 +11,6 @@ from attngan_deploy.engines.cache import (
     EngineKey,
     cache_folder,
     find_entry,
-    graph_hash,
     list_entries,
     read_entry,
     store_entry,
@@ -146,11 +145,6 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"can't be written to .*T2I_CACHE") as caught:
         store_entry(KEY, DATA, 1.0, tmp_path / "file")
     assert "\n" not in str(caught.value)
-
-
-def test_graph_hash(tmp_path: Path) -> None:
-    (tmp_path / "a.onnx").write_bytes(b"abc")
-    assert graph_hash(tmp_path / "a.onnx").startswith("ba7816bf")
 
 
 def test_the_sidecar_says_what_it_was_made_from(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from attngan_deploy import bundle
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
-from attngan_deploy.export import precision_writer
+from attngan_deploy.export import bundle_writer, precision_writer
 from attngan_deploy.train.config import VARIANTS
+from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_checkpoint
 from tests.tiny_judge import make_tiny_judge
 
@@ -121,6 +122,47 @@ def test_precisions_of_a_checkpoint(place: Path) -> None:
     assert open_bundle(place / "bundle").precisions("generator") == ("fp32", "fp16")
     for word in ("generator.fp16.onnx", "worst pixel", "kept in fp32", "none"):
         assert word in result.stdout
+
+
+def test_precisions_that_an_export_drops_are_named(place: Path, tiny_bundle: Path) -> None:
+    make_tiny_checkpoint(place / "checkpoint")
+    add_half_generator(tiny_bundle, place / "bundle", "fp16", "bf16")
+    arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle")
+    line = "had fp16,bf16 before and has not now; to add: t2i export --bundle ./bundle --precision fp16,bf16"
+    assert line in call(*arguments).stderr
+    assert "before and has not now" not in call(*arguments).stderr
+
+
+def test_an_installed_model_is_not_changed(
+    place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a folder of its name is at hand."""
+    monkeypatch.setenv("T2I_MODELS", str(tiny_bundle.parent))
+    shutil.copytree(tiny_bundle, "tiny")
+    assert "-o is needed: tiny was named" in fails_with(capsys, "--bundle", "tiny", "--precision", "fp16")
+    assert open_bundle(tiny_bundle).precisions("generator") == ("fp32",)
+    assert call("--bundle", "./tiny", "--precision", "fp16").exit_code == 0
+    assert open_bundle(place / "tiny").precisions("generator") == ("fp32", "fp16")
+
+
+def test_devices_are_checked_before_anything_is_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")
+    make_tiny_checkpoint(place / "checkpoint")
+    arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle", "--target", "tensorrt-rtx")
+    assert "can't build for 'sm61'" in fails_with(capsys, *arguments, "--device", "sm89,sm61")
+    assert [path.name for path in place.iterdir()] == ["checkpoint"]
+
+
+def test_temporary_names_are_not_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny_checkpoint(place / "checkpoint")
+    arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o")
+    line = fails_with(capsys, *arguments, "x" * 250)
+    assert "File name too long" in line and f"at {'x' * 250};" in line
+    monkeypatch.setattr(bundle_writer, "save_graph", lambda model, path: path.write_bytes(b"none"))
+    line = fails_with(capsys, *arguments, "bundle")
+    assert "bundle/text_encoder.onnx" in line and ".part" not in line
 
 
 def test_a_precision_below_its_floor_leaves_no_bundle(

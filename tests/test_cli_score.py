@@ -228,4 +228,4 @@ def test_bad_folders_are_one_line(
 @pytest.mark.usefixtures("birds")
 def test_a_judge_that_fails_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = make_tiny_judge(tmp_path / "nan", broken="nan")
-    assert "40 of 40 pictures, the first 00000_00.png" in error(capsys, tmp_path / "out", "--judge", broken)
+    assert "16 of 16 pictures, the first 00000_00.png" in error(capsys, tmp_path / "out", "--judge", broken)

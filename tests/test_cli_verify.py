@@ -94,6 +94,7 @@ def test_a_judge(capsys: pytest.CaptureFixture[str]) -> None:
         (["tiny", "--backend", "caffe"], "no backend 'caffe'"),
         (["tiny", "--backend", "onnxruntime,caffe"], "no backend 'caffe'"),
         (["tiny", "--device", "npu", "--backend", "onnxruntime"], "onnxruntime has no device npu"),
+        (["tiny", "--device", "sm86"], "no device 'sm86', a compute capability for t2i export --target tensorrt-rtx"),
         (["tiny", "--precision", "fp8"], "no precision 'fp8'"),
         (["tiny", "--precision", ""], "no precision ''"),
     ],

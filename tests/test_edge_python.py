@@ -52,9 +52,26 @@ def test_it_makes_the_picture_of_t2i_generate(edge: Path, tiny_bundle: Path, tmp
     assert not alike(read_ppm(tmp_path / "bird.ppm"), model.generate("a small red bird", seed=5)[0])
 
 
-def test_a_caption_without_a_known_word(edge: Path, tmp_path: Path) -> None:
-    done = run(edge, "zebra!", tmp_path / "bird.ppm")
-    assert (done.returncode, done.stderr) == (1, "no word of the caption is known\n")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "usage: generate.py EDGE.onnx CAPTION PICTURE.ppm [SEED], where SEED is a whole number"),
+        ((EDGE, "a red bird"), "usage: "),
+        ((EDGE, "a", "red", "bird", "bird.ppm"), "usage: "),
+        ((EDGE, "a red bird", "bird.ppm", "-1"), "usage: "),
+        ((EDGE, "a red bird", "bird.ppm", "seven"), "usage: "),
+        (("none.onnx", "a red bird", "bird.ppm"), "no file none.onnx; make it with: t2i export --target edge "),
+        ((".", "a red bird", "bird.ppm"), "no file .; make it with: t2i export --target edge "),
+        ((EDGE, "zebra!", "bird.ppm"), "the model knows no word of the caption: 'zebra!'"),
+        ((EDGE, "", "bird.ppm"), "the model knows no word of the caption: ''"),
+    ],
+)
+def test_usual_mistakes_are_one_line(edge: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    places = {EDGE: edge, "bird.ppm": tmp_path / "bird.ppm"}
+    done = run(*(places.get(argument, argument) for argument in arguments))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

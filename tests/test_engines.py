@@ -33,6 +33,10 @@ def test_run(tiny_bundle: Path) -> None:
     [
         ({"backend": "torch"}, "no backend 'torch'; expected auto, onnxruntime, openvino, tensorrt or tensorrt-rtx"),
         ({"device": "tpu"}, "no device 'tpu'; expected auto, cpu, cuda, .* or npu"),
+        (
+            {"backend": "openvino", "device": "sm86"},
+            "openvino has no device sm86, a compute capability for t2i export --target tensorrt-rtx; expected cpu, gpu",
+        ),
         ({"precision": "fp8"}, "no precision 'fp8'; expected auto, fp32, fp16, bf16 or int8"),
         ({"threads": 0}, "threads is out of range; found 0"),
         ({"backend": "openvino", "device": "cuda"}, "openvino has no device cuda; expected cpu, gpu or npu"),
@@ -43,8 +47,9 @@ def test_run(tiny_bundle: Path) -> None:
             "Next: for fp16, --device cuda, tensorrt or tensorrt-rtx, or --backend openvino, tensorrt or tensorrt-rtx",
         ),
         (
-            {"device": "cuda", "precision": "bf16"},
-            "no backend computes in bf16 on cuda; expected fp32 or fp16. Next: for bf16, --backend openvino",
+            {"device": "gpu", "precision": "bf16"},
+            "no backend computes in bf16 on gpu; expected fp32, fp16 or int8. "
+            "Next: for bf16, --backend openvino, tensorrt or tensorrt-rtx",
         ),
     ],
 )
@@ -57,7 +62,11 @@ def test_what_can_not_be_had_is_an_error(tiny_bundle: Path, options: dict[str, o
 def test_auto_is_the_first_that_fits() -> None:
     assert combinations()[0] == ("onnxruntime", "cpu", "fp32")
     assert combinations(device="gpu")[0] == ("openvino", "gpu", "fp32")
-    assert combinations(precision="bf16") == [("openvino", "cpu", "bf16")]
+    assert [place for *place, _ in combinations(precision="bf16")] == [
+        ["openvino", "cpu"],
+        ["tensorrt", "cuda"],
+        ["tensorrt-rtx", "cuda"],
+    ]
     assert {backend for backend, _, _ in combinations()} == set(BACKENDS)
 
 

@@ -22,6 +22,7 @@ from attngan_deploy.tokenizer import Tokenizer
 from tests.alike import alike
 from tests.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, hash_again, signs, with_vocabulary
 from tests.test_edge_python import read_ppm
+from tests.tiny_bundle import WORDS
 
 SOURCES = Path(__file__).parents[1] / "examples" / "edge" / "c"
 HEADER = "onnxruntime_c_api.h"
@@ -251,18 +252,36 @@ def test_bad_bundles(checked_program: Path, tiny_bundle: Path, tmp_path: Path) -
     check_refused(checked_program, tmp_path / "none", picture, "none/bundle.json can't be read: No such file")
     check_refused(checked_program, judge, picture, "this bundle makes no pictures: found kind 'judge'")
     broken = tmp_path / "broken"
-    for change, message in (
-        ("generator.onnx", "generator.onnx is not the bundle's: its hash is"),
-        ("text_encoder.onnx", "text_encoder.onnx is not the bundle's: its hash is"),
-        ("vocabulary.txt", "vocabulary.txt is not the bundle's: its hash is"),
-    ):
+    for file in ("generator.onnx", "text_encoder.onnx", "vocabulary.txt"):
         shutil.copytree(tiny_bundle, broken)
-        (broken / change).write_bytes((broken / change).read_bytes()[:-20])
+        whole = (broken / file).read_bytes()
+        (broken / file).write_bytes(whole[:-20])
+        message = f"{file} is not the bundle's: found {len(whole) - 20} bytes with the hash "
         check_refused(checked_program, broken, picture, message)
-        (broken / change).unlink()
-        check_refused(checked_program, broken, picture, f"{change} can't be read: No such file")
+        (broken / file).write_bytes(whole[:-1] + b"?")
+        message = f"; expected {len(whole)} with {hashlib.sha256(whole).hexdigest()[:12]}\n"
+        check_refused(checked_program, broken, picture, message)
+        (broken / file).unlink()
+        check_refused(checked_program, broken, picture, f"{file} can't be read: No such file")
         shutil.rmtree(broken)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [0, 1, len(WORDS), len(WORDS) + 2])
+def test_a_vocabulary_that_does_not_fit(checked_program: Path, tiny_bundle: Path, tmp_path: Path, words: int) -> None:
+    """The hashes are right, and the words are too few or too many for the text encoder."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_bundle, broken)
+    lines = ["<end>", *WORDS, "zebra", "gnu"][:words]
+    (broken / "vocabulary.txt").write_text("".join(f"{line}\n" for line in lines))
+    hash_again(broken)
+    found = f"vocabulary.txt does not fit the model: found {max(words, 1)} words; expected {len(WORDS) + 1}\n"
+    check_refused(checked_program, broken, tmp_path / "bird.ppm", found)
+    manifest = json.loads((broken / "bundle.json").read_text())
+    del manifest["sizes"]["words"]  # as bundles of before it was written down
+    (broken / "bundle.json").write_text(json.dumps(manifest))
+    if words < 2:
+        check_refused(checked_program, broken, tmp_path / "bird.ppm", "the vocabulary is empty: expected ")
 
 
 def test_bad_manifests(checked_program: Path, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -272,21 +291,35 @@ def test_bad_manifests(checked_program: Path, tiny_bundle: Path, tmp_path: Path)
     good = path.read_text()
     manifest = json.loads(good)
     for text, message in (
-        ("", "has schema 0"),
-        ("[]", "has schema 0"),
-        ("{", "has schema 0"),
-        (json.dumps({**manifest, "schema": 2}), "bundle.json has schema 2; expected 1"),
+        ("", "broken/bundle.json is not a JSON object: found the end of the file at byte 0; expected '{'"),
+        (" ", "found the end of the file at byte 1; expected '{'"),
+        ("[]", "found 0x5b at byte 0; expected '{'"),
+        ("not JSON", "found 0x6e at byte 0; expected '{'"),
+        ("\0\0\0", "found 0x00 at byte 0; expected '{'"),
+        ("\xff{}", "found 0xc3 at byte 0; expected '{'"),
+        ("{", "found the end of the file at byte 1; expected '}'"),
+        ('{"a}', "found the end of the file at byte 4; expected '}'"),
+        ('{"a": "\\', "found the end of the file at byte 8; expected '}'"),
+        ("{" * 5000, "found the end of the file at byte 5000; expected '}'"),
+        (good[:-3], f"found the end of the file at byte {len(good.encode()) - 3}; expected '}}'"),
+        (good + "}", f"found 0x7d at byte {len(good.encode())}; expected nothing"),
+        ("{}", "bundle.json has no schema that is a number; expected 1"),
+        ("{garbage}", "bundle.json has no schema that is a number; expected 1"),
+        (json.dumps({**manifest, "schema": 2}), "newer than this program: found schema 2; expected 1"),
+        (json.dumps({**manifest, "schema": 10**30}), "newer than this program: found schema "),
         (json.dumps({**manifest, "files": {}}), "bundle.json has no hash of vocabulary.txt"),
         (json.dumps({**manifest, "graphs": {}}), "bundle.json names no graph 'text_encoder'"),
-        (json.dumps({**manifest, "sizes": {"z": 0}}), "bundle.json has no usable sizes"),
+        (json.dumps({**manifest, "sizes": {"z": 3}}), "no usable sizes: found z 3, eps 0, last stage 0; expected"),
         (json.dumps({**manifest, "sizes": {**manifest["sizes"], "z": 10**30}}), "bundle.json has no usable sizes"),
         (json.dumps({**manifest, "vocabulary": 3}), "bundle.json names no vocabulary"),
     ):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         check_refused(checked_program, broken, picture, message)
-    for cut in range(0, good.index('"files"'), 97):
+    path.write_text(f"\n {good}\n")
+    assert run(checked_program, broken, "zebra", picture).stderr.startswith("edge: the caption has only unknown words")
+    for cut in range(0, len(good) - 2, 397):
         path.write_text(good[:cut])
-        check_refused(checked_program, broken, picture, "bundle.json")
+        check_refused(checked_program, broken, picture, "bundle.json is not a JSON object: found the end of the file")
 
 
 def test_graphs_that_an_engine_refuses(program: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -56,8 +56,11 @@ def test_triton_and_edge_take_one_precision(
     assert (served[0].bytes, served[0].precision) == (5, wanted)
 
 
-def test_all_targets_have_names_of_their_own() -> None:
-    check_targets(TARGETS, ["fp32", "fp16"])
+def test_all_targets_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(engines, "find_places", lambda *arguments: asked.append(arguments))
+    check_targets(TARGETS, ["fp32", "fp16"], devices=["sm89"])
+    assert asked == [(target, ["fp32", "fp16"], ["sm89"]) for target in engines.TARGETS]  # before anything is made
     with pytest.raises(T2IError, match=r"--target tflite can't be made; expected onnx, tensorrt, .*triton, edge"):
         check_targets(["onnx", "tflite"], ["fp32"])
     with pytest.raises(T2IError, match="--target triton takes one precision; found fp32, fp16, int8"):

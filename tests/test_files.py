@@ -73,3 +73,10 @@ def test_ctrl_c_waits_for_the_block() -> None:
         reached.append("end of the block")
     assert reached == ["end of the block"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_is_not_lost_in_a_block_that_fails() -> None:
+    with pytest.raises(KeyboardInterrupt), uninterrupted() as held:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert held == [signal.SIGINT]
+        raise ValueError

@@ -1,5 +1,8 @@
 """Frechet distance against the golden values of torch-fidelity, SciPy and torchmetrics."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +36,10 @@ def test_matches_every_route(golden: dict[str, np.ndarray], pair: str, route: st
 
 
 def test_identical_sets_are_at_distance_zero(golden: dict[str, np.ndarray]) -> None:
-    assert abs(fid(golden["feat_a"], golden["feat_a"])) < 1e-9
+    ours = fid(golden["feat_a"], golden["feat_a"])
+    assert abs(ours) < 1e-9
+    for route in ("torch_fidelity", "scipy_sqrtm", "numpy_eigh", "svd_features", "torchmetrics_f64"):
+        assert ours == pytest.approx(float(golden[f"fid_aa_{route}"]), abs=1e-9)
 
 
 def test_is_symmetric(golden: dict[str, np.ndarray]) -> None:
@@ -89,3 +95,44 @@ def test_bad_input_is_refused() -> None:
         statistics.add(features[:, :3])
     with pytest.raises(ScoreError, match="finite"):
         statistics.add(np.full((2, 4), np.nan))
+
+
+def test_agrees_with_torch_fidelity_where_it_is_installed(golden: dict[str, np.ndarray]) -> None:
+    room = pytest.importorskip("torch_fidelity.metric_fid", reason="torch-fidelity can't be used")
+    for other in ("feat_b", "feat_c"):
+        moments = [{"mu": x.mean(axis=0), "sigma": np.cov(x, rowvar=False)} for x in (golden["feat_a"], golden[other])]
+        theirs = room.fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"]
+        assert fid(golden["feat_a"], golden[other]) == pytest.approx(theirs, rel=FULL_RANK)
+
+
+def test_agrees_with_torchmetrics_where_it_is_installed(golden: dict[str, np.ndarray]) -> None:
+    room = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics can't be used")
+    torch = pytest.importorskip("torch")
+    for other in ("feat_b", "feat_c"):
+        moments = [torch.from_numpy(x) for y in ("feat_a", other) for x in (golden[y].mean(0), np.cov(golden[y].T))]
+        theirs = float(room._compute_fid(*moments))
+        assert fid(golden["feat_a"], golden[other]) == pytest.approx(theirs, rel=FULL_RANK)
+
+
+def test_threads_do_not_matter() -> None:
+    code = """
+import numpy as np
+from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
+x = np.random.RandomState(0).randn(700, 320)
+a, b = FeatureStatistics.of(x[:350]), FeatureStatistics.of(x[350:] * 1.1 + 0.2)
+print(repr(frechet_distance(a, b)))
+"""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    results = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, **dict.fromkeys(names, threads)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for threads in ("1", "3")
+    ]
+    assert results[0] == pytest.approx(results[1], rel=FULL_RANK)

@@ -231,4 +231,13 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     best = json.loads((tmp_path / "run/best.json").read_text())
     assert best["value"] == min(scored.values()) == scored[best["step"]]
     assert load_checkpoint(tmp_path / "run").description["step"] == best["step"]
+    latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").description
+    assert [point["fid"] for point in latest["curve"]] == [scored[2], scored[4], scored[6]]
+    assert [point["pictures"] for point in latest["curve"]] == [8, 16, 24]
+    later = GanRun(
+        *(tiny_gan_recipe(), ground.data, ground.damsm, tmp_path / "later", ground.backbone),
+        start=(tmp_path / "run/checkpoints/step-00000006",),
+        processes=ALONE,
+    )
+    assert later.started_from[0]["curve"] == latest["curve"]
     assert run.score()["score/fid"] == scored[6]  # the same captions and noise at every call

@@ -285,6 +285,19 @@ def test_other_text_encoders(
     assert message.format(generator=files.generator) in refused(files, capsys)
 
 
+def test_other_files_are_described_in_our_words(tmp_path: Path) -> None:
+    path = tmp_path / "netG.pth"
+    found = {b"": "an empty file", b"page": "b'page'", b"PKcut": "like a zip archive", b"\x80\x02}q": "a pickle"}
+    for data, words in found.items():
+        path.write_bytes(data)
+        with pytest.raises(
+            CheckpointError, match=rf"no file of weights that torch saved, .*; found .*{words}; expected"
+        ):
+            load_state(path)
+        with pytest.raises(DataError, match=rf"is no pickle, or a damaged one; found .*{words}; expected"):
+            load_plain(path)
+
+
 def test_no_cut_and_no_changed_byte_of_weights_raises_anything_else(tmp_path: Path) -> None:
     state = OrderedDict(a=torch.arange(4.0), b=torch.zeros(2, 3))
     path, broken = tmp_path / "whole.pth", tmp_path / "broken.pth"

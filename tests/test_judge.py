@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import BundleError, ScoreError
+from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.inception_score import inception_score_from_logits
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
+from attngan_deploy.score.kernel import kernel_distance
 from tests.tiny_judge import CLASSES, SIZE, make_tiny_judge
 
 
@@ -83,3 +86,57 @@ def test_a_manifest_that_says_too_little_is_refused(tmp_path: Path, changed: dic
 def test_a_model_is_no_judge(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="not a judge bundle"):
         Judge.load(tiny_bundle)
+
+
+def test_dropped_outputs_do_not_count(judge: Judge, tmp_path: Path) -> None:
+    """As StackGAN drops output 0 of its 51: before the softmax, so that what is left sums to 1."""
+    dropping = Judge.load(make_tiny_judge(tmp_path / "dropping", classes=2, drop_outputs=[0]))
+    batch = pictures(5)
+    logits, features = dropping.look(batch)
+    whole, same_features = judge.look(batch)
+    assert dropping.classes == 2
+    np.testing.assert_array_equal(logits, whole[:, 1:])
+    np.testing.assert_array_equal(features, same_features)
+    np.testing.assert_allclose(dropping.predict(batch)[0].sum(axis=1), 1, rtol=1e-12)
+
+
+def test_what_moves_scores_moves_the_hash(judge: Judge, tmp_path: Path) -> None:
+    how = {"size": SIZE, "mean": [127.5] * 3, "std": [127.5] * 3, "resize": "bilinear"}
+    changes: list[dict[str, object]] = [
+        {"classes": 2, "drop_outputs": [0]},
+        {"classes": 2, "drop_outputs": [1]},
+        {"input": how | {"mean": [128.0] * 3}},
+        {"input": how | {"std": [128.0] * 3}},
+    ]
+    judges = [
+        Judge.load(make_tiny_judge(tmp_path / str(place), **changed))  # type: ignore[arg-type]
+        for place, changed in enumerate(changes)
+    ]
+    assert {other.bundle.hash for other in judges} == {judge.hash}
+    assert len({judge.hash, *(other.hash for other in judges)}) == 5
+
+
+@pytest.mark.parametrize("dropped", [[3], [-1], [0, 0], "0x", [None]], ids=str)
+def test_outputs_that_are_not_there_can_not_be_dropped(tmp_path: Path, dropped: object) -> None:
+    with pytest.raises(BundleError, match="judge"):
+        Judge.load(make_tiny_judge(tmp_path / "judge", classes=2, drop_outputs=dropped))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_scores_depend_on_neither_batch_nor_threads(tmp_path: Path, batch: int, threads: int) -> None:
+    folder = make_tiny_judge(tmp_path / "colours")
+    many = pictures(130)
+
+    def scores(judge: Judge, size: int) -> tuple[float, float, float]:
+        parts = [judge.look(many[start : start + size]) for start in range(0, len(many), size)]
+        logits, features = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+        a, b = FeatureStatistics.of(features[:65]), FeatureStatistics.of(features[65:])
+        return (
+            inception_score_from_logits(logits).mean,
+            frechet_distance(a, b),
+            kernel_distance(features[:65], features[65:]),
+        )
+
+    expected = scores(Judge.load(folder, threads=1), 130)
+    assert scores(Judge.load(folder, threads=threads), batch) == pytest.approx(expected, rel=1e-5, abs=1e-8)

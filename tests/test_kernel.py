@@ -48,3 +48,29 @@ def test_bad_input_is_refused(golden: dict[str, np.ndarray]) -> None:
         kernel_distance(a, a[:, :3])
     with pytest.raises(ScoreError, match="at least 2"):
         kernel_distance(a[:1], a)
+
+
+def test_agrees_with_torch_fidelity_where_it_is_installed(golden: dict[str, np.ndarray]) -> None:
+    room = pytest.importorskip("torch_fidelity.metric_kid", reason="torch-fidelity can't be used")
+    torch = pytest.importorskip("torch")
+    for other in ("feat_b", "feat_c"):
+        features = [torch.from_numpy(golden[name]) for name in ("feat_a", other)]
+        options = {"kid_subsets": 20, "kid_subset_size": 150, "rng_seed": 2020, "verbose": False}
+        theirs = room.kid_features_to_metric(*features, **options)
+        ours = kernel_distance_of_subsets(golden["feat_a"], golden[other], subsets=20, size=150)
+        assert ours.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=EXACT)
+        assert ours.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=EXACT)
+
+
+def test_agrees_with_torchmetrics_where_it_is_installed(golden: dict[str, np.ndarray]) -> None:
+    room = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics can't be used")
+    torch = pytest.importorskip("torch")
+    a, b = (torch.from_numpy(golden[name]) for name in ("feat_a", "feat_b"))
+    assert kernel_distance(golden["feat_a"], golden["feat_b"]) == pytest.approx(float(room.poly_mmd(a, b)), rel=EXACT)
+
+
+def test_neither_order_nor_precision_of_storage_matters(golden: dict[str, np.ndarray]) -> None:
+    a, b = golden["feat_a"].astype(np.float32), golden["feat_b"].astype(np.float32)
+    order = np.random.RandomState(1).permutation(500)
+    assert kernel_distance(a[order], b[::-1]) == pytest.approx(kernel_distance(a, b), rel=1e-12)
+    assert kernel_distance(a, b) == pytest.approx(kernel_distance(golden["feat_a"], golden["feat_b"]), rel=1e-6)

@@ -149,7 +149,7 @@ def test_what_is_not_here(
 
 
 def test_another_precision_than_the_one_asked_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.engines.openvino._check_device", lambda core, device, precision: None)
+    monkeypatch.setattr("attngan_deploy.engines.openvino.check_device", lambda device, precision: None)
     if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU computes in fp16")
     with pytest.raises(EngineError, match="OpenVINO on cpu does not compute in fp16; found "):  # though told so

@@ -33,7 +33,7 @@ PICTURES = PictureFacts(
 
 def test_json_holds_everything() -> None:
     facts = json.loads(json.dumps(Passport({"inception_score": {"mean": 4.5}}, JUDGE, PICTURES).to_json()))
-    assert facts["passport"] == 1
+    assert facts["passport"] == 2
     assert facts["scores"]["inception_score"]["mean"] == 4.5
     assert facts["judge"] == {
         "name": "judge",

@@ -24,17 +24,6 @@ from tests.tensorrt_file import READABLE
 RTX = "tensorrt-rtx"
 
 
-@pytest.fixture(scope="module")
-def rtx() -> ModuleType:
-    return pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny bundle with its generator in fp16 too."""
-    return add_half_generator(tiny_bundle, tmp_path_factory.mktemp("half") / "tiny")
-
-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "cache"))
@@ -42,11 +31,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cuda(rtx: ModuleType, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+def cuda(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     """A fake GPU, with engines that are deserialised for it, and an empty cache."""
     if not rtx.__version__.startswith(READABLE):
         pytest.skip(f"the stand-in for a GPU reads engines of TensorRT-RTX {READABLE} only")
-    use_fake_runtime(monkeypatch, rtx, bundle)
+    use_fake_runtime(monkeypatch, rtx, precise_bundle)
     return use_fake_cuda(monkeypatch)
 
 
@@ -57,45 +46,48 @@ def engines_at_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def generator(cuda: FakeCuda, bundle: Bundle, engines_at_hand: Path, monkeypatch: pytest.MonkeyPatch) -> TensorRtEngine:
+def generator(
+    cuda: FakeCuda, precise_bundle: Bundle, engines_at_hand: Path, monkeypatch: pytest.MonkeyPatch
+) -> TensorRtEngine:
     """The generator on the fake GPU."""
     monkeypatch.setenv("T2I_CACHE", str(engines_at_hand))
-    return TensorRtEngine(bundle, "generator", RTX)
+    return TensorRtEngine(precise_bundle, "generator", RTX)
 
 
-def test_a_model_makes_its_golden_pictures(cuda: FakeCuda, bundle: Bundle, cache: Path) -> None:
-    engines = [TensorRtEngine(bundle, graph, RTX) for graph in ("text_encoder", "generator")]
-    result = verify_model(TextToImage(bundle, *engines))
+def test_a_model_makes_its_golden_pictures(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    engines = [TensorRtEngine(precise_bundle, graph, RTX) for graph in ("text_encoder", "generator")]
+    result = verify_model(TextToImage(precise_bundle, *engines))
     assert result.passed
     facts = engines[1].facts
     assert (facts.backend, facts.device, facts.precision) == (RTX, "cuda:0", "fp32")
     assert re.search(r"on cuda:0, fp32, Fake GeForce, engine built in \d.*: not in the cache$", str(facts))
     assert len(files(cache, ".engine")) == 2
-    again = TensorRtEngine(bundle, "generator", RTX)
+    again = TensorRtEngine(precise_bundle, "generator", RTX)
     assert again.facts.notes == ("Fake GeForce", "engine from the cache")
 
 
-def test_load_engine_hands_over(cuda: FakeCuda, bundle: Bundle) -> None:
-    engine = load_engine(bundle, "generator", backend=RTX, precision="fp16")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_load_engine_hands_over(cuda: FakeCuda, precise_bundle: Bundle, precision: str) -> None:
+    engine = load_engine(precise_bundle, "generator", backend=RTX, precision=precision)
     assert isinstance(engine, TensorRtEngine)
-    assert engine.facts.precision == "fp16"
+    assert engine.facts.precision == precision
 
 
 @pytest.mark.parametrize("count", [1, 64, 65])
-def test_batches_of_any_size(generator: TensorRtEngine, bundle: Bundle, count: int) -> None:
-    inputs = generator_inputs(bundle, count, 3)
-    expected = load_engine(bundle, "generator", "onnxruntime", "cpu", "fp32").run(inputs)
+def test_batches_of_any_size(generator: TensorRtEngine, precise_bundle: Bundle, count: int) -> None:
+    inputs = generator_inputs(precise_bundle, count, 3)
+    expected = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32").run(inputs)
     found = generator.run(inputs)
     assert list(found) == list(expected)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
 
 
-def test_shapes_may_change_and_memory_is_given_back(cuda: FakeCuda, bundle: Bundle) -> None:
-    reference = load_engine(bundle, "generator", "onnxruntime", "cpu", "fp32")
-    engine = TensorRtEngine(bundle, "generator", RTX)
+def test_shapes_may_change_and_memory_is_given_back(cuda: FakeCuda, precise_bundle: Bundle) -> None:
+    reference = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32")
+    engine = TensorRtEngine(precise_bundle, "generator", RTX)
     for count, words in ((2, 5), (1, 1), (7, 64), (2, 5)):
-        inputs = generator_inputs(bundle, count, words)
+        inputs = generator_inputs(precise_bundle, count, words)
         inputs["words"] = np.asfortranarray(inputs["words"])  # not contiguous: must not be copied as it lies
         for name, value in engine.run(inputs).items():
             np.testing.assert_allclose(value, reference.run(inputs)[name], atol=1e-6)
@@ -106,29 +98,29 @@ def test_shapes_may_change_and_memory_is_given_back(cuda: FakeCuda, bundle: Bund
 
 
 def test_a_new_engine_must_make_the_golden_pictures(
-    cuda: FakeCuda, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeEngine, "error", 0.05)
     for _ in range(2):  # and it is not trusted the second time
         with pytest.raises(EngineError, match=r"does not make the golden pictures with generator: .* FAILED") as caught:
-            TensorRtEngine(bundle, "generator", RTX)
+            TensorRtEngine(precise_bundle, "generator", RTX)
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(FakeEngine, "error", 0.0)
-    TensorRtEngine(bundle, "generator", RTX)  # the engine that is there now passes, and is never checked again
+    TensorRtEngine(precise_bundle, "generator", RTX)  # the engine that is there now passes, and is never checked again
     monkeypatch.setattr(FakeEngine, "error", 0.05)
-    TensorRtEngine(bundle, "generator", RTX)
+    TensorRtEngine(precise_bundle, "generator", RTX)
 
 
-def test_values_that_are_no_numbers(cuda: FakeCuda, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_no_numbers(cuda: FakeCuda, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeEngine, "error", np.nan)
     with pytest.raises(EngineError, match="not finite"):
-        TensorRtEngine(bundle, "generator", RTX)
+        TensorRtEngine(precise_bundle, "generator", RTX)
 
 
 def test_an_engine_that_is_refused_is_built_again(
-    cuda: FakeCuda, rtx: ModuleType, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    TensorRtEngine(bundle, "generator", RTX)
+    TensorRtEngine(precise_bundle, "generator", RTX)
     (old,) = files(cache, ".engine")
     old_data, given = old.read_bytes(), []
 
@@ -137,76 +129,76 @@ def test_an_engine_that_is_refused_is_built_again(
         if len(given) == 1:
             tensorrt_log(RTX).log(rtx.ILogger.ERROR, "engine of another driver")
             return None
-        return FakeEngine(rtx, data, bundle)
+        return FakeEngine(rtx, data, precise_bundle)
 
     monkeypatch.setattr(rtx, "Runtime", lambda log: SimpleNamespace(deserialize_cuda_engine=deserialise))
-    engine = TensorRtEngine(bundle, "generator", RTX)
+    engine = TensorRtEngine(precise_bundle, "generator", RTX)
     assert re.search(r"built in .*: TensorRT refused it \(engine of another driver\)", str(engine.facts))
     assert given[0] == old_data
     monkeypatch.setattr(rtx, "Runtime", lambda log: SimpleNamespace(deserialize_cuda_engine=lambda data: None))
     with pytest.raises(EngineError, match=r"can't load .*: it does not say why"):
-        TensorRtEngine(bundle, "generator", RTX)
+        TensorRtEngine(precise_bundle, "generator", RTX)
 
 
-def test_a_damaged_engine_is_built_again(cuda: FakeCuda, bundle: Bundle, cache: Path) -> None:
-    TensorRtEngine(bundle, "text_encoder", RTX)
+def test_a_damaged_engine_is_built_again(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    TensorRtEngine(precise_bundle, "text_encoder", RTX)
     (path,) = files(cache, ".engine")
     path.write_bytes(path.read_bytes()[:-10])
-    assert "is damaged: it has" in str(TensorRtEngine(bundle, "text_encoder", RTX).facts)
+    assert "is damaged: it has" in str(TensorRtEngine(precise_bundle, "text_encoder", RTX).facts)
 
 
-def test_another_gpu_gets_its_own_engine(cuda: FakeCuda, bundle: Bundle, cache: Path) -> None:
-    TensorRtEngine(bundle, "text_encoder", RTX)
+def test_another_gpu_gets_its_own_engine(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    TensorRtEngine(precise_bundle, "text_encoder", RTX)
     cuda.capability, cuda.name = (12, 0), b"Fake Blackwell"
-    assert "not in the cache" in str(TensorRtEngine(bundle, "text_encoder", RTX).facts)
+    assert "not in the cache" in str(TensorRtEngine(precise_bundle, "text_encoder", RTX).facts)
     assert [path.name.split("-")[2] for path in files(cache, ".engine")] == ["sm120", "sm89"]
 
 
-def test_turing_computes_products_in_fp16_and_says_so(cuda: FakeCuda, bundle: Bundle) -> None:
+def test_turing_computes_products_in_fp16_and_says_so(cuda: FakeCuda, precise_bundle: Bundle) -> None:
     cuda.capability = (7, 5)
-    engine = TensorRtEngine(bundle, "text_encoder", RTX)
+    engine = TensorRtEngine(precise_bundle, "text_encoder", RTX)
     assert engine.facts.precision == "fp16"
     assert "matrix products in fp16, as sm75 has no others" in str(engine.facts)
 
 
-def test_compiled_kernels_are_kept(cuda: FakeCuda, bundle: Bundle, cache: Path) -> None:
-    TensorRtEngine(bundle, "text_encoder", RTX)
+def test_compiled_kernels_are_kept(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    TensorRtEngine(precise_bundle, "text_encoder", RTX)
     (kernels,) = files(cache, ".kernels")
     assert kernels.read_bytes() == b"kernels"
     kernels.write_bytes(b"damaged")  # refused by TensorRT itself, which compiles again
-    TensorRtEngine(bundle, "text_encoder", RTX)
+    TensorRtEngine(precise_bundle, "text_encoder", RTX)
     assert kernels.read_bytes() == b"kernels"
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 def test_the_same_path_serves_tensorrt(
-    cuda: FakeCuda, rtx: ModuleType, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = plain_tensorrt(rtx)
     monkeypatch.setitem(sys.modules, "tensorrt", plain)
-    use_fake_runtime(monkeypatch, plain, bundle)
+    use_fake_runtime(monkeypatch, plain, precise_bundle)
     load_tensorrt.cache_clear()
     tensorrt_log.cache_clear()
     try:
-        engine = TensorRtEngine(bundle, "generator", "tensorrt", precision="fp16")
+        engine = TensorRtEngine(precise_bundle, "generator", "tensorrt", precision="fp16")
         assert (engine.facts.backend, engine.facts.version, engine.facts.precision) == ("tensorrt", "10.99", "fp16")
         (timing,) = files(cache, ".timing")
         assert timing.name == "tensorrt-10.99-sm89-Fake-GeForce.timing"
         timing.write_bytes(b"damaged")
-        assert TensorRtEngine(bundle, "text_encoder", "tensorrt").facts.precision == "fp32"
+        assert TensorRtEngine(precise_bundle, "text_encoder", "tensorrt").facts.precision == "fp32"
         assert [path.name.split("-sm")[0] for path in files(cache, ".engine")] == ["tensorrt", "tensorrt"]
     finally:
         load_tensorrt.cache_clear()
         tensorrt_log.cache_clear()
 
 
-def test_a_caption_that_is_too_long(generator: TensorRtEngine, bundle: Bundle) -> None:
+def test_a_caption_that_is_too_long(generator: TensorRtEngine, precise_bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=r"caption is too long .*; found 65 words; expected at most 64"):
-        generator.run(generator_inputs(bundle, 1, 65))
+        generator.run(generator_inputs(precise_bundle, 1, 65))
 
 
-def test_wrong_tensors(generator: TensorRtEngine, bundle: Bundle) -> None:
-    inputs = generator_inputs(bundle, 2, 3)
+def test_wrong_tensors(generator: TensorRtEngine, precise_bundle: Bundle) -> None:
+    inputs = generator_inputs(precise_bundle, 2, 3)
     with pytest.raises(EngineError, match="needs the tensor z"):
         generator.run({name: value for name, value in inputs.items() if name != "z"})
     with pytest.raises(EngineError, match=r"tensor z of .* has the wrong type; found float64"):
@@ -216,39 +208,39 @@ def test_wrong_tensors(generator: TensorRtEngine, bundle: Bundle) -> None:
 
 
 def test_failures_on_the_gpu(
-    cuda: FakeCuda, generator: TensorRtEngine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, generator: TensorRtEngine, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda.memory = 0
     with pytest.raises(EngineError, match=r"cudaMalloc failed: out of memory \(CUDA error 2\)"):
-        generator.run(generator_inputs(bundle, 30, 3))
+        generator.run(generator_inputs(precise_bundle, 30, 3))
     cuda.memory = 1 << 30
-    generator.run(generator_inputs(bundle, 30, 3))  # the next batch finds the engine whole
+    generator.run(generator_inputs(precise_bundle, 30, 3))  # the next batch finds the engine whole
     monkeypatch.setattr(FakeEngine, "works", False)
     with pytest.raises(EngineError, match="tensorrt-rtx can't run in generator of tiny: "):
-        generator.run(generator_inputs(bundle, 1, 3))
+        generator.run(generator_inputs(precise_bundle, 1, 3))
 
 
-def test_no_gpu(rtx: ModuleType, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_fake_cuda(monkeypatch, FakeCuda(gpus=0))
     with pytest.raises(
         EngineError, match=r"no NVIDIA GPU can be used here: .*no CUDA-capable device .*error 100"
     ) as caught:
-        TensorRtEngine(bundle, "generator", RTX)
+        TensorRtEngine(precise_bundle, "generator", RTX)
     assert "\n" not in str(caught.value)
     assert not cache.exists()
 
 
-def test_no_cuda_python(rtx: ModuleType, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cuda_python(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(
         MissingExtraError, match=r"cuda-python can't be imported: .*pip install 'attngan-deploy\[gpu\]'"
     ):
-        TensorRtEngine(bundle, "generator", RTX)
+        TensorRtEngine(precise_bundle, "generator", RTX)
 
 
-def test_a_device_that_it_does_not_have(rtx: ModuleType, bundle: Bundle) -> None:
+def test_a_device_that_it_does_not_have(rtx: ModuleType, precise_bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="no device 'npu' in tensorrt-rtx; expected auto or cuda"):
-        TensorRtEngine(bundle, "generator", RTX, "npu")
+        TensorRtEngine(precise_bundle, "generator", RTX, "npu")
 
 
 def test_memory_grows_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,19 +282,19 @@ def gpu() -> Iterator[str]:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["tiny", "base"])
-def test_on_a_gpu(gpu: str, bundle: Bundle, tmp_path: Path, cache: Path, precision: str, name: str) -> None:
+def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path, precision: str, name: str) -> None:
     """Golden pictures, and any batch and caption length against ONNX Runtime."""
     from attngan_deploy.bundle import open_bundle
 
-    bundle = bundle if name == "tiny" else add_half_generator(open_bundle(name).folder, tmp_path / name)
-    engines = [TensorRtEngine(bundle, graph, gpu, "cuda", precision) for graph in ("text_encoder", "generator")]
-    assert verify_model(TextToImage(bundle, *engines)).passed
-    reference = load_engine(bundle, "generator", "onnxruntime", "cpu", "fp32")
+    precise_bundle = precise_bundle if name == "tiny" else add_half_generator(open_bundle(name).folder, tmp_path / name)
+    engines = [TensorRtEngine(precise_bundle, graph, gpu, "cuda", precision) for graph in ("text_encoder", "generator")]
+    assert verify_model(TextToImage(precise_bundle, *engines)).passed
+    reference = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32")
     worst = {"fp32": 5e-3, "fp16": 0.2}[precision]
     for count, words in ((1, 1), (8, 18), (33, 64), (65, 5)):
-        inputs = generator_inputs(bundle, count, words)
+        inputs = generator_inputs(precise_bundle, count, words)
         expected = reference.run(inputs)
         for tensor, value in engines[1].run(inputs).items():
             assert value.shape == expected[tensor].shape
             np.testing.assert_allclose(value, expected[tensor], atol=worst)
-    assert TensorRtEngine(bundle, "generator", gpu, "cuda", precision).facts.notes[1] == "engine from the cache"
+    assert TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[1] == "engine from the cache"

@@ -148,7 +148,7 @@ def put(name: str, value: object) -> Callable[[dict[str, Any]], object]:
         (without("captions"), "captions"),
         (without("image_128"), "image_128"),
         (put("captions", [1, 2]), "it has no captions"),
-        (put("captions", np.array([{"a": 1}], object)), "can't be read"),
+        (put("captions", np.array([{"a": 1}], object)), "golden.npz: it holds Python objects. Next: "),
         (put("captions", np.array([], "U5")), "it has no captions"),
         (put("lengths", [1]), "do not fit each other"),
         (put("ids", np.zeros(3)), "do not fit each other"),
@@ -175,8 +175,9 @@ def test_golden_files_that_are_none(tiny_bundle: Path, tmp_path: Path, data: byt
     golden = folder / "golden.npz"
     whole = golden.read_bytes()
     golden.write_bytes(whole[:200] + bytes(100) + whole[300:] if data is None else data)
-    with pytest.raises(BundleError, match=r"is damaged: golden\.npz: it can't be read"):
+    with pytest.raises(BundleError, match=r"is damaged: golden\.npz: it can't be read") as caught:
         load_golden(open_bundle(with_manifest(folder)))
+    assert "pickle" not in str(caught.value)
 
 
 def test_no_golden_cases(tiny_bundle: Path, tmp_path: Path) -> None:

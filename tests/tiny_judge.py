@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from attngan_deploy.bundle import write_manifest
+from attngan_deploy.export.graph import describe_graph
 
 SIZE, CLASSES, FEATURES = 16, 3, 3
 
@@ -39,13 +40,12 @@ def make_tiny_judge(folder: Path, broken: str = "", **changed: object) -> Path:
         ],
         [numpy_helper.from_array(weight, "weight")],
     )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "judge.onnx"
-    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "judge.onnx")
     fields = {
         "kind": "judge",
         "name": "colours",
-        "graphs": {"judge": {"file": "judge.onnx"}},
+        "graphs": {"judge": {"file": "judge.onnx", **describe_graph(model)}},
         "input": {"size": SIZE, "mean": [127.5] * 3, "std": [127.5] * 3, "resize": "bilinear"},
         "classes": CLASSES,
         "provenance": {"held_out_accuracy": 0.75},

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from attngan_deploy.errors import CheckpointError, T2IError
 
 PROJECTED_WIDTH = 64
+IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 Variant = Literal["attngan", "base", "att1", "att2"]
 VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
 
@@ -22,9 +23,12 @@ class TextEncoderConfig:
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """Image side of DAMSM: a frozen backbone and two linear maps into the text space."""
+    """Image side of DAMSM: a frozen backbone and two linear maps into the text space.
 
-    backbone: Literal["mobilenet_v2_birds", "inception_v3"] = "mobilenet_v2_birds"
+    The backbone "judge" is a judge's bundle: what is trained on it is a matcher, and teaches no generator.
+    """
+
+    backbone: Literal["mobilenet_v2_birds", "inception_v3", "judge"] = "mobilenet_v2_birds"
     features: int = 256
     input_size: int = 128
 
@@ -162,8 +166,8 @@ def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
     Raises:
         T2IError: an unknown recipe or image encoder.
     """
-    if backbone not in ("mobilenet_v2_birds", "inception_v3"):
-        raise T2IError("unknown image encoder", found=backbone, expected="mobilenet_v2_birds or inception_v3")
+    if backbone not in IMAGE_ENCODERS:
+        raise T2IError("unknown image encoder", found=backbone, expected=", ".join(IMAGE_ENCODERS))
     encoder = ImageEncoderConfig(backbone=backbone)  # type: ignore[arg-type]
     if name == "paper":
         return DamsmRecipe(name="paper", epochs=600, decay=0.98, decay_until=0.0, image_encoder=encoder)

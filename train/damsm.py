@@ -6,7 +6,7 @@ encoder are trained.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
+from attngan_deploy.train.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
 from attngan_deploy.train.machine import prepare_cpu
 from attngan_deploy.train.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
@@ -161,18 +162,30 @@ class DamsmTraining:
         restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
 
 
-def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | None, *, resume: bool = False) -> float:
+def train_damsm(
+    recipe: DamsmRecipe,
+    data: Path,
+    out: Path,
+    backbone: Path | None,
+    *,
+    data_name: str = "",
+    resume: bool = False,
+) -> float:
     """Train text and image encoders on the shards of a data folder.
 
     Args:
         recipe: hyper-parameters.
         data: folder with `train.tar`, `test.tar` of other species, and `vocabulary.txt`.
         out: run folder.
-        backbone: weights of the frozen backbone.
-        resume: continue the run in `out`.
+        backbone: weights of the frozen backbone; name or folder where it is a judge.
+        data_name: what the pictures are, for a model card.
+        resume: continue the run in `out`; one that is finished is left as it is.
 
     Returns:
         The best R-precision on `test.tar`.
+
+    Raises:
+        CheckpointError: no backbone, or a run that was begun with another judge.
     """
     prepare_cpu()
     words = Tokenizer.load(data / "vocabulary.txt").words
@@ -182,14 +195,18 @@ def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | Non
     run = RunFolder(out, recipe, resume=resume)
     for line in train.skipped + test.skipped:
         print(f"skipped {line}", file=sys.stderr)
+    judge = {"judge": net.facts} if isinstance(net, JudgeBackbone) else {}
+    checkpoint = run.latest()
+    first = 0 if checkpoint is None else int(checkpoint.description["step"])
+    if checkpoint is not None:
+        check_same_judge(checkpoint, judge.get("judge"))
+        print(f"resumed after epoch {first}", file=sys.stderr)
+    if first >= recipe.epochs:
+        return _best_of(run)
     print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
     training = DamsmTraining(recipe, train, test, words, net)
-    checkpoint = run.latest()
-    first = 0
     if checkpoint is not None:
         training.restore(checkpoint)
-        first = int(checkpoint.description["step"])
-        print(f"resumed after epoch {first}", file=sys.stderr)
     started = time.monotonic()
     for epoch in range(first, recipe.epochs):
         metrics = training.epoch(epoch)
@@ -202,6 +219,8 @@ def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | Non
             "recipe": asdict(recipe),
             "r_precision": precision,
             "pictures": len(train),
+            "data": data_name,
+            **judge,
         }
         run.save(epoch + 1, description, training.tensors(), words, score=("r_precision", precision))
         spent = time.monotonic() - started
@@ -214,8 +233,29 @@ def train_damsm(recipe: DamsmRecipe, data: Path, out: Path, backbone: Path | Non
             flush=True,
         )
     run.close()
+    return _best_of(run)
+
+
+def _best_of(run: RunFolder) -> float:
     best = run.best()
     return float(best["value"]) if best else 0.0
+
+
+def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) -> None:
+    """Refuse another judge (name and hash, None for no judge) than the one that a checkpoint was trained on.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    before = checkpoint.description.get("judge")
+    told = [f"{facts['name']} {facts['hash'][:12]}" if facts else "no judge" for facts in (judge, before)]
+    if (before or {}).get("hash") != (judge or {}).get("hash"):
+        raise CheckpointError(
+            f"{checkpoint.folder} was trained on another judge",
+            found=told[0],
+            expected=told[1],
+            next_step="name that judge with --backbone",
+        )
 
 
 def _unseen_species(path: Path) -> PictureSet:
@@ -233,17 +273,30 @@ def _unseen_species(path: Path) -> PictureSet:
 
 
 def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEncoder, list[str], Checkpoint]:
-    """The frozen encoders of a DAMSM checkpoint, in evaluation mode, with the vocabulary they were trained with.
+    """The frozen encoders of a DAMSM checkpoint that a generator learns from, with their vocabulary.
 
     Raises:
-        CheckpointError: damaged, of another kind, or a vocabulary of another size than the embedding.
+        CheckpointError: damaged, of another kind, a vocabulary of another size than the embedding, or a backbone
+            without a gradient.
     """
     checkpoint = load_checkpoint(path, "damsm")
-    text = TextEncoder(from_json(TextEncoderConfig, checkpoint.description.get("text_encoder")))
     config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"))
+    if config.backbone == "judge":
+        raise no_gradient(f"{checkpoint.folder} is a matcher, and")
     image = ImageEncoder(config, load_backbone(config, backbone))
+    text, words = load_encoders(checkpoint, image.heads)
+    return text.requires_grad_(False).eval(), image.requires_grad_(False).eval(), words, checkpoint
+
+
+def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[TextEncoder, list[str]]:
+    """The text encoder and the vocabulary of a DAMSM checkpoint; its image maps go into `heads`.
+
+    Raises:
+        CheckpointError: damaged, or a vocabulary of another size than the embedding.
+    """
+    text = TextEncoder(from_json(TextEncoderConfig, checkpoint.description.get("text_encoder")))
     checkpoint.load_into("text_encoder", text)
-    checkpoint.load_into("image_encoder", image.heads)
+    checkpoint.load_into("image_encoder", heads)
     words = checkpoint.vocabulary()
     if len(words) != text.config.words:
         raise CheckpointError(
@@ -251,4 +304,4 @@ def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEnc
             found=f"{len(words)} words",
             expected=str(text.config.words),
         )
-    return text.requires_grad_(False).eval(), image.requires_grad_(False).eval(), words, checkpoint
+    return text, words

@@ -10,6 +10,7 @@ from PIL import Image
 from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.inception_score import inception_score
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.pictures import fit
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.picture_set import PictureSet, read_pictures
@@ -57,8 +58,7 @@ class Evaluation:
         side = self.judge.size
         if pictures.shape[1] == side:
             return pictures
-        resized = [Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR) for picture in pictures]
-        return np.stack([np.asarray(picture) for picture in resized])
+        return np.stack([fit(Image.fromarray(picture), side) for picture in pictures])
 
     def _generate(self, generator: Generator, text: TextEncoder) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, self.pictures, BATCH_SIZE):

@@ -17,7 +17,7 @@ from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
-from attngan_deploy.train.checkpoint import load_checkpoint
+from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
@@ -26,7 +26,7 @@ from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.machine import prepare_cpu
 from attngan_deploy.train.picture_set import PictureSet, TrainingBatches, read_pictures
-from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.run_folder import RunFolder, training_curve
 from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
@@ -104,10 +104,9 @@ class GanRun:
             self.step = int(checkpoint.description["step"])
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
-            kept = ("generator", "recipe", "pictures", "started_from")
             for before in (load_checkpoint(path, "gan") for path in start):
                 self.training.start_from(before)
-                self.started_from.append({name: before.description.get(name) for name in kept})
+                self.started_from.append(_ancestor(before))
         elif recipe.freeze_first_stage:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
@@ -243,6 +242,7 @@ class GanRun:
             "data": self.recipe.data_name,
             "pictures": self.step * self.effective_batch,
             "started_from": self.started_from,
+            "curve": training_curve(self.folder.path),
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
@@ -256,6 +256,13 @@ class GanRun:
             score=(name, scores[name]) if scores else None,
             lower_is_better=self.recipe.best == "fid",
         )
+
+
+def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a run remembers of one that it started from."""
+    kept = {name: checkpoint.description.get(name) for name in ("generator", "recipe", "pictures", "started_from")}
+    curve = checkpoint.description.get("curve") or training_curve(checkpoint.folder.parent.parent)
+    return {**kept, "curve": curve}
 
 
 class _Means:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
 from attngan_deploy.train.config import ImageEncoderConfig
+from attngan_deploy.train.judge_backbone import JudgeBackbone
 
 # output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
 MOBILENET_BLOCKS = (
@@ -222,17 +223,24 @@ def resize(images: Tensor, size: int) -> Tensor:
 def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> nn.Module:
     """The configured frozen backbone.
 
+    Args:
+        weights: file of its weights; name or folder of a judge.
+
     Raises:
         CheckpointError: no weights were named, or they can't be used.
+        BundleError: the judge is missing or damaged.
         MissingExtraError: the backbone needs a package that is not installed.
     """
     if config.backbone == "inception_v3":
         return InceptionBackbone(weights)
     if weights is None:
+        is_judge = config.backbone == "judge"
         raise CheckpointError(
-            "the image encoder needs the weights of its backbone",
+            f"the image encoder needs {'the judge that is' if is_judge else 'the weights of'} its backbone",
             found="no --backbone",
-            expected="mobilenet_v2_inat_birds.safetensors",
-            next_step="add --backbone PATH",
+            expected="a judge's name or folder" if is_judge else "mobilenet_v2_inat_birds.safetensors",
+            next_step=f"add --backbone {'judge' if is_judge else 'PATH'}",
         )
+    if config.backbone == "judge":
+        return JudgeBackbone.load(str(weights))
     return BirdMobileNet.load(weights)

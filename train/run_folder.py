@@ -17,6 +17,8 @@ from attngan_deploy.errors import CheckpointError, OutputError
 from attngan_deploy.files import is_part, write_atomically
 from attngan_deploy.train.checkpoint import DESCRIPTION, Checkpoint, checkpoints_of, load_checkpoint, save_checkpoint
 
+GAP = 900.0  # seconds
+
 
 class RunFolder:
     """Where a training run keeps what it makes. Only rank 0 of a distributed run writes.
@@ -144,6 +146,26 @@ class RunFolder:
         """Flush what TensorBoard still holds."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def training_curve(run: Path) -> list[dict[str, float]]:
+    """What scoring on the way found: pictures seen, hours spent, Inception Score and Frechet distance of each time.
+
+    Hours are the time between lines of metrics; longer gaps than `GAP` are pauses and do not count.
+    """
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+    curve, seconds, last = [], 0.0, None
+    for row in rows:
+        passed = 0.0 if last is None else row["time"] - last
+        seconds, last = seconds + (passed if passed <= GAP else 0.0), row["time"]
+        if "score/fid" in row:
+            found = {"inception": row["score/inception"], "fid": row["score/fid"]}
+            curve.append({"pictures": row["pictures"], "hours": round(seconds / 3600, 3), **found})
+    return curve
 
 
 def _step_of(line: str) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.train.unpickle import describe_bytes
 
 STATE_DICT = "a state dict: names and tensors"
 # How torch 0.3 and older saved a tensor. It puts a shape on stored numbers, as its successor does, which torch trusts.
@@ -69,9 +70,14 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
             expected=STATE_DICT,
             next_step="torch.save(network.state_dict(), ...) where the file was made",
         )
-    lines = [line for line in str(error).splitlines() if line and not line.startswith("Weights only load failed")]
-    reason = lines[0][:200] if lines else type(error).__name__
-    return CheckpointError(f"{path} is no file of weights, or a damaged one: {reason}", expected=STATE_DICT)
+    with path.open("rb") as stream:
+        found = describe_bytes(stream.read(40), path.stat().st_size)
+    return CheckpointError(
+        f"{path} is no file of weights that torch saved, or a damaged one",
+        found=found,
+        expected=STATE_DICT,
+        next_step="download or copy it again",
+    )
 
 
 def _checked(path: Path, loaded: object, size: int) -> dict[str, Tensor]:

@@ -23,6 +23,20 @@ DAMAGED = (  # what a pickle that is no pickle makes the unpickler raise
 )
 
 
+def describe_bytes(data: bytes, size: int) -> str:
+    """What a file seems to be, in words, for those who meant to give another.
+
+    Args:
+        data: at least its first 40 bytes, if it has so many.
+        size: how many it has.
+    """
+    if not size:
+        return "an empty file"
+    kinds = {b"PK": "a zip archive", b"\x80": "a pickle"}
+    kind = next((kind for start, kind in kinds.items() if data.startswith(start)), "")
+    return f"{size:,} bytes that start " + (f"like {kind}" if kind else f"with {data[:40]!a}")
+
+
 def load_plain(path: Path) -> Any:
     """Read a pickle of lists, tuples, dicts, sets, texts and numbers, of Python 2 or 3.
 
@@ -42,8 +56,9 @@ def load_plain(path: Path) -> Any:
         _check_operations(path, data)
         return _PlainUnpickler(path, data).load()
     except DAMAGED as error:
-        reason = str(error)[:200] or type(error).__name__
-        raise DataError(f"{path} is no pickle, or a damaged one: {reason}", expected="a complete file") from error
+        raise DataError(
+            f"{path} is no pickle, or a damaged one", found=describe_bytes(data, size), expected="a complete pickle"
+        ) from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
 
 if TYPE_CHECKING:
     from attngan_deploy.bench.rounds import Report
@@ -25,19 +26,14 @@ def parse_batches(text: str) -> tuple[int, ...]:
 
 @app.command()
 def bench(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Name or folder of a bundle. (default: the best that ships)", show_default=False),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx; several with commas; auto; or all.")
-    ] = "all",
-    device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu; several with commas; auto; or all.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8; several with commas; auto; or all.")] = "auto",
+    model: Model = None,
+    backend: Backends = "all",
+    device: Devices = "auto",
+    precision: Precisions = "auto",
     batch: Annotated[str, typer.Option(metavar="N,N", help="Pictures made together, several with commas.")] = "1,16",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns of each engine at each batch size.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Length of a turn, at least.")] = 0.5,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads an engine. (default: one a core)")] = None,
+    threads: Threads = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with the pictures that each engine made.", show_default=False)
     ] = None,
@@ -54,12 +50,11 @@ def bench(
     from attngan_deploy.bench.rounds import Schedule, run_rounds
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.contenders import contenders
-    from attngan_deploy.errors import OutputError
     from attngan_deploy.files import write_atomically
     from attngan_deploy.progress import show_progress
 
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise OutputError(f"{html} can't be written", expected="a file name in a folder that is there")
+    if html is not None:
+        _check_writable(html)
     wanted = contenders(backend, device, precision)
     bundle = open_bundle(DEFAULT_MODEL if model is None else model)
     schedule = Schedule(batches, rounds, seconds, threads)
@@ -73,6 +68,21 @@ def bench(
         _print(report)
     if not any(row.speeds for row in report.rows):
         raise typer.Exit(1)
+
+
+def _check_writable(path: Path) -> None:
+    """See that a file can be written, before minutes are spent on what shall stand in it."""
+    from attngan_deploy.errors import OutputError
+    from attngan_deploy.files import part_path, replaceable_file
+
+    part = part_path(replaceable_file(path))
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror}", expected="a file name in a folder that you may write to"
+        ) from error
 
 
 def _print(report: "Report") -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.errors import CheckpointError
+from attngan_deploy.errors import BundleError, CheckpointError
 
 RUNS, MODELS = Path("runs"), Path("models")
 
@@ -88,7 +88,8 @@ def export(
     making = load_extra("attngan_deploy.export.targets", "export")
     writer = load_extra("attngan_deploy.export.precision_writer", "export")
     writer.check_precisions(precisions)
-    making.check_targets(targets, precisions, target_output)
+    making.check_targets(targets, precisions, target_output, _listed(device))
+    before = _precisions_at(output or (None if variant is None else MODELS / variant))
     if variant is not None:
         folder = _from_checkpoint(variant, checkpoint, output, weights, precisions, captions)
     else:
@@ -96,6 +97,8 @@ def export(
     from attngan_deploy.bundle import open_bundle
 
     opened = open_bundle(folder)
+    if gone := [name for name in before if name not in opened.precisions("generator")]:
+        _say_what_is_gone(folder, gone)
     products = []
     for name in targets:
         products += making.build_target(opened, name, precisions, target_output, _listed(device))
@@ -123,6 +126,26 @@ def _from_checkpoint(
         source, folder, options, variant=str(variant), precisions=precisions, captions=captions
     )
     return made
+
+
+def _precisions_at(place: Path | None) -> tuple[str, ...]:
+    """Precisions of the bundle that is replaced, if there is one."""
+    from attngan_deploy.bundle import TEXT_TO_IMAGE, read_manifest
+
+    try:
+        there = None if place is None else read_manifest(place)
+    except BundleError:
+        return ()
+    return there.precisions("generator") if there and there.kind == TEXT_TO_IMAGE else ()
+
+
+def _say_what_is_gone(folder: Path, precisions: list[str]) -> None:
+    path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name would mean an installed model first
+    names = ",".join(precisions)
+    print(
+        f"{folder} had {names} before and has not now; to add: t2i export --bundle {path} --precision {names}",
+        file=sys.stderr,
+    )
 
 
 def _run_of(variant: str) -> Path:

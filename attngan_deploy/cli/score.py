@@ -3,25 +3,50 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from attngan_deploy.cli import app
-
-if TYPE_CHECKING:
-    from attngan_deploy.score.passport import Passport, PictureFacts
-
-LISTED = 10  # lines of skipped or other files that are printed
-WIDTH = 140  # where standard output is no terminal
+from attngan_deploy.cli.score_model import Maker
 
 
 @app.command()
 def score(
-    path: Annotated[Path, typer.Argument(help="Folder of pictures, or a .tar of them.", show_default=False)],
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Instead of PATH: score what this model makes, without files.", show_default=False),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.", show_default=False),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Pictures that --model makes. (default: one of each caption)")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of --model's pictures. (default: 0)")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Engine of --model, as for t2i generate. (default: auto)", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where it runs, as for t2i generate. (default: auto)", show_default=False)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)", show_default=False)
+    ] = None,
     judge: Annotated[str, typer.Option(help="Name or folder of a judge.")] = "judge",
+    matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[
-        str, typer.Option(help="is, fid, kid: one, or several with commas. fid and kid need --reference.")
+        str,
+        typer.Option(
+            help="is, fid, kid, r-precision, diversity, words: one, or several with commas. fid and kid need "
+            "--reference; r-precision and diversity pictures with captions; words needs --model."
+        ),
     ] = "is",
     reference: Annotated[
         Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.", show_default=False)
@@ -39,93 +64,138 @@ def score(
     shuffle_seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the shuffle; the default is torch-fidelity's.")
     ] = 2020,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures judged together.")] = 64,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: one a core]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures made or judged together; changes speed and memory only.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken picture is an error.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKEND[:PRECISION]",
+            help="Judge --model's engine by another one: same captions, three seeds, pass or fail.",
+            show_default=False,
+        ),
+    ] = None,
+    against_torch: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="The same, by torch and a checkpoint or run.", show_default=False),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Compare two passports instead.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
-    """Score pictures, with a passport that says how."""
+    """Score pictures, or a model straight away, with a passport that says how."""
+    from attngan_deploy.errors import ScoreError
+
+    maker = Maker(model, captions, n, seed, backend, device, precision, batch_size, threads)
+    _check_one({"PATH": path, "--model": model, "--compare": compare})
+    if model is None and (extra := maker.given()):
+        raise ScoreError(f"{', '.join(extra)}: this says how --model makes pictures", next_step="add --model NAME")
+    _check_against(against, against_torch, model, metric)
+    if output is not None:
+        _check_output(output)
+    if compare is not None:
+        _compare(*compare, output, as_json)
+        return
     from attngan_deploy.progress import show_progress
     from attngan_deploy.score.judge import Judge
-    from attngan_deploy.score.measure import ScoreOptions, measure_and_score
+    from attngan_deploy.score.matcher import Matcher
+    from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
+    from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
 
     metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-    seed = shuffle_seed if shuffle else None
-    options = ScoreOptions(metrics, splits, crop, order, seed, batch_size, threads, strict)
-    with show_progress("score", "img") as progress:
-        passport = measure_and_score(path, Judge.load(judge, threads=threads), options, reference, progress)
-    if as_json:
-        print(json.dumps(passport.to_json(), indent=2))
+    shuffled = shuffle_seed if shuffle else None
+    options = ScoreOptions(metrics, splits, crop, order, shuffled, batch_size or BATCH_SIZE, threads, strict)
+    if against is not None or against_torch is not None:
+        found = maker.regression(against, against_torch, Judge.load(judge, threads=threads), options, reference)
+        if not _tell(found.to_json(), output, as_json):
+            print(found)
+        if not found.passed:
+            raise typer.Exit(1)
+        return
+    check_options(options, model is not None, reference)
+    if metrics == ("words",):
+        maker.check_unused("captions", "n", "seed")
+        passport = score_words(maker.load(), batch_size)
     else:
-        _print(passport)
+        source = maker.pictures() if path is None else path
+        asked = Matcher.load(matcher, threads) if "r-precision" in metrics else None
+        with show_progress("score", "img") as progress:
+            passport = measure_and_score(
+                source, Judge.load(judge, threads=threads), options, reference, progress, asked
+            )
+    if not _tell(passport.to_json(), output, as_json):
+        from attngan_deploy.cli.score_table import print_passport
+
+        print_passport(passport)
     for warning in passport.warnings:
         print(f"t2i: warning: {warning}", file=sys.stderr)
 
 
-def _print(passport: "Passport") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _check_one(sources: dict[str, Any]) -> None:
+    from attngan_deploy.errors import ScoreError
 
-    from attngan_deploy.score.passport import NOT_COMPARABLE
-
-    table = Table(show_header=False, title=f"Score of {passport.pictures.source}", title_justify="left")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _score_rows(passport):
-        table.add_row(name, value)
-    table.add_section()
-    judge = passport.judge
-    accuracy = "" if judge.accuracy is None else f", right on {judge.accuracy:.1%} of held-out real pictures"
-    table.add_row("judge", f"{judge.name} {judge.hash[:12]}, {judge.classes} classes, {judge.size} px{accuracy}")
-    table.add_row("engine", judge.engine)
-    table.add_section()
-    for name, value in _picture_rows(passport.pictures):
-        table.add_row(name, value)
-    if passport.reference is not None:
-        table.add_section()
-        for name, value in [("reference", passport.reference.source), *_picture_rows(passport.reference)]:
-            table.add_row(name, value)
-    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(table)
-    console.print(NOT_COMPARABLE)
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise ScoreError(
+            "what shall be scored?",
+            found=" and ".join(given) or "nothing",
+            expected=f"one of {', '.join(sources)}",
+            next_step="t2i score out/",
+        )
 
 
-def _score_rows(passport: "Passport") -> list[tuple[str, str]]:
-    rows = []
-    if (facts := passport.scores.get("inception_score")) is not None:
-        rows.append(("Inception Score", f"{facts['mean']:.3f} +- {facts['deviation']:.3f}"))
-        rows.append(("splits", f"{facts['splits']} of {_range(facts['pictures_per_split'])} pictures, ddof 0"))
-        rows.append(("per split", " ".join(f"{value:.3f}" for value in facts["per_split"])))
-        rows.append(("as one split", f"{facts['one_split']:.3f}"))
-    if (facts := passport.scores.get("frechet_distance")) is not None:
-        rows.append(("Frechet distance", f"{facts['value']:.3f}, of this judge's features"))
-    if (facts := passport.scores.get("kernel_distance")) is not None:
-        subsets = f"{facts['subsets']} subsets of {facts['subset_size']}, seed {facts['seed']}"
-        rows.append(("kernel distance", f"{facts['mean']:.5f} +- {facts['deviation']:.5f}, {subsets}"))
-    return rows
+def _compare(a: Path, b: Path, output: Path | None, as_json: bool) -> None:
+    from attngan_deploy.score.compare import compare, read_passport
+
+    comparison = compare(read_passport(a), read_passport(b))
+    if not _tell(comparison.to_json(), output, as_json):
+        from attngan_deploy.cli.score_table import print_comparison
+
+        print_comparison(comparison)
 
 
-def _picture_rows(pictures: "PictureFacts") -> list[tuple[str, str]]:
-    shuffled = ", kept" if pictures.shuffle_seed is None else f", then shuffled with seed {pictures.shuffle_seed}"
-    formats = ", ".join(f"{count} {name}" for name, count in sorted(pictures.formats.items()))
-    rows = [
-        ("pictures", f"{pictures.used} used of {pictures.found} found: {formats}"),
-        ("size", f"{pictures.width} x {pictures.height} px"),
-        ("centre crop", "none" if pictures.crop is None else f"{pictures.crop} px"),
-        ("resize", pictures.resize),
-        ("order", f"{pictures.order}{shuffled}"),
-    ]
-    rows += _listed("skipped", pictures.skipped)
-    return rows + _listed("other files", pictures.other_files)
+def _check_against(against: str | None, against_torch: Path | None, model: str | None, metric: str) -> None:
+    from attngan_deploy.errors import ScoreError
+
+    if against is None and against_torch is None:
+        return
+    if model is None or (against is not None and against_torch is not None):
+        raise ScoreError(
+            "an engine is judged against another one",
+            expected="--model with either --against or --against-torch",
+            next_step="t2i score --model base --captions test.tar --backend openvino --against onnxruntime:fp32",
+        )
+    if metric != "is":
+        raise ScoreError("--against measures the Inception Score and Frechet distances", found=f"--metric {metric}")
 
 
-def _listed(what: str, lines: list[str]) -> list[tuple[str, str]]:
-    if not lines:
-        return []
-    more = [f"and {len(lines) - LISTED} more (all with --json)"] if len(lines) > LISTED else []
-    return [(what, "\n".join([str(len(lines)), *lines[:LISTED], *more]))]
+def _tell(facts: Any, output: Path | None, as_json: bool) -> bool:
+    """Write facts to the file and to standard output, where they are wanted; True for the latter."""
+    from attngan_deploy.files import write_atomically
+
+    text = json.dumps(facts, indent=2)
+    if output is not None:
+        write_atomically(output, text + "\n")
+    if as_json:
+        print(text)
+    return as_json
 
 
-def _range(counts: list[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
+def _check_output(path: Path) -> None:
+    """Refuse a file that can't be written before minutes of work, not after."""
+    from attngan_deploy.errors import OutputError
+    from attngan_deploy.files import part_path, replaceable_file
+
+    part = part_path(replaceable_file(path))
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}", next_step="choose another --output") from error

@@ -7,20 +7,16 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
 
 
 @app.command()
 def verify(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Name or folder of a bundle. (default: the best that ships)", show_default=False),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="auto, onnxruntime, openvino, tensorrt, tensorrt-rtx; several with commas; or all.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, gpu, npu; several with commas; or all.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16, int8; several with commas; or all.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    model: Model = None,
+    backend: Backends = "auto",
+    device: Devices = "auto",
+    precision: Precisions = "auto",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one entry an engine.")] = False,
 ) -> None:
     """Make a bundle's golden pictures here, and compare them with those that torch made.

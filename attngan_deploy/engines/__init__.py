@@ -13,6 +13,7 @@ from attngan_deploy.engines.facts import (
     Engine,
     EngineFacts,
     Tensors,
+    about_device,
 )
 from attngan_deploy.errors import EngineError, MissingExtraError
 
@@ -78,7 +79,8 @@ def combinations(backend: str = "auto", device: str = "auto", precision: str = "
         EngineError: an unknown backend, device or precision, or some that don't go together.
     """
     _check_name("backend", backend, BACKENDS)
-    _check_name("device", device, DEVICES)
+    if backend == "auto":  # else its own devices are named below
+        _check_name("device", device, DEVICES)
     _check_name("precision", precision, PRECISIONS)
     places = [
         (one, place, precisions)
@@ -87,7 +89,9 @@ def combinations(backend: str = "auto", device: str = "auto", precision: str = "
         if backend in ("auto", one) and device in ("auto", place)
     ]
     if not places:
-        raise EngineError(f"{backend} has no device {device}", expected=_either(SUPPORTED[backend]))
+        raise EngineError(
+            f"{backend} has no device {device}{about_device(device)}", expected=_either(SUPPORTED[backend])
+        )
     fits = [
         (one, place, each) for one, place, precisions in places for each in precisions if precision in ("auto", each)
     ]
@@ -101,7 +105,7 @@ def combinations(backend: str = "auto", device: str = "auto", precision: str = "
 
 def _check_name(what: str, name: str, names: Iterable[str]) -> None:
     if name not in ("auto", *names):
-        raise EngineError(f"no {what} '{name}'", expected=_either(["auto", *names]))
+        raise EngineError(f"no {what} '{name}'{about_device(name)}", expected=_either(["auto", *names]))
 
 
 def _either(names: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ class EngineKey:
     """What decides a compiled engine: one that differs in anything is another engine.
 
     Attributes:
-        graph: SHA-256 of the ONNX file it was made from (`graph_hash`).
+        graph: SHA-256 of the ONNX file it was made from (`sha256_of`).
         backend: "openvino", "tensorrt" or "tensorrt-rtx".
         version: the backend's version.
         device: what it runs on, e.g. "sm89" or "cpu".
@@ -78,11 +78,6 @@ def cache_folder() -> Path:
 def as_file_name(text: str) -> str:
     """Letters and digits of a text, with "-" for everything else."""
     return "".join(letter if letter.isalnum() else "-" for letter in text)
-
-
-def graph_hash(graph: Path) -> str:
-    """What `EngineKey.graph` is for a graph's file."""
-    return sha256_of(graph)
 
 
 def find_entry(key: EngineKey, folder: Path | None = None) -> Entry | None:

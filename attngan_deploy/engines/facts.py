@@ -17,8 +17,8 @@ SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
         "tensorrt-rtx": ("fp32", "fp16"),
     },
     "openvino": {"cpu": ("fp32", "bf16", "fp16", "int8"), "gpu": ("fp32", "fp16", "int8"), "npu": ("fp16", "int8")},
-    "tensorrt": {"cuda": ("fp32", "fp16")},
-    "tensorrt-rtx": {"cuda": ("fp32", "fp16")},
+    "tensorrt": {"cuda": ("fp32", "fp16", "bf16")},
+    "tensorrt-rtx": {"cuda": ("fp32", "fp16", "bf16")},
 }
 BACKENDS = tuple(SUPPORTED)
 DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for device in devices))
@@ -26,6 +26,12 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 TEXT_ENCODER, GENERATOR = "text_encoder", "generator"
 
 Tensors = dict[str, NDArray[Any]]
+
+
+def about_device(name: str) -> str:
+    """What to add where there is no such device: "sm86" and the like name a GPU to build for, not one to run on."""
+    is_capability = name.startswith("sm") and name[2:].isdecimal()
+    return ", a compute capability for t2i export --target tensorrt-rtx" if is_capability else ""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import EngineFacts, Tensors
+from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors, about_device
 from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensors import check_inputs
-from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
+from attngan_deploy.errors import EngineError, MissingExtraError
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
@@ -37,7 +37,7 @@ class OpenVinoEngine:
     Raises:
         MissingExtraError: OpenVINO is not installed, or can't be imported.
         EngineError: there is no such device, it does not compute in that precision, or the graph can't be loaded.
-        BundleError: the bundle has no such graph, or none in int8, or does not describe its tensors.
+        BundleError: the bundle has no such graph, or none in int8.
     """
 
     @own_signal_stack()
@@ -45,12 +45,10 @@ class OpenVinoEngine:
         self, bundle: Bundle, graph: str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
     ) -> None:
         openvino = _load_openvino()
+        check_device(device, precision)
         core, name = openvino.Core(), device.upper()
-        _check_device(core, device, precision)
         self._path = bundle.graph_path(graph, "int8" if precision == "int8" else "fp32")
         self._described = bundle.graph(graph)
-        if not {"inputs", "outputs"} <= self._described.keys():
-            raise BundleError(f"bundle {bundle.folder} does not describe the tensors of its graph '{graph}'")
         try:
             compiled = core.compile_model(_read(self._path), name, settings(name, precision, threads))
             self._request = compiled.create_infer_request()
@@ -120,7 +118,18 @@ def _errors() -> tuple[type[Exception], ...]:
     return (RuntimeError, ValueError, *failures)
 
 
-def _check_device(core: Any, device: str, precision: str) -> None:
+@own_signal_stack()
+def check_device(device: str, precision: str) -> None:
+    """See that OpenVINO is here, and that it can compute on a device ("cpu", "gpu" or "npu") in a precision.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed, or can't be imported.
+        EngineError: there is no such device, or it does not compute in that precision.
+    """
+    core = _load_openvino().Core()
+    if device not in SUPPORTED["openvino"]:
+        expected = " or ".join(SUPPORTED["openvino"])
+        raise EngineError(f"OpenVINO has no device {device}{about_device(device)}", expected=expected)
     available = [name.lower() for name in core.available_devices]
     if device not in (name.partition(".")[0] for name in available):
         raise EngineError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import JUDGE, Bundle
+from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle
 from attngan_deploy.engines.cache import Entry, store_facts
 from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
@@ -26,7 +26,7 @@ from attngan_deploy.engines.tensorrt_build import (
 )
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.files import write_atomically
+from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.golden import check_engines
 
 DEVICES = ("auto", "cuda")
@@ -78,7 +78,8 @@ class TensorRtEngine:
         self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
         self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
         self._buffers = {name: Buffer() for name in (*self._description["inputs"], *self._description["outputs"])}
-        self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
+        with uninterrupted():
+            self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
         if kernels is not None or not entry.facts.get("checked"):
             self._check(bundle, graph, entry)
         if kernels is not None:
@@ -110,7 +111,8 @@ class TensorRtEngine:
     def _deserialise(self, path: Path) -> Any:
         self._log.errors.clear()
         self._runtime = self._trt.Runtime(self._log)  # lives as long as its engine
-        return self._runtime.deserialize_cuda_engine(path.read_bytes())
+        with uninterrupted():  # a Ctrl-C in the log's callback would be lost
+            return self._runtime.deserialize_cuda_engine(path.read_bytes())
 
     def _make_context(self, path: Path) -> tuple[Any, Any]:
         """An execution context, and the kernels that TensorRT-RTX compiles anew for it; None where `path` has them."""
@@ -130,7 +132,7 @@ class TensorRtEngine:
 
     def _check(self, bundle: Bundle, graph: str, entry: Entry) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
-        if bundle.kind == JUDGE:
+        if bundle.kind != TEXT_TO_IMAGE:
             return  # it has no golden pictures
         encoder, generator = (
             self if key == graph else reference_engine(bundle, key) for key in (TEXT_ENCODER, GENERATOR)

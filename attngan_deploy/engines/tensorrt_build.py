@@ -6,7 +6,7 @@ for the GPU of this machine; TensorRT-RTX for any compute capability, on a machi
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,19 +16,12 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines.cache import (
-    EngineKey,
-    Entry,
-    as_file_name,
-    cache_folder,
-    find_entry,
-    graph_hash,
-    store_entry,
-)
+from attngan_deploy.engines.cache import EngineKey, Entry, as_file_name, cache_folder, find_entry, store_entry
 from attngan_deploy.engines.cuda import Gpu
 from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.tensorrt_callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.files import write_atomically
+from attngan_deploy.files import sha256_of, uninterrupted, write_atomically
 from attngan_deploy.progress import show_progress
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -36,9 +29,7 @@ INSTALL = {"tensorrt": "pip install 'attngan-deploy[gpu]'", "tensorrt-rtx": "pip
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
 PRECISIONS = ("fp32", "fp16", "bf16")  # a bundle's int8 graph has uint8 activations with zero points, for CPUs
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
-STEPS = 1000  # progress is told in thousandths
 
-Progress = Callable[[int, int], None]
 Tensors = dict[str, tuple[str, list[int]]]  # name to dtype and shape, -1 where a size is dynamic
 
 
@@ -102,22 +93,11 @@ def ensure_engine(
     """
     trt = load_tensorrt(flavour)
     stored = "fp32" if graph == TEXT_ENCODER else precision
-    if stored not in PRECISIONS:
-        raise EngineError(
-            f"{flavour} does not compute a bundle's graphs in {stored}",
-            expected=" or ".join(PRECISIONS),
-            next_step="--precision fp16",
-        )
+    if graph != TEXT_ENCODER:
+        check_precision(flavour, device, precision)
     path = bundle.graph_path(graph, stored)
-    halved = stored == "fp32" and without_fp32_products(flavour, device)
-    if halved and graph != TEXT_ENCODER:
-        raise EngineError(
-            f"{flavour} has no matrix products in fp32 for {device}",
-            expected="a graph in fp16",
-            next_step=f"t2i export --bundle {bundle.folder} --precision fp16, then --precision fp16",
-        )
-    computes_in = "fp16" if halved else stored
-    key = EngineKey(graph_hash(path), flavour, trt.__version__, device, computes_in, str(profile))
+    computes_in = "fp16" if without_fp32_products(flavour, device) else stored
+    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
     reason = "not in the cache"
     try:
         if entry := find_entry(key, folder):
@@ -130,6 +110,21 @@ def ensure_engine(
         data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
     return store_entry(key, data, time.perf_counter() - start, folder, facts), reason
+
+
+def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
+    """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
+    return ("fp16",) if without_fp32_products(flavour, device) else PRECISIONS
+
+
+def check_precision(flavour: str, device: str, precision: str) -> None:
+    """Raise EngineError where no engine can be built for a device from a graph in this precision."""
+    if precision not in (able := precisions_for(flavour, device)):
+        raise EngineError(
+            f"{flavour} does not compute a bundle's graphs in {precision} for {device}",
+            expected=" or ".join(able),
+            next_step="--precision fp16",
+        )
 
 
 def build_engine(
@@ -156,30 +151,30 @@ def build_engine(
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
     log.errors.clear()
-    try:
-        builder = trt.Builder(log)
-    except (TypeError, RuntimeError) as error:  # without a driver TensorRT makes no builder
-        raise EngineError(f"{flavour} does not start: {log.said() or error}", next_step="t2i doctor") from error
-    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
-    network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(path)):
-        raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.said()}")
-    check_tensors(path.name, network_tensors(trt, network), description)
-    _check_weights(trt, network, path)
-    if without_fp32_products(flavour, device):
-        _halve_products(trt, network)
-
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: TF32 keeps 10 bits of a product's factors
-    config.add_optimization_profile(_make_profile(builder, description["inputs"], profile))
-    monitor = _make_monitor(trt, progress)
-    config.progress_monitor = monitor
-    if flavour == "tensorrt-rtx":
-        _set_capability(trt, config, device)
-    else:
-        _read_timing(config, timing)
-    data = builder.build_serialized_network(network, config)
+    with uninterrupted() as signals:  # KeyboardInterrupt, raised in the log or the monitor, would be lost
+        try:
+            builder = trt.Builder(log)
+        except (TypeError, RuntimeError) as error:  # without a driver TensorRT makes no builder
+            raise EngineError(f"{flavour} does not start: {log.said() or error}", next_step="t2i doctor") from error
+        typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
+        network = builder.create_network(0 if typed is None else 1 << int(typed))
+        parser = trt.OnnxParser(network, log)
+        if not parser.parse_from_file(str(path)):
+            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.said()}")
+        check_tensors(path.name, network_tensors(trt, network), description)
+        _check_weights(trt, network, path)
+        if without_fp32_products(flavour, device):
+            _halve_products(trt, network)
+        config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: TF32 keeps 10 bits of a product's factors
+        config.add_optimization_profile(_make_profile(builder, description["inputs"], profile))
+        monitor = make_monitor(trt, progress, signals)
+        config.progress_monitor = monitor
+        if flavour == "tensorrt-rtx":
+            _set_capability(trt, config, device)
+        else:
+            _read_timing(config, timing)
+        data = builder.build_serialized_network(network, config)
     if monitor.stopped is not None:
         raise monitor.stopped
     if progress is not None and data is not None:
@@ -224,24 +219,7 @@ def load_tensorrt(flavour: str) -> Any:
 @cache
 def tensorrt_log(flavour: str) -> Any:
     """Where TensorRT tells its errors. It keeps the first logger it meets, so that there is one for all objects."""
-    return _make_log(load_tensorrt(flavour))
-
-
-def _make_log(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
-
-        def said(self) -> str:
-            """The first error, which is the cause of those that follow."""
-            return self.errors[0] if self.errors else "it does not say why"
-
-    return Log()
+    return make_log(load_tensorrt(flavour))
 
 
 def network_tensors(trt: Any, network: Any) -> Tensors:
@@ -352,44 +330,3 @@ def _read_timing(config: Any, timing: Path | None) -> None:
     measured = config.create_timing_cache(known) or config.create_timing_cache(b"")
     if not config.set_timing_cache(measured, False):  # of another GPU: start afresh
         config.set_timing_cache(config.create_timing_cache(b""), False)
-
-
-def _make_monitor(trt: Any, progress: Progress | None) -> Any:
-    """What TensorRT calls while it builds. An exception must not pass through it: it is kept, and the build stopped."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.stopped: BaseException | None = None
-            self._phases: dict[str, list[Any]] = {}  # name to parent, number of steps, steps done
-            self._told = 0
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            self._phases[phase] = [parent, max(1, steps), 0]
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            try:
-                if phase in self._phases:
-                    self._phases[phase][2] = step + 1
-                self._tell()
-            except BaseException as error:
-                self.stopped = error
-            return self.stopped is None
-
-        def phase_finish(self, phase: str) -> None:
-            self._phases.pop(phase, None)
-
-        def _tell(self) -> None:
-            if progress is None:
-                return
-            done = int(STEPS * self._done(None))
-            if done > self._told:
-                self._told = done
-                progress(done, STEPS)
-
-        def _done(self, parent: str | None) -> float:
-            """Share of a phase that its inner phases have done, the whole for None."""
-            inner = [(name, steps, done) for name, (outer, steps, done) in self._phases.items() if outer == parent]
-            return max((min(1.0, (done + self._done(name)) / steps) for name, steps, done in inner), default=0.0)
-
-    return Monitor()

@@ -1,5 +1,6 @@
 """Frechet distance between two sets of features, taken as two normal distributions (Heusel et al., 2017)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,32 @@ class FeatureStatistics:
         statistics.add(features)
         return statistics
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FeatureStatistics":
+        """Statistics that were kept as `arrays`.
+
+        Raises:
+            ScoreError: arrays that are none.
+        """
+        statistics = cls()
+        try:
+            statistics.count = int(arrays["count"])
+            statistics._mean, statistics._scatter = (
+                np.asarray(arrays[name], np.float64) for name in ("mean", "scatter")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScoreError(f"these are no statistics of features: {error!r}") from error
+        width = statistics.dimensions
+        fits = statistics._mean.shape == (width,) and statistics._scatter.shape == (width, width)
+        if not fits or statistics.count < 1 or not np.isfinite(statistics._scatter).all():
+            raise ScoreError("these are no statistics of features", found=f"{statistics.count} pictures")
+        return statistics
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is to keep: "count", "mean" [F] and "scatter" [F, F], the covariance times count - 1."""
+        return {"count": np.array(self.count), "mean": self._mean, "scatter": self._scatter}
+
     def add(self, features: NDArray[Any]) -> None:
         """Take a batch [N, F].
 
@@ -45,9 +72,10 @@ class FeatureStatistics:
         if len(batch) == 0:
             return
         mean = batch.mean(axis=0)
-        centred = batch - mean
         step, total = mean - self._mean, self.count + len(batch)
-        self._scatter += centred.T @ centred + np.outer(step, step) * (self.count * len(batch) / total)
+        shift = step * np.sqrt(self.count * len(batch) / total)  # as one more row: [F, F] is worked out only once
+        rows = np.concatenate([batch - mean, shift[None]])
+        self._scatter += rows.T @ rows
         self._mean = self._mean + step * (len(batch) / total)
         self.count = total
 

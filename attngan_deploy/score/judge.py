@@ -1,8 +1,11 @@
 """The judge: a classifier bundle that turns pictures into probabilities and features.
 
-Any ONNX classifier with a manifest of kind "judge" works: images f32 [N, 3, S, S] -> logits [N, C], features [N, F].
+Any ONNX classifier with a manifest of kind "judge" works: images f32 [N, 3, S, S] -> logits [N, C], features [N, F];
+`t2i import-judge` makes one. Its manifest may name outputs that are no classes: "drop_outputs": [0] for StackGAN's.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ DEFAULT_JUDGE = "judge"
 GRAPH = "judge"
 BATCH_SIZE = 64
 RESIZES = ("bilinear",)
+PLAIN = 127.5  # mean and deviation of judges whose hash is that of their graph alone
 
 
 class Judge:
@@ -33,7 +37,8 @@ class Judge:
 
     Attributes:
         bundle: its bundle.
-        classes: number of classes C.
+        classes: number of classes C: the logits of its graph, less those that are dropped.
+        dropped: places of the logits that are dropped before anything is computed of them.
         size: side of the pictures that it looks at, in pixels.
     """
 
@@ -43,13 +48,29 @@ class Judge:
             facts = bundle.manifest["input"]
             self.classes, self.size = int(bundle.manifest["classes"]), int(facts["size"])
             self._mean = np.array(facts["mean"], np.float32).reshape(3)
-            self._scale = (1 / np.array(facts["std"], np.float64)).astype(np.float32).reshape(3)
+            self._std = np.array(facts["std"], np.float32).reshape(3)
             self.resize = str(facts["resize"])
+            self.dropped = [int(place) for place in bundle.manifest.get("drop_outputs", [])]
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"judge {bundle.folder} does not say how pictures go in: {error!r}",
                 expected='"classes" and "input" with size, mean, std and resize in bundle.json',
             ) from error
+        outputs = self.classes + len(self.dropped)
+        if len(set(self.dropped)) != len(self.dropped) or not all(0 <= place < outputs for place in self.dropped):
+            raise BundleError(
+                f"judge {bundle.folder} drops outputs that it does not have",
+                found=f"drop_outputs {self.dropped}",
+                expected=f"different places from 0 to {outputs - 1}",
+            )
+        if not (np.isfinite(self._mean).all() and np.isfinite(self._std).all() and (self._std > 0).all()):
+            raise BundleError(
+                f"judge {bundle.folder} can't be used",
+                found=f"mean {facts['mean']}, std {facts['std']}",
+                expected="finite numbers, the std above 0",
+            )
+        self._scale = (1 / self._std.astype(np.float64)).astype(np.float32)
+        self._kept = np.setdiff1d(np.arange(outputs), self.dropped)
         if self.resize not in RESIZES or self.classes < 2 or self.size < 1:
             raise BundleError(
                 f"judge {bundle.folder} can't be used",
@@ -82,8 +103,15 @@ class Judge:
 
     @property
     def hash(self) -> str:
-        """Hash of its graph: two judges with one hash give the same scores."""
-        return self.bundle.hash
+        """SHA-256: two judges with one hash give the same scores.
+
+        It is its bundle's, of the graph, where pictures go in as (x - 127.5) / 127.5 and all logits count; otherwise
+        that and what the manifest says of both are hashed together.
+        """
+        if not self.dropped and (self._mean == PLAIN).all() and (self._std == PLAIN).all():
+            return self.bundle.hash
+        told = [self.bundle.hash, self._mean.tolist(), self._std.tolist(), sorted(self.dropped)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def look(
         self, pictures: NDArray[np.uint8], names: Sequence[str] = ()
@@ -106,7 +134,7 @@ class Judge:
         outputs = self.engine.run({"images": np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
         logits, features = outputs["logits"], outputs["features"]
         self._check_outputs(len(pictures), logits, features, names)
-        return logits, features
+        return logits[:, self._kept] if self.dropped else logits, features
 
     def predict(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Pictures uint8 [N, S, S, 3] to class probabilities f64 [N, C] and features f32 [N, F].
@@ -121,11 +149,12 @@ class Judge:
         return softmax(logits), features
 
     def _check_outputs(self, count: int, logits: NDArray[Any], features: NDArray[Any], names: Sequence[str]) -> None:
-        if logits.shape != (count, self.classes) or features.ndim != 2 or len(features) != count:
+        width = len(self._kept) + len(self.dropped)
+        if logits.shape != (count, width) or features.ndim != 2 or len(features) != count:
             raise ScoreError(
                 f"judge {self.name} has the wrong outputs",
                 found=f"logits {list(logits.shape)}, features {list(features.shape)}",
-                expected=f"logits [{count}, {self.classes}], features [{count}, F]",
+                expected=f"logits [{count}, {width}], features [{count}, F]",
             )
         bad = np.flatnonzero(~(np.isfinite(logits).all(axis=1) & np.isfinite(features).all(axis=1)))
         if bad.size:

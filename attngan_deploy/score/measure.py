@@ -1,32 +1,26 @@
-"""Pictures -> judge -> metrics -> passport."""
+"""Pictures -> judge -> what it saw of them, in the order in which they count."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.inception_score import inception_score_from_logits, split_bounds
+from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets
-from attngan_deploy.score.passport import (
-    JudgeFacts,
-    Passport,
-    PictureFacts,
-    describe_resize,
-    order_warnings,
-    picture_warnings,
-)
-from attngan_deploy.score.pictures import PictureFiles, Prepared, find_pictures, prepare_all
+from attngan_deploy.score.kernel import SEED
+from attngan_deploy.score.passport import JudgeFacts, PictureFacts, describe_resize
+from attngan_deploy.score.pictures import PictureSource, Prepared
 
-METRICS = ("is", "fid", "kid")
+METRICS = ("is", "fid", "kid", "r-precision", "diversity", "words")
 DISTANCES = ("fid", "kid")
+OF_FEATURES = ("kid", "r-precision", "diversity")  # need every picture's features, not only their statistics
+BATCH_SIZE = 16  # as fast as 64 on CPUs, in 150 MB less
+STATISTICS_ROWS = 256  # pictures whose features are added at once: each time costs F x F
+COLUMNS = 64  # that are put into another order at a time
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +33,7 @@ class ScoreOptions:
         metrics: some of `METRICS`.
         splits: splits of the Inception Score.
         crop: side of a centre crop in pixels, or None.
-        order: one of `pictures.ORDERS`.
+        order: one of `pictures.ORDERS`; of files only.
         shuffle_seed: shuffles that order as torch-fidelity does, so that no split holds a few classes only; None
             keeps it.
         batch_size: pictures that the judge looks at together.
@@ -52,9 +46,14 @@ class ScoreOptions:
     crop: int | None = None
     order: str = "auto"
     shuffle_seed: int | None = SEED
-    batch_size: int = 64
+    batch_size: int = BATCH_SIZE
     threads: int | None = None
     strict: bool = False
+
+
+def no_features() -> NDArray[np.float32]:
+    """Features that were not kept."""
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclass
@@ -65,129 +64,208 @@ class Measured:
         facts: what was measured.
         logits: f64 [N, C].
         statistics: of the features, where a Frechet distance needs them.
-        features: f32 [N, F], where a kernel distance needs them; otherwise empty.
+        features: f32 [N, F], where a metric of `OF_FEATURES` needs them; otherwise empty.
+        captions: what each picture shows, or "".
+        class_ids: i64 [N], the class of each, or -1.
     """
 
     facts: PictureFacts
     logits: NDArray[np.float64]
     statistics: FeatureStatistics
-    features: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    features: NDArray[np.float32] = field(default_factory=no_features)
+    captions: list[str] = field(default_factory=list)
+    class_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def measure_and_score(
-    path: Path,
-    judge: Judge,
-    options: ScoreOptions | None = None,
-    reference: Path | None = None,
-    progress: Progress | None = None,
-) -> Passport:
-    """Score the pictures of a folder or tar.
+class Rows:
+    """Rows f32 that arrive in batches, in one array of about the right length, so that they are never held twice.
 
     Args:
-        path: folder of pictures or of shards, or a tar.
-        judge: who measures.
-        options: how.
-        reference: real pictures, for the distances; read like `path`, and cropped alike.
+        expected: how many will come; it may be wrong.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._rows = no_features()
+        self._expected, self._used = max(1, expected), 0
+
+    def add(self, batch: NDArray[np.float32]) -> None:
+        """Take rows [N, F], of the same F every time."""
+        end = self._used + len(batch)
+        if self._used == 0:
+            self._rows = np.empty((max(self._expected, end), batch.shape[1]), np.float32)
+        elif end > len(self._rows):
+            self._rows = np.concatenate([self._rows[: self._used], np.empty_like(self._rows)])
+        self._rows[self._used : end] = batch
+        self._used = end
+
+    def arranged(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+        """All rows, in this order; in place, a few columns at a time."""
+        rows = self._rows[: self._used]
+        for start in range(0, rows.shape[1], COLUMNS):
+            rows[:, start : start + COLUMNS] = rows[order, start : start + COLUMNS]
+        return rows
+
+
+class _Eye:
+    """One judge, and what it has seen so far.
+
+    Args:
+        expected: how many pictures will come.
+    """
+
+    def __init__(self, judge: Judge, options: ScoreOptions, expected: int) -> None:
+        self.judge, self.options = judge, options
+        self.statistics, self.logits, self.features = FeatureStatistics(), Rows(expected), Rows(expected)
+        self._keeps = any(name in options.metrics for name in OF_FEATURES)
+        self._waiting: list[NDArray[np.float32]] = []  # for the statistics
+
+    def look(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> None:
+        """Let the judge look at a batch."""
+        logits, features = self.judge.look(pixels, names)
+        self.logits.add(logits)
+        if self._keeps:
+            self.features.add(features)
+        if "fid" in self.options.metrics:
+            self._waiting.append(features)
+            if sum(map(len, self._waiting)) >= STATISTICS_ROWS:
+                self._settle()
+
+    def _settle(self) -> None:
+        self.statistics.add(np.concatenate(self._waiting))
+        self._waiting.clear()
+
+    def measured(self, facts: PictureFacts, kept: Sequence[Prepared], arranged: Sequence[int]) -> Measured:
+        """All it saw, in the order in which pictures count, shuffled if that is wanted."""
+        if self._waiting:
+            self._settle()
+        order = np.array(arranged, np.int64)
+        if self.options.shuffle_seed is not None:
+            order = order[np.random.RandomState(self.options.shuffle_seed).permutation(len(order))]
+        return Measured(
+            facts,
+            self.logits.arranged(order).astype(np.float64),
+            self.statistics,
+            self.features.arranged(order) if self._keeps else no_features(),
+            [kept[place].caption for place in order],
+            np.array([kept[place].class_id for place in order], np.int64),
+        )
+
+
+def measure(
+    source: PictureSource, judge: Judge, options: ScoreOptions | None = None, progress: Progress | None = None
+) -> Measured:
+    """Let the judge look at pictures, a batch at a time; while it looks, the next ones are decoded or made.
+
+    Args:
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        ScoreError: pictures, options or a judge from which no honest score can be made.
-        DataError: a damaged tar.
+        ScoreError: no usable picture, a broken one with `strict`, or a judge that fails.
     """
-    options = options or ScoreOptions()
-    _check_options(options, reference)
-    files = find_pictures(path, options.order)
-    reference_files = None if reference is None else find_pictures(reference)
-    measured = measure(files, judge, options, progress)
-    other = None if reference_files is None else measure(reference_files, judge, options, progress)
-    scores: dict[str, dict[str, Any]] = {}
-    warnings = picture_warnings(measured.facts)
-    if "is" in options.metrics:
-        scores["inception_score"] = _inception_score(measured, options)
-        warnings += order_warnings(scores["inception_score"], options.shuffle_seed)
-    if other is not None:
-        warnings += picture_warnings(other.facts, "reference: ")
-        if "fid" in options.metrics:
-            scores["frechet_distance"] = {"value": frechet_distance(measured.statistics, other.statistics)}
-            warnings += _rank_warnings(measured, other)
-        if "kid" in options.metrics:
-            scores["kernel_distance"] = _kernel_distance(measured, other)
-    other_facts = None if other is None else other.facts
-    return Passport(scores, judge_facts(judge), measured.facts, other_facts, warnings, version("attngan-deploy"))
+    return measure_by([judge], source, [options or ScoreOptions()], progress)[0]
 
 
-def measure(files: PictureFiles, judge: Judge, options: ScoreOptions, progress: Progress | None = None) -> Measured:
-    """Let the judge look at pictures, a batch at a time; while it looks, the next ones are decoded.
+def measure_by(
+    judges: Sequence[Judge],
+    source: PictureSource,
+    options: Sequence[ScoreOptions],
+    progress: Progress | None = None,
+) -> list[Measured]:
+    """What `measure` gives for each judge, with every picture decoded or made once.
+
+    Args:
+        options: of each judge; alike but for the metrics, the splits and the shuffle.
 
     Raises:
-        ScoreError: no usable picture, a broken one with `strict`, too few for the splits, or a judge that fails.
+        ScoreError: as `measure`, or judges that look at different sizes, or options that prepare pictures differently.
     """
-    total, seen = files.count(), 0
-    names: list[str] = []
+    how = options[0]
+    ways = {
+        (judge.size, judge.resize, each.crop, each.batch_size, each.strict)
+        for judge, each in zip(judges, options, strict=True)
+    }
+    if len(ways) != 1:
+        raise ScoreError(
+            "judges that look together need one size, crop and batch size",
+            found=" and ".join(f"{judge.name} {judge.size} px" for judge in judges),
+            next_step="score with one judge after the other",
+        )
+    total, seen = source.count(), 0
+    eyes = [_Eye(judge, each, total) for judge, each in zip(judges, options, strict=True)]
+    kept: list[Prepared] = []  # without their pixels
     read: set[str] = set()
     skipped: list[str] = []
-    other = list(files.other_files)
-    formats: Counter[str] = Counter()
-    size = (0, 0)
-    statistics = FeatureStatistics()
-    logits: list[NDArray[np.float32]] = []
-    features: list[NDArray[np.float32]] = []
+    other = list(source.other_files)
     if progress is not None:
         progress(0, total)
-    for batch in _batches(prepare_all(files, judge.size, options.crop, options.threads), options.batch_size):
-        good = []
-        read.update(item.name for item in batch)
-        for item in batch:
-            if files.places is not None and item.name not in files.places:
-                other.append(item.name)
-            elif item.pixels is None:
-                skipped.append(f"{item.name}: {item.reason}")
-            else:
-                good.append(item)
-        if skipped and options.strict:
-            raise ScoreError(f"a broken picture: {skipped[0]}", next_step="repair it, or leave out --strict")
-        if good:
-            pixels = np.stack([item.pixels for item in good if item.pixels is not None])
-            rows, vectors = judge.look(pixels, [item.name for item in good])
-            logits.append(rows)
-            if "fid" in options.metrics:
-                statistics.add(vectors)
-            if "kid" in options.metrics:
-                features.append(vectors)
-            names += [item.name for item in good]
-            formats.update(item.file_format for item in good)
-            size = good[0].size
-        seen += len(batch)
-        if progress is not None:
-            progress(seen, max(total, seen))
-    skipped += [f"{name}: in the manifest, but not there" for name in files.places or {} if name not in read]
-    if not names:
-        raise ScoreError(f"{files.source} has no usable picture", found=skipped[0] if skipped else "none")
-    order = np.array(files.arrange(names))
-    if options.shuffle_seed is not None:
-        order = order[np.random.RandomState(options.shuffle_seed).permutation(len(order))]
-    facts = PictureFacts(
-        source=files.source,
-        found=len(names) + len(skipped),
-        used=len(names),
+    with closing(source.prepared(judges[0].size, how.crop, how.threads)) as pictures:
+        for batch in _batches(pictures, how.batch_size):
+            good = []
+            for item in batch:
+                if source.places is not None and item.name not in source.places:
+                    other.append(item.name)
+                elif item.pixels is None:
+                    skipped.append(f"{item.name}: {item.reason}")
+                else:
+                    good.append(item)
+            if source.places is not None:
+                read.update(item.name for item in batch)
+            if skipped and how.strict:
+                raise broken_picture(skipped[0])
+            if good:
+                pixels = np.stack([item.pixels for item in good if item.pixels is not None])
+                for eye in eyes:
+                    eye.look(pixels, [item.name for item in good])
+                kept += [item.without_pixels() for item in good]
+            seen += len(batch)
+            if progress is not None:
+                progress(seen, max(total, seen))
+    skipped += [f"{name}: in the manifest, but not there" for name in source.places or {} if name not in read]
+    if skipped and how.strict:
+        raise broken_picture(skipped[0])
+    if not kept:
+        raise ScoreError(f"{source.source} has no usable picture", found=skipped[0] if skipped else "none")
+    arranged = source.arrange([item.name for item in kept])
+    return [
+        eye.measured(_picture_facts(source, eye.judge, eye.options, kept, skipped, other), kept, arranged)
+        for eye in eyes
+    ]
+
+
+def _picture_facts(
+    source: PictureSource,
+    judge: Judge,
+    options: ScoreOptions,
+    kept: Sequence[Prepared],
+    skipped: list[str],
+    other_files: list[str],
+) -> PictureFacts:
+    return PictureFacts(
+        source=source.source,
+        found=len(kept) + len(skipped),
+        used=len(kept),
         skipped=skipped,
-        other_files=other,
-        width=size[0],
-        height=size[1],
+        other_files=other_files,
+        width=kept[0].size[0],
+        height=kept[0].size[1],
         crop=options.crop,
-        resize=describe_resize(*size, options.crop, judge.size, judge.resize),
-        formats=dict(formats),
-        order=files.order,
+        resize=describe_resize(*kept[0].size, options.crop, judge.size, judge.resize),
+        formats=dict(Counter(item.file_format for item in kept)),
+        order=source.order,
         shuffle_seed=options.shuffle_seed,
+        generated=source.generated,
     )
-    kept = np.concatenate(features)[order] if features else np.zeros((0, 0), np.float32)
-    return Measured(facts, np.concatenate(logits).astype(np.float64)[order], statistics, kept)
 
 
 def judge_facts(judge: Judge) -> JudgeFacts:
     """What a passport says about a judge."""
     accuracy = judge.bundle.manifest.get("provenance", {}).get("held_out_accuracy")
     return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, str(judge.engine.facts))
+
+
+def broken_picture(skipped: str) -> ScoreError:
+    """The error of `strict`."""
+    return ScoreError(f"a broken picture: {skipped}", next_step="repair it, or leave out --strict")
 
 
 def _batches(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
@@ -199,52 +277,3 @@ def _batches(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
             batch = []
     if batch:
         yield batch
-
-
-def _inception_score(measured: Measured, options: ScoreOptions) -> dict[str, Any]:
-    result = inception_score_from_logits(measured.logits, options.splits)
-    return {
-        "mean": result.mean,
-        "deviation": result.deviation,
-        "ddof": 0,
-        "splits": options.splits,
-        "per_split": result.per_split.tolist(),
-        "pictures_per_split": [end - start for start, end in split_bounds(len(measured.logits), options.splits)],
-        "one_split": inception_score_from_logits(measured.logits, 1).mean,
-    }
-
-
-def _kernel_distance(measured: Measured, reference: Measured) -> dict[str, Any]:
-    size = min(SUBSET_SIZE, len(measured.features), len(reference.features))
-    result = kernel_distance_of_subsets(measured.features, reference.features, SUBSETS, size, SEED)
-    return {
-        "mean": result.mean,
-        "deviation": result.deviation,
-        "ddof": 0,
-        "subsets": SUBSETS,
-        "subset_size": size,
-        "seed": SEED,
-    }
-
-
-def _rank_warnings(*sets: Measured) -> list[str]:
-    return [
-        f"{item.facts.source}: {item.facts.used} pictures are too few for the covariance of "
-        f"{item.statistics.dimensions} features (rank-deficient): the Frechet distance is far too high"
-        for item in sets
-        if item.statistics.is_rank_deficient
-    ]
-
-
-def _check_options(options: ScoreOptions, reference: Path | None) -> None:
-    unknown = [name for name in options.metrics if name not in METRICS]
-    if unknown or not options.metrics:
-        raise ScoreError(f"no metric '{', '.join(unknown)}'", expected=" or ".join(METRICS))
-    if (reference is not None) != any(name in DISTANCES for name in options.metrics):
-        raise ScoreError(
-            "fid and kid are distances to a reference" if reference is None else "a reference is given, but not used",
-            expected="--metric fid or kid together with --reference",
-            next_step="add --reference train.tar" if reference is None else "add --metric fid",
-        )
-    if min(options.splits, options.batch_size) < 1 or (options.crop is not None and options.crop < 1):
-        raise ScoreError("splits, batch size and crop must be 1 or more")

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PASSPORT_VERSION = 1
+PASSPORT_VERSION = 2
 FEW_PICTURES = 5000
 SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
 NOT_COMPARABLE = (
     "Comparable only with scores by the same judge (name and hash), number of pictures, splits, size and order; "
     "not with scores by other judges, those in papers included."
 )
+LISTED_WORDS = 5
 LOSSY = ("jpeg", "lossy webp")
 
 
@@ -40,7 +41,7 @@ class PictureFacts:
     """What was measured.
 
     Attributes:
-        source: name of the folder or tar.
+        source: name of the folder or tar, or of the model.
         found: pictures found, broken ones included.
         used: pictures that the judge looked at.
         skipped: "name: reason" of every broken picture.
@@ -48,9 +49,12 @@ class PictureFacts:
         width, height: size as found, in pixels.
         crop: side of the centre crop, or None.
         resize: "none", or the filter and the sizes.
-        formats: pictures of each file format.
+        formats: pictures of each file format; "generated" for those that never were files.
         order: "manifest", "name" or "stored": the order in which splits are cut.
         shuffle_seed: seed of numpy's RandomState(seed).permutation put on top of that order, or None.
+        generated: what made them, where they came straight from a generator: "model", "model_hash", "engine",
+            "captions" (how many), "captions_sha256", "seed" and "unknown_words".
+        sha256: of the content of all files, of a reference; "" for other pictures.
     """
 
     source: str
@@ -65,6 +69,8 @@ class PictureFacts:
     formats: Mapping[str, int]
     order: str
     shuffle_seed: int | None
+    generated: Mapping[str, Any] | None = None
+    sha256: str = ""
 
     @property
     def was_upscaled(self) -> bool:
@@ -78,19 +84,21 @@ class Passport:
 
     Attributes:
         scores: by metric, e.g. {"inception_score": {"mean": ..., "deviation": ..., "per_split": [...], ...}}.
-        judge: who measured.
+        judge: who measured; None where no judge is needed.
         pictures: what was measured.
         reference: the real pictures of a distance, or None.
+        matcher: "name" and "hash" of the encoder that R-precision is measured with, or None.
         warnings: why the numbers may mislead.
         version: version of the program.
     """
 
     scores: Mapping[str, Mapping[str, Any]]
-    judge: JudgeFacts
+    judge: JudgeFacts | None
     pictures: PictureFacts
     reference: PictureFacts | None = None
     warnings: list[str] = field(default_factory=list)
     version: str = ""
+    matcher: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The passport as JSON values."""
@@ -123,6 +131,9 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
         warnings.append(f"{who}pictures were upscaled for the judge ({pictures.resize}), which blurs them")
     if pictures.skipped:
         warnings.append(f"{who}{len(pictures.skipped)} of {pictures.found} pictures are broken and were skipped")
+    if pictures.generated is not None and (words := pictures.generated["unknown_words"]):
+        shown = ", ".join(words[:LISTED_WORDS]) + (", ..." if len(words) > LISTED_WORDS else "")
+        warnings.append(f"{who}the model does not know {len(words)} words of the captions, left out: {shown}")
     return warnings
 
 
@@ -138,4 +149,15 @@ def order_warnings(score: Mapping[str, Any], shuffle_seed: int | None) -> list[s
     return [
         f"the mean over splits, {score['mean']:.2f}, is far below the score as one split, {score['one_split']:.2f}: "
         "the pictures seem to be sorted; shuffle them"
+    ]
+
+
+def size_warnings(pictures: PictureFacts, reference: PictureFacts) -> list[str]:
+    """Whether pictures and reference came to the judge in different ways, which a distance then measures too."""
+    if pictures.resize == reference.resize:
+        return []
+    return [
+        f"the reference is of another size than the pictures ({reference.width} x {reference.height} px, resize: "
+        f"{reference.resize}; {pictures.width} x {pictures.height} px, resize: {pictures.resize}): the distance "
+        f"includes what that does; --crop {min(pictures.width, pictures.height)} takes the centre of the reference"
     ]

@@ -1,21 +1,25 @@
-"""Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
+"""Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory.
+
+`PictureSource` is all that scoring knows of where pictures come from; `generated.py` has the other one.
+"""
 
 import io
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.shards import PICTURE_SUFFIXES, iter_samples
+from attngan_deploy.shards import NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
 from attngan_deploy.writer import MANIFEST, read_manifest
 
 ORDERS = ("auto", "manifest", "name", "stored")
@@ -23,12 +27,63 @@ NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pi
 MAX_PIXELS = 4096 * 4096
 DECODERS = ("PNG", "WEBP", "JPEG")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+SIDECAR = ".json"
 NEXT_STEP = "t2i generate captions.txt -o out/"
+
+
+class PictureSource(Protocol):
+    """Where pictures come from, and in which order they count."""
+
+    @property
+    def source(self) -> str:
+        """What to call it."""
+
+    @property
+    def order(self) -> str:
+        """ "manifest", "name" or "stored"."""
+
+    @property
+    def other_files(self) -> list[str]:
+        """What is there and is no picture to score."""
+
+    @property
+    def places(self) -> Mapping[str, int] | None:
+        """Place of each picture by name, where a manifest says it: others don't count, and missing ones are broken."""
+
+    @property
+    def generated(self) -> Mapping[str, Any] | None:
+        """What made the pictures, where they come straight from a generator."""
+
+    def count(self) -> int:
+        """How many pictures there are."""
+
+    def arrange(self, names: list[str]) -> list[int]:
+        """Places of the pictures `names`, as they came, in the order in which they count."""
+
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
+        """Yield every picture at the judge's size; closing it ends what goes on behind it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that was found, still encoded.
+
+    Attributes:
+        name: its name.
+        load: returns its bytes.
+        caption: what it shows, or "".
+        class_id: its class, or -1.
+    """
+
+    name: str
+    load: Callable[[], bytes]
+    caption: str = ""
+    class_id: int = NO_CLASS
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Where pictures are, and in which order they count.
+    """Where pictures are, and in which order they count: a `PictureSource`.
 
     Attributes:
         source: name of the folder or tar.
@@ -37,6 +92,9 @@ class PictureFiles:
         loose: the picture files of a folder; empty where they are in shards.
         shards: the tar files to read, in order.
         places: place of each picture by name, where a manifest says it.
+        captions: caption of each picture by name, where a manifest says it.
+        described: loose pictures that have a `.json` of their class and captions beside them.
+        generated: None; a folder of `t2i generate` is a folder.
     """
 
     source: str
@@ -44,7 +102,10 @@ class PictureFiles:
     other_files: list[str] = field(default_factory=list)
     loose: list[Path] = field(default_factory=list)
     shards: list[Path] = field(default_factory=list)
-    places: dict[str, int] | None = None
+    places: Mapping[str, int] | None = None
+    captions: Mapping[str, str] = field(default_factory=dict)
+    described: frozenset[str] = frozenset()
+    generated: Mapping[str, Any] | None = None
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""
@@ -60,14 +121,30 @@ class PictureFiles:
         rank = self.places or {name: place for place, name in enumerate(sorted(names))}
         return sorted(range(len(names)), key=lambda place: rank[names[place]])
 
-    def read(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Yield the name of each picture and a function that returns its encoded bytes."""
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
+        """See `prepare_all`."""
+        return prepare_all(self, size, crop, threads)
+
+    def read(self) -> Iterator[Found]:
+        """Yield each picture with what is known of it: the manifest's caption, else the first of its `.json`.
+
+        Raises:
+            DataError: a damaged shard or `.json`.
+        """
         for path in self.loose:
-            yield path.name, path.read_bytes
+            class_id, captions = NO_CLASS, [""]
+            if path.name in self.described:
+                sidecar = path.with_suffix(SIDECAR)
+                class_id, captions = read_facts(sidecar.read_bytes(), str(sidecar))
+            yield self._found(path.name, path.read_bytes, captions, class_id)
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
             for sample in iter_samples(shard):
-                yield f"{prefix}{sample.name}{sample.suffix}", partial(bytes, sample.picture)
+                name = f"{prefix}{sample.name}{sample.suffix}"
+                yield self._found(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
+
+    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> Found:
+        return Found(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
 
 
 def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
@@ -91,7 +168,8 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
     names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
     folders = sorted(f"{entry.name}/" for entry in path.iterdir() if not entry.is_file())
-    places = _places(path) if MANIFEST in names and order in ("auto", "manifest") else None
+    records = read_manifest(path) if MANIFEST in names else []
+    places = _places(records) if MANIFEST in names and order in ("auto", "manifest") else None
     if order == "manifest" and places is None:
         raise ScoreError(f"{path} has no {MANIFEST}", expected="a folder of t2i generate", next_step="add --order name")
     loose = [name for name in names if _is_picture(name) and (places is None or name in places)]
@@ -106,7 +184,8 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
     effective = "manifest" if places is not None else "name" if loose or order == "name" else "stored"
-    other = [name for name in names if name not in {*loose, *shards}] + folders
+    sidecars = {PurePath(name).with_suffix(SIDECAR).name for name in loose} & {*names}
+    other = [name for name in names if name not in {*loose, *shards, *sidecars}] + folders
     by_place = sorted(loose, key=lambda name: places[name]) if places is not None else loose
     return PictureFiles(
         source=path.resolve().name,
@@ -115,6 +194,8 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         loose=[path / name for name in by_place],
         shards=[path / name for name in shards],
         places=places,
+        captions={record["file"]: str(record.get("caption", "")) for record in records},
+        described=frozenset(name for name in loose if PurePath(name).with_suffix(SIDECAR).name in sidecars),
     )
 
 
@@ -126,9 +207,9 @@ def _tar(path: Path, order: str) -> PictureFiles:
     return PictureFiles(path.name, "name" if order == "name" else "stored", shards=[path])
 
 
-def _places(folder: Path) -> dict[str, int]:
+def _places(records: list[dict[str, Any]]) -> dict[str, int]:
     places: dict[str, int] = {}
-    for place, record in enumerate(read_manifest(folder)):
+    for place, record in enumerate(records):
         places.setdefault(record["file"], place)
     return places
 
@@ -146,7 +227,7 @@ def _count_members(shard: Path) -> int:
         return 0  # reading it says what is wrong
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A picture at the judge's size, or why there is none.
 
@@ -154,8 +235,10 @@ class Prepared:
         name: its name.
         pixels: uint8 [S, S, 3]; None when broken.
         size: width and height as found.
-        file_format: "png", "webp", "lossy webp" or "jpeg".
+        file_format: "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file.
         reason: why there are no pixels.
+        caption: what it shows, or "".
+        class_id: its class, or -1.
     """
 
     name: str
@@ -163,6 +246,12 @@ class Prepared:
     size: tuple[int, int] = (0, 0)
     file_format: str = ""
     reason: str = ""
+    caption: str = ""
+    class_id: int = NO_CLASS
+
+    def without_pixels(self) -> "Prepared":
+        """All but the pixels, for when they were looked at."""
+        return replace(self, pixels=None)
 
 
 def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepared:
@@ -179,7 +268,7 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
     try:
         with Image.open(io.BytesIO(data), formats=DECODERS) as picture:
             width, height = picture.size
-            _check_shape(name, width, height, crop)
+            check_shape(name, width, height, crop)
             if picture.mode not in EIGHT_BIT_MODES:
                 return Prepared(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
             file_format = _format_of(data, picture.format or "")
@@ -188,17 +277,23 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
         raise _too_large(name, str(error)) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         return Prepared(name, reason=f"can't be decoded ({_short(error)})")
+    return Prepared(name, fit(image, size, crop), (width, height), file_format)
+
+
+def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:
+    """A picture as uint8 [size, size, 3]: its centre of `crop` px, or all of it, resized (PIL, bilinear) if need be."""
+    width, height = image.size
     if crop is not None and (width, height) != (crop, crop):
         left, top = (width - crop) // 2, (height - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return Prepared(name, np.asarray(image), (width, height), file_format)
+    return np.asarray(image)
 
 
 def prepare_all(
     files: PictureFiles, size: int, crop: int | None = None, threads: int | None = None, ahead: int = 128
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Yield every picture, prepared in threads, in the order of `files.read()`; at most `ahead` wait in memory.
 
     Raises:
@@ -225,8 +320,8 @@ def _in_threads(
     waiting: deque[Future[Prepared]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for name, load in files.read():
-                waiting.append(pool.submit(_load_and_prepare, name, load, size, crop))
+            for found in files.read():
+                waiting.append(pool.submit(_load_and_prepare, found, size, crop))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -235,15 +330,20 @@ def _in_threads(
             pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
 
 
-def _load_and_prepare(name: str, load: Callable[[], bytes], size: int, crop: int | None) -> Prepared:
+def _load_and_prepare(found: Found, size: int, crop: int | None) -> Prepared:
     try:
-        data = load()
+        data = found.load()
     except OSError as error:
-        return Prepared(name, reason=f"can't be read ({error.strerror})")
-    return prepare(name, data, size, crop)
+        return Prepared(found.name, reason=f"can't be read ({error.strerror})")
+    return replace(prepare(found.name, data, size, crop), caption=found.caption, class_id=found.class_id)
 
 
-def _check_shape(name: str, width: int, height: int, crop: int | None) -> None:
+def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
+    """Refuse pictures that are too large, no square, or smaller than the crop.
+
+    Raises:
+        ScoreError: says which, and what to do.
+    """
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height} px")
     if crop is not None and crop > min(width, height):

@@ -14,6 +14,7 @@ from pathlib import Path
 from attngan_deploy.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
 from attngan_deploy.errors import BundleError, MissingExtraError, T2IError
 from attngan_deploy.files import atomic_folder, sha256_of
+from attngan_deploy.tokenizer import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 PAGE = (
@@ -45,7 +46,7 @@ def build_site(site: Path, models: Sequence[str | Path], webgpu: bool = False) -
         Bytes of every file, by its path in the site.
 
     Raises:
-        BundleError: a bundle is missing, damaged, of another kind, or two have the same name.
+        BundleError: a bundle is missing, damaged, of another kind or without words, or two have the same name.
         MissingExtraError: onnxruntime-web is not installed.
         OutputError: `site` holds other things.
     """
@@ -82,6 +83,10 @@ def _text_to_image(model: str | Path) -> Bundle:
     bundle = open_bundle(model)
     if not PLAIN_NAME.fullmatch(bundle.name):
         raise BundleError(f"the name of model {model} can't be part of an address", found=repr(bundle.name))
+    try:
+        Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    except BundleError as error:
+        raise BundleError(f"model {model} can't be used: {error}", next_step="export the bundle again") from error
     return bundle
 
 

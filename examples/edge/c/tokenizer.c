@@ -41,7 +41,7 @@ static bool index_words(vocabulary *known, size_t size)
         line = next;
     }
     if (known->count == 0)
-        return failed("the vocabulary is empty");
+        return failed("the vocabulary is empty: expected a padding word and then the words");
     qsort(known->words, known->count, sizeof *known->words, by_text);
     for (size_t place = 1; place < known->count; place++)
         if (by_text(known->words + place - 1, known->words + place) == 0)

@@ -13,18 +13,19 @@ import onnxruntime
 def noise(seed: int, stream: int, size: int) -> np.ndarray:
     # The noise contract of attngan_deploy/noise.py, for the first sample of the first caption: Philox, then Box-Muller.
     philox = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[0, stream, 0, 0])
-    bits = philox.random_raw(size + size % 2).reshape(-1, 2) >> np.uint64(11)
-    uniform, turn = ((bits + 0.5) * 2.0**-53).T
+    uniform, turn = ((philox.random_raw(size + size % 2).reshape(-1, 2) >> np.uint64(11)) + 0.5).T * 2.0**-53
     radius, angle = np.sqrt(-2 * np.log(uniform)), 2 * np.pi * turn
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(1, -1)[:, :size].astype(np.float32)
 
 
-graph, caption, path, seed = sys.argv[1:] if len(sys.argv) == 5 else [*sys.argv[1:], "0"]
+if len(sys.argv) not in (4, 5) or not all(seed.isdecimal() for seed in sys.argv[4:]):
+    sys.exit("usage: generate.py EDGE.onnx CAPTION PICTURE.ppm [SEED], where SEED is a whole number")
+graph, caption, path, seed = [*sys.argv[1:], "0"][:4]
+if not Path(graph).is_file():
+    sys.exit(f"no file {graph}; make it with: t2i export --target edge --bundle base --target-output edge.onnx")
 session = onnxruntime.InferenceSession(graph)
-size = {node.name: node.shape[-1] for node in session.get_inputs()}
-inputs = {name: noise(int(seed), stream, size[name]) for stream, name in enumerate(["z", "eps"])}
+inputs = {node.name: noise(int(seed), stream, node.shape[1]) for stream, node in enumerate(session.get_inputs()[1:])}
 pictures, known = session.run(["pictures", "known"], {"captions": np.array([caption], object), **inputs})
 if known[0] == 0:
-    sys.exit("no word of the caption is known")
-header = "P6\n{1} {0}\n255\n".format(*pictures.shape[1:])
-Path(path).write_bytes(header.encode() + pictures.tobytes())
+    sys.exit(f"the model knows no word of the caption: {caption!r}")
+Path(path).write_bytes(b"P6\n%d %d\n255\n" % pictures.shape[2:0:-1] + pictures.tobytes())

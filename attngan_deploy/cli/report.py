@@ -1,0 +1,55 @@
+"""`t2i report`: the paper's table and figures, from the models that are here."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app
+
+
+@app.command()
+def report(
+    data: Annotated[
+        Path, typer.Option(help="Folder with test.tar, whose captions are drawn; train.tar is scored beside it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, report.md and passports.json.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", help="Name or folder of a model; may be repeated. (default: base, att1 and att2)"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="3,000 pictures of each model instead of 30,000.")] = False,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Pictures of each model.", show_default=False)] = None,
+    splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
+    crop: Annotated[int, typer.Option(min=1, help="Side of the centre crop of the real pictures.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Same seed, same report.")] = 0,
+    backend: Annotated[str, typer.Option(help="Engine of the models, as for t2i generate.")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="Where it runs.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="Its precision.")] = "fp32",
+    matcher: Annotated[str, typer.Option(help="Matcher for R-precision, or none.")] = "matcher",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+) -> None:
+    """Make the paper's Table 2 and Figures 6 to 9 from models that are here, with real pictures by the same judges.
+
+    The same models, data, seed and engine give the same files again.
+    """
+    from attngan_deploy.files import write_atomically
+    from attngan_deploy.progress import show_progress
+    from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect
+    from attngan_deploy.report.page import markdown, page
+
+    count = n if n is not None else QUICK if quick else COUNT
+    chosen = None if matcher == "none" else matcher
+    options = ReportOptions(count, splits, crop, seed, backend, device, precision, threads, chosen)
+    out.mkdir(parents=True, exist_ok=True)
+    with show_progress("report", "img") as progress:
+        results = collect(models or ["base", "att1", "att2"], data, options, progress)
+    passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
+    text = markdown(results)
+    write_atomically(out / "report.html", page(results))
+    write_atomically(out / "report.md", text)
+    write_atomically(out / "passports.json", json.dumps(passports, indent=1) + "\n")
+    print(text)
+    print(f"t2i: {out / 'report.html'}", file=sys.stderr)

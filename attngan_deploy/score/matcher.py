@@ -1,0 +1,157 @@
+"""The matcher: puts captions and a judge's features of pictures into one space, where what belongs together is close.
+
+Trained apart from every generator: it reads pictures through a judge, which has no gradient to learn from.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundle import MATCHER, Bundle, open_bundle
+from attngan_deploy.captions import MAX_WORDS
+from attngan_deploy.engines import TEXT_ENCODER, Engine, load_engine
+from attngan_deploy.errors import BundleError, ScoreError
+from attngan_deploy.score.judge import Judge
+from attngan_deploy.tokenizer import Tokenizer
+
+DEFAULT_MATCHER = "matcher"
+PICTURE_ENCODER = "picture_encoder"
+GRAPHS = (TEXT_ENCODER, PICTURE_ENCODER)
+BATCH_SIZE = 256
+
+
+class Matcher:
+    """An opened matcher: `Matcher.load("matcher").sentences(["a red bird"])`.
+
+    Args:
+        bundle: a bundle of kind "matcher".
+        text_encoder: what runs its graph of this name.
+        picture_encoder: the same of the other one.
+
+    Raises:
+        BundleError: the manifest does not say which judge's features it reads, or says what can't be of real pictures.
+
+    Attributes:
+        bundle: its bundle.
+        judge_hash: hash of the judge whose features it reads.
+        features: length of such a feature vector.
+        real: its R-precision on real pictures: "r_precision", "candidates", how many "pictures", and which "data".
+    """
+
+    def __init__(self, bundle: Bundle, text_encoder: Engine, picture_encoder: Engine) -> None:
+        self.bundle, self.text_encoder, self.picture_encoder = bundle, text_encoder, picture_encoder
+        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        try:
+            self.judge_hash = str(bundle.manifest["judge"])
+            self.features = int(bundle.graph(PICTURE_ENCODER)["inputs"]["features"]["shape"][1])
+            self.real: Mapping[str, Any] = dict(bundle.manifest["real"])
+            known = 0 <= self.real["r_precision"] <= 1 and self.real["candidates"] > 1
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise _incomplete(bundle, repr(error)) from error
+        if not known:
+            raise _incomplete(bundle, "its R-precision on real pictures is none")
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path = DEFAULT_MATCHER, threads: int | None = None) -> "Matcher":
+        """Open and check a matcher; it runs in ONNX Runtime on the CPU in fp32, like a judge.
+
+        Args:
+            name_or_folder: an installed matcher or a folder.
+            threads: threads of the engine; None leaves it to the engine.
+
+        Raises:
+            BundleError: missing or damaged.
+            EngineError: it can't be run here.
+        """
+        bundle = open_bundle(name_or_folder, MATCHER)
+        graphs = (load_engine(bundle, key, "onnxruntime", "cpu", "fp32", threads) for key in GRAPHS)
+        return cls(bundle, *graphs)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.bundle.name
+
+    @property
+    def hash(self) -> str:
+        """Hash of its graphs and vocabulary: two matchers with one hash give the same scores."""
+        return self.bundle.hash
+
+    def check_judge(self, judge: Judge) -> None:
+        """Refuse any judge but the one whose features it was trained on.
+
+        Raises:
+            ScoreError: it is another one.
+        """
+        if judge.hash != self.judge_hash:
+            told = self.bundle.manifest.get("provenance", {}).get("judge", {}).get("name", "its own")
+            raise ScoreError(
+                f"matcher {self.name} reads the features of another judge",
+                found=f"judge {judge.name} {judge.hash[:12]}",
+                expected=f"judge {told} {self.judge_hash[:12]}",
+                next_step=f"--judge {told}, or a matcher that was trained with {judge.name}",
+            )
+
+    def read(self, caption: str) -> tuple[int, ...]:
+        """A caption as the numbers of its known words, the first `MAX_WORDS` of them; () where it knows none."""
+        return tuple(self.tokenizer.encode(caption).ids[:MAX_WORDS])
+
+    def codes(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The judge's features f32 [N, F] to picture codes f32 [N, D].
+
+        Raises:
+            ScoreError: features of another length, or values that are not finite.
+        """
+        if features.ndim != 2 or features.shape[1] != self.features:
+            raise ScoreError(
+                f"matcher {self.name} can't read these features",
+                found=str(list(features.shape)),
+                expected=f"[N, {self.features}]",
+            )
+        if not len(features):
+            raise ScoreError(f"no features for matcher {self.name}")
+        codes = self.picture_encoder.run({"features": np.ascontiguousarray(features, np.float32)})["codes"]
+        return self._checked("codes", codes, len(features))
+
+    def sentences(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """Captions to sentence features f32 [N, D].
+
+        Raises:
+            ScoreError: none at all, one without a known word, or values that are not finite.
+        """
+        ids = [self.read(caption) for caption in captions]
+        if not ids:
+            raise ScoreError(f"no captions for matcher {self.name}")
+        if (unread := next((place for place, row in enumerate(ids) if not row), None)) is not None:
+            raise ScoreError(f"matcher {self.name} knows no word of caption {captions[unread][:40]!r}")
+        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))  # a batch is as long as its longest caption
+        parts = []
+        for start in range(0, len(order), BATCH_SIZE):
+            rows = [ids[place] for place in order[start : start + BATCH_SIZE]]
+            inputs = {"captions": Tokenizer.pad(rows), "lengths": np.array([len(row) for row in rows], np.int64)}
+            parts.append(self.text_encoder.run(inputs)["sentence"])
+        sentences = self._checked("sentences", np.concatenate(parts), len(ids))
+        return sentences[np.argsort(order)]
+
+    def _checked(self, what: str, values: NDArray[Any], count: int) -> NDArray[np.float32]:
+        if values.ndim != 2 or len(values) != count:
+            raise ScoreError(
+                f"matcher {self.name} has the wrong {what}", found=str(list(values.shape)), expected=f"[{count}, D]"
+            )
+        if not np.isfinite(values).all():
+            raise ScoreError(
+                f"matcher {self.name} gave {what} that are not finite",
+                next_step="pip install --force-reinstall attngan-deploy",
+            )
+        return values
+
+
+def _incomplete(bundle: Bundle, why: str) -> BundleError:
+    return BundleError(
+        f"matcher {bundle.folder} does not say how it is used: {why}",
+        expected='"judge" (a hash), the shape of "features", and "real" with r_precision and candidates in bundle.json',
+        next_step="install or export it again",
+    )
