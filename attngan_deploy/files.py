@@ -55,6 +55,34 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that can't be written before minutes of work, not after.
+
+    Raises:
+        OutputError: its folder is missing or can't be written, or something that is no file is there.
+    """
+    part = part_path(replaceable_file(path))
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror}", expected="a file name in a folder that you may write to"
+        ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, and those above it, where they are missing.
+
+    Raises:
+        OutputError: something that is no folder is in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{path} is not a folder", next_step="choose another -o") from error
+
+
 @contextmanager
 def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
     """Yield an empty folder beside `final` to fill; on success it becomes `final`, on failure it is removed.
@@ -66,10 +94,7 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
         OutputError: something else is at `final`.
     """
     _check_replaceable(final, marker)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"{final.parent} is not a folder", next_step="choose another -o") from error
+    make_folder(final.parent)
     part = part_path(final)
     part.mkdir()
     try:

@@ -31,6 +31,7 @@ MODEL = Scored(
     [
         passport(inception_score=INCEPTION),
         passport("judge200", frechet_distance={"value": 127.34}, r_precision=FOUND),
+        passport(word_fidelity={"accuracy": 0.86}) | {"judge": None, "reference": None},
     ],
     "att1",
 )
@@ -69,13 +70,13 @@ class Tags(HTMLParser):
 
 
 def test_table_keeps_the_papers_numbers_in_a_column_of_their_own() -> None:
-    assert cells(MODEL) == ("mine", "30,000", "2.40 ± 0.07", "4.59 ± 0.06", "127.3", "12.3%", "")
+    assert cells(MODEL) == ("mine", "30,000", "2.40 ± 0.07", "4.59 ± 0.06", "127.3", "12.3%", "86%")
     assert cells(REAL) == ("real, test species", "30,000", "2.40 ± 0.07", "", "", "", "")
     told = "\n".join(notes(Results([MODEL], [REAL], [])))
     assert "says nothing beside a number of the other" in told
     assert "2,933 real pictures of test.tar" in told
-    assert "Inception Score: by judge abcdef012345, 50 classes" in told
-    assert "Fréchet distance, R-precision: by judge200" in told
+    assert "Inception Score: judge abcdef012345, 50 classes" in told
+    assert "Fréchet distance, R-precision: judge200" in told
     assert "mine: pictures were upscaled <for the judge>" in told
 
 
@@ -95,7 +96,7 @@ def test_markdown_has_a_row_for_everything_scored() -> None:
     lines = markdown(Results([MODEL], [REAL], [])).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 4 and len({row.count("|") for row in rows}) == 1
-    assert "| mine | 30,000 | 2.40 ± 0.07 | 4.59 ± 0.06 | 127.3 | 12.3% |  |" in rows
+    assert "| mine | 30,000 | 2.40 ± 0.07 | 4.59 ± 0.06 | 127.3 | 12.3% | 86% |" in rows
 
 
 @pytest.mark.filterwarnings("ignore::attngan_deploy.pipeline.UnknownWordWarning")  # the tiny vocabulary

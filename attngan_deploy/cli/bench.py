@@ -50,11 +50,11 @@ def bench(
     from attngan_deploy.bench.rounds import Schedule, run_rounds
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.contenders import contenders
-    from attngan_deploy.files import write_atomically
+    from attngan_deploy.files import check_writable, write_atomically
     from attngan_deploy.progress import show_progress
 
     if html is not None:
-        _check_writable(html)
+        check_writable(html)
     wanted = contenders(backend, device, precision)
     bundle = open_bundle(DEFAULT_MODEL if model is None else model)
     schedule = Schedule(batches, rounds, seconds, threads)
@@ -68,21 +68,6 @@ def bench(
         _print(report)
     if not any(row.speeds for row in report.rows):
         raise typer.Exit(1)
-
-
-def _check_writable(path: Path) -> None:
-    """See that a file can be written, before minutes are spent on what shall stand in it."""
-    from attngan_deploy.errors import OutputError
-    from attngan_deploy.files import part_path, replaceable_file
-
-    part = part_path(replaceable_file(path))
-    try:
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"{path} can't be written: {error.strerror}", expected="a file name in a folder that you may write to"
-        ) from error
 
 
 def _print(report: "Report") -> None:

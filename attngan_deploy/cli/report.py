@@ -35,7 +35,7 @@ def report(
 
     The same models, data, seed and engine give the same files again.
     """
-    from attngan_deploy.files import write_atomically
+    from attngan_deploy.files import check_writable, make_folder, write_atomically
     from attngan_deploy.progress import show_progress
     from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect
     from attngan_deploy.report.page import markdown, page
@@ -43,7 +43,8 @@ def report(
     count = n if n is not None else QUICK if quick else COUNT
     chosen = None if matcher == "none" else matcher
     options = ReportOptions(count, splits, crop, seed, backend, device, precision, threads, chosen)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    check_writable(out / "report.html")
     with show_progress("report", "img") as progress:
         results = collect(models or ["base", "att1", "att2"], data, options, progress)
     passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}

@@ -92,6 +92,7 @@ def score(
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
     from attngan_deploy.errors import ScoreError
+    from attngan_deploy.files import check_writable
 
     maker = Maker(model, captions, n, seed, backend, device, precision, batch_size, threads)
     _check_one({"PATH": path, "--model": model, "--compare": compare})
@@ -99,7 +100,7 @@ def score(
         raise ScoreError(f"{', '.join(extra)}: this says how --model makes pictures", next_step="add --model NAME")
     _check_against(against, against_torch, model, metric)
     if output is not None:
-        _check_output(output)
+        check_writable(output)
     if compare is not None:
         _compare(*compare, output, as_json)
         return
@@ -186,16 +187,3 @@ def _tell(facts: Any, output: Path | None, as_json: bool) -> bool:
     if as_json:
         print(text)
     return as_json
-
-
-def _check_output(path: Path) -> None:
-    """Refuse a file that can't be written before minutes of work, not after."""
-    from attngan_deploy.errors import OutputError
-    from attngan_deploy.files import part_path, replaceable_file
-
-    part = part_path(replaceable_file(path))
-    try:
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}", next_step="choose another --output") from error

@@ -100,11 +100,11 @@ def notes(results: Results) -> list[str]:
     rows = [*results.models, *results.real]
     told = [NOT_COMPARABLE]
     for passport in rows[0].passports if rows else ():
-        judge, measured = passport["judge"], sorted(NAMES[name] for name in passport["scores"] if name in NAMES)
-        told.append(
-            f"{', '.join(measured)}: by {judge['name']} {judge['hash'][:12]}, {judge['classes']} classes at "
-            f"{judge['size']} px."
-        )
+        measured = ", ".join(sorted(NAMES[name] for name in passport["scores"] if name in NAMES))
+        if judge := passport["judge"]:
+            told.append(
+                f"{measured}: {judge['name']} {judge['hash'][:12]}, {judge['classes']} classes, {judge['size']} px."
+            )
     scores = {name: value for scored in reversed(rows) for name, value in scored.scores.items()}
     references = {str(one["source"]): one for row in rows for each in row.passports if (one := each.get("reference"))}
     told += [f"Fréchet distance to {one['used']:,} real pictures of {name}." for name, one in references.items()]
