@@ -258,6 +258,7 @@ def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
         sizes = _field(folder, manifest, "sizes", dict)
         if kind == TEXT_TO_IMAGE:
             _check_sizes(folder, sizes)
+            _check_fit(folder, manifest["graphs"]["generator"], sizes)
     if "golden" in manifest:
         listed.append(_field(folder, manifest, "golden", str))
     for file in listed:
@@ -299,6 +300,18 @@ def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:
     stages = sizes.get("stages")
     if not isinstance(stages, list) or not stages or any(type(size) is not int or size < 1 for size in stages):
         raise _damaged(folder, "size 'stages' is not a list of picture sizes")
+
+
+def _check_fit(folder: Path, generator: dict[str, Any], sizes: dict[str, Any]) -> None:
+    """See that the sizes are those of the generator's tensors: what reads the manifest relies on either."""
+    inputs, outputs, stages = generator["inputs"], generator["outputs"], sizes["stages"]
+    wanted = {name: sizes[size] for name, size in {"z": "z", "eps": "eps", "words": "features"}.items()}
+    found = {name: (inputs.get(name, {}).get("shape", []) + [None] * 2)[1] for name in wanted}
+    wanted |= {f"image_{size}": size for size in stages}
+    found |= {f"image_{size}": (outputs.get(f"image_{size}", {}).get("shape", []) or [None])[-1] for size in stages}
+    if wrong := [name for name in wanted if found[name] != wanted[name]]:
+        name = wrong[0]
+        raise _damaged(folder, f"its sizes ask for '{name}' of {wanted[name]}, and its generator has {found[name]}")
 
 
 def _field(folder: Path, manifest: dict[str, Any], key: str, kind: type) -> Any:

@@ -24,6 +24,7 @@ from attngan_deploy.bundle import (
     open_bundle,
     read_manifest,
 )
+from attngan_deploy.engines.openvino_import import TELEMETRY
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.machine import Nvidia, nvidia, this_machine, versions
 
@@ -37,7 +38,7 @@ OPTIONAL = {
     "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'",
     "cuda-bindings": "pip install 'attngan-deploy[rtx]'",
     "torch": "pip install 'attngan-deploy[train]'",
-    "onnx": "pip install 'attngan-deploy[train]'",
+    "onnx": "pip install 'attngan-deploy[export]'",
 }
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 BUILDS = ("tensorrt", "tensorrt-rtx")  # they build an engine for minutes before one can be loaded
@@ -228,6 +229,7 @@ def _answer(**facts: str) -> None:
 
 def try_imports(*modules: str) -> None:
     """Import modules, and answer with the "name" of each and the "error" of those that fail."""
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     for name in modules:
         try:
             import_module(name)

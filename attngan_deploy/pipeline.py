@@ -13,7 +13,7 @@ from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.tensors import check_finite
-from attngan_deploy.errors import CaptionError, EngineError
+from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.tokenizer import Tokenizer
@@ -124,6 +124,7 @@ class TextToImage:
             load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
             for graph in (TEXT_ENCODER, GENERATOR)
         )
+        _check_embedding(bundle, text_encoder)
         return cls(bundle, text_encoder, generator, choice.notes)
 
     @property
@@ -151,7 +152,7 @@ class TextToImage:
         Raises:
             CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
-        return self._encode_ids(self._tokenize([captions] if isinstance(captions, str) else captions))
+        return self._encode_ids(self._tokenize(captions))
 
     def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
@@ -159,6 +160,8 @@ class TextToImage:
         Raises:
             EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
         """
+        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
+        z, eps = np.asarray(z), np.asarray(eps)
         self._check_shapes(features, z, eps)
         outputs = self.generator.run(
             {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
@@ -208,7 +211,7 @@ class TextToImage:
             places: make only these pictures, (caption's place in `captions`, sample number); None for all.
                 Sorted by caption, each caption is encoded once.
         """
-        ids = self._tokenize([captions] if isinstance(captions, str) else captions)
+        ids = self._tokenize(captions)
         size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         if size < 1 or images_per_caption < 1:
             raise EngineError("batch_size and images_per_caption must be 1 or more")
@@ -231,7 +234,8 @@ class TextToImage:
             stages = self.decode(_collate([known[caption] for caption, _ in group]), z, eps)
             yield Batch(to_uint8(stages.images[self.picture_size]), group, stages.attention)
 
-    def _tokenize(self, captions: Sequence[str]) -> list[list[int]]:
+    def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
+        captions = [captions] if isinstance(captions, str) else list(captions)
         if not captions:
             raise CaptionError("no captions were given", expected="at least one")
         if wrong := [text for text in captions if not isinstance(text, str)]:
@@ -270,6 +274,20 @@ class TextToImage:
                 )
         if not features.mask.any(axis=1).all():
             raise EngineError("a caption has no word in its mask", expected="at least one True in every row")
+
+
+def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
+    """See that the last word of the vocabulary has a feature; what is behind the end of its table has none."""
+    last = bundle.manifest["sizes"].get("words", 2) - 1
+    try:
+        text_encoder.run({"captions": np.array([[last]], np.int64), "lengths": np.ones(1, np.int64)})
+    except EngineError as error:
+        raise BundleError(
+            f"the text encoder of {bundle.folder} can't take the last word of its vocabulary",
+            found=str(error.what)[:200],
+            expected=f"an embedding of {last + 1} words",
+            next_step="install or export it again",
+        ) from error
 
 
 def _group(places: Iterable[tuple[int, int]], ids: list[list[int]], batch_size: int) -> Iterator[list[tuple[int, int]]]:

@@ -11,6 +11,7 @@ from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
 from attngan_deploy.engines.cuda import find_gpu
 from attngan_deploy.engines.openvino import OpenVinoEngine, check_device, settings
+from attngan_deploy.engines.openvino_import import load_openvino
 from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensorrt_build import (
     RTX_DEVICES,
@@ -141,9 +142,7 @@ def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: 
 
 def _openvino(bundle: Bundle, device: str, precision: str, out: Path | None) -> Built:
     engine = OpenVinoEngine(bundle, GENERATOR, device, precision)  # fills OpenVINO's own cache
-    import openvino
-
-    core, name = openvino.Core(), device.upper()
+    core, name = load_openvino().Core(), device.upper()
     path = bundle.graph_path(GENERATOR, "int8" if precision == "int8" else "fp32")
     place = f"{device} {core.get_property(name, 'FULL_DEVICE_NAME')}"
     key = EngineKey(sha256_of(path), "openvino", engine.facts.version, place, precision)

@@ -7,11 +7,13 @@ from typing import Any
 
 from attngan_deploy.bundle import Bundle, bundle_folders
 from attngan_deploy.engines import PRECISIONS
-from attngan_deploy.errors import T2IError
+from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export import engines
 
-ONNX, TRITON, EDGE = "onnx", "triton", "edge"
+ONNX, OPENVINO, TRITON, EDGE = "onnx", "openvino", "triton", "edge"
 TARGETS = (ONNX, *engines.TARGETS, TRITON, EDGE)  # "onnx" is the bundle itself
+IN_CACHE = ("tensorrt", "tensorrt-rtx")  # where the runtime finds them
+ANOTHER = "choose another"  # how errors of what is written begin their next step
 
 TAKES = {"tensorrt": ("fp32", "fp16", "bf16"), "tensorrt-rtx": ("fp32", "fp16", "bf16"), EDGE: ("fp32", "fp16", "int8")}
 
@@ -56,11 +58,11 @@ def check_targets(
     if unknown := [target for target in targets if target not in TARGETS]:
         raise T2IError(f"--target {unknown[0]} can't be made", expected=", ".join(TARGETS))
     for target in (TRITON, EDGE):
-        if target in targets and len(_others(precisions)) > 1:
+        if target in targets and len(precisions) > 1:
             raise T2IError(
                 f"--target {target} takes one precision",
                 found=", ".join(precisions),
-                next_step="export the targets one after another with --bundle",
+                next_step=f"one --precision and one --target-output for each {target} export",
             )
     for target in targets:
         takes = TAKES.get(target, PRECISIONS)
@@ -69,6 +71,8 @@ def check_targets(
     placed = [target for target in targets if target != ONNX]
     if out is not None and len(placed) != 1:
         raise T2IError("--target-output is the place of one target", found=", ".join(placed) or "none but onnx")
+    if list(devices) != ["auto"] and not {*targets} & {*engines.TARGETS}:
+        raise T2IError("--device is what engines are built for", expected=f"--target {' or '.join(engines.TARGETS)}")
     for target in targets:
         if target in engines.TARGETS:
             engines.find_places(target, precisions, devices)
@@ -86,15 +90,33 @@ def build_target(
     Args:
         bundle: an opened text-to-image bundle that holds `precisions`.
         target: of `TARGETS`.
-        precisions: of the generator; Triton and edge take the one that is not fp32, or else fp32.
-        out: where it goes; None for the engine cache, and beside the bundle for Triton and edge, or
-            in the present folder where the bundle is an installed one.
+        precisions: of the generator; Triton and edge take the first.
+        out: where it goes; None for the engine cache where that is TensorRT's, and beside the bundle for all others,
+            or in the present folder where the bundle is an installed one.
         devices: what engines are built for, see `engines.prebuild`.
 
     Raises:
         EngineError, MissingExtraError, BundleError, OutputError, ParityError: as the target's own function says.
     """
-    precision = next(iter(_others(precisions)), "fp32")
+    try:
+        return _build(bundle, target, precisions, out, devices)
+    except OutputError as error:
+        if not error.next_step.startswith(ANOTHER) or (out is None and target in IN_CACHE):
+            raise
+        raise OutputError(
+            error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER} --target-output"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"--target {target} can't be written to {out or error.filename}: {error.strerror}",
+            next_step=f"{ANOTHER} --target-output",
+        ) from error
+
+
+def _build(
+    bundle: Bundle, target: str, precisions: Sequence[str], out: Path | None, devices: Sequence[str]
+) -> list[Product]:
+    precision = precisions[0]
     if target == TRITON:
         from attngan_deploy.export.triton import write_triton_repository
 
@@ -108,12 +130,10 @@ def build_target(
         return [Product(target, "single file", precision, facts.path, facts.bytes)]
     if target == ONNX:
         return []
+    if target == OPENVINO:
+        out = out or _beside(bundle, "-openvino")
     built = engines.prebuild(bundle, target, out, precisions, devices)
     return [Product(target, f"{b.graph} for {b.device}", b.precision, b.path, b.bytes, b.seconds) for b in built]
-
-
-def _others(precisions: Sequence[str]) -> list[str]:
-    return [precision for precision in precisions if precision != "fp32"]
 
 
 def _beside(bundle: Bundle, ending: str) -> Path:

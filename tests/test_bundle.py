@@ -194,3 +194,18 @@ def test_write_manifest_refuses_what_could_not_be_opened(copy: Path) -> None:
     with pytest.raises(BundleError, match="holds no folders"):
         write_manifest(copy, fields)
     assert (copy / "bundle.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "message"),
+    [
+        ("stages", [64, 128, 256], "its sizes ask for 'image_256' of 256, and its generator has None"),
+        ("stages", [64, 100], "its sizes ask for 'image_100' of 100"),
+        ("z", 7, "its sizes ask for 'z' of 7"),
+        ("features", 5, "its sizes ask for 'words' of 5"),
+    ],
+)
+def test_sizes_are_those_of_the_graph(copy: Path, size: str, value: object, message: str) -> None:
+    change(copy, lambda manifest: manifest["sizes"].update({size: value}))
+    with pytest.raises(BundleError, match=message):
+        open_bundle(copy)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,10 @@ def test_the_readme_has_the_two_commands_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(re.findall(r"^pip install \. && t2i generate .*$", readme, re.MULTILINE)) == 1
     assert len(re.findall(r"^pip install torch.* && pytest$", readme, re.MULTILINE)) == 1
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install would not notice."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    here = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "attngan_deploy").rglob("__init__.py")}
+    assert here <= set(listed)

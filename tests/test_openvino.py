@@ -218,3 +218,14 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr
+
+
+def test_it_is_imported_without_its_telemetry() -> None:
+    script = """
+import sys
+from attngan_deploy.engines.openvino_import import load_openvino
+load_openvino()
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundle import write_manifest
 from attngan_deploy.engines import EngineFacts, Tensors
-from attngan_deploy.errors import CaptionError, EngineError, T2IError
+from attngan_deploy.errors import BundleError, CaptionError, EngineError, T2IError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.pipeline import MAX_BATCH_WORDS, TextFeatures, TextToImage, UnknownWordWarning
@@ -226,3 +226,20 @@ def test_features_that_are_not_numbers(model: TextToImage) -> None:
     with pytest.raises(EngineError, match="the text encoder of model tiny made values that are not finite"):
         broken.encode(["a bird"])
     assert broken.description.endswith("1 thread, text encoder on elsewhere cuda:0, a note")
+
+
+def test_captions_of_any_kind_of_list(model: TextToImage) -> None:
+    expected = model.generate(["a red bird", "a blue bird"])
+    assert np.array_equal(model.generate(iter(["a red bird", "a blue bird"])), expected)  # type: ignore[arg-type]
+    assert np.array_equal(model.generate(np.array(["a red bird", "a blue bird"])), expected)  # type: ignore[arg-type]
+
+
+def test_a_vocabulary_longer_than_the_embedding(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "long"))
+    words = (folder / "vocabulary.txt").read_text() + "zorp\n"
+    (folder / "vocabulary.txt").write_text(words)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["sizes"]["words"] += 1
+    write_manifest(folder, manifest)
+    with pytest.raises(BundleError, match="can't take the last word of its vocabulary"):
+        TextToImage.load(folder, "onnxruntime", "fp32", 1)

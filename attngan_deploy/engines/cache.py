@@ -197,9 +197,9 @@ def _read_sidecar(path: Path) -> Entry:
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"the engine can't be written to {folder}: {error}", next_step=f"set {CACHE_VARIABLE} to a folder of yours"
-    )
+    in_cache = folder == cache_folder()
+    next_step = f"set {CACHE_VARIABLE} to a folder of yours" if in_cache else "choose another folder for engines"
+    return OutputError(f"the engine can't be written to {folder}: {error.strerror}", next_step=next_step)
 
 
 def _damaged(path: Path, why: str) -> EngineError:

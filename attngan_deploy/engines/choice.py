@@ -21,6 +21,7 @@ import numpy as np
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.openvino_import import load_openvino
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import check_engines, golden_inputs, load_golden
@@ -127,8 +128,8 @@ def _is_here(candidate: Combination) -> bool:
     if backend != "openvino":
         return True
     try:
-        import openvino
-    except ImportError:
+        openvino = load_openvino()
+    except MissingExtraError:
         return device == "cpu" and precision == "fp32"  # loading it says what is wrong
     core = openvino.Core()
     if device not in (name.partition(".")[0].lower() for name in core.available_devices):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors, about_device
+from attngan_deploy.engines.openvino_import import load_openvino
 from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensors import check_inputs
-from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.errors import EngineError
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
@@ -44,7 +45,7 @@ class OpenVinoEngine:
     def __init__(
         self, bundle: Bundle, graph: str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
     ) -> None:
-        openvino = _load_openvino()
+        openvino = load_openvino()
         check_device(device, precision)
         core, name = openvino.Core(), device.upper()
         self._path = bundle.graph_path(graph, "int8" if precision == "int8" else "fp32")
@@ -98,18 +99,6 @@ def settings(device: str, precision: str, threads: int | None) -> dict[str, Any]
     return wanted
 
 
-def _load_openvino() -> Any:
-    try:
-        import openvino
-        import openvino.frontend
-    except ImportError as error:
-        raise MissingExtraError(
-            f"backend openvino needs the 'openvino' extra: {error}",
-            next_step="pip install 'attngan-deploy[openvino]'",
-        ) from error
-    return openvino
-
-
 def _errors() -> tuple[type[Exception], ...]:
     """What OpenVINO raises: a front end's failures have no common base of their own."""
     from openvino import frontend
@@ -126,7 +115,7 @@ def check_device(device: str, precision: str) -> None:
         MissingExtraError: OpenVINO is not installed, or can't be imported.
         EngineError: there is no such device, or it does not compute in that precision.
     """
-    core = _load_openvino().Core()
+    core = load_openvino().Core()
     if device not in SUPPORTED["openvino"]:
         expected = " or ".join(SUPPORTED["openvino"])
         raise EngineError(f"OpenVINO has no device {device}{about_device(device)}", expected=expected)
