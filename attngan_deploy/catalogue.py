@@ -101,9 +101,16 @@ def _describe(passport: object) -> str:
         "Fréchet distance": _get(passport, "scores", "frechet_distance", "value"),
         "kernel distance": _get(passport, "scores", "kernel_distance", "mean"),
     }
+    shares = {
+        "R-precision": _get(passport, "scores", "r_precision", "value"),
+        "colour words followed": _get(passport, "scores", "word_fidelity", "accuracy"),
+    }
     parts = [f"{name} {value:.4g}" for name, value in named.items() if isinstance(value, int | float)]
+    parts += [f"{name} {value:.1%}" for name, value in shares.items() if isinstance(value, int | float)]
     if not parts:
         return f"a score that this version can't read: {passport}"[:100]
+    if not _get(passport, "judge"):
+        return ", ".join(parts)
     judge, pictures = _get(passport, "judge", "name"), _get(passport, "pictures", "used")
     digest = str(_get(passport, "judge", "hash"))[:12]
     return f"{', '.join(parts)} by judge {judge} {digest} of {pictures} pictures"

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.attention import attention_sheet
+from attngan_deploy.bundle import Bundle
 from attngan_deploy.captions import Caption
+from attngan_deploy.claim import check_folder
 from attngan_deploy.images import encode_picture, make_grid
 from attngan_deploy.pipeline import Batch, TextToImage, UnknownWordWarning
 from attngan_deploy.writer import OutputFolder, Place, Run
@@ -59,6 +61,15 @@ class Report:
     gridded: int
 
 
+def check_output(bundle: Bundle, captions: Sequence[Caption], folder: Path, options: Options) -> None:
+    """Refuse a folder that `generate_folder` would refuse, before an engine is loaded; nothing is made.
+
+    Raises:
+        OutputError: the folder belongs to another run, holds other things, or can't be written.
+    """
+    check_folder(folder, _run(bundle, captions, options).identity)
+
+
 def generate_folder(
     model: TextToImage,
     captions: Sequence[Caption],
@@ -75,7 +86,7 @@ def generate_folder(
         CaptionError: a caption without a known word, or one that is too long; line n is the nth caption.
         OutputError: the folder belongs to another run, holds other things, or can't be written.
     """
-    run = Run(captions, options.seed, options.shared_noise, model.bundle.name, model.bundle.hash, options.file_format)
+    run = _run(model.bundle, captions, options)
     texts = [caption.text for caption in captions]
     engine = {"backend": model.facts.backend, "precision": model.facts.precision}
     with OutputFolder(folder, run, engine) as out:
@@ -102,6 +113,10 @@ def generate_folder(
         seconds = time.perf_counter() - start
         gridded = _write_grid(out, options.samples) if options.grid else 0
         return Report(out.made, skipped, seconds, gridded)
+
+
+def _run(bundle: Bundle, captions: Sequence[Caption], options: Options) -> Run:
+    return Run(captions, options.seed, options.shared_noise, bundle.name, bundle.hash, options.file_format)
 
 
 def _sheets(model: TextToImage, texts: Sequence[str], batch: Batch) -> list[NDArray[np.uint8]]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
-from attngan_deploy.engines import BACKENDS, PRECISIONS, EngineFacts
+from attngan_deploy.engines import BACKENDS, GENERATOR, PRECISIONS, EngineFacts, combinations
+from attngan_deploy.engines.choice import Combination, is_stored
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import psnr_db
@@ -46,7 +47,7 @@ class Origin:
         shared_noise: whether every caption had the same noise.
         model: name of the bundle.
         model_hash: its hash.
-        backend: what made it; "" where the picture does not say, as before there were several.
+        backend: what made it; "" where nothing says, as after a run that was killed.
         precision: what that computed in; "" likewise.
     """
 
@@ -72,6 +73,7 @@ class Replay:
         worst_level: largest difference from the file, in levels of 255; both went through the same file format.
         differing: share of values that differ.
         same: whether that is no more than rounding and precision do.
+        source: what told the origin: "its metadata", or the manifest.
     """
 
     origin: Origin
@@ -80,6 +82,7 @@ class Replay:
     worst_level: int
     differing: float
     same: bool
+    source: str
 
     def __str__(self) -> str:
         """In words, e.g. "identical"."""
@@ -100,8 +103,9 @@ def replay(
 
     Args:
         path: a `.png`; or a `.webp` or `.jpg` that still lies beside its `manifest.jsonl`.
-        model: name or folder of the bundle; None for the installed one of the right hash.
-        backend: what shall make it; "auto" for what made it the first time. So does `precision`.
+        model: name or folder of the bundle; None for the installed one of the right hash that stores the precision.
+        backend: what shall make it; "auto" for what made it the first time, or ONNX Runtime in fp32 where nothing says
+            what that was. So does `precision`.
         device: as in `TextToImage.load`.
         threads: CPU threads; None for one a core.
 
@@ -111,11 +115,12 @@ def replay(
         CaptionError, EngineError: the picture's caption is no text, or the engine can't be had.
     """
     data = _read(path)
-    file_format, (width, height), told = _look(path, data)
-    origin = _origin(path, told)
-    bundle = _find_bundle(path, origin, model)
-    backend = (origin.backend or "onnxruntime") if backend == AUTO else backend
+    file_format, (width, height), text = _look(path, data)
+    origin = _origin(path, _from_manifest(path) if text is None else _parsed(path, text))
+    if backend == AUTO:
+        backend = origin.backend or ("onnxruntime" if precision == AUTO else AUTO)
     precision = (origin.precision or "fp32") if precision == AUTO else precision
+    bundle = _find_bundle(path, origin, model, combinations(backend, device, precision))
     network = TextToImage.load(bundle.folder, backend, precision, threads, device)
     side = network.picture_size
     if (width, height) != (side, side):
@@ -127,7 +132,8 @@ def replay(
     same = worst <= ROUNDING[file_format] or _is_precision(
         bundle, {origin.precision, network.facts.precision}, difference
     )
-    return Replay(origin, network.facts, picture, worst, differing, same)
+    source = f"the {MANIFEST} beside it" if text is None else "its metadata"
+    return Replay(origin, network.facts, picture, worst, differing, same, source)
 
 
 def write_replay(made: Replay, source: Path, target: Path) -> None:
@@ -179,8 +185,8 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], object]:
-    """Format, size and metadata of a picture; no pixel is decoded."""
+def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:
+    """Format, size and metadata (None where it has none) of a picture; no pixel is decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -190,10 +196,12 @@ def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], object]:
         raise DataError(f"{path} is no picture", expected=EXPECTED) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path} is no picture that can be read ({error})", expected=EXPECTED) from error
-    if text is None:
-        return file_format, size, _from_manifest(path)
+    return file_format, size, text
+
+
+def _parsed(path: Path, text: str | bytes) -> object:
     try:
-        return file_format, size, json.loads(text)
+        return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"the metadata of {path} is damaged ({error})", expected=EXPECTED) from error
 
@@ -227,23 +235,38 @@ def _origin(path: Path, told: object) -> Origin:
     return Origin(**{key: told[key] for key in (*FIELDS, *ENGINE) if key in told})
 
 
-def _find_bundle(path: Path, origin: Origin, model: str | None) -> Bundle:
-    """The bundle that made the picture, under whatever name; a file's own words are never taken for a path."""
+def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Combination]) -> Bundle:
+    """The bundle that made the picture, under whatever name; a file's own words are never taken for a path.
+
+    The hash is that of the fp32 graphs, so that several bundles may have it: best is the one that stores what the
+    engine runs, then the one of the name that made the picture.
+    """
     if model is None:
         installed = [bundle for bundle in installed_bundles() if bundle.kind == TEXT_TO_IMAGE]
-        same = [bundle for bundle in installed if bundle.hash == origin.model_hash]
-        if same:
-            return open_bundle(same[0].folder)
     else:
         installed = [open_bundle(model)]
-        if installed[0].hash == origin.model_hash:
-            return installed[0]
-    raise BundleError(
-        f"{path} was made by another model",
-        found=", ".join(f"{bundle.folder.name} {bundle.hash[:12]}" for bundle in installed) or "no model",
-        expected=f"{origin.model[:40]} {origin.model_hash[:12]}",
-        next_step="--model with the folder of the right one",
-    )
+    same = [bundle for bundle in installed if bundle.hash == origin.model_hash]
+    if not same:
+        raise BundleError(
+            f"{path} was made by another model",
+            found=", ".join(f"{bundle.folder.name} {bundle.hash[:12]}" for bundle in installed) or "no model",
+            expected=f"{origin.model[:40]} {origin.model_hash[:12]}",
+            next_step="--model with the folder of the right one",
+        )
+
+    def fits(bundle: Bundle) -> bool:
+        return any(is_stored(bundle, each) for each in wanted)
+
+    best = max(same, key=lambda bundle: (fits(bundle), bundle.name == origin.model))
+    if not fits(best):
+        precision = wanted[0][2]
+        raise BundleError(
+            f"bundle {best.folder} has no graph '{GENERATOR}' in {precision}",
+            found=", ".join(best.precisions(GENERATOR)),
+            expected=f"a bundle of {best.hash[:12]} that stores {precision}",
+            next_step=f"--model with its folder, or --precision fp32; t2i export --precision {precision} makes one",
+        )
+    return open_bundle(best.folder)
 
 
 def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:

@@ -3,6 +3,9 @@
 Pictures (or tar shards of them) appear under their final names only when they are whole, so the files are the truth:
 the manifest is appended to after each batch and rebuilt from the files at the start and the end of a run. Whenever
 a run is killed, every complete line of the manifest names a whole picture, and the next run makes what is missing.
+
+What made a picture (backend, precision) is the one thing that files alone do not tell: a rebuilt manifest keeps what
+its old lines say of it. A picture whose line a killed run did not come to write has a line without it.
 """
 
 import errno
@@ -22,15 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.captions import Caption
+from attngan_deploy.claim import ANOTHER_FOLDER, RUN, is_claimed
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import is_part, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
 
-RUN, MANIFEST, ATTENTION = "run.json", "manifest.jsonl", "attention"
+MANIFEST, ATTENTION = "manifest.jsonl", "attention"
+ENGINE = ("backend", "precision")  # what a record says of the engine, where it says it
 FORMATS = ("png", "webp", "jpg", "tar")
 RUN_VERSION = 1
-ANOTHER_FOLDER = "choose another -o"
 
 Place = tuple[int, int]  # the caption's place in the input, the sample number
 
@@ -92,7 +96,7 @@ class Run:
         return place if self.name_of(place) == name else None
 
     def record(self, place: Place, file: str) -> dict[str, Any]:
-        """What the manifest, and a PNG's metadata, say of a picture."""
+        """What the manifest, and a PNG's metadata, say of a picture, but for the engine that made it."""
         caption = self.captions[place[0]]
         return {
             "caption": caption.text,
@@ -113,8 +117,8 @@ class OutputFolder:
     Args:
         folder: where.
         run: whose.
-        engine: what makes the pictures that are added, e.g. {"backend": "openvino", "precision": "bf16"}: their own
-            metadata says it, while the manifest speaks of all pictures, whatever made them.
+        engine: what makes the pictures that are added, e.g. {"backend": "openvino", "precision": "bf16"}; their
+            lines of the manifest and their own metadata say it.
 
     Attributes:
         files: the file of each picture that stands there whole, by place.
@@ -131,17 +135,22 @@ class OutputFolder:
         self._sheets = LooseFiles(folder / ATTENTION, "png")
         self._sheet_names: set[str] = set()
         self._pending: dict[Place, str] = {}  # added, but without a final name yet
+        self._engine_of: dict[str, dict[str, str]] = {}  # by file, where it is known
+        self._made_folders: list[Path] = []  # by this run, the innermost first
+        self._is_new = False  # whether this run wrote run.json
         self._lock: int | None = None
 
     def __enter__(self) -> "OutputFolder":
         """Create or take over the folder, and find out what is there."""
         with self._explained():
+            self._made_folders = [each for each in (self.folder, *self.folder.parents) if not each.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder)
             try:
                 self._claim()
                 self._find()
             except BaseException:
+                self._withdraw()
                 self._unlock()
                 raise
         return self
@@ -149,13 +158,17 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Keep what is done, also after Ctrl-C or an error."""
+        """Keep what is done, also after Ctrl-C or an error; where that is nothing, it leaves nothing."""
+        failed = error is not None
         try:
             self.finish()
         except OutputError:
+            failed = True
             if error is None:
                 raise
         finally:
+            if failed and not self.files:
+                self._withdraw()
             self._unlock()
 
     def is_done(self, place: Place, with_sheet: bool = False) -> bool:
@@ -213,37 +226,21 @@ class OutputFolder:
             write_atomically(self.folder / name, data)
 
     def _claim(self) -> None:
-        path = self.folder / RUN
-        try:
-            found = json.loads(path.read_bytes())
-            if not isinstance(found, dict):
-                raise ValueError("not an object")
-        except FileNotFoundError:
-            if any(not is_part(other) for other in self.folder.iterdir()):
-                raise OutputError(
-                    f"{self.folder} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
-                ) from None
-            self._write_run()
-            return
-        except (ValueError, RecursionError) as error:
-            raise OutputError(f"{path} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
-        differences = [key for key, value in self.run.identity.items() if found.get(key) != value]
-        if differences and self._holds_nothing():
-            self._write_run()
-        elif differences:
-            raise OutputError(
-                f"{self.folder} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
-                found=_shown(found, differences),
-                expected=_shown(self.run.identity, differences),
-                next_step=ANOTHER_FOLDER,
-            )
+        if not is_claimed(self.folder, self.run.identity):
+            self._is_new = True
+            write_atomically(self.folder / RUN, json.dumps(self.run.identity, indent=2) + "\n")
 
-    def _write_run(self) -> None:
-        write_atomically(self.folder / RUN, json.dumps(self.run.identity, indent=2) + "\n")
-
-    def _holds_nothing(self) -> bool:
-        """Whether the folder's run ended before its first picture."""
-        return all(other.name == RUN or is_part(other) or not other.stat().st_size for other in self.folder.iterdir())
+    def _withdraw(self) -> None:
+        """Leave no trace of a run that failed before its first picture, where it began the folder itself."""
+        with suppress(OSError):
+            if self._is_new:
+                with suppress(OSError):
+                    self._sheets.folder.rmdir()
+                if all(path.name in (RUN, MANIFEST) or is_part(path) for path in self.folder.iterdir()):
+                    for name in (MANIFEST, RUN):
+                        (self.folder / name).unlink(missing_ok=True)
+            for folder in self._made_folders:
+                folder.rmdir()
 
     def _find(self) -> None:
         for folder in (self.folder, self._sheets.folder):
@@ -256,6 +253,7 @@ class OutputFolder:
             if (place := self.run.place_of(name)) is not None:
                 self.files[place] = file
         self._sheet_names = set(self._sheets.scan())
+        self._engine_of = _told_engines(self.folder / MANIFEST)
         self._rebuild_manifest()
 
     def _add_picture(self, place: Place, picture: NDArray[np.uint8]) -> None:
@@ -264,6 +262,7 @@ class OutputFolder:
         record = self.run.record(place, file) | self._engine
         whole = self._store.add(name, encode_picture(picture, self._store.suffix, record), record)
         self._pending[place] = file
+        self._engine_of[file] = self._engine
         self.made += 1
         if whole:
             self._settle()
@@ -280,7 +279,7 @@ class OutputFolder:
         self._pending.clear()
 
     def _line(self, place: Place, file: str) -> bytes:
-        return json.dumps(self.run.record(place, file)).encode() + b"\n"
+        return json.dumps(self.run.record(place, file) | self._engine_of.get(file, {})).encode() + b"\n"
 
     def _append_manifest(self, entries: Sequence[tuple[Place, str]]) -> None:
         """Add lines in one write, or none of them."""
@@ -340,6 +339,17 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
+def _told_engines(manifest: Path) -> dict[str, dict[str, str]]:
+    """What the lines of a manifest say of the engines, by file; lines that are damaged say nothing."""
+    engines: dict[str, dict[str, str]] = {}
+    for line in manifest.read_bytes().splitlines() if manifest.is_file() else []:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(file := record.get("file"), str):
+                engines[file] = {key: record[key] for key in ENGINE if isinstance(record.get(key), str)}
+    return engines
+
+
 def _lock(folder: Path) -> int | None:
     """Hold the folder until the file descriptor is closed, so that two runs can't write into it at once."""
     if sys.platform == "win32":
@@ -358,7 +368,3 @@ def _lock(folder: Path) -> int | None:
         os.close(handle)
         return None
     return handle
-
-
-def _shown(identity: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key} {str(identity.get(key))[:16]}" for key in keys)

@@ -62,8 +62,13 @@ def extend_bundle(
         OutputError: something that is not a bundle is at `out`.
     """
     bundle = open_bundle(name_or_folder)
-    there = bundle.precisions("generator")
-    missing = [precision for precision in precisions if precision != "fp32" and (anew or precision not in there)]
+    missing = to_make(bundle, precisions, anew)
+    if captions is not None and not missing:
+        raise T2IError(
+            "--captions has no use here: no precision is made",
+            found=f"{', '.join(bundle.precisions('generator'))} in {bundle.folder}",
+            next_step="leave it out, or add --precision",
+        )
     if not missing and out is None:
         return bundle.folder
     if out is None and bundle.folder != Path(name_or_folder):
@@ -80,6 +85,12 @@ def extend_bundle(
         write_precisions(Bundle(folder, manifest), missing, captions)
         write_manifest(folder, manifest)
     return place
+
+
+def to_make(bundle: Bundle, precisions: Sequence[str], anew: bool = True) -> list[str]:
+    """Those of `precisions` that `extend_bundle` makes."""
+    there = () if anew else bundle.precisions("generator")
+    return [precision for precision in precisions if precision != "fp32" and precision not in there]
 
 
 def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path | None = None) -> None:

@@ -106,11 +106,6 @@ def build_target(
         raise OutputError(
             error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER} --target-output"
         ) from error
-    except OSError as error:
-        raise OutputError(
-            f"--target {target} can't be written to {out or error.filename}: {error.strerror}",
-            next_step=f"{ANOTHER} --target-output",
-        ) from error
 
 
 def _build(

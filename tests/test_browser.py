@@ -98,6 +98,7 @@ def test_what_build_refuses(tiny_bundle: Path, tmp_path: Path) -> None:
         (("-o", site, "--models", tiny_bundle, tiny_bundle), "two models have the same name"),
         (("-o", tmp_path / "full", "--models", tiny_bundle), "holds other files"),
         (("-o", thesis, "--models", tiny_bundle), "thesis.txt is not a folder"),
+        (("-o", "/proc/site", "--models", tiny_bundle), "/proc/site can't be written: No such file or directory. Next"),
         (("-o", thesis / "site", "--models", tiny_bundle), "thesis.txt"),
     ):
         check_refused(build(*arguments), message)

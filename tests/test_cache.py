@@ -12,6 +12,7 @@ from attngan_deploy.engines.cache import (
     cache_folder,
     find_entry,
     list_entries,
+    make_cache,
     read_entry,
     store_entry,
     store_facts,
@@ -140,11 +141,16 @@ def test_an_engine_without_a_sidecar_is_no_entry(tmp_path: Path) -> None:
     assert list_entries(tmp_path) == []
 
 
-def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
+    monkeypatch.setenv("T2I_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"can't be written to .*T2I_CACHE") as caught:
-        store_entry(KEY, DATA, 1.0, tmp_path / "file")
+        store_entry(KEY, DATA, 1.0)
+    monkeypatch.delenv("T2I_CACHE")
     assert "\n" not in str(caught.value)
+    with pytest.raises(OutputError, match=r"engine can't be written to .*file: File exists") as caught:
+        make_cache(tmp_path / "file")
+    assert "choose another" in caught.value.next_step
 
 
 def test_the_sidecar_says_what_it_was_made_from(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from attngan_deploy.verify import verify_model
 
 ORT, OPENVINO, BF16 = ("onnxruntime", "cpu", "fp32"), ("openvino", "cpu", "fp32"), ("openvino", "cpu", "bf16")
 
+ENGINE = ("backend", "device", "precision")
+
 
 @pytest.fixture
 def bundle(tiny_bundle: Path) -> Bundle:
@@ -118,6 +120,40 @@ def test_a_damaged_cache_is_measured_again(
     assert json.loads(path.read_text())["backend"] == "onnxruntime"
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ("tensorrt", "cuda", "fp32"),  # not installed, and not asked for
+        ("onnxruntime", "cuda", "fp32"),
+        ("openvino", "cpu", "int8"),  # not stored
+        ("openvino", "npu", "fp16"),  # not here
+        ("openvino", "cpu", "fp64"),
+        ("", 5, None),
+    ],
+)
+def test_a_kept_choice_that_does_not_go_is_measured_again(
+    bundle: Bundle, cache: Path, here: set[Combination], monkeypatch: pytest.MonkeyPatch, kept: tuple[object, ...]
+) -> None:
+    npu = ("openvino", "npu", "fp16")
+    here |= {npu, ("openvino", "cpu", "int8")}
+    monkeypatch.setattr(module, "_is_here", lambda each: each != npu)
+    speeds(monkeypatch, 3.0, 2.0, 1.0, 3.0, 2.0, 1.0)
+    expected = choose(bundle)
+    [path] = cache.glob("*.json")
+    path.write_text(json.dumps({"schema": 1, "notes": [], **dict(zip(ENGINE, kept, strict=True))}))
+    assert choose(bundle) == expected
+    assert json.loads(path.read_text())["backend"] == "onnxruntime"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_kept_choice_fits_the_request(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds(monkeypatch, 3.0, 2.0, 3.0, 2.0)
+    assert choose(bundle, "openvino").precision == "fp32"
+    [path] = cache.glob("*.json")
+    path.write_text(json.dumps({"schema": 1, "notes": [], **dict(zip(ENGINE, ORT, strict=True))}))
+    assert choose(bundle, "openvino").backend == "openvino"
+
+
 @pytest.mark.usefixtures("here")
 def test_a_cache_that_can_not_be_written(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write_text("a file, no folder")
@@ -125,6 +161,19 @@ def test_a_cache_that_can_not_be_written(bundle: Bundle, cache: Path, monkeypatc
     chosen = choose(bundle)
     assert chosen.backend == "openvino"
     assert f"measured at every start, as {cache} can't be written: File exists" in chosen.notes
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_in_the_place_of_a_cache_file(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds(monkeypatch, *[1.0, 2.0, 1.0] * 3)
+    choose(bundle)
+    [path] = cache.glob("*.json")
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        chosen = choose(bundle)
+        assert chosen.backend == "openvino"
+        assert f"measured at every start, as {path} is not a file, and is left alone" in chosen.notes
 
 
 @pytest.mark.usefixtures("here", "cache")
@@ -182,7 +231,7 @@ def test_without_the_reference_nothing_else_is_taken(bundle: Bundle, monkeypatch
 @pytest.mark.usefixtures("cache")
 def test_tensorrt_has_to_be_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Combination] = []
-    monkeypatch.setattr(module, "_is_stored", lambda bundle, each: bool(asked.append(each)))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(module, "is_stored", lambda bundle, each: bool(asked.append(each)))  # type: ignore[func-returns-value]
     choose(bundle)
     assert not any(name.startswith("tensorrt") for each in asked for name in each)
     asked.clear()

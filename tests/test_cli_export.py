@@ -104,7 +104,9 @@ def test_what_is_not_there_is_named(
     [
         ((), "give --variant to export a checkpoint, or --bundle"),
         (("--variant", "base", "--bundle", "base"), "give --variant to export a checkpoint, or --bundle"),
-        (("--bundle", "base", "--checkpoint", "x"), "--checkpoint and --bundle exclude each other"),
+        (("--bundle", "base", "--checkpoint", "x"), "--checkpoint: of no use with --bundle"),
+        (("--bundle", "base", "--weights", "fp32", "-o", "q"), "--weights: of no use with --bundle"),
+        (("--bundle", "base", "-o", "q", "--captions", "x"), "--captions calibrates and measures precisions other"),
         (("--bundle", "base", "--precision", ","), "--precision and --target each name at least one"),
         (("--bundle", "base"), "nothing to make"),
     ],
@@ -198,6 +200,22 @@ def test_a_bundle_and_its_targets(place: Path, tiny_bundle: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["tiny", "tiny-edge.onnx", "tiny-triton"]
     assert all(one["bytes"] > 1000 for one in facts["products"])
     assert facts["precisions"] == {}
+
+
+def test_only_what_was_made_is_told(place: Path, tiny_bundle: Path) -> None:
+    shutil.copytree(tiny_bundle, "tiny")
+    result = call("--bundle", "./tiny", "--target", "edge")
+    assert result.exit_code == 0, result.stderr
+    assert "edge: single file" in result.stdout and result.stdout.splitlines()[-1].endswith("tiny-edge.onnx")
+    for word in ("against", "generator.onnx", "PSNR"):
+        assert word not in result.stdout
+    result = call("--bundle", "./tiny", "--precision", "fp16")
+    assert "generator.fp16.onnx" in result.stdout and result.stdout.splitlines()[-1].startswith("tiny  ")
+    for word in ("against", "generator.onnx", "vocabulary.txt"):
+        assert word not in result.stdout
+    result = call("--bundle", "./tiny", "--precision", "fp16", "--target", "triton", "--captions", "none.txt")
+    assert "--captions has no use here: no precision is made; found fp32, fp16 in tiny" in str(result.exception)
+    assert call("--bundle", "./tiny", "-o", "copy").stdout.startswith("copy  ")
 
 
 @pytest.mark.parametrize(

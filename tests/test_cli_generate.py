@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.errors import EngineError
 from attngan_deploy.writer import read_manifest
 from tests.alike import alike
 
@@ -217,7 +218,7 @@ def test_captions_from_everywhere(t2i: T2I, monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (["c.txt", "--precision", "int8"], 1, "has no graph 'generator' in int8; found fp32"),
         (["c.txt", "--allow-fallback", "--precision", "fp8"], 1, "no precision 'fp8'"),
-        (["c.txt", "-o", "c.txt"], 1, "c.txt can't be written"),
+        (["c.txt", "-o", "c.txt"], 1, "c.txt is not a folder"),
         (["c.txt", "-o", "."], 1, "holds other files"),
         ([], 2, "give either a captions file or --caption TEXT"),
         (["c.txt", "--caption", "a bird"], 2, "give either a captions file or --caption TEXT"),
@@ -252,6 +253,61 @@ def test_bad_input(
         assert lines[0].startswith("t2i: ")
     assert message in " ".join(told.err.replace("│", " ").split())
     assert names() == before
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("c.txt", "c.txt is not a folder"),
+        ("c.txt/deep/out", "c.txt is not a folder"),
+        ("dangling", "dangling is not a folder"),
+        ("/proc/x", "/proc/x can't be written"),
+        ("theirs", "theirs holds other files"),
+        ("done", "done belongs to another run; found seed 1; expected seed 0"),
+    ],
+)
+def test_folders_are_refused_before_an_engine_is_loaded(
+    t2i: T2I, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    Path("dangling").symlink_to("nowhere")
+    Path("theirs").mkdir()
+    Path("theirs", "letter.txt").touch()
+    assert t2i("generate", "c.txt", "--model", "tiny", "--seed", "1", "-o", "done") == 0
+    capsys.readouterr()
+    before = names(), names("theirs"), names("done")
+    monkeypatch.setattr("attngan_deploy.pipeline.choose", None)
+    assert t2i("generate", "c.txt", "--model", "tiny", "-o", out) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert (names(), names("theirs"), names("done")) == before
+
+
+def test_failing_before_the_first_picture_leaves_nothing(
+    t2i: T2I, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = names()
+    assert t2i("generate", "c.txt", "--model", "tiny", "--device", "cuda", "-o", "deep/out") == 1
+    assert names() == before
+
+    def fail(*arguments: object) -> None:
+        raise EngineError("the generator made values that are not finite")
+
+    monkeypatch.setattr("attngan_deploy.pipeline.check_finite", fail)
+    Path("ours").mkdir()
+    for out in ("deep/out", "ours"):
+        assert t2i("generate", "c.txt", "--model", "tiny", "-o", out) == 1
+        assert "not finite" in capsys.readouterr().err
+    assert names() == [*before, "ours"]
+    assert names("ours") == []
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attngan_deploy.pipeline.check_finite", stop)
+    assert t2i("generate", "c.txt", "--model", "tiny", "-o", "out") == 130
+    assert capsys.readouterr().err.endswith("t2i: stopped; nothing was made\n")
+    assert names() == [*before, "ours"]
 
 
 def start(tiny_bundle: Path, folder: Path, *options: str) -> "subprocess.Popen[str]":

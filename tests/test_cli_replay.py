@@ -57,6 +57,24 @@ def test_a_changed_picture_fails_but_is_made(picture: str, capsys: pytest.Captur
     assert Path("flipped-again.png").is_file()
 
 
+def test_no_engine_named_is_no_change_claimed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--caption", "a red bird", "--model", "tiny", "--backend", "onnxruntime", "--threads", "1")
+    assert t2i("generate", *arguments, "--format", "webp", "-o", "webp") == 0
+    with Image.open("webp/00001_00.webp") as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("webp/00001_00.webp", lossless=True)
+    capsys.readouterr()
+    assert t2i("replay", "webp/00001_00.webp", "--threads", "1") == 1
+    assert "it was changed after onnxruntime made it" in capsys.readouterr().err
+    manifest = Path("webp", "manifest.jsonl")
+    record = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({key: record[key] for key in record if key not in ("backend", "precision")}) + "\n")
+    assert t2i("replay", "webp/00001_00.webp", "--threads", "1") == 1
+    assert capsys.readouterr().err == (
+        "t2i: webp/00001_00.webp differs from what onnxruntime makes in fp32, and the manifest.jsonl beside it does "
+        "not name the engine that made it: try --backend and --precision\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

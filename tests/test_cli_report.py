@@ -1,11 +1,14 @@
 """`t2i report`: the whole way from bundles and data to a page, twice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from attngan_deploy.bundle import open_bundle
+from attngan_deploy.catalogue import describe_scores
 from attngan_deploy.cli import app, register, report_errors
 from tests.tiny_judge import make_tiny_judge
 from tests.tiny_matcher import make_tiny_matcher
@@ -51,6 +54,18 @@ def test_twice_gives_the_same_files(data: Path, tiny_bundle: Path, tmp_path: Pat
     assert "frechet_distance" not in passports["real, test species"][1]["scores"]  # they are the reference
     assert passports["tiny"][0]["pictures"]["used"] == 30
     assert passports["tiny"][0]["pictures"]["generated"]["captions"] == 24
+
+
+@pytest.mark.usefixtures("judges")
+def test_scores_are_recorded_in_the_bundle(data: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    options = report(data, tmp_path / "out", "--n", "30", "--models", str(folder), "--matcher", "none", "--record")
+    assert CliRunner().invoke(app, options, catch_exceptions=False).exit_code == 0
+    bundle = open_bundle(folder)
+    assert bundle.hash == open_bundle(tiny_bundle).hash
+    assert bundle.manifest["scores"] == json.loads((tmp_path / "out/passports.json").read_text())["tiny"]
+    lines = describe_scores(bundle)
+    assert len(lines) == 3 and "Inception Score" in lines[0] and lines[2].startswith("colour words followed")
 
 
 @pytest.mark.usefixtures("judges")

@@ -1,8 +1,10 @@
 """What the doctor finds where packages are broken, crash, or stand in each other's way; and where all is well."""
 
 import os
+import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from attngan_deploy import doctor
-from attngan_deploy.doctor import BACKENDS, BROKEN, OFF, OK, Diagnosis, Finding, summary
+from attngan_deploy.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding, summary
 from attngan_deploy.engines import BACKENDS as ALL_BACKENDS
 from attngan_deploy.machine import Nvidia, versions
 from tests.golden_bundle import with_golden
@@ -84,6 +86,15 @@ def test_a_package_that_is_not_installed(base: Path, fake: Fake) -> None:
     assert finding.status == OFF
     assert "No module named 'tensorrt'" in finding.found
     assert finding.mend == "pip install 'attngan-deploy[gpu]'"
+
+
+def test_the_smallest_extra_mends() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    for package, line in OPTIONAL.items():
+        bring = [name for name, needs in extras.items() if any(need.startswith(f"{package}>") for need in needs)]
+        if bring and (named := re.search(r"attngan-deploy\[(\w+)\]", line)):
+            assert named[1] == min(bring, key=lambda name: len(extras[name])), package
 
 
 def test_two_packages_in_one_folder(fake: Fake) -> None:

@@ -57,6 +57,7 @@ def test_it_makes_the_picture_of_t2i_generate(edge: Path, tiny_bundle: Path, tmp
     [
         ((), "usage: generate.py EDGE.onnx CAPTION PICTURE.ppm [SEED], where SEED is a whole number"),
         ((EDGE, "a red bird"), "usage: "),
+        ((EDGE, "a red bird", "bird.png"), "usage: generate.py EDGE.onnx CAPTION PICTURE.ppm "),
         ((EDGE, "a", "red", "bird", "bird.ppm"), "usage: "),
         ((EDGE, "a red bird", "bird.ppm", "-1"), "usage: "),
         ((EDGE, "a red bird", "bird.ppm", "seven"), "usage: "),

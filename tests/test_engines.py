@@ -120,7 +120,13 @@ def test_unknown_graph(tiny_bundle: Path) -> None:
             r"found \[2\]; expected \[batch\], with batch 1 as in captions",
         ),
         ({**INPUTS, "captions": np.zeros((1, 0), np.int64)}, r"captions of .* wrong shape; found \[1, 0\]"),
-        ({**INPUTS, "captions": np.array([[999]], np.int64)}, "ONNX Runtime failed in text_encoder.onnx"),
+        (
+            {**INPUTS, "lengths": np.array([4], np.int64)},
+            "lengths of text_encoder.onnx has numbers out of range; found 4; expected 1 to 3",
+        ),
+        ({**INPUTS, "lengths": np.array([0], np.int64)}, "lengths of .* out of range; found 0; expected 1 to 3"),
+        ({**INPUTS, "captions": np.array([[1, -1]], np.int64)}, "captions of .* range; found -1; expected 0 or more"),
+        ({**INPUTS, "captions": np.array([[1, 999]], np.int64)}, "ONNX Runtime failed in text_encoder.onnx"),
     ],
 )
 def test_bad_tensors(tiny_bundle: Path, inputs: dict[str, np.ndarray], message: str) -> None:

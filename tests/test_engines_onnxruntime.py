@@ -15,6 +15,8 @@ from attngan_deploy.engines import onnxruntime as module
 from attngan_deploy.engines.onnxruntime import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere
 from attngan_deploy.engines.onnxruntime_bound import MAX_SHAPES, BoundRunner
 from attngan_deploy.errors import EngineError
+from attngan_deploy.pipeline import TextToImage
+from tests.precise_bundle import add_half_generator
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
 
@@ -108,6 +110,17 @@ def test_cuda_graphs_where_the_session_can(bundle: Bundle, monkeypatch: pytest.M
     assert engine._session.asked[0] == (CUDA, {"enable_cuda_graph": str(int(not refuses))})  # type: ignore[attr-defined]
     encoder = load_engine(bundle, "text_encoder", "onnxruntime", "cuda")
     assert encoder._session.asked[0] == (CUDA, {"enable_cuda_graph": "0"})  # type: ignore[attr-defined]
+
+
+def test_a_precision_without_its_device(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    half = add_half_generator(tiny_bundle, tmp_path / "half")
+    with pytest.raises(
+        EngineError, match=r"has no cuda, and on the CPU it does not do fp16; .*, or --backend openvino"
+    ):
+        TextToImage.load(half.folder, "onnxruntime", "fp16")
+    with pytest.raises(EngineError, match=r"has no cuda; found .*\[cuda,cudnn\]'$"):
+        load_engine(half, "generator", "onnxruntime", "cuda")
 
 
 @pytest.mark.usefixtures("a_gpu")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from attngan_deploy import TextToImage
 from attngan_deploy.captions import MAX_WORDS
@@ -93,13 +94,13 @@ def checked_program(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The parts that need no engine."""
     path = tmp_path_factory.mktemp("c") / "parts.so"
-    sources = [str(SOURCES / name) for name in ("tokenizer.c", "noise.c", "sha256.c", "error.c")]
+    sources = [str(SOURCES / name) for name in ("tokenizer.c", "noise.c", "sha256.c", "error.c", "files.c", "png.c")]
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"]
     subprocess.run(["gcc", *flags, "-o", str(path), *sources, "-lm"], check=True, timeout=120)
     loaded = ctypes.CDLL(str(path))
     loaded.vocabulary_read.restype = ctypes.c_void_p
     loaded.failure.restype = ctypes.c_char_p
-    loaded.tokenize.restype = ctypes.c_bool
+    loaded.tokenize.restype = loaded.write_picture.restype = ctypes.c_bool
     return loaded
 
 
@@ -193,6 +194,35 @@ def test_sha256(library: ctypes.CDLL) -> None:
         assert found.value.decode() == hashlib.sha256(data).hexdigest(), size
 
 
+@pytest.mark.parametrize("side", [1, 2, 21, 128, 300])
+def test_png(library: ctypes.CDLL, tmp_path: Path, side: int) -> None:
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    for name in ("bird.png", "bird.ppm"):
+        path = tmp_path / name
+        assert library.write_picture(os.fsencode(path), pixels.tobytes(), ctypes.c_size_t(side)), library.failure()
+        with Image.open(path) as found:
+            assert found.format == path.suffix[1:].upper()
+            np.testing.assert_array_equal(np.asarray(found), pixels)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_make_needs_is_named(tmp_path: Path) -> None:
+    shutil.copytree(SOURCES, tmp_path / "c")
+    for engine, variable, message in (
+        (
+            "onnxruntime",
+            "ORT_INCLUDE=/none",
+            "no /none/onnxruntime_c_api.h: apt-get install libonnxruntime-dev, or ORT",
+        ),
+        ("openvino", "PYTHON=/none", "no openvino for /none: pip install openvino, or PYTHON=one that has it"),
+    ):
+        command = ["make", "-s", "-C", str(tmp_path / "c"), engine, variable]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[0].startswith(message)
+        assert not any("fatal error" in line or "Traceback" in line for line in done.stderr.splitlines())
+
+
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_it_makes_the_picture_of_the_runtime(program: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
     model = TextToImage.load(tiny_bundle if name == "tiny" else name, "onnxruntime", "fp32", threads=1)
@@ -213,8 +243,9 @@ def test_it_makes_the_picture_of_the_runtime(program: Path, tiny_bundle: Path, t
 def test_checked_pictures(checked_program: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     if checked_program.name == "edge-openvino":
         pytest.skip("OpenVINO opens libraries in a way (RTLD_DEEPBIND) that the address sanitizer refuses")
-    done = run(checked_program, tiny_bundle, "a small red bird", tmp_path / "bird.ppm")
-    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("bird.ppm", "bird.png"):
+        done = run(checked_program, tiny_bundle, "a small red bird", tmp_path / name)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -337,10 +368,12 @@ def test_bad_places(program: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     check_refused(program, tiny_bundle, tmp_path / "none" / "bird.ppm", "bird.ppm can't be written: No such file")
     (tmp_path / "folder").mkdir()
     check_refused(program, tiny_bundle, tmp_path / "folder", "folder is not a file, and is left alone")
+    for name in ("bird.jpg", "bird", "png", ".ppm/bird"):
+        check_refused(program, tiny_bundle, tmp_path / name, f"{name} has no name of a picture: expected one that ends")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_usage(checked_program: Path) -> None:
     done = run(checked_program, "one")
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: ") and done.stderr.endswith(" MODEL_FOLDER CAPTION PICTURE.ppm [SEED]\n")
+    assert done.stderr.startswith("usage: ") and done.stderr.endswith(" MODEL_FOLDER CAPTION PICTURE.png [SEED]\n")

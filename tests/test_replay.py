@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attngan_deploy.bundle import read_manifest
 from attngan_deploy.errors import BundleError, CaptionError, DataError, EngineError, OutputError
 from attngan_deploy.images import encode_picture
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.replay import replay, write_replay
 from tests.commands import t2i
-from tests.golden_bundle import with_golden
+from tests.golden_bundle import with_golden, with_manifest
 
 CAPTIONS = "a small red bird with black wings\n\nthis bird is blue\n"
 
@@ -73,6 +74,55 @@ def test_formats_without_metadata_ask_the_manifest(out: Path, suffix: str, most:
     shutil.copy(out / moved.name, moved)
     with pytest.raises(DataError, match="does not say what it was made from; found no metadata in it, and no"):
         replay(moved)
+
+
+def test_the_manifest_names_the_engine(out: Path) -> None:
+    generate("--format", "webp")
+    made = replay(out / "00003_01.webp", threads=1)
+    assert (made.origin.backend, made.origin.precision) == ("onnxruntime", "fp32")
+    assert made.source == "the manifest.jsonl beside it"
+
+
+def test_what_names_no_engine_may_be_given_one(out: Path) -> None:
+    generate()
+    path = rewritten(out / "00001_00.png", lambda told: [told.pop(key) for key in ("backend", "precision")])
+    made = replay(path, threads=1)
+    assert made.same and made.source == "its metadata"
+    assert (made.engine.backend, made.engine.precision) == ("onnxruntime", "fp32")
+    pytest.importorskip("openvino", reason="computes in bf16: the 'openvino' extra")
+    try:
+        made = replay(path, precision="bf16", threads=1)
+    except EngineError as error:
+        pytest.skip(str(error))
+    assert (made.engine.backend, made.engine.precision) == ("openvino", "bf16")
+
+
+def test_of_bundles_of_one_hash_the_one_that_stores_the_precision(
+    tiny_bundle: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate()
+    path = rewritten(out / "00001_00.png", lambda told: told.update(precision="int8"))
+    models = out.parent / "models"
+    for name in ("a", "b", "c"):
+        shutil.copytree(tiny_bundle, models / name)
+    monkeypatch.setenv("T2I_MODELS", str(models))
+    with pytest.raises(BundleError, match=r"/a has no graph 'generator' in int8; .* Next: --model with its folder, or"):
+        replay(path, threads=1)
+    graphs = json.loads((models / "b" / "bundle.json").read_bytes())["graphs"]
+    shutil.copy(models / "b" / "generator.onnx", models / "b" / "generator.int8.onnx")
+    graphs["generator"]["precisions"] = {"int8": {"file": "generator.int8.onnx"}}
+    with_manifest(models / "b", graphs=graphs)
+    assert read_manifest(models / "a").hash == read_manifest(models / "b").hash
+    opened: list[Path] = []
+    real = TextToImage.load
+    monkeypatch.setattr(TextToImage, "load", lambda folder, *engine: opened.append(folder) or real(folder, *engine))
+    assert replay(path, threads=1).same
+    with_manifest(models / "c", name="mine")
+    plain = rewritten(out / "00001_01.png", lambda told: told.update(model="mine"))
+    assert replay(plain, threads=1).same
+    assert [folder.name for folder in opened] == ["b", "c"]
+    with pytest.raises(BundleError, match=r"/c has no graph 'generator' in int8"):
+        replay(rewritten(out / "00001_00.png", lambda told: told.update(precision="int8")), str(models / "c"))
 
 
 def test_another_caption_makes_another_picture(out: Path) -> None:

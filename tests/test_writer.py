@@ -127,6 +127,61 @@ def test_a_run_that_failed_before_its_first_picture_is_no_obstacle(tmp_path: Pat
     assert fill(tmp_path, replace(RUN, seed=6)).made == len(PLACES)
 
 
+def test_an_error_before_the_first_picture_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new" / "deep"):
+        with pytest.raises(ZeroDivisionError), OutputFolder(folder, RUN):
+            assert names(folder) == ["manifest.jsonl", "run.json"]
+            raise ZeroDivisionError
+    tar = replace(RUN, file_format="tar")
+    with pytest.raises(OutputError, match="make room"), no_room(9_000), OutputFolder(tmp_path / "tar", tar) as out:
+        out.add(PLACES[:1], pictures(PLACES[:1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+
+
+def test_an_error_takes_away_what_this_run_began_only(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "old", RUN):
+        pass
+    fill(tmp_path / "full")
+    (tmp_path / "full" / "00001_00.png").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    for name in ("old", "full", "noted"):
+        with pytest.raises(ZeroDivisionError), OutputFolder(tmp_path / name, RUN) as out:
+            if name == "noted":
+                out.write("notes.txt", b"mine")
+            raise ZeroDivisionError
+    assert names(tmp_path / "old") == ["manifest.jsonl", "run.json"]
+    assert names(tmp_path / "noted") == ["manifest.jsonl", "notes.txt", "run.json"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    assert len(read_manifest(tmp_path / "full")) == 3
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_manifest_names_the_engine_of_each_picture(tmp_path: Path, file_format: str) -> None:
+    run = replace(RUN, file_format=file_format)
+    first, second = {"backend": "onnxruntime", "precision": "fp32"}, {"backend": "openvino", "precision": "bf16"}
+
+    def engines() -> list[dict[str, str]]:
+        return [{key: record[key] for key in first if key in record} for record in read_manifest(tmp_path)]
+
+    for places, engine in ((PLACES[::2], first), (PLACES[1::2], second)):
+        with OutputFolder(tmp_path, run, engine) as out:
+            out.add(places, pictures(places))
+    assert engines() == [first, second, first, second]
+    manifest = tmp_path / "manifest.jsonl"
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(lines[3] + b'{"file": 5}\n[]\n\xff\n' + lines[0] + lines[1] + lines[2][:-9])  # killed, damaged
+    with OutputFolder(tmp_path, run, second):
+        assert engines() == [first, second, {}, second]  # what no line says is not made up
+    if file_format != "tar":
+        (tmp_path / read_manifest(tmp_path)[0]["file"]).unlink()
+        with OutputFolder(tmp_path, run, second) as out:
+            out.add(PLACES[:1], pictures(PLACES[:1]))
+        assert engines() == [second, second, {}, second]
+
+
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.png").write_bytes(b"sun")
     with pytest.raises(OutputError, match=r"holds other files, and no run.json"):
@@ -189,8 +244,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, file_format: st
         out.add(PLACES, pictures(PLACES))
     assert "\n" not in str(caught.value)
     shards = 1 if file_format == "tar" else 0  # its first two samples fit, and are kept
-    assert names(tmp_path) == ["manifest.jsonl", *(["pictures-00000.tar"] if shards else []), "run.json"]
-    assert len(read_manifest(tmp_path)) == (2 if shards else 0)
+    assert names(tmp_path) == (["manifest.jsonl", "pictures-00000.tar", "run.json"] if shards else [])
+    assert not shards or len(read_manifest(tmp_path)) == 2
     assert fill(tmp_path, run).made == (2 if shards else 4)
 
 

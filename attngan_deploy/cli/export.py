@@ -45,11 +45,12 @@ def export(
         typer.Option("--output", "-o", help="Bundle folder to make; models/VARIANT or --bundle's own unless given."),
     ] = None,
     weights: Annotated[
-        Weights,
+        Weights | None,
         typer.Option(
-            help="How weights are stored: mixed is 8 bits for large ones, fp16 for others. All compute in fp32."
+            help="How a checkpoint's weights are stored: mixed, the default, is 8 bits for large ones, fp16 for "
+            "others. All compute in fp32."
         ),
-    ] = Weights.mixed,
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="Precisions of the generator, separated by commas: fp32, fp16, bf16, int8.")
     ] = "fp32",
@@ -59,12 +60,13 @@ def export(
     target: Annotated[
         str,
         typer.Option(
-            help="What to make, separated by commas: onnx (the bundle), tensorrt, tensorrt-rtx, openvino, triton, edge."
+            help="What to make, separated by commas: onnx (the bundle), tensorrt, tensorrt-rtx, openvino (compiled "
+            "for other programs that call import_model; --backend openvino needs none), triton, edge."
         ),
     ] = "onnx",
     target_output: Annotated[
         Path | None,
-        typer.Option(help="Where the target goes; engines to the cache, others beside the bundle, unless given."),
+        typer.Option(help="Where the target goes; TensorRT's to the cache, others beside the bundle, unless given."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="What engines are built for: auto, or e.g. sm86,sm89 for tensorrt-rtx.")
@@ -79,30 +81,42 @@ def export(
     precisions, targets = _listed(precision), _listed(target)
     if (variant is None) == (bundle is None):
         raise typer.BadParameter("give --variant to export a checkpoint, or --bundle to add to a finished bundle")
-    if bundle is not None and checkpoint is not None:
-        raise typer.BadParameter("--checkpoint and --bundle exclude each other")
+    of_checkpoints = {"--checkpoint": checkpoint, "--weights": weights}
+    if bundle is not None and (unused := [name for name, value in of_checkpoints.items() if value is not None]):
+        raise typer.BadParameter(f"{' and '.join(unused)}: of no use with --bundle, whose weights stay as they are")
     if not precisions or not targets:
         raise typer.BadParameter("--precision and --target each name at least one")
     if bundle is not None and output is None and (precisions, targets) == (["fp32"], ["onnx"]):
         raise typer.BadParameter("nothing to make: a bundle has fp32 graphs; add --precision, --target or -o")
+    if captions is not None and precisions == ["fp32"]:
+        raise typer.BadParameter("--captions calibrates and measures precisions other than fp32: add --precision")
     making = load_extra("attngan_deploy.export.targets", "export")
     writer = load_extra("attngan_deploy.export.precision_writer", "export")
     writer.check_precisions(precisions)
     making.check_targets(targets, precisions, target_output, _listed(device))
     before = _precisions_at(output or (None if variant is None else MODELS / variant))
-    if variant is not None:
-        folder = _from_checkpoint(variant, checkpoint, output, weights, precisions, captions)
-    else:
-        folder = writer.extend_bundle(bundle, precisions, output, captions, anew="onnx" in targets)
     from attngan_deploy.bundle import open_bundle
 
+    if variant is not None:
+        new = ["fp32", *precisions]
+        folder = _from_checkpoint(variant, checkpoint, output, weights or Weights.mixed, precisions, captions)
+    else:
+        new = writer.to_make(open_bundle(str(bundle)), precisions, anew="onnx" in targets)
+        folder = writer.extend_bundle(bundle, precisions, output, captions, anew="onnx" in targets)
     opened = open_bundle(folder)
     if gone := [name for name in before if name not in opened.precisions("generator")]:
         _say_what_is_gone(folder, gone)
     products = []
     for name in targets:
         products += making.build_target(opened, name, precisions, target_output, _listed(device))
-    _print_result(opened, products, as_json)
+    if as_json:
+        _print_json(opened, products)
+        return
+    if variant is not None:
+        _print_parity(opened.manifest["parity"])
+    _print_made(opened, new, products)
+    if new or output is not None:
+        print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
 
 
 def _listed(text: str) -> list[str]:
@@ -160,40 +174,39 @@ def _run_of(variant: str) -> Path:
     return folder
 
 
-def _print_result(bundle: Any, products: list[Any], as_json: bool) -> None:
-    parity, stored = bundle.manifest.get("parity", {}), bundle.graph("generator").get("precisions", {})
-    if as_json:
-        facts = {
-            "bundle": str(bundle.folder),
-            "hash": bundle.hash,
-            "bytes": bundle.bytes,
-            "parity": parity,
-            "precisions": stored,
-            "products": [product.to_json() for product in products],
-        }
-        print(json.dumps(facts, indent=2))
-        return
-    if parity:
-        _print_parity(parity)
-    _print_files(bundle, stored, products)
-    print(f"{bundle.folder}  {bundle.bytes / 1e6:.2f} MB  {bundle.hash[:12]}")
+def _print_json(bundle: Any, products: list[Any]) -> None:
+    facts = {
+        "bundle": str(bundle.folder),
+        "hash": bundle.hash,
+        "bytes": bundle.bytes,
+        "parity": bundle.manifest.get("parity", {}),
+        "precisions": bundle.graph("generator").get("precisions", {}),
+        "products": [product.to_json() for product in products],
+    }
+    print(json.dumps(facts, indent=2))
 
 
-def _print_files(bundle: Any, stored: dict[str, Any], products: list[Any]) -> None:
+def _print_made(bundle: Any, new: list[str], products: list[Any]) -> None:
+    """What was made: the bundle's files of the precisions `new`, with "fp32" for all that are of none, and products."""
     from rich.console import Console
     from rich.table import Table
 
-    graphs = {bundle.graph(key)["file"]: ("fp32", None) for key in bundle.manifest["graphs"]}
-    graphs |= {entry["file"]: (precision, entry) for precision, entry in stored.items()}
-    table = Table("made", "in", "MB", "PSNR", "worst pixel", "kept in fp32")
-    for column in table.columns[:-1]:
+    stored = bundle.graph("generator").get("precisions", {})
+    graphs = {bundle.graph(key)["file"]: "fp32" for key in bundle.manifest["graphs"]}
+    graphs |= {entry["file"]: precision for precision, entry in stored.items()}
+    costs = ("PSNR", "worst pixel", "kept in fp32") if stored.keys() & {*new} else ()
+    table = Table("made", "in", "MB", *costs)
+    for column in table.columns[:5]:
         column.no_wrap = True
     for file, entry in bundle.manifest["files"].items():
-        precision, facts = graphs.get(file, ("", None))
-        table.add_row(file, precision, f"{entry['bytes'] / 1e6:.2f}", *(_cost(facts) if facts else []))
+        precision = graphs.get(file, "")
+        if (precision or "fp32") in new:
+            cost = _cost(stored[precision]) if precision in stored else []
+            table.add_row(file, precision, f"{entry['bytes'] / 1e6:.2f}", *cost)
     for made in products:
         table.add_row(f"{made.target}: {made.what}", made.precision, f"{made.bytes / 1e6:.2f}")
-    Console().print(table)
+    if table.rows:
+        Console().print(table)
     for made in products:
         took = "" if made.seconds is None else f"  built in {made.seconds:.1f} s"
         print(f"{made.path}{took}")

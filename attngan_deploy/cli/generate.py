@@ -80,28 +80,29 @@ def generate(
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
-    from attngan_deploy.bundle import DEFAULT_MODEL
+    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
     from attngan_deploy.errors import CaptionError, StoppedError
-    from attngan_deploy.generation import Options, generate_folder
+    from attngan_deploy.generation import Options, check_output, generate_folder
     from attngan_deploy.pipeline import TextToImage
     from attngan_deploy.progress import show_progress
 
     items = from_texts(caption or []) if captions is None else read_captions(captions, column)
     if not items:
         raise CaptionError("no captions were given", expected="--caption TEXT with a text")
-    network = TextToImage.load(
-        DEFAULT_MODEL if model is None else model, backend, precision, threads, device, allow_fallback
-    )
+    options = Options(seed, n, shared_noise, batch_size, file_format.value, grid, attention)
+    bundle = open_bundle(DEFAULT_MODEL if model is None else model)
+    check_output(bundle, items, out, options)
+    network = TextToImage.load(bundle.folder, backend, precision, threads, device, allow_fallback)
     for word, line in tokenize(items, network.tokenizer, strict).unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)
-    options = Options(seed, n, shared_noise, batch_size, file_format.value, grid, attention)
     print(f"t2i: model {network.bundle.name} {network.bundle.hash[:12]}, {network.description}", file=sys.stderr)
     try:
         with show_progress("generate", "img") as progress:
             report = generate_folder(network, items, out, options, progress)
     except KeyboardInterrupt:
-        raise StoppedError(f"stopped; what is done is kept in {out}, and the same command continues") from None
+        kept = f"what is done is kept in {out}, and the same command continues" if out.exists() else "nothing was made"
+        raise StoppedError(f"stopped; {kept}") from None
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
     print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")

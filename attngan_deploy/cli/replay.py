@@ -11,13 +11,17 @@ import typer
 from attngan_deploy.cli import app
 
 if TYPE_CHECKING:
-    from attngan_deploy.replay import Origin
+    from attngan_deploy.replay import Replay
 
 
-def _guess(origin: "Origin") -> str:
-    if origin.backend:
-        return f"it was changed after {origin.backend} made it"
-    return "it was changed, or made by an engine that it does not name: try --backend and --precision"
+def _verdict(made: "Replay") -> str:
+    """What a difference means; whether a picture was changed can't be told without the engine that made it."""
+    if made.origin.backend and made.origin.precision:
+        return f"is not what its model makes: it was changed after {made.origin.backend} made it"
+    return (
+        f"differs from what {made.engine.backend} makes in {made.engine.precision}, and {made.source} does not name "
+        "the engine that made it: try --backend and --precision"
+    )
 
 
 @app.command()
@@ -29,7 +33,9 @@ def replay(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Name or folder of a bundle. (default: the installed one of the right hash)"),
+        typer.Option(
+            help="Name or folder of a bundle. (default: the installed one of the right hash, that has the precision)"
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="Another backend; auto is the one that made the picture.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, gpu or npu.")] = "auto",
@@ -54,5 +60,5 @@ def replay(
     else:
         print(f"{made} ({made.engine}): {target}")
     if not made.same:
-        print(f"t2i: {picture} is not what its model makes: {_guess(made.origin)}", file=sys.stderr)
+        print(f"t2i: {picture} {_verdict(made)}", file=sys.stderr)
         raise typer.Exit(1)

@@ -29,6 +29,9 @@ def report(
     device: Annotated[str, typer.Option(help="Where it runs.")] = "cpu",
     precision: Annotated[str, typer.Option(help="Its precision.")] = "fp32",
     matcher: Annotated[str, typer.Option(help="Matcher for R-precision, or none.")] = "matcher",
+    keep: Annotated[
+        bool, typer.Option("--record", help="Also write the scores into each model's bundle.json.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
 ) -> None:
     """Make the paper's Table 2 and Figures 6 to 9 from models that are here, with real pictures by the same judges.
@@ -37,7 +40,7 @@ def report(
     """
     from attngan_deploy.files import check_writable, make_folder, write_atomically
     from attngan_deploy.progress import show_progress
-    from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect
+    from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect, record
     from attngan_deploy.report.page import markdown, page
 
     count = n if n is not None else QUICK if quick else COUNT
@@ -45,12 +48,15 @@ def report(
     options = ReportOptions(count, splits, crop, seed, backend, device, precision, threads, chosen)
     make_folder(out)
     check_writable(out / "report.html")
+    names = models or ["base", "att1", "att2"]
     with show_progress("report", "img") as progress:
-        results = collect(models or ["base", "att1", "att2"], data, options, progress)
+        results = collect(names, data, options, progress)
     passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
     text = markdown(results)
     write_atomically(out / "report.html", page(results))
     write_atomically(out / "report.md", text)
     write_atomically(out / "passports.json", json.dumps(passports, indent=1) + "\n")
+    if keep:
+        record(names, results)
     print(text)
     print(f"t2i: {out / 'report.html'}", file=sys.stderr)

@@ -62,8 +62,12 @@ def load_engine(
     if threads is not None and threads < 1:
         raise EngineError("the number of threads is out of range", found=str(threads), expected="1 or more")
     backend, device, precision = combinations(backend, device, precision)[0]
-    precision = "fp32" if graph == TEXT_ENCODER else precision
+    asked, precision = precision, "fp32" if graph == TEXT_ENCODER else precision
     try:
+        if backend == "onnxruntime":
+            from attngan_deploy.engines.onnxruntime import check_provider
+
+            check_provider(device, asked)
         return _load(bundle, graph, backend, device, precision, threads)
     except (EngineError, MissingExtraError) as error:
         if not allow_fallback:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.errors import EngineError, OutputError
@@ -125,6 +126,21 @@ def read_entry(path: Path, wanted: EngineKey | None = None) -> Entry:
     return entry
 
 
+def make_cache(folder: Path | None = None) -> None:
+    """Make a cache folder where it is missing, before an engine is built for minutes.
+
+    Raises:
+        OutputError: it can't be made or written.
+    """
+    folder = cache_folder() if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def store_entry(
     key: EngineKey,
     data: bytes | memoryview,
@@ -147,8 +163,8 @@ def store_entry(
     path = folder / f"{key.name}{SUFFIX}"
     content = bytes(data)
     entry = Entry(path, key, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 3), dict(facts or {}))
+    make_cache(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -22,7 +22,7 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.openvino_import import load_openvino
-from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import check_engines, golden_inputs, load_golden
 
@@ -83,14 +83,15 @@ def choose(
         return Choice(*wanted[0])
     not_named = set(BUILDS_FIRST) - {backend, device}
     candidates = [
-        each for each in wanted if not_named.isdisjoint(each) and _is_stored(bundle, each) and _is_installed(each)
+        each for each in wanted if not_named.isdisjoint(each) and is_stored(bundle, each) and _is_installed(each)
     ]
     if len(candidates) < 2:
         return Choice(*(candidates or wanted)[0])
     if "golden" not in bundle.manifest:
         return Choice(*candidates[0], ("not measured, as the bundle has no golden cases",))
     path = cache_folder() / f"choice-{_key(bundle, (backend, device, precision), threads)}.json"
-    if (kept := _recall(path)) is not None:
+    kept = _recall(path)
+    if kept is not None and (each := (kept.backend, kept.device, kept.precision)) in candidates and _is_here(each):
         return kept
     candidates = [each for each in candidates if _is_here(each)] or candidates[:1]
     measured = list(_measure(bundle, candidates, threads))
@@ -100,13 +101,14 @@ def choose(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"schema": SCHEMA_VERSION, **vars(choice)}, indent=2) + "\n")
-    except OSError as error:
-        note = f"measured at every start, as {path.parent} can't be written: {error.strerror}"
-        return replace(choice, notes=(*choice.notes, note))
+    except (OSError, OutputError) as error:
+        why = error.what if isinstance(error, OutputError) else f"{path.parent} can't be written: {error.strerror}"
+        return replace(choice, notes=(*choice.notes, f"measured at every start, as {why}"))
     return choice
 
 
-def _is_stored(bundle: Bundle, candidate: Combination) -> bool:
+def is_stored(bundle: Bundle, candidate: Combination) -> bool:
+    """Whether a bundle has the graph of the generator that a combination runs."""
     backend, _, precision = candidate
     return precision in (*bundle.precisions(GENERATOR), *NATIVE.get(backend, ()))
 
@@ -177,16 +179,16 @@ def _fastest(measured: list[Measured]) -> Choice:
 
 
 def _recall(path: Path) -> Choice | None:
-    """A choice that was made before; None where there is none, or its file is damaged."""
+    """What a file says of a choice that was made before; None where there is none, or it is damaged."""
     try:
+        if not path.is_file():
+            return None
         told = json.loads(path.read_bytes())
         if told.pop("schema") != SCHEMA_VERSION:
             return None
-        kept = Choice(told["backend"], told["device"], told["precision"], tuple(map(str, told["notes"])))
-        combinations(kept.backend, kept.device, kept.precision)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, EngineError):
+        return Choice(told["backend"], told["device"], told["precision"], tuple(map(str, told["notes"])))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return kept
 
 
 def _key(bundle: Bundle, request: Combination, threads: int | None) -> str:

@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import EngineFacts, Tensors
+from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime_bound import BoundRunner
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
@@ -70,7 +70,6 @@ class OnnxRuntimeEngine:
         notes: tuple[str, ...] = (),
     ) -> None:
         self._path, described = path, described or {}
-        _check_provider(device)
         said = _load_libraries() if device != "cpu" else ""
         capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
         self._session, captured = _open(path, device, threads, capture)
@@ -135,14 +134,16 @@ def placed_elsewhere(session: Any, provider: str) -> dict[str, int] | None:
     return {name: count for name, count in counts.items() if name != provider}
 
 
-def _check_provider(device: str) -> None:
+def check_provider(device: str, precision: str) -> None:
+    """Raise EngineError where the ONNX Runtime that is installed has no `device` for a bundle in `precision`."""
     available = onnxruntime.get_available_providers()
     if PROVIDERS[device] not in available:
+        on_cpu = precision in SUPPORTED["onnxruntime"]["cpu"]
         raise EngineError(
-            f"this ONNX Runtime has no {device}",
+            f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
             found=", ".join(available),
             expected=PROVIDERS[device],
-            next_step=INSTALL[device],
+            next_step=INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
 
 

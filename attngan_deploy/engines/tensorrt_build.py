@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines.cache import EngineKey, Entry, as_file_name, cache_folder, find_entry, store_entry
+from attngan_deploy.engines.cache import (
+    EngineKey,
+    Entry,
+    as_file_name,
+    cache_folder,
+    find_entry,
+    make_cache,
+    store_entry,
+)
 from attngan_deploy.engines.cuda import Gpu
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.tensorrt_callbacks import STEPS, Progress, make_log, make_monitor
@@ -104,6 +112,7 @@ def ensure_engine(
             return entry, ""
     except EngineError as error:
         reason = error.what
+    make_cache(folder)
     start = time.perf_counter()
     timing = (folder or cache_folder()) / f"{flavour}-{trt.__version__}-{as_file_name(device)}.timing"
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:

@@ -20,7 +20,8 @@ def check_inputs(graph: str, description: Mapping[str, Mapping[str, Any]], input
         inputs: the tensors.
 
     Raises:
-        EngineError: a tensor is missing, unknown, or of the wrong type or shape.
+        EngineError: a tensor is missing, unknown, or of the wrong type or shape; or captions have numbers below 0, or
+            lengths that are not those of their words.
     """
     if missing := [name for name in description if name not in inputs]:
         raise EngineError(f"{graph} needs the tensor {', '.join(missing)}", found=", ".join(inputs))
@@ -30,6 +31,19 @@ def check_inputs(graph: str, description: Mapping[str, Mapping[str, Any]], input
     for name, wanted in description.items():
         _check_type(graph, name, wanted["dtype"], inputs[name])
         _check_shape(graph, name, wanted["shape"], inputs[name].shape, sizes)
+    if {"captions", "lengths"} <= inputs.keys():
+        _check_range(graph, "captions", inputs["captions"], 0, None)
+        _check_range(graph, "lengths", inputs["lengths"], 1, inputs["captions"].shape[1])
+
+
+def _check_range(graph: str, name: str, tensor: NDArray[Any], least: int, most: int | None) -> None:
+    lowest, highest = int(tensor.min()), int(tensor.max())
+    if lowest < least or (most is not None and highest > most):
+        raise EngineError(
+            f"tensor {name} of {graph} has numbers out of range",
+            found=str(lowest if lowest < least else highest),
+            expected=f"{least} or more" if most is None else f"{least} to {most}",
+        )
 
 
 def _check_type(graph: str, name: str, dtype: str, tensor: NDArray[Any]) -> None:

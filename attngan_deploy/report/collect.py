@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attngan_deploy.bundle import open_bundle, write_manifest
 from attngan_deploy.errors import DataError
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.report.curve import parts
@@ -124,6 +125,21 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         if path.is_file()
     ]
     return Results(scored, real, drawn)
+
+
+def record(names: Sequence[str], results: Results) -> None:
+    """Write the scores of each model into its own `bundle.json`, for `t2i models` and whoever gets the bundle.
+
+    Args:
+        names: as `collect` got them.
+
+    Raises:
+        BundleError: a bundle is damaged.
+        OSError: it can't be written.
+    """
+    for name, row in zip(names, results.models, strict=True):
+        bundle = open_bundle(name)
+        write_manifest(bundle.folder, {**bundle.manifest, "scores": list(row.passports)})
 
 
 def _draw(model: TextToImage, seed: int) -> Drawn:

@@ -8,11 +8,11 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attngan_deploy.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
-from attngan_deploy.errors import BundleError, MissingExtraError, T2IError
+from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
 from attngan_deploy.files import atomic_folder, sha256_of
 from attngan_deploy.tokenizer import Tokenizer
 
@@ -48,7 +48,7 @@ def build_site(site: Path, models: Sequence[str | Path], webgpu: bool = False) -
     Raises:
         BundleError: a bundle is missing, damaged, of another kind or without words, or two have the same name.
         MissingExtraError: onnxruntime-web is not installed.
-        OutputError: `site` holds other things.
+        OutputError: `site` holds other things, or can't be written.
     """
     bundles = [_text_to_image(model) for model in models]
     names = [bundle.name for bundle in bundles]
@@ -59,6 +59,15 @@ def build_site(site: Path, models: Sequence[str | Path], webgpu: bool = False) -
         raise MissingExtraError(
             "onnxruntime-web is not installed", expected=str(PACKAGE), next_step=f"npm ci --prefix {HERE}"
         )
+    try:
+        return _write(site, bundles, engine)
+    except OSError as error:
+        raise OutputError(
+            f"{site} can't be written: {error.strerror}", next_step="another -o, or free some space there"
+        ) from error
+
+
+def _write(site: Path, bundles: Sequence[Bundle], engine: Mapping[str, str]) -> dict[str, int]:
     with atomic_folder(site, marker=FILES) as part:
         for file in PAGE:
             _copy(HERE / file, part / file)

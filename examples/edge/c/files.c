@@ -9,7 +9,13 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "png.h"
 
+static bool ends_in(const char *path, const char *suffix)
+{
+    size_t length = strlen(path), ending = strlen(suffix);
+    return length > ending && strcmp(path + length - ending, suffix) == 0;
+}
 
 static char *read_stream(FILE *stream, size_t *size)
 {
@@ -46,27 +52,38 @@ char *read_file(const char *path, size_t *size)
     return bytes;
 }
 
-static bool write_part(const char *path, const unsigned char *pixels, size_t side)
+static bool write_ppm(FILE *stream, const unsigned char *pixels, size_t side)
+{
+    bool written = fprintf(stream, "P6\n%zu %zu\n255\n", side, side) > 0;
+    return fwrite(pixels, 3 * side, side, stream) == side && written;
+}
+
+static bool write_part(const char *path, bool png, const unsigned char *pixels, size_t side)
 {
     FILE *stream = fopen(path, "wb");
     if (!stream)
         return false;
-    bool written = fprintf(stream, "P6\n%zu %zu\n255\n", side, side) > 0;
-    written = fwrite(pixels, 3 * side, side, stream) == side && written;
+    bool written = png ? png_write(stream, pixels, side) : write_ppm(stream, pixels, side);
     return fclose(stream) == 0 && written;
 }
 
-bool write_ppm(const char *path, const unsigned char *pixels, size_t side)
+bool check_picture(const char *path)
 {
     struct stat there;
     if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
         return failed("%s is not a file, and is left alone", path);
+    return ends_in(path, ".png") || ends_in(path, ".ppm") ||
+           failed("%s has no name of a picture: expected one that ends in .png or .ppm", path);
+}
+
+bool write_picture(const char *path, const unsigned char *pixels, size_t side)
+{
     size_t length = strlen(path) + 32;
     char *part = malloc(length);
     if (!part)
         return failed("out of memory");
     snprintf(part, length, "%s.%ld.part", path, (long)getpid());
-    bool written = write_part(part, pixels, side) && rename(part, path) == 0;
+    bool written = write_part(part, ends_in(path, ".png"), pixels, side) && rename(part, path) == 0;
     if (!written) {
         failed("%s can't be written: %s", path, strerror(errno));
         remove(part);

@@ -103,12 +103,12 @@ static bool paint(const bundle *model, const tokens *words, uint64_t seed, unsig
 
 static bool run(const char *folder, const char *caption, const char *path, uint64_t seed)
 {
-    bundle model;
+    bundle model = {0};
     tokens words = {0};
     unsigned char *pixels = NULL;
-    bool done = bundle_open(&model, folder) && read_caption(&model, caption, &words);
+    bool done = check_picture(path) && bundle_open(&model, folder) && read_caption(&model, caption, &words);
     done = done && ((pixels = malloc(3 * model.picture * model.picture)) || failed("out of memory"));
-    done = done && paint(&model, &words, seed, pixels) && write_ppm(path, pixels, model.picture);
+    done = done && paint(&model, &words, seed, pixels) && write_picture(path, pixels, model.picture);
     free(pixels);
     free(words.numbers);
     bundle_close(&model);
@@ -130,7 +130,7 @@ int main(int count, char **arguments)
 {
     uint64_t seed = 0;
     if (count != 4 && count != 5) {
-        fprintf(stderr, "usage: %s MODEL_FOLDER CAPTION PICTURE.ppm [SEED]\n", count ? arguments[0] : "edge");
+        fprintf(stderr, "usage: %s MODEL_FOLDER CAPTION PICTURE.png [SEED]\n", count ? arguments[0] : "edge");
         return WRONG_USAGE;
     }
     if ((count < 5 || read_seed(arguments[4], &seed)) && run(arguments[1], arguments[2], arguments[3], seed))

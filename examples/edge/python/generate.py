@@ -18,7 +18,7 @@ def noise(seed: int, stream: int, size: int) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(1, -1)[:, :size].astype(np.float32)
 
 
-if len(sys.argv) not in (4, 5) or not all(seed.isdecimal() for seed in sys.argv[4:]):
+if len(sys.argv) not in (4, 5) or sys.argv[3][-4:] != ".ppm" or not all(seed.isdecimal() for seed in sys.argv[4:]):
     sys.exit("usage: generate.py EDGE.onnx CAPTION PICTURE.ppm [SEED], where SEED is a whole number")
 graph, caption, path, seed = [*sys.argv[1:], "0"][:4]
 if not Path(graph).is_file():
