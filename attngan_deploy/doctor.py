@@ -24,9 +24,9 @@ from attngan_deploy.bundle import (
     open_bundle,
     read_manifest,
 )
-from attngan_deploy.engines.openvino_import import TELEMETRY
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.machine import Nvidia, nvidia, this_machine, versions
+from attngan_deploy.openvino_import import TELEMETRY
 
 OK, OFF, BROKEN = "ok", "off", "broken"
 OLDEST_PYTHON = (3, 11)

@@ -223,7 +223,7 @@ except KeyboardInterrupt:
 def test_it_is_imported_without_its_telemetry() -> None:
     script = """
 import sys
-from attngan_deploy.engines.openvino_import import load_openvino
+from attngan_deploy.openvino_import import load_openvino
 load_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """

@@ -21,10 +21,10 @@ import numpy as np
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.openvino_import import load_openvino
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import check_engines, golden_inputs, load_golden
+from attngan_deploy.openvino_import import load_openvino
 
 SCHEMA_VERSION = 1
 BATCH, SECONDS = 8, 0.3  # pictures of one timed run, and how long runs are repeated
