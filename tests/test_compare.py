@@ -280,3 +280,15 @@ def test_files_that_are_no_passports_are_one_line(tmp_path: Path, data: bytes | 
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(passport()))
     assert read_passport(tmp_path / "a.json") == passport()
+
+
+def test_other_captions_are_refused() -> None:
+    a, b = passport(pictures__captions_sha256="aa"), passport(pictures__captions_sha256="bb")
+    with pytest.raises(ScoreError, match=r"pictures\.captions_sha256"):
+        compare(a, b)
+    assert compare(a, passport(pictures__captions_sha256="")).scores  # real pictures without captions, say
+
+
+def test_a_number_beyond_all_scores() -> None:
+    with pytest.raises(ScoreError, match=r"inception_score\.mean"):
+        compare(passport(), passport(scores__inception_score__mean=10**400))

@@ -39,7 +39,10 @@ def score(
     precision: Annotated[
         str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)", show_default=False)
     ] = None,
-    judge: Annotated[str, typer.Option(help="Name or folder of a judge.")] = "judge",
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)", show_default=False),
+    ] = None,
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[
         str,
@@ -105,12 +108,13 @@ def score(
         _compare(*compare, output, as_json)
         return
     from attngan_deploy.progress import show_progress
-    from attngan_deploy.score.judge import Judge
+    from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
     from attngan_deploy.score.matcher import Matcher
     from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
     from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
 
     metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
+    judge = judge or (FEATURE_JUDGE if "r-precision" in metrics else DEFAULT_JUDGE)
     shuffled = shuffle_seed if shuffle else None
     options = ScoreOptions(metrics, splits, crop, order, shuffled, batch_size or BATCH_SIZE, threads, strict)
     if against is not None or against_torch is not None:

@@ -11,7 +11,8 @@ from attngan_deploy.report.curve import parts
 from attngan_deploy.report.figures import draw_figures
 from attngan_deploy.report.results import Drawn, Results, Scored
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
-from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.inception_score import split_bounds
+from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions, measure_by
 from attngan_deploy.score.pictures import PictureSource, find_pictures
@@ -19,7 +20,6 @@ from attngan_deploy.score.reference_cache import measure_reference
 from attngan_deploy.score.scoring import passport_of, score_words
 
 COUNT, QUICK = 30_000, 3_000
-INCEPTION_JUDGE, FEATURE_JUDGE = "judge", "judge200"
 TEST, TRAIN = "test.tar", "train.tar"
 
 Progress = Callable[[int, int], None]
@@ -59,7 +59,7 @@ class Scorer:
 
     def __init__(self, reference: Path, options: ReportOptions) -> None:
         self.options = options
-        self.judges = [Judge.load(name, threads=options.threads) for name in (INCEPTION_JUDGE, FEATURE_JUDGE)]
+        self.judges = [Judge.load(name, threads=options.threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
         self.matcher = None if options.matcher is None else Matcher.load(options.matcher, options.threads)
         if self.matcher is not None:
             self.matcher.check_judge(self.judges[1])
@@ -112,6 +112,9 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         TextToImage.load(name, options.backend, options.precision, options.threads, options.device) for name in names
     ]
     captions, classes = read_caption_list(test)
+    sets = {path: find_pictures(path) for path in (test, train) if path.is_file()}
+    for count in (options.count, *(pictures.count() for pictures in sets.values())):
+        split_bounds(count, options.splits)  # now, not after hours
     scorer = Scorer(test, options)
     scored, drawn = [], []
     for model in models:
@@ -120,9 +123,7 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         scored.append(Scored(row.name, [*row.passports, score_words(model).to_json()], row.variant))
         drawn.append(_draw(model, options.seed))
     real = [
-        scorer.score(f"real, {path.stem} species", find_pictures(path), options.crop, progress)
-        for path in (test, train)
-        if path.is_file()
+        scorer.score(f"real, {path.stem} species", pictures, options.crop, progress) for path, pictures in sets.items()
     ]
     return Results(scored, real, drawn)
 

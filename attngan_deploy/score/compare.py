@@ -24,6 +24,8 @@ FORBIDDING = (  # what must be the same for every score of pictures by a judge
     "pictures.shuffle_seed",
 )
 CAPTIONS = ("pictures.generated.captions", "pictures.generated.captions_sha256")  # where both say them
+LARGEST = 1e15  # no score is larger; infinities and NaN are none
+SHOWN = ("pictures.captions_sha256",)  # where both have captions
 REFERENCE = ("used", "width", "height", "crop", "resize")
 CONTENT = "sha256"  # of a reference set; its name stands in where a passport has no hash
 LISTED = (  # what is told, and forbids nothing
@@ -266,7 +268,7 @@ def _check_passport(passport: Any, where: str) -> None:
             value = _get(facts, key)
             if value is None and metric.may_be_none:
                 continue
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if type(value) not in (int, float) or not abs(value) < LARGEST:
                 raise _broken(where, f"scores.{name}.{key}", value)
         if metric.has_reference and not isinstance(passport.get("reference"), Mapping):
             raise _broken(where, "reference", passport.get("reference"))
@@ -278,6 +280,8 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[str]) -> It
     """Every field that must be the same and is not."""
     judged = not shared or any(METRICS[name].has_judge for name in shared)
     yield from _different(a, b, FORBIDDING if judged else ())
+    if judged and all(_get(passport, SHOWN[0]) for passport in (a, b)):
+        yield from _different(a, b, SHOWN)
     if judged and all(_get(passport, "pictures.generated") is not None for passport in (a, b)):
         yield from _different(a, b, CAPTIONS)
     if any(METRICS[name].has_reference for name in shared):

@@ -19,9 +19,11 @@ from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.score.inception_score import softmax
 
 DEFAULT_JUDGE = "judge"
+FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads
 GRAPH = "judge"
 BATCH_SIZE = 64
 RESIZES = ("bilinear",)
+COLOURS, LARGEST = "RGB", 1024
 PLAIN = 127.5  # mean and deviation of judges whose hash is that of their graph alone
 
 
@@ -71,11 +73,12 @@ class Judge:
             )
         self._scale = (1 / self._std.astype(np.float64)).astype(np.float32)
         self._kept = np.setdiff1d(np.arange(outputs), self.dropped)
-        if self.resize not in RESIZES or self.classes < 2 or self.size < 1:
+        colours = str(facts.get("colours", COLOURS))
+        if self.resize not in RESIZES or colours != COLOURS or self.classes < 2 or not 1 <= self.size <= LARGEST:
             raise BundleError(
                 f"judge {bundle.folder} can't be used",
-                found=f"resize '{self.resize}', {self.classes} classes, {self.size} px",
-                expected=f"resize {' or '.join(RESIZES)}, two classes or more",
+                found=f"resize '{self.resize}', colours {colours}, {self.classes} classes, {self.size} px",
+                expected=f"resize {' or '.join(RESIZES)}, colours {COLOURS}, two classes or more, 1 to {LARGEST} px",
             )
 
     @classmethod
@@ -161,5 +164,5 @@ class Judge:
             raise ScoreError(
                 f"judge {self.name} gave values that are not finite",
                 found=f"{bad.size} of {count} pictures, the first {names[bad[0]] if names else f'at place {bad[0]}'}",
-                next_step="pip install --force-reinstall attngan-deploy",
+                next_step="another --judge, or pip install --force-reinstall attngan-deploy for one that ships",
             )

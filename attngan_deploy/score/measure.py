@@ -1,5 +1,7 @@
 """Pictures -> judge -> what it saw of them, in the order in which they count."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -254,12 +256,18 @@ def _picture_facts(
         order=source.order,
         shuffle_seed=options.shuffle_seed,
         generated=source.generated,
+        captions_sha256=_hash_of([item.caption for item in kept]),
     )
+
+
+def _hash_of(captions: list[str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(captions)).encode()).hexdigest() if any(captions) else ""
 
 
 def judge_facts(judge: Judge) -> JudgeFacts:
     """What a passport says about a judge."""
-    accuracy = judge.bundle.manifest.get("provenance", {}).get("held_out_accuracy")
+    provenance = judge.bundle.manifest.get("provenance")
+    accuracy = provenance.get("held_out_accuracy") if isinstance(provenance, dict) else None
     return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, str(judge.engine.facts))
 
 

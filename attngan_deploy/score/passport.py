@@ -52,6 +52,7 @@ class PictureFacts:
         formats: pictures of each file format; "generated" for those that never were files.
         order: "manifest", "name" or "stored": the order in which splits are cut.
         shuffle_seed: seed of numpy's RandomState(seed).permutation put on top of that order, or None.
+        captions_sha256: of the captions of all pictures, sorted; "" where they have none.
         generated: what made them, where they came straight from a generator: "model", "model_hash", "engine",
             "captions" (how many), "captions_sha256", "seed" and "unknown_words".
         sha256: of the content of all files, of a reference; "" for other pictures.
@@ -70,6 +71,7 @@ class PictureFacts:
     order: str
     shuffle_seed: int | None
     generated: Mapping[str, Any] | None = None
+    captions_sha256: str = ""
     sha256: str = ""
 
     @property

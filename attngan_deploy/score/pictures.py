@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.shards import NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
@@ -375,6 +375,8 @@ def _format_of(data: bytes, decoder: str) -> str:
 
 
 def _short(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
+        return "no PNG, WebP or JPEG"
     return " ".join(str(error).split())[:80] or type(error).__name__
 
 

@@ -176,10 +176,15 @@ def _scores_of_pictures(
         scores["inception_score"] = _inception_score(measured, options)
         warnings += order_warnings(scores["inception_score"], options.shuffle_seed)
     if matcher is not None:
-        from attngan_deploy.score.r_precision import r_precision
+        from attngan_deploy.score.r_precision import CANDIDATES, r_precision
 
         codes = matcher.codes(measured.features)
-        scores["r_precision"] = r_precision(codes, measured.captions, measured.class_ids, matcher)
+        scores["r_precision"] = found = r_precision(codes, measured.captions, measured.class_ids, matcher)
+        if found["candidates"] < CANDIDATES:
+            warnings.append(
+                f"R-precision is 1 of {found['candidates']} instead of {CANDIDATES}, for want of other captions: it "
+                "is higher than it would be, and not comparable with that of real pictures"
+            )
     if "diversity" in options.metrics:
         from attngan_deploy.score.diversity import diversity
 
