@@ -97,7 +97,10 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DamsmRecipe:
-    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration)."""
+    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration).
+
+    `text_encoder` is the hash of a bundle whose text encoder stays as it is, so that only the image side learns.
+    """
 
     name: str = "fast"
     epochs: int = 24
@@ -113,6 +116,7 @@ class DamsmRecipe:
     gamma2: float = 5.0
     gamma3: float = 10.0
     seed: int = 100
+    text_encoder: str = ""
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
 
 
@@ -120,12 +124,14 @@ class DamsmRecipe:
 class GanRecipe:
     """Training of a generator and its discriminators.
 
-    `pictures` counts real pictures seen; `shift` is how far, as a share of their side, pictures move at random before
-    the projected discriminator looks at them.
+    `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
+    begins to learn; `shift` is how far, as a share of their side, pictures move at random before the projected
+    discriminator looks at them.
     """
 
     name: str = "paper"
     pictures: int = 600 * 8855
+    head_start: int = 0
     batch_size: int = 20
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attngan_deploy.bundle import MANIFEST, open_bundle
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
@@ -22,6 +23,7 @@ from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.evaluation import Evaluation
+from attngan_deploy.train.from_bundle import check_same_text_encoder, generator_of
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.machine import prepare_cpu
@@ -30,6 +32,7 @@ from attngan_deploy.train.run_folder import RunFolder, training_curve
 from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
+REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
 
 
 def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
@@ -104,13 +107,24 @@ class GanRun:
             self.step = int(checkpoint.description["step"])
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
-            for before in (load_checkpoint(path, "gan") for path in start):
-                self.training.start_from(before)
-                self.started_from.append(_ancestor(before))
+            self.started_from = [self._start_from(path, pictures) for path in start]
         elif recipe.freeze_first_stage:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
             )
+
+    def _start_from(self, path: Path, pictures: PictureSet) -> dict[str, Any]:
+        """Begin with the generator of another run or of a bundle; returns what is to be remembered of it."""
+        if not (path / MANIFEST).is_file():
+            before = load_checkpoint(path, "gan")
+            self.training.start_from(before)
+            return _ancestor(before)
+        bundle = open_bundle(path)
+        check_same_text_encoder(bundle, self.training.text, self.words)
+        captions = [self.tokenizer.encode(options[0]).ids for options in pictures.captions]
+        self.training.start_with(generator_of(bundle, [ids for ids in captions if ids]).state_dict())
+        kept = {name: bundle.manifest["provenance"].get(name) for name in REMEMBERED}
+        return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
 
     def _grid_captions(self, pictures: PictureSet) -> list[list[int]]:
         """Captions of the grid: the usual ones, or the first pictures' own where birds are not the subject."""
@@ -260,7 +274,7 @@ class GanRun:
 
 def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a run remembers of one that it started from."""
-    kept = {name: checkpoint.description.get(name) for name in ("generator", "recipe", "pictures", "started_from")}
+    kept = {name: checkpoint.description.get(name) for name in REMEMBERED}
     curve = checkpoint.description.get("curve") or training_curve(checkpoint.folder.parent.parent)
     return {**kept, "curve": curve}
 
