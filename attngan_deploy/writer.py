@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,11 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.captions import Caption
-from attngan_deploy.claim import ANOTHER_FOLDER, RUN, is_claimed
+from attngan_deploy.claim import RUN, is_claimed
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import is_part, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
+from attngan_deploy.lock import lock_folder
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
+from attngan_deploy.system_errors import FULL, advice
 
 MANIFEST, ATTENTION = "manifest.jsonl", "attention"
 ENGINE = ("backend", "precision")  # what a record says of the engine, where it says it
@@ -145,7 +146,7 @@ class OutputFolder:
         with self._explained():
             self._made_folders = [each for each in (self.folder, *self.folder.parents) if not each.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
+            self._lock = lock_folder(self.folder)
             try:
                 self._claim()
                 self._find()
@@ -306,10 +307,9 @@ class OutputFolder:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
             raise OutputError(
-                f"{self.folder} can't be written: {error.strerror or error}",
-                next_step="make room and run the same again: what is done is kept" if full else ANOTHER_FOLDER,
+                f"{self.folder} can't be written: {error.strerror or error}", next_step=advice(error) + kept
             ) from error
 
     def _unlock(self) -> None:
@@ -348,23 +348,3 @@ def _told_engines(manifest: Path) -> dict[str, dict[str, str]]:
             if isinstance(record, dict) and isinstance(file := record.get("file"), str):
                 engines[file] = {key: record[key] for key in ENGINE if isinstance(record.get(key), str)}
     return engines
-
-
-def _lock(folder: Path) -> int | None:
-    """Hold the folder until the file descriptor is closed, so that two runs can't write into it at once."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(
-            f"another run is writing into {folder}", next_step="wait for it, or choose another -o"
-        ) from error
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
