@@ -82,6 +82,22 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         raise
 
 
+def append_whole(path: Path, data: bytes) -> None:
+    """Add lines to a file in one write, or none of them.
+
+    Raises:
+        OSError: the disk is full or the file can't be written; it is as it was.
+    """
+    with path.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            if stream.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            stream.truncate(end)
+            raise
+
+
 def check_writable(path: Path) -> None:
     """Refuse a file that can't be written before minutes of work, not after.
 

@@ -8,7 +8,6 @@ What made a picture (backend, precision) is the one thing that files alone do no
 its old lines say of it. A picture whose line a killed run did not come to write has a line without it.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from attngan_deploy.captions import Caption
 from attngan_deploy.claim import RUN, is_claimed
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import is_part, uninterrupted, write_atomically
+from attngan_deploy.files import append_whole, is_part, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
 from attngan_deploy.lock import lock_folder
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
@@ -287,14 +286,7 @@ class OutputFolder:
         lines = b"".join(self._line(place, file) for place, file in entries)
         if not lines:
             return
-        with (self.folder / MANIFEST).open("ab", buffering=0) as stream:
-            end = stream.tell()
-            try:
-                if stream.write(lines) != len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                stream.truncate(end)
-                raise
+        append_whole(self.folder / MANIFEST, lines)
 
     def _rebuild_manifest(self) -> None:
         path = self.folder / MANIFEST

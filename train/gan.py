@@ -147,6 +147,12 @@ class GanRun:
         Returns:
             The run folder.
         """
+        try:
+            return self._train()
+        finally:
+            self.folder.close()
+
+    def _train(self) -> Path:
         recipe = self.recipe
         self._say(
             f"{self.pictures} pictures; batch {recipe.batch_size} x {self.processes.count} processes = "
@@ -179,7 +185,6 @@ class GanRun:
             self._log(totals, clock, first)
         self.save_grid()
         self.save(self.score())
-        self.folder.close()
         return self.folder.path
 
     def _batches(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
