@@ -33,6 +33,7 @@ NOT_PROVENANCE = (
     "generator",
     "text_encoder",
     "scores",
+    "since_last_line",
 )  # keys of a checkpoint that a manifest says elsewhere
 
 

@@ -96,12 +96,13 @@ class GanRun:
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
-        self.step = 0
+        self.step, self.means = 0, _Means()
         self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = int(checkpoint.description["step"])
+            self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
             for before in (load_checkpoint(path, "gan") for path in start):
@@ -160,7 +161,7 @@ class GanRun:
             f"{self.steps}"
         )
         clock = _Clock(recipe)
-        first, totals = self.step, _Means()
+        first, totals = self.step, self.means
         try:
             for number, indices in self._batches():
                 rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
@@ -248,6 +249,7 @@ class GanRun:
             "pictures": self.step * self.effective_batch,
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
+            "since_last_line": self.means.sums,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},

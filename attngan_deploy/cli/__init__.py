@@ -48,16 +48,21 @@ def register(*names: str) -> None:
         import_module(f"attngan_deploy.cli.{name}")
 
 
-@app.callback()
-def every_command(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
-) -> None:
-    """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from attngan_deploy import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
 
 
 def report_errors(run: Callable[[], Any]) -> int:
