@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from attngan_deploy.errors import CheckpointError, T2IError
 
 PROJECTED_WIDTH = 64
+MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
+PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 Variant = Literal["attngan", "base", "att1", "att2"]
 VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
@@ -54,6 +56,8 @@ class GeneratorConfig:
             raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
+        if not 0 <= self.residual_blocks <= MOST_BLOCKS:
+            raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
     def fuses(self) -> bool:
@@ -264,6 +268,12 @@ def from_json(kind: type[Config], values: Any) -> Config:
     for name, value in values.items():
         if is_dataclass(hints[name]):
             value = from_json(hints[name], value)
+        elif type(value) not in PLAIN.get(hints[name], (type(value),)):
+            raise CheckpointError(
+                f"{kind.__name__} can't be read",
+                found=f"{name} is a {type(value).__name__}",
+                expected=hints[name].__name__,
+            )
         made[name] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**made)

@@ -313,7 +313,9 @@ def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[Tex
     Raises:
         CheckpointError: damaged, or a vocabulary of another size than the embedding.
     """
-    text = TextEncoder(from_json(TextEncoderConfig, checkpoint.description.get("text_encoder")))
+    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+    checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
+    text = TextEncoder(config)
     checkpoint.load_into("text_encoder", text)
     checkpoint.load_into("image_encoder", heads)
     words = checkpoint.vocabulary()

@@ -99,12 +99,13 @@ class GanRun:
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
-        self.step = 0
+        self.step, self.means = 0, _Means()
         self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = int(checkpoint.description["step"])
+            self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
             self.started_from = [self._start_from(path, pictures) for path in start]
@@ -161,6 +162,12 @@ class GanRun:
         Returns:
             The run folder.
         """
+        try:
+            return self._train()
+        finally:
+            self.folder.close()
+
+    def _train(self) -> Path:
         recipe = self.recipe
         self._say(
             f"{self.pictures} pictures; batch {recipe.batch_size} x {self.processes.count} processes = "
@@ -168,7 +175,7 @@ class GanRun:
             f"{self.steps}"
         )
         clock = _Clock(recipe)
-        first, totals = self.step, _Means()
+        first, totals = self.step, self.means
         try:
             for number, indices in self._batches():
                 rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
@@ -193,7 +200,6 @@ class GanRun:
             self._log(totals, clock, first)
         self.save_grid()
         self.save(self.score())
-        self.folder.close()
         return self.folder.path
 
     def _batches(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -257,6 +263,7 @@ class GanRun:
             "pictures": self.step * self.effective_batch,
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
+            "since_last_line": self.means.sums,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
