@@ -108,6 +108,7 @@ def _run() -> None:
         "replay",
         "report",
         "score",
+        "serve",
         "train",
         "train_all",
         "train_damsm",
