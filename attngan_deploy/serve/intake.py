@@ -133,7 +133,7 @@ def explain(errors: Sequence[Any]) -> str:
         return f"there is no field '{shorten(where)}'"
     what = what[:1].lower() + what[1:]
     if not where:
-        return f"the body can't be used: {what}, sent as application/json"
+        return "the body must be a JSON object, sent as application/json"
     return f"'{shorten(where)}' can't be used: {what}"
 
 
@@ -172,6 +172,8 @@ def _check_letters(what: str, text: str, limits: Limits) -> None:
 
 
 def _unknown_words(text: str, place: int, served: Served) -> list[str]:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise RefusedError(f"caption {place} is not text", found="half of a surrogate pair")
     encoded = served.tokenizer.encode(text)
     if not encoded.ids:
         if not encoded.unknown:
