@@ -57,6 +57,7 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
         )
         for name, running in batcher.running.items():
             tell(f"model {name} {models[name].hash[:12]}, {running.description}")
+        listener.listen(CONNECTIONS)  # so that whoever reads the next line can connect at once
         tell(f"serving at {_address(listener)} (Ctrl-C stops)")
         serving = asyncio.create_task(Server(config).serve([listener]))
         broken = asyncio.create_task(batcher.wait())

@@ -1,7 +1,10 @@
 """The worker process as the server sees it: started, told a batch, heard, killed."""
 
 import asyncio
+import os
+import signal
 import sys
+from contextlib import suppress
 
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Ready, Running, pack, unpack
@@ -81,7 +84,9 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it at once."""
         if self._process.returncode is None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                # Not the process object's own `kill`: it may take the exit status away from the loop that waits for it.
+                os.kill(self._process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     async def end(self) -> None:
         """Close its pipe, upon which it ends; kill it where it does not."""
