@@ -12,10 +12,17 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import served
 
 SAMPLE_SECONDS = 2.0
+WHO: dict[str, Callable[[dict[str, float]], float]] = {
+    "server": lambda sample: sample["server"],
+    "worker": lambda sample: sample["worker"],
+    "both": lambda sample: sample["server"] + sample["worker"],
+}
 
 
 def main() -> None:
@@ -24,18 +31,24 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--warm-up", type=float, default=0.2, help="share of the time that memory may take to settle")
     parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--memory", type=Path, help="also write every sample of memory: a line of JSON each")
     parser.add_argument("options", nargs="*", help="of t2i serve, behind --")
     wanted = parser.parse_args()
     with served.serve(*wanted.options) as server:
-        print(json.dumps(asyncio.run(soak(server, wanted.minutes, wanted.warm_up, wanted.clients)), indent=2))
+        told, memory = asyncio.run(soak(server, wanted.minutes, wanted.warm_up, wanted.clients))
+    if wanted.memory:
+        wanted.memory.write_text("".join(json.dumps({"minute": minute, **sample}) + "\n" for minute, sample in memory))
+    print(json.dumps(told, indent=2))
 
 
-async def soak(server: served.Served, minutes: float, warm_up: float, clients: int) -> dict[str, object]:
-    """Run, and say what was measured."""
+async def soak(
+    server: served.Served, minutes: float, warm_up: float, clients: int
+) -> tuple[dict[str, object], list[tuple[float, dict[str, float]]]]:
+    """Run, and say what was measured, with the samples of memory: (minute, megabytes)."""
     models = [line.split()[1] for line in server.engines if line.startswith("model ")]
     start = time.monotonic()
     end = start + 60 * minutes
-    memory: list[tuple[float, float]] = []
+    memory: list[tuple[float, dict[str, float]]] = []
 
     async def watch() -> None:
         while (now := time.monotonic()) < end:
@@ -49,7 +62,7 @@ async def soak(server: served.Served, minutes: float, warm_up: float, clients: i
     await watching
     seconds = time.monotonic() - start
     settled = [sample for sample in memory if sample[0] >= warm_up * minutes]
-    return {
+    told: dict[str, object] = {
         "machine": served.machine(),
         "engines": server.engines,
         "minutes": round(seconds / 60, 2),
@@ -62,11 +75,17 @@ async def soak(server: served.Served, minutes: float, warm_up: float, clients: i
         "latency_p50_seconds": round(tally.percentile(50), 3),
         "latency_p99_seconds": round(tally.percentile(99), 3),
         "latency_worst_seconds": round(tally.percentile(100), 3),
-        "memory_start_mb": round(memory[0][1], 1),
-        "memory_settled_mb": round(settled[0][1], 1),
-        "memory_end_mb": round(settled[-1][1], 1),
-        "memory_slope_mb_per_minute": round(slope(settled), 3),
+        "memory_mb": {
+            who: {
+                "start": round(of(memory[0][1]), 1),
+                "settled": round(of(settled[0][1]), 1),
+                "end": round(of(settled[-1][1]), 1),
+                "slope_per_minute": round(slope([(minute, of(sample)) for minute, sample in settled]), 3),
+            }
+            for who, of in WHO.items()
+        },
     }
+    return told, memory
 
 
 def make_request(dice: random.Random, models: list[str]) -> tuple[bytes, int, int]:

@@ -45,9 +45,9 @@ class Served:
             return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
         return []
 
-    def megabytes(self) -> float:
-        """Memory of the server and its worker that is theirs: proportional set size, which counts shared pages once."""
-        return sum(_megabytes(pid) for pid in (self.process.pid, *self.workers()))
+    def megabytes(self) -> dict[str, float]:
+        """Memory of the server and of its worker: proportional set size, which counts shared pages once."""
+        return {"server": _megabytes(self.process.pid), "worker": sum(map(_megabytes, self.workers()))}
 
 
 def _megabytes(pid: int) -> float:
