@@ -46,14 +46,14 @@ class Served:
         return []
 
     def megabytes(self) -> dict[str, float]:
-        """Memory of the server and of its worker: proportional set size, which counts shared pages once."""
+        """Memory of the server and of its worker that is theirs alone: pages of no file, which no one shares."""
         return {"server": _megabytes(self.process.pid), "worker": sum(map(_megabytes, self.workers()))}
 
 
 def _megabytes(pid: int) -> float:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith("Anonymous:"):
                 return int(line.split()[1]) / 1024
     return 0.0
 

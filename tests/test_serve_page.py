@@ -258,9 +258,8 @@ def test_everybody_can_use_it_and_it_fits(
         page.evaluate("document.querySelectorAll('#words button')[2].focus()")
         check_axe(page)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        text, marks = (
-            page.evaluate(f"document.getElementById('{name}').scrollHeight") for name in ("caption", "marks")
-        )
+        parts = ("caption", "marks")
+        heights = [page.evaluate(f"document.getElementById('{part}').scrollHeight") for part in parts]
         assert abs(heights[0] - heights[1]) <= 4  # marks lie under their words
         page.screenshot(tmp_path / "page.png")
         with Image.open(tmp_path / "page.png") as image:
