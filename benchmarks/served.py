@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -74,6 +75,9 @@ def serve(*options: str) -> Iterator[Served]:
         engines.append(text.removeprefix("t2i: "))
     if not port:
         raise SystemExit(f"the server did not start: exit status {process.wait()}")
+    said = bytearray()
+    reading = threading.Thread(target=lambda: said.extend(process.stderr.read() if process.stderr else b""))
+    reading.start()  # a pipe that nobody reads would stop the server
     try:
         yield Served(process, port, engines)
     finally:
@@ -83,11 +87,11 @@ def serve(*options: str) -> Iterator[Served]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        said = process.stderr.read().decode(errors="replace")
+        reading.join()
         process.stderr.close()
-        print(said, end="", file=sys.stderr)
+        print(said.decode(errors="replace"), end="", file=sys.stderr)
         if status != 0 and sys.exc_info()[0] is None:
-            raise SystemExit(f"the server ended with exit status {status}: {said[-2000:]}")
+            raise SystemExit(f"the server ended with exit status {status}")
 
 
 class Client:

@@ -47,7 +47,7 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
     try:
         config = uvicorn.Config(
             build_app(settings, models, batcher, metrics),
-            log_level="warning",
+            log_level="error",  # a line for every broken request would be one more way to fill a disk
             access_log=False,
             server_header=False,
             lifespan="off",
