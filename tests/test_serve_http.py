@@ -52,7 +52,9 @@ def test_one_picture_is_that_of_generate_and_says_what_made_it(
     assert webp.headers["T2I-Unknown-Words"] is None
     assert alike(pixels(webp.body), expected)
     (tmp_path / "bird.png").write_bytes(png.body)
-    assert t2i("replay", str(tmp_path / "bird.png"), "--model", str(tiny_bundle)) == 0
+    assert (
+        t2i("replay", str(tmp_path / "bird.png"), "--model", str(tiny_bundle), "-o", str(tmp_path / "again.png")) == 0
+    )
     assert "identical" in capsys.readouterr().out
 
 
