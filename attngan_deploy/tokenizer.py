@@ -16,6 +16,7 @@ PADDING = "<end>"
 LARGEST = 64 * 2**20  # bytes of a vocabulary
 WORD = re.compile(r"\w+")
 LONGEST_LOOKED_UP = 40  # a longer "word" is no misspelling, and difflib is quadratic
+REMEMBERED = 10_000  # looked-up words; a server meets new ones for ever
 
 
 def split_words(text: str) -> list[str]:
@@ -94,6 +95,8 @@ class Tokenizer:
     def nearest(self, word: str) -> str | None:
         """The known word that looks most like `word`, or None when none does."""
         if word not in self._nearest:
+            if len(self._nearest) >= REMEMBERED:
+                self._nearest.clear()
             close = [] if len(word) > LONGEST_LOOKED_UP else difflib.get_close_matches(word, self.index, n=1)
             self._nearest[word] = close[0] if close else None
         return self._nearest[word]

@@ -142,6 +142,7 @@ def _run() -> None:
         "replay",
         "report",
         "score",
+        "serve",
         "train",
         "train_all",
         "train_damsm",
