@@ -89,8 +89,8 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
     Raises:
         CheckpointError: damaged, of another variant, or with parts that don't fit each other.
     """
-    config = from_json(GeneratorConfig, checkpoint.description.get("generator"))
-    text_config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+    config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
+    text_config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
     if variant is not None and config.variant != variant:
         raise CheckpointError(
             f"{checkpoint.folder} is another variant",

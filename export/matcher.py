@@ -91,7 +91,7 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
         DataError, ScoreError: R-precision can't be measured on `test.tar`.
     """
     checkpoint = load_checkpoint(run, "damsm")
-    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"))
+    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
     if config.backbone != "judge":
         raise CheckpointError(
             f"{checkpoint.folder} is no matcher",

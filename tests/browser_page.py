@@ -70,9 +70,9 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true; what it can't find yet counts as false."""
         end = time.monotonic() + PATIENCE
-        while not self.evaluate(condition):
+        while not self.evaluate(f"(() => {{ try {{ return {condition}; }} catch (error) {{ return false; }} }})()"):
             if time.monotonic() > end:
                 text = self.evaluate("document.body.innerText")
                 raise BrowserError(f"never true: {condition}\n{text}\n{self.problems}")

@@ -161,7 +161,7 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "sizes of no generator": (
         lambda path: describe(path, lambda facts: facts["generator"].update(width="wide")),
-        "its sizes make no network",
+        "checkpoint: GeneratorConfig can't be read; found width is a str; expected int",
     ),
     "text features of another size": (
         lambda path: describe(path, lambda facts: facts["text_encoder"].update(features=16)),

@@ -1,6 +1,7 @@
 """Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from attngan_deploy.errors import CheckpointError, T2IError
@@ -252,25 +253,27 @@ def named_discriminator(name: str, settings: DiscriminatorConfig) -> dict[str, A
 Config = TypeVar("Config")
 
 
-def from_json(kind: type[Config], values: Any) -> Config:
-    """Build a (nested) configuration dataclass from what `asdict` and JSON made of it.
+def from_json(kind: type[Config], values: Any, where: Path) -> Config:
+    """Build a (nested) configuration dataclass from what `asdict` and JSON made of it; `where` it was read, for errors.
 
     Raises:
         CheckpointError: unknown or missing fields, or values of the wrong type.
     """
     if not isinstance(values, dict):
-        raise CheckpointError(f"{kind.__name__} can't be read", found=type(values).__name__, expected="an object")
+        raise CheckpointError(
+            f"{where}: {kind.__name__} can't be read", found=type(values).__name__, expected="an object"
+        )
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
-        raise CheckpointError(f"{kind.__name__} has unknown fields", found=", ".join(unknown))
+        raise CheckpointError(f"{where}: {kind.__name__} has unknown fields", found=", ".join(unknown))
     made = {}
     for name, value in values.items():
         if is_dataclass(hints[name]):
-            value = from_json(hints[name], value)
+            value = from_json(hints[name], value, where)
         elif type(value) not in PLAIN.get(hints[name], (type(value),)):
             raise CheckpointError(
-                f"{kind.__name__} can't be read",
+                f"{where}: {kind.__name__} can't be read",
                 found=f"{name} is a {type(value).__name__}",
                 expected=hints[name].__name__,
             )
@@ -278,4 +281,4 @@ def from_json(kind: type[Config], values: Any) -> Config:
     try:
         return kind(**made)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{kind.__name__} can't be built: {error}") from error
+        raise CheckpointError(f"{where}: {kind.__name__} can't be built: {error}") from error

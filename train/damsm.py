@@ -299,7 +299,7 @@ def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEnc
             without a gradient.
     """
     checkpoint = load_checkpoint(path, "damsm")
-    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"))
+    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
     if config.backbone == "judge":
         raise no_gradient(f"{checkpoint.folder} is a matcher, and")
     image = ImageEncoder(config, load_backbone(config, backbone))
@@ -313,7 +313,7 @@ def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[Tex
     Raises:
         CheckpointError: damaged, or a vocabulary of another size than the embedding.
     """
-    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
     checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
     text = TextEncoder(config)
     checkpoint.load_into("text_encoder", text)

@@ -229,7 +229,7 @@ class GanTraining:
 
         Its discriminators come along where they are of the same kind, for the same sizes and the same loss.
         """
-        recipe = from_json(GanRecipe, checkpoint.description.get("recipe"))
+        recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
         alike = recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss
         if alike and judged_sizes(recipe) == self.sizes:
             _take_over(self.discriminators, checkpoint.tensors("discriminators"))
