@@ -117,5 +117,8 @@ def notes(results: Results) -> list[str]:
             "Words followed: how often a caption's colour word gives the picture more of that colour than any other of "
             "four words does, with the same noise (chance 25 %)."
         )
-    warnings = {f"{row.name}: {line}" for row in rows for passport in row.passports for line in passport["warnings"]}
-    return told + sorted(warnings)
+    warned: dict[str, list[str]] = {}
+    for row in rows:
+        for line in dict.fromkeys(line for passport in row.passports for line in passport["warnings"]):
+            warned.setdefault(line, []).append(row.name)
+    return told + [f"{'; '.join(names)}: {line}" for line, names in warned.items()]
