@@ -77,7 +77,7 @@ def test_table_keeps_the_papers_numbers_in_a_column_of_their_own() -> None:
     assert "2,933 real pictures of test.tar" in told
     assert "Inception Score: judge abcdef012345, 50 classes" in told
     assert "Fréchet distance, R-precision: judge200" in told
-    assert "mine: pictures were upscaled <for the judge>" in told
+    assert "mine; real, test species: pictures were upscaled <for the judge>" in told
 
 
 def test_page_is_whole_and_needs_nothing_else() -> None:
