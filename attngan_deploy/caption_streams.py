@@ -157,7 +157,7 @@ class _Hashed:
 def _lines(stream: "IO[bytes] | _Hashed", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:
     r"""Lines from `offset` on, where line `number` starts; \n, \r\n and \r end one."""
     stream.seek(offset)
-    chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK))), b""
+    chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
     if offset == 0 and chunk.startswith(BYTE_ORDER_MARK):

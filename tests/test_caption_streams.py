@@ -95,7 +95,7 @@ def test_what_can_not_be_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(caption_streams, "CHUNK", 100)
     monkeypatch.setattr(caption_streams, "MAX_LINE_BYTES", 200)
     path.write_text("a bird\n" + "x" * 300)
-    with pytest.raises(CaptionError, match="line 2 of .* is too long"):
+    with pytest.raises(CaptionError, match=r"line 2 of .* is too long"):
         CaptionFile(str(path)).measure()
 
 
@@ -148,7 +148,8 @@ def peak():
 file = CaptionFile(sys.argv[1])
 before = peak()
 extent = file.measure()
-assert sum(1 for _ in file.read(extent, extent.captions // 2, extent.captions)) == extent.captions - extent.captions // 2
+half = extent.captions // 2
+assert sum(1 for _ in file.read(extent, half, extent.captions)) == extent.captions - half
 print(peak() - before, extent.captions)
 """
 
