@@ -1,14 +1,19 @@
-"""Reading captions: text, CSV and JSON lines files, standard input, and what is wrong with them."""
+"""Reading captions: text, CSV, JSON lines and Parquet files, standard input, and what is wrong with them.
+
+What is read here is held in memory; `caption_streams` reads files of any length in parts.
+"""
 
 import csv
 import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.filesystems import explained, open_binary
 from attngan_deploy.tokenizer import Tokenizer, split_words
 
 STANDARD_INPUT = "-"
@@ -16,6 +21,8 @@ DEFAULT_COLUMN = "caption"
 MAX_FILE_BYTES = 256 * 2**20
 MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
 HELP = "t2i generate --help"
+IN_PARTS = "add --shard 0/1 to read it in parts"
+KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -32,32 +39,75 @@ class Caption:
 
 
 def read_captions(source: str | Path, column: str | None = None) -> list[Caption]:
-    """Read the captions of a `.txt`, `.csv` or `.jsonl` file, or of standard input ("-", as text).
+    """Read the captions of a `.txt`, `.csv`, `.jsonl` or `.parquet` file, or of standard input ("-", as text).
 
     Text has one caption a line; empty lines are skipped, and lines keep their numbers.
 
     Args:
-        column: column of a CSV file or field of a JSON lines file; None for "caption", or else the only one.
+        source: a file, here or at a URL of fsspec (s3://...), or "-".
+        column: column of a CSV or Parquet file or field of a JSON lines file; None for "caption", or else the only one.
 
     Raises:
         CaptionError: missing, a folder, empty, too large, binary, not UTF-8, without the column, or with a bad line.
+        MissingExtraError: a Parquet file or a URL without the package that reads it.
     """
     name = "standard input" if source == STANDARD_INPUT else str(source)
-    suffix = "" if source == STANDARD_INPUT else Path(source).suffix.lower()
+    if source != STANDARD_INPUT and kind_of(name) == "parquet":
+        from attngan_deploy.parquet import read_table
+
+        return read_table(name, column, MAX_FILE_BYTES)
     text = _decode(name, _read_bytes(source, name))
-    if suffix == ".csv":
+    kind = "text" if source == STANDARD_INPUT else kind_of(name, column)
+    if kind == "csv":
         captions = list(_from_csv(name, text, column))
-    elif suffix in (".jsonl", ".ndjson"):
+    elif kind == "jsonl":
         captions = list(_from_json_lines(name, text, column))
-    elif suffix in (".json", ".tsv"):
-        raise CaptionError(f"{name} can't be read", found=f"a {suffix} file", expected=".txt, .csv or .jsonl")
     elif column is not None:
         raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
     else:
         captions = from_texts(text.split("\n"))
     if not captions:
-        raise CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
+        raise no_captions(name)
     return captions
+
+
+def kind_of(name: str, column: str | None = None) -> str:
+    """What a captions file is by its name: "text", "csv", "jsonl" or "parquet".
+
+    Raises:
+        CaptionError: a kind that is not read, or a column of a text.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix in (".json", ".tsv"):
+        raise CaptionError(f"{name} can't be read", found=f"a {suffix} file", expected=".txt, .csv or .jsonl")
+    kind = KINDS.get(suffix, "text")
+    if kind == "text" and column is not None:
+        raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
+    return kind
+
+
+def no_captions(name: str) -> CaptionError:
+    """What is said of a file without any."""
+    return CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
+
+
+def is_empty(name: str) -> CaptionError:
+    """What is said of a file with nothing but white space."""
+    return CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[None]:
+    """Say in one line why a captions file can't be opened."""
+    with explained(name, CaptionError):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
+        except IsADirectoryError as error:
+            raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
+        except PermissionError as error:
+            raise CaptionError(f"{name} can't be opened: permission denied") from error
 
 
 def from_texts(texts: Sequence[str]) -> list[Caption]:
@@ -66,22 +116,19 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
 
 
 def _read_bytes(source: str | Path, name: str) -> bytes:
-    try:
+    with opened(name):
         if source == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
-            with Path(source).open("rb") as stream:
+            with open_binary(source) as stream:
                 data = stream.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
-    except IsADirectoryError as error:
-        raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
-    except PermissionError as error:
-        raise CaptionError(f"{name} can't be opened: permission denied") from error
     if len(data) > MAX_FILE_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB")
+        limit = f"at most {MAX_FILE_BYTES // 2**20} MiB"
+        raise CaptionError(
+            f"{name} is too large", expected=limit, next_step="" if source == STANDARD_INPUT else IN_PARTS
+        )
     if not data.strip():
-        raise CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+        raise is_empty(name)
     return data
 
 
@@ -106,45 +153,76 @@ def _decode(name: str, data: bytes) -> str:
 def _from_csv(name: str, text: str, column: str | None) -> Iterator[Caption]:
     reader = csv.reader(io.StringIO(text), strict=True)
     try:
-        header = [cell.strip() for cell in next(reader, [])]
-        if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
-            raise CaptionError(
-                f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
-            )
-        place = header.index(_choose(f"the first line of {name}", header, column))
+        header = next(reader, [])
+        place = csv_place(name, header, column)
         line = reader.line_num + 1
         for row in reader:
             if row:
-                if len(row) != len(header):
-                    raise CaptionError(
-                        f"line {line} of {name} has {len(row)} cells",
-                        expected=f"{len(header)}, with quotes around a caption that has commas",
-                    )
-                yield _checked(name, row[place], line)
+                yield csv_caption(name, row, line, len(header), place)
             line = reader.line_num + 1
     except csv.Error as error:
         raise CaptionError(f"line {reader.line_num} of {name} is not CSV: {error}") from error
 
 
+def csv_place(name: str, header: Sequence[str], column: str | None) -> int:
+    """Which cell of a row is the caption.
+
+    Raises:
+        CaptionError: no such column, or the first line is no header.
+    """
+    header = [cell.strip() for cell in header]
+    if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
+        raise CaptionError(
+            f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
+        )
+    return header.index(choose_column(f"the first line of {name}", header, column))
+
+
+def csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int) -> Caption:
+    """The caption of a row that starts on `line`.
+
+    Raises:
+        CaptionError: more or fewer cells than the header has, or an empty caption.
+    """
+    if len(row) != cells:
+        raise CaptionError(
+            f"line {line} of {name} has {len(row)} cells",
+            expected=f"{cells}, with quotes around a caption that has commas",
+        )
+    return checked_caption(name, row[place], line)
+
+
 def _from_json_lines(name: str, text: str, field: str | None) -> Iterator[Caption]:
     for line, row in enumerate(text.split("\n"), start=1):
-        if not row.strip():
-            continue
-        where = f"line {line} of {name}"
-        try:
-            record = json.loads(row)
-        except (ValueError, RecursionError) as error:
-            raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
-        if not isinstance(record, dict):
-            raise CaptionError(f"{where} is not a JSON object", expected='{"caption": "a red bird"}')
-        caption = record[_choose(where, list(record), field)]
-        if not isinstance(caption, str):
-            raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
-        yield _checked(name, caption, line)
+        if row.strip():
+            yield json_caption(name, row, line, field)
 
 
-def _choose(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one."""
+def json_caption(name: str, row: str, line: int, field: str | None) -> Caption:
+    """The caption of a line of JSON.
+
+    Raises:
+        CaptionError: not a JSON object with a text of this name.
+    """
+    where = f"line {line} of {name}"
+    try:
+        record = json.loads(row)
+    except (ValueError, RecursionError) as error:
+        raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
+    if not isinstance(record, dict):
+        raise CaptionError(f"{where} is not a JSON object", expected='{"caption": "a red bird"}')
+    caption = record[choose_column(where, list(record), field)]
+    if not isinstance(caption, str):
+        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
+    return checked_caption(name, caption, line)
+
+
+def choose_column(where: str, columns: list[str], column: str | None) -> str:
+    """The column to read: the one asked for, or "caption", or the only one.
+
+    Raises:
+        CaptionError: there is none, or it stands twice.
+    """
     if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
         return columns[0]
     wanted = DEFAULT_COLUMN if column is None else column
@@ -156,7 +234,12 @@ def _choose(where: str, columns: list[str], column: str | None) -> str:
     return wanted
 
 
-def _checked(name: str, text: str, line: int) -> Caption:
+def checked_caption(name: str, text: str, line: int) -> Caption:
+    """A caption of a table.
+
+    Raises:
+        CaptionError: it is empty.
+    """
     if not text.strip():
         raise CaptionError(f"the caption on line {line} of {name} is empty")
     return Caption(text.strip(), line)

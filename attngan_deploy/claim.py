@@ -9,6 +9,7 @@ from attngan_deploy.files import is_part, part_path, read_json
 from attngan_deploy.system_errors import advice, reason
 
 RUN = "run.json"
+LAYOUT = "layout"  # in run.json: "shards" where a shard's place decides its pictures, see `scale`
 ANOTHER_FOLDER = "choose another -o"
 
 
@@ -56,13 +57,24 @@ def is_claimed(folder: Path, identity: Mapping[str, Any]) -> bool:
         raise OutputError(f"{path} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
     differences = [key for key, value in identity.items() if found.get(key) != value]
     if differences and not _holds_nothing(folder):
-        raise OutputError(
-            f"{folder} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
-            found=_shown(found, differences),
-            expected=_shown(identity, differences),
-            next_step=ANOTHER_FOLDER,
-        )
+        raise another_run(str(folder), found, identity, differences)
     return not differences
+
+
+def another_run(
+    where: str, found: Mapping[str, Any], identity: Mapping[str, Any], differences: Sequence[str]
+) -> OutputError:
+    """What is said of a place that belongs to another run."""
+    in_shards = found.get(LAYOUT), identity.get(LAYOUT)
+    if in_shards[0] != in_shards[1]:
+        kind = "a run in parts" if in_shards[0] else "a run that is not in parts"
+        return OutputError(f"{where} belongs to {kind} (--shard, --engine ray)", next_step=ANOTHER_FOLDER)
+    return OutputError(
+        f"{where} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
+        found=_shown(found, differences),
+        expected=_shown(identity, differences),
+        next_step=ANOTHER_FOLDER,
+    )
 
 
 def _holds_nothing(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -221,8 +221,24 @@ class TextToImage:
             places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
         return self._batches(ids, _group(places, ids, size), seed, shared_noise)
 
+    def stream_tokenized(
+        self,
+        ids: Mapping[int, list[int]],
+        places: Iterable[tuple[int, int]],
+        seed: int = 0,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        shared_noise: bool = False,
+    ) -> Iterator[Batch]:
+        """Like `stream`, for some captions of a long input.
+
+        Args:
+            ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
+            places: the pictures to make, (caption's place in the whole input, sample number), sorted.
+        """
+        return self._batches(ids, _group(places, ids, batch_size), seed, shared_noise)
+
     def _batches(
-        self, ids: list[list[int]], groups: Iterable[list[tuple[int, int]]], seed: int, shared_noise: bool
+        self, ids: Sequence[list[int]] | Mapping[int, list[int]], groups: Iterable[list[tuple[int, int]]], seed: int, shared_noise: bool
     ) -> Iterator[Batch]:
         known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # of the last batch: words, sentence
         for group in groups:
@@ -292,7 +308,9 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
         ) from error
 
 
-def _group(places: Iterable[tuple[int, int]], ids: list[list[int]], batch_size: int) -> Iterator[list[tuple[int, int]]]:
+def _group(
+    places: Iterable[tuple[int, int]], ids: Sequence[list[int]] | Mapping[int, list[int]], batch_size: int
+) -> Iterator[list[tuple[int, int]]]:
     """Cut places into batches, smaller ones where captions are very long."""
     group: list[tuple[int, int]] = []
     longest = 0
