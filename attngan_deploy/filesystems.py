@@ -63,10 +63,11 @@ def explained(name: str, error_class: type[T2IError], next_step: str = "") -> It
         return
     try:
         yield
-    except (OSError, *_cloud_errors()) as error:
+    except _remote_errors() as error:
         raise error_class(f"{name} can't be reached: {error!r}"[:400], next_step=next_step) from error
 
 
-def _cloud_errors() -> tuple[type[Exception], ...]:
-    """Errors of cloud packages that are loaded."""
-    return tuple(getattr(sys.modules[module], name) for module, name in CLOUD_ERRORS if module in sys.modules)
+def _remote_errors() -> tuple[type[Exception], ...]:
+    """OSError, and errors of cloud packages that are loaded."""
+    loaded = [getattr(sys.modules[module], name) for module, name in CLOUD_ERRORS if module in sys.modules]
+    return (OSError, *loaded)

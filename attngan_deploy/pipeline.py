@@ -238,7 +238,11 @@ class TextToImage:
         return self._batches(ids, _group(places, ids, batch_size), seed, shared_noise)
 
     def _batches(
-        self, ids: Sequence[list[int]] | Mapping[int, list[int]], groups: Iterable[list[tuple[int, int]]], seed: int, shared_noise: bool
+        self,
+        ids: Sequence[list[int]] | Mapping[int, list[int]],
+        groups: Iterable[list[tuple[int, int]]],
+        seed: int,
+        shared_noise: bool,
     ) -> Iterator[Batch]:
         known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # of the last batch: words, sentence
         for group in groups:

@@ -19,18 +19,29 @@ class Format(StrEnum):
     TAR = "tar"
 
 
+class Runner(StrEnum):
+    """Who makes the pictures."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 @app.command()
 def generate(
     captions: Annotated[
-        str | None, typer.Argument(help="A .txt, .csv or .jsonl file, or - for standard input.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input.",
+            show_default=False,
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("out"),
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",
     caption: Annotated[
         list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.", show_default=False)
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Column of a .csv or field of a .jsonl file. (default: caption, or the only one)"),
+        typer.Option(help="Column of a table or field of a .jsonl file. (default: caption, or the only one)"),
     ] = None,
     model: Annotated[
         str | None,
@@ -42,8 +53,11 @@ def generate(
         bool, typer.Option("--shared-noise", help="Same noise for every caption, so that words alone differ.")
     ] = False,
     file_format: Annotated[
-        Format, typer.Option("--format", help="png and webp are lossless; tar holds 1000 png a shard.")
-    ] = Format.PNG,
+        Format | None,
+        typer.Option(
+            "--format", help="png and webp are lossless; tar holds 1000 png a shard. (default: png; in parts tar)"
+        ),
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png.")] = False,
     attention: Annotated[
         bool, typer.Option("--attention", help="Also write what each word looked at, into attention/.")
@@ -76,35 +90,72 @@ def generate(
             "--allow-fallback", help="Use onnxruntime on the CPU in fp32 where what was asked for can't be had."
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            help="Make part i of n, as i/n from 0/n on, of one run, which others may make the rest of at once: tar "
+            "shards into one folder or URL.",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        Runner, typer.Option("--engine", help="local is this process; ray is a Ray cluster, or all of this machine.")
+    ] = Runner.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")
+    ] = None,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="With --shard or --engine ray: pictures of a tar shard.")
+    ] = 1000,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
+    if shard is not None or engine is Runner.RAY:
+        from attngan_deploy.cli.generate_parts import Asked, generate_parts
+
+        if captions is None or grid or attention or file_format not in (None, Format.TAR):
+            raise typer.BadParameter(
+                "parts of a run are made of a captions file, as tar shards, without --grid and --attention",
+                param_hint="--shard, --engine ray",
+            )
+        request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size)
+        generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
+        return
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
-    from attngan_deploy.errors import CaptionError, StoppedError
+    from attngan_deploy.errors import CaptionError, OutputError, StoppedError
+    from attngan_deploy.filesystems import is_url
     from attngan_deploy.generation import Options, check_output, generate_folder
     from attngan_deploy.pipeline import TextToImage
     from attngan_deploy.progress import show_progress
 
+    if is_url(out):
+        raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")
+    folder = Path(out)
     items = from_texts(caption or []) if captions is None else read_captions(captions, column)
     if not items:
         raise CaptionError("no captions were given", expected="--caption TEXT with a text")
-    options = Options(seed, n, shared_noise, batch_size, file_format.value, grid, attention)
+    options = Options(seed, n, shared_noise, batch_size, (file_format or Format.PNG).value, grid, attention)
     bundle = open_bundle(DEFAULT_MODEL if model is None else model)
-    check_output(bundle, items, out, options)
+    check_output(bundle, items, folder, options)
     network = TextToImage.load(bundle.folder, backend, precision, threads, device, allow_fallback)
     for word, line in tokenize(items, network.tokenizer, strict).unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)
     print(f"t2i: model {network.bundle.name} {network.bundle.hash[:12]}, {network.description}", file=sys.stderr)
     try:
         with show_progress("generate", "img") as progress:
-            report = generate_folder(network, items, out, options, progress)
+            report = generate_folder(network, items, folder, options, progress)
     except KeyboardInterrupt:
-        kept = f"what is done is kept in {out}, and the same command continues" if out.exists() else "nothing was made"
+        kept = (
+            f"what is done is kept in {folder}, and the same command continues"
+            if folder.exists()
+            else "nothing was made"
+        )
         raise StoppedError(f"stopped; {kept}") from None
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
-    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")
+    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {folder}")
     if 0 < report.gridded < len(items) * n:
         print(f"grid.png shows the first {report.gridded} of {len(items) * n}")

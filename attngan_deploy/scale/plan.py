@@ -9,7 +9,7 @@ from attngan_deploy.captions import Caption
 from attngan_deploy.errors import T2IError
 from attngan_deploy.writer import Place
 
-SHARE = re.compile(r"(\d+)/(\d+)")
+SHARE = re.compile(r"(\d+)/(\d+)", re.ASCII)
 LARGEST_COUNT = 10**9
 
 
@@ -32,7 +32,7 @@ class Share:
         Raises:
             T2IError: not of this form, or out of range.
         """
-        match = SHARE.fullmatch(text.strip(), re.ASCII) if len(text) < 40 else None
+        match = SHARE.fullmatch(text.strip()) if len(text) < 40 else None
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not number < count <= LARGEST_COUNT:
             last = f"{count - 1}/{count}" if count else "3/4"

@@ -4,16 +4,19 @@ Every row of the data set is one shard with its captions. When an actor or its m
 making to another; shards that it had finished are there and are not made again.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pyarrow
 import ray
-from ray.data import DataContext, Datasource, ReadTask, read_datasource
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask, read_datasource
 from ray.data.block import BlockMetadata
+from ray.exceptions import RayError
 
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.captions import Caption
@@ -46,7 +49,7 @@ class ShardCaptions(Datasource):  # type: ignore[misc]
         """One task for some neighbours."""
         count = min(max(1, parallelism), len(self._missing))
         cuts = [number * len(self._missing) // count for number in range(count + 1)]
-        parts = [self._missing[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+        parts = [self._missing[start:stop] for start, stop in pairwise(cuts)]
         return [
             ReadTask(_Read(self._job, part), BlockMetadata(len(part), ROW_BYTES * len(part), None)) for part in parts
         ]
@@ -81,7 +84,8 @@ class ShardMaker:
     """An actor: it loads its engine when its first row comes, and keeps it."""
 
     def __init__(self, job: Job) -> None:
-        self._job, self._worker = job, None
+        self._job = job
+        self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Make one shard; errors come back as text."""
@@ -90,7 +94,7 @@ class ShardMaker:
             return _result(shard, error=error)
         try:
             if self._worker is None:
-                self._worker: Worker | None = Worker(self._job)
+                self._worker = Worker(self._job)
             worker = self._worker
             if self._job.done(worker.target.names(), shard):
                 return _result(shard)  # a task that is done again, as its actor died after this shard
@@ -150,12 +154,17 @@ def make_on_ray(
 def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """What the actors answer, as it comes."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes back as an error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     was_there = ray.is_initialized()
     if not was_there:
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise EngineError(f"no Ray cluster can be had: {error}", next_step="unset RAY_ADDRESS to use one here") from error
+            raise EngineError(
+                f"no Ray cluster can be had: {error}", next_step="unset RAY_ADDRESS to use one here"
+            ) from error
     try:
         gpus = int(job.engine.device in GPU_DEVICES or job.engine.backend in GPU_DEVICES)
         threads = job.engine.threads or 1
@@ -175,11 +184,22 @@ def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str]
         job = replace(job, engine=replace(job.engine, threads=threads))
         data = read_datasource(
             ShardCaptions(job, missing), override_num_blocks=min(READERS, len(missing)), num_cpus=0
-        ).map(ShardMaker, fn_constructor_args=(job,), concurrency=count, num_cpus=threads, num_gpus=gpus)
+        ).map(
+            ShardMaker,
+            fn_constructor_args=(job,),
+            compute=ActorPoolStrategy(size=count),
+            num_cpus=threads,
+            num_gpus=gpus,
+        )
         for row in data.iter_rows():
             if row["error"]:
                 raise T2IError(str(row["error"]))
             yield row
+    except RayError as error:
+        what = " ".join(str(error).split())[-300:]
+        raise EngineError(
+            f"a worker on the Ray cluster failed: {what}", next_step="the same again: what is done is kept"
+        ) from error
     finally:
         if not was_there:
             ray.shutdown()

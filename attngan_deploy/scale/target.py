@@ -3,7 +3,6 @@
 Both keep one promise: what stands under a final name is whole. Several workers may write into one target at once.
 """
 
-import errno
 import os
 import shutil
 import sys
@@ -17,6 +16,8 @@ from attngan_deploy.claim import ANOTHER_FOLDER, RUN
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import is_part, part_path, write_atomically
 from attngan_deploy.filesystems import explained, file_system, is_url
+from attngan_deploy.lock import is_lock
+from attngan_deploy.system_errors import FULL, advice, reason
 
 COPY_BYTES = 2**20
 
@@ -83,7 +84,8 @@ class LocalTarget:
     def names(self) -> set[str]:
         """See `Target`."""
         with written(self.where):
-            return {path.name for path in self.folder.iterdir() if not is_part(path)} if self.folder.exists() else set()
+            there = self.folder.iterdir() if self.folder.exists() else ()
+            return {path.name for path in there if not (is_part(path) or is_lock(path))}
 
     def read(self, name: str) -> bytes:
         """See `Target`."""
@@ -286,8 +288,5 @@ def written(where: str) -> Iterator[None]:
         except OSError as error:
             if is_url(where):
                 raise
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            raise OutputError(
-                f"{where} can't be written: {error.strerror or error}",
-                next_step="make room and run the same again: what is done is kept" if full else ANOTHER_FOLDER,
-            ) from error
+            kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
+            raise OutputError(f"{where} can't be written: {reason(error)}", next_step=advice(error) + kept) from error

@@ -1,0 +1,86 @@
+"""`t2i generate --shard i/n` and `--engine ray`: a run in parts, by several processes or machines."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from attngan_deploy.captions import STANDARD_INPUT
+from attngan_deploy.filesystems import is_url
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `t2i generate` that parts of a run know."""
+
+    captions: str
+    column: str | None
+    out: str
+    model: str | None
+    samples: int
+    seed: int
+    shared_noise: bool
+    strict: bool
+    shard: str | None
+    workers: int | None
+    shard_size: int
+
+
+def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int | None, bool, int | None]) -> None:
+    """Make a part of a run, or on Ray all of it.
+
+    Args:
+        engine: backend, device, precision, threads, allow_fallback and batch_size.
+
+    Raises:
+        T2IError: as `attngan_deploy.scale.share.make_share` and `attngan_deploy.scale.ray_engine.make_on_ray`.
+    """
+    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.caption_streams import CaptionFile
+    from attngan_deploy.errors import StoppedError, T2IError
+    from attngan_deploy.progress import show_progress
+    from attngan_deploy.scale.plan import Plan, Share
+    from attngan_deploy.scale.share import make_share
+    from attngan_deploy.scale.worker import EngineRequest, Job
+
+    if on_ray and asked.shard is not None:
+        raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")
+    if not on_ray and asked.workers is not None:
+        raise T2IError(
+            "--workers goes with --engine ray", next_step="--shard i/n in several processes, or --engine ray"
+        )
+    share = Share.parse(asked.shard or "0/1")
+    file = CaptionFile(_everywhere(asked.captions), asked.column)
+    bundle = open_bundle(DEFAULT_MODEL if asked.model is None else asked.model)
+    extent = file.measure()
+    plan = Plan(extent.captions, asked.samples, asked.shard_size)
+    job = Job(
+        file,
+        extent,
+        plan,
+        str(bundle.folder),
+        bundle.hash,
+        _everywhere(asked.out),
+        EngineRequest(*engine),
+        asked.seed,
+        asked.shared_noise,
+        asked.strict,
+    )
+    try:
+        with show_progress("generate", "img") as progress:
+            if on_ray:
+                from attngan_deploy.scale.ray_start import make_on_ray
+
+                report = make_on_ray(job, asked.workers, progress, lambda line: print(f"t2i: {line}", file=sys.stderr))
+            else:
+                report = make_share(job, share, progress)
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; whole shards are kept in {asked.out}, and the same command continues") from None
+    speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
+    skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
+    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {asked.out}")
+    print(f"{report.done} of {report.shards} shards of the run are there")
+
+
+def _everywhere(path: str) -> str:
+    """A path that is the same in whatever folder a worker runs; standard input and URLs stay."""
+    return path if path == STANDARD_INPUT or is_url(path) else str(Path(path).absolute())
