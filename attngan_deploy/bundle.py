@@ -7,28 +7,31 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from attngan_deploy.bundle_fields import GRAPHS as GRAPHS
+from attngan_deploy.bundle_fields import JUDGE as JUDGE
+from attngan_deploy.bundle_fields import MANIFEST as MANIFEST
+from attngan_deploy.bundle_fields import MATCHER as MATCHER
+from attngan_deploy.bundle_fields import TEXT_TO_IMAGE as TEXT_TO_IMAGE
+from attngan_deploy.bundle_fields import check_fields, damaged, field_of
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.files import is_part, sha256_of, write_atomically
+from attngan_deploy.files import is_part, read_json, sha256_of, write_atomically
+from attngan_deploy.system_errors import advice, reason
 
 SCHEMA_VERSION = 1
-MANIFEST = "bundle.json"
 DEFAULT_MODEL = "base"
-TEXT_TO_IMAGE, JUDGE, MATCHER = "text-to-image", "judge", "matcher"
-GRAPHS = {
-    TEXT_TO_IMAGE: ("text_encoder", "generator"),
-    JUDGE: ("judge",),
-    MATCHER: ("text_encoder", "picture_encoder"),
-}
 MODELS_VARIABLE = "T2I_MODELS"  # folders of bundles, separated as in PATH, looked at before those that ship
 LIST_MODELS = "t2i models"
-DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
+SWAPS = 3  # how often a bundle may be replaced while it is being opened
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
+
+
+Stamp = tuple[int, ...]  # device, number, size and time of a file
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class Bundle:
     Attributes:
         folder: where it is.
         manifest: the contents of `bundle.json`.
+        stamps: of each file that was compared with the manifest, what tells whether it is still the same one.
     """
 
     folder: Path
     manifest: dict[str, Any]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -65,6 +70,19 @@ class Bundle:
     def bytes(self) -> int:
         """Size of all its files."""
         return sum(int(entry["bytes"]) for entry in self.manifest["files"].values())
+
+    def check_unchanged(self) -> None:
+        """See that no file was replaced since the bundle was opened: what was loaded belongs together.
+
+        Raises:
+            BundleError: one was, as by an export into the same folder.
+        """
+        for file, stamp in self.stamps.items():
+            if _stamp(self.folder / file) != stamp:
+                raise BundleError(
+                    f"bundle {self.folder} was replaced while it was being loaded: {file} is another file now",
+                    next_step="the same command again",
+                )
 
     def path(self, file: str) -> Path:
         """Path of one of its files.
@@ -125,18 +143,41 @@ def open_bundle(name_or_folder: str | Path, kind: str = TEXT_TO_IMAGE) -> Bundle
         BundleError: not found, of another kind, made for a newer schema, or with a file missing, cut short or changed.
     """
     folder = _resolve(name_or_folder)
-    bundle = read_manifest(folder)
+    for _ in range(SWAPS):
+        before = _stamp(folder / MANIFEST)
+        try:
+            return _checked(read_manifest(folder), kind)
+        except BundleError:
+            if _stamp(folder / MANIFEST) == before:
+                raise  # else it was replaced by another one meanwhile, which may be whole
+    return _checked(read_manifest(folder), kind)
+
+
+def _checked(bundle: Bundle, kind: str) -> Bundle:
+    """The bundle with stamps of its files, every one of which is as the manifest says."""
     if bundle.kind != kind:
         raise BundleError(
-            f"{folder} is not a {kind} bundle",
+            f"{bundle.folder} is not a {kind} bundle",
             found=f"kind '{bundle.kind}'",
             expected=f"'{kind}'",
             next_step=LIST_MODELS,
         )
+    stamps = {MANIFEST: _stamp(bundle.folder / MANIFEST)}
     for file, entry in bundle.manifest["files"].items():
-        _check_file(folder, file, entry)
+        stamps[file] = _stamp(bundle.folder / file)
+        _check_file(bundle.folder, file, entry)
     _check_vocabulary(bundle)
-    return bundle
+    checked = replace(bundle, stamps=stamps)
+    checked.check_unchanged()
+    return checked
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def bundle_folders() -> dict[str, Path]:
@@ -151,6 +192,12 @@ def bundle_folders() -> dict[str, Path]:
             if (folder / MANIFEST).is_file() and not is_part(folder):
                 found.setdefault(folder.name, folder)
     return found
+
+
+def missing_roots() -> list[str]:
+    """What T2I_MODELS names that is no folder."""
+    roots = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return [root for root in roots if root and not Path(root).is_dir()]
 
 
 def check_replaceable(folder: Path, kind: str) -> None:
@@ -195,9 +242,10 @@ def _resolve(name_or_folder: str | Path) -> Path:
     if text and folder.is_dir():
         return folder
     names = ", ".join(sorted(bundle_folders())) if is_name else ""
+    missing = [f"{MODELS_VARIABLE} names {root}, which is no folder" for root in missing_roots()] if is_name else []
     raise BundleError(
         f"no model '{text}'" if is_name else f"no bundle at {text}",
-        found=f"installed: {names}" if names else "",
+        found="; ".join([f"installed: {names}"] * bool(names) + missing),
         expected="the name of an installed bundle or a folder with a bundle.json",
         next_step=LIST_MODELS,
     )
@@ -211,14 +259,18 @@ def read_manifest(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
-    except (FileNotFoundError, IsADirectoryError) as error:
+        manifest = read_json(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BundleError(f"{folder} is not a bundle", expected=f"a {MANIFEST} in it", next_step=LIST_MODELS) from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(folder, f"{MANIFEST} is not JSON ({error})") from error
+    except ValueError as error:
+        raise damaged(folder, f"{MANIFEST} is not JSON ({error})") from error
+    except OSError as error:
+        raise BundleError(
+            f"{path} can't be read: {reason(error)}", expected="a bundle that you may read", next_step=advice(error)
+        ) from error
     if not isinstance(manifest, dict):
-        raise _damaged(folder, f"{MANIFEST} is not a JSON object")
-    schema = _field(folder, manifest, "schema", int)
+        raise damaged(folder, f"{MANIFEST} is not a JSON object")
+    schema = field_of(folder, manifest, "schema", int)
     if schema > SCHEMA_VERSION:
         raise BundleError(
             f"bundle {folder} was made for a newer version of this program",
@@ -226,100 +278,8 @@ def read_manifest(folder: Path) -> Bundle:
             expected=f"at most {SCHEMA_VERSION}",
             next_step="pip install --upgrade attngan-deploy",
         )
-    _check_fields(folder, manifest)
+    check_fields(folder, manifest)
     return Bundle(folder, manifest)
-
-
-def _check_fields(folder: Path, manifest: dict[str, Any]) -> None:
-    _field(folder, manifest, "name", str)
-    kind = _field(folder, manifest, "kind", str)
-    files = _field(folder, manifest, "files", dict)
-    for file, entry in files.items():
-        if Path(file).name != file or "\\" in file or file in ("", ".", "..", MANIFEST):
-            raise _damaged(folder, f"'{file}' in its file table is not a plain file name")
-        if (
-            not isinstance(entry, dict)
-            or type(entry.get("bytes")) is not int
-            or not isinstance(entry.get("sha256"), str)
-        ):
-            raise _damaged(folder, f"the file table's entry of '{file}' has no bytes and sha256")
-    listed = []
-    for key, graph in _field(folder, manifest, "graphs", dict).items():
-        if not isinstance(graph, dict) or not isinstance(graph.get("file"), str):
-            raise _damaged(folder, f"graph '{key}' names no file")
-        listed.append(graph["file"])
-        _check_tensors(folder, key, graph)
-        listed += _precision_files(folder, key, graph)
-    for key in GRAPHS.get(kind, ()):
-        if key not in manifest["graphs"]:
-            raise _damaged(folder, f"it has no graph '{key}'")
-    if kind in (TEXT_TO_IMAGE, MATCHER):
-        listed.append(_field(folder, manifest, "vocabulary", str))
-        sizes = _field(folder, manifest, "sizes", dict)
-        if kind == TEXT_TO_IMAGE:
-            _check_sizes(folder, sizes)
-            _check_fit(folder, manifest["graphs"]["generator"], sizes)
-    if "golden" in manifest:
-        listed.append(_field(folder, manifest, "golden", str))
-    for file in listed:
-        if file not in files:
-            raise _damaged(folder, f"'{file}' is used but not in its file table")
-    floors = manifest.get("floors", {})
-    if not isinstance(floors, dict) or any(type(floor) not in (int, float) for floor in floors.values()):
-        raise _damaged(folder, "its floors are not numbers")
-
-
-def _check_tensors(folder: Path, key: str, graph: dict[str, Any]) -> None:
-    """See that what a graph says of its tensors can be relied upon; a size is a number, a name, or None for any."""
-    for side in ("inputs", "outputs"):
-        tensors = graph.get(side)
-        if not isinstance(tensors, dict):
-            raise _damaged(folder, f"graph '{key}' has no table of {side}")
-        for name, said in tensors.items():
-            shape = said.get("shape") if isinstance(said, dict) else None
-            if not isinstance(shape, list) or said.get("dtype") not in DTYPES:
-                raise _damaged(folder, f"graph '{key}' does not say dtype and shape of its tensor {ascii(name)[:80]}")
-            if not all(size is None or isinstance(size, str) or (type(size) is int and size > 0) for size in shape):
-                raise _damaged(folder, f"graph '{key}' has a shape of its tensor {ascii(name)[:80]} that is none")
-
-
-def _precision_files(folder: Path, key: str, graph: dict[str, Any]) -> list[str]:
-    precisions = graph.get("precisions", {})
-    if not isinstance(precisions, dict):
-        raise _damaged(folder, f"graph '{key}' has precisions that are no table")
-    for name, entry in precisions.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            raise _damaged(folder, f"graph '{key}' names no file for {name}")
-    return [entry["file"] for entry in precisions.values()]
-
-
-def _check_sizes(folder: Path, sizes: dict[str, Any]) -> None:
-    for key in ("z", "eps", "features", "attention"):
-        if type(sizes.get(key)) is not int or sizes[key] < 1:
-            raise _damaged(folder, f"size '{key}' is not a positive number")
-    stages = sizes.get("stages")
-    if not isinstance(stages, list) or not stages or any(type(size) is not int or size < 1 for size in stages):
-        raise _damaged(folder, "size 'stages' is not a list of picture sizes")
-
-
-def _check_fit(folder: Path, generator: dict[str, Any], sizes: dict[str, Any]) -> None:
-    """See that the sizes are those of the generator's tensors: what reads the manifest relies on either."""
-    inputs, outputs, stages = generator["inputs"], generator["outputs"], sizes["stages"]
-    wanted = {name: sizes[size] for name, size in {"z": "z", "eps": "eps", "words": "features"}.items()}
-    found = {name: (inputs.get(name, {}).get("shape", []) + [None] * 2)[1] for name in wanted}
-    wanted |= {f"image_{size}": size for size in stages}
-    found |= {f"image_{size}": (outputs.get(f"image_{size}", {}).get("shape", []) or [None])[-1] for size in stages}
-    if wrong := [name for name in wanted if found[name] != wanted[name]]:
-        name = wrong[0]
-        raise _damaged(folder, f"its sizes ask for '{name}' of {wanted[name]}, and its generator has {found[name]}")
-
-
-def _field(folder: Path, manifest: dict[str, Any], key: str, kind: type) -> Any:
-    value = manifest.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        found = "nothing" if key not in manifest else type(value).__name__
-        raise _damaged(folder, f"field '{key}' of {MANIFEST} is {found}, not {kind.__name__}")
-    return value
 
 
 def _check_vocabulary(bundle: Bundle) -> None:
@@ -340,17 +300,16 @@ def _check_vocabulary(bundle: Bundle) -> None:
 def _check_file(folder: Path, file: str, entry: dict[str, Any]) -> None:
     path = folder / file
     if not path.is_file():
-        raise _damaged(folder, f"the file {file} is missing")
+        raise damaged(folder, f"the file {file} is missing")
     size = path.stat().st_size
     if size != entry["bytes"]:
-        raise _damaged(folder, f"{file} has {size} bytes instead of {entry['bytes']}")
-    found = sha256_of(path)
+        raise damaged(folder, f"{file} has {size} bytes instead of {entry['bytes']}")
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {reason(error)}", next_step=advice(error)) from error
     if found != entry["sha256"]:
-        raise _damaged(folder, f"{file} was changed: its hash is {found[:12]}, not {entry['sha256'][:12]}")
-
-
-def _damaged(folder: Path, why: str) -> BundleError:
-    return BundleError(f"bundle {folder} is damaged: {why}", next_step="install or export it again")
+        raise damaged(folder, f"{file} was changed: its hash is {found[:12]}, not {entry['sha256'][:12]}")
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -370,5 +329,5 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
             files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     manifest = {**fields, "schema": SCHEMA_VERSION, "files": files}
     ordered = {"schema": manifest.pop("schema"), **manifest}
-    _check_fields(folder, ordered)
+    check_fields(folder, ordered)
     write_atomically(folder / MANIFEST, json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,6 +1,5 @@
 """What is installed: every bundle with its facts, and damaged ones with their reason."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 from attngan_deploy.bundle import (
     DEFAULT_MODEL,
     GRAPHS,
-    MODELS_VARIABLE,
     Bundle,
     bundle_folders,
     open_bundle,
@@ -63,12 +61,6 @@ def list_models(check: bool = False) -> list[Entry]:
         check: also compare every file with its hash.
     """
     return [_entry(name, folder, check) for name, folder in sorted(bundle_folders().items())]
-
-
-def missing_roots() -> list[str]:
-    """What T2I_MODELS names that is no folder."""
-    roots = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
-    return [root for root in roots if root and not Path(root).is_dir()]
 
 
 def _entry(name: str, folder: Path, check: bool) -> Entry:

@@ -1,12 +1,12 @@
 """Whose a folder of pictures is: `run.json`, and what is refused before any work is done."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import is_part, part_path
+from attngan_deploy.files import is_part, part_path, read_json
+from attngan_deploy.system_errors import advice, reason
 
 RUN = "run.json"
 ANOTHER_FOLDER = "choose another -o"
@@ -32,7 +32,7 @@ def check_folder(folder: Path, identity: Mapping[str, Any]) -> None:
         part.touch()
         part.unlink()
     except OSError as error:
-        raise OutputError(f"{folder} can't be written: {error.strerror or error}", next_step=ANOTHER_FOLDER) from error
+        raise OutputError(f"{folder} can't be written: {reason(error)}", next_step=advice(error)) from error
 
 
 def is_claimed(folder: Path, identity: Mapping[str, Any]) -> bool:
@@ -43,7 +43,7 @@ def is_claimed(folder: Path, identity: Mapping[str, Any]) -> bool:
     """
     path = folder / RUN
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError("not an object")
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def is_claimed(folder: Path, identity: Mapping[str, Any]) -> bool:
                 f"{folder} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
             ) from None
         return False
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise OutputError(f"{path} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
     differences = [key for key, value in identity.items() if found.get(key) != value]
     if differences and not _holds_nothing(folder):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +13,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 FORMATS = ("png", "webp", "jpg")
+DECODERS = ("PNG", "WEBP", "JPEG")
+MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
 METADATA_KEY = "t2i"
 WHITE = 255
+# What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
+BAD_PICTURE = (
+    *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
+    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
 
 
 def to_uint8(images: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -66,10 +75,15 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     """The bytes of a picture file as uint8 [H, W, 3].
 
     Raises:
-        OSError: not a picture, or a broken one.
+        OSError: not a PNG, WebP or JPEG, a broken one, or one of more than `MAX_PIXELS`.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(io.BytesIO(data), formats=DECODERS) as image:  # no other decoder: some start programs
+            if image.width * image.height > MAX_PIXELS:
+                raise OSError(f"{image.width} x {image.height} px are too many to be decoded safely")
+            return np.asarray(image.convert("RGB"))
+    except BAD_PICTURE as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def is_complete(head: bytes, tail: bytes, size: int, file_format: str) -> bool:

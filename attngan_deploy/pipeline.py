@@ -125,7 +125,9 @@ class TextToImage:
             for graph in (TEXT_ENCODER, GENERATOR)
         )
         _check_embedding(bundle, text_encoder)
-        return cls(bundle, text_encoder, generator, choice.notes)
+        model = cls(bundle, text_encoder, generator, choice.notes)
+        bundle.check_unchanged()
+        return model
 
     @property
     def picture_size(self) -> int:

@@ -19,6 +19,7 @@ from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import psnr_db
 from attngan_deploy.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
+from attngan_deploy.lock import writing
 from attngan_deploy.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.writer import MANIFEST, read_manifest
@@ -151,7 +152,8 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
     if not target.parent.is_dir():
         raise OutputError(f"there is no folder {target.parent}", next_step="choose another -o")
     origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
-    write_atomically(target, encode_picture(made.picture, suffix, {**asdict(origin), "file": target.name}))
+    with writing(target):
+        write_atomically(target, encode_picture(made.picture, suffix, {**asdict(origin), "file": target.name}))
 
 
 def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:

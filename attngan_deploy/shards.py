@@ -3,6 +3,7 @@
 Both scoring and training read pictures through this file. Nothing is ever extracted to the disk.
 """
 
+import errno
 import json
 import tarfile
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.system_errors import advice, reason
 
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
 NO_CLASS, MAX_CLASS = -1, 2**31 - 1
+# What tarfile raises on damaged and hostile files, found by feeding it some: numbers below 0, chains of headers, sizes.
+BAD_TAR = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ def iter_samples(path: Path) -> Iterator[Sample]:
                 suffix = (dot + suffix).lower()
                 if suffix != ".json" and suffix not in PICTURE_SUFFIXES:
                     continue
-                if member.size > MAX_MEMBER_BYTES:
+                if not 0 <= member.size <= MAX_MEMBER_BYTES or member.issparse():
                     raise DataError(
                         f"{path}: {member.name} is too large",
-                        found=f"{member.size} bytes",
-                        expected=f"at most {MAX_MEMBER_BYTES}",
+                        found=f"{member.size} bytes" + (", most of which are not stored" * member.issparse()),
+                        expected=f"a stored file of at most {MAX_MEMBER_BYTES} bytes",
                     )
                 if name != stem:
                     yield from _join(path, stem, parts)
@@ -66,9 +70,9 @@ def iter_samples(path: Path) -> Iterator[Sample]:
                 parts[suffix] = stream.read() if stream else b""
             _check_end(tar)
             yield from _join(path, stem, parts)
-    except tarfile.TarError as error:
+    except BAD_TAR as error:
         raise DataError(
-            f"{path} is not a complete tar file: {error}",
+            f"{path} is not a complete tar file: {str(error) or type(error).__name__}",
             expected="an uncompressed WebDataset shard",
             next_step="t2i data build --help",
         ) from error
@@ -76,6 +80,12 @@ def iter_samples(path: Path) -> Iterator[Sample]:
         raise DataError(
             f"no shard at {path}", expected="a .tar file of pictures and captions", next_step="t2i data build --help"
         ) from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place in front of the file, which a damaged header asked for
+            raise DataError(
+                f"{path} is not a complete tar file", expected="an uncompressed WebDataset shard"
+            ) from error
+        raise DataError(f"{path} can't be read: {reason(error)}", next_step=advice(error)) from error
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import part_path, write_atomically
 from attngan_deploy.images import is_complete
+from attngan_deploy.shards import BAD_TAR
 
 SHARD_SIZE = 1000
 SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")
@@ -121,9 +122,9 @@ class TarShards:
         found: dict[str, str] = {}
         for _, path in self._shards():
             try:
-                with tarfile.open(path) as tar:
+                with tarfile.open(path, "r:") as tar:
                     members = [member.name for member in tar]
-            except tarfile.TarError as error:
+            except BAD_TAR as error:
                 raise OutputError(
                     f"{path} is damaged ({error})", next_step="delete it and run the same again"
                 ) from error
@@ -136,7 +137,7 @@ class TarShards:
     def read(self, file: str) -> bytes:
         """See `PictureStore`."""
         shard, _, member = file.partition("/")
-        with tarfile.open(self.folder / shard) as tar:
+        with tarfile.open(self.folder / shard, "r:") as tar:
             stream = tar.extractfile(member)
             return stream.read() if stream else b""
 

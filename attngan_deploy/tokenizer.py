@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import BundleError
+from attngan_deploy.files import read_file
 
 PADDING = "<end>"
+LARGEST = 64 * 2**20  # bytes of a vocabulary
 WORD = re.compile(r"\w+")
 LONGEST_LOOKED_UP = 40  # a longer "word" is no misspelling, and difflib is quadratic
+REMEMBERED = 10_000  # looked-up words; a server meets new ones for ever
 
 
 def split_words(text: str) -> list[str]:
@@ -66,11 +69,13 @@ class Tokenizer:
             BundleError: missing, not UTF-8, empty, or with a word that stands twice.
         """
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = read_file(path, LARGEST).decode("utf-8")
         except (FileNotFoundError, IsADirectoryError) as error:
             raise BundleError(f"no vocabulary at {path}", expected="a text file with one word a line") from error
         except UnicodeDecodeError as error:
             raise BundleError(f"{path} is not a vocabulary: byte {error.start} is not UTF-8") from error
+        except ValueError as error:
+            raise BundleError(f"{path} is not a vocabulary: {error}", expected="one word a line") from error
         lines = text.replace("\r\n", "\n").split("\n")
         if lines[-1] == "":
             lines.pop()
@@ -90,6 +95,8 @@ class Tokenizer:
     def nearest(self, word: str) -> str | None:
         """The known word that looks most like `word`, or None when none does."""
         if word not in self._nearest:
+            if len(self._nearest) >= REMEMBERED:
+                self._nearest.clear()
             close = [] if len(word) > LONGEST_LOOKED_UP else difflib.get_close_matches(word, self.index, n=1)
             self._nearest[word] = close[0] if close else None
         return self._nearest[word]

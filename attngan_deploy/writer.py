@@ -5,14 +5,13 @@ the manifest is appended to after each batch and rebuilt from the files at the s
 a run is killed, every complete line of the manifest names a whole picture, and the next run makes what is missing.
 
 What made a picture (backend, precision) is the one thing that files alone do not tell: a rebuilt manifest keeps what
-its old lines say of it. A picture whose line a killed run did not come to write has a line without it.
+its old lines say of it. A picture whose line a killed run did not come to write was made by the engine that `run.json`
+names, which each run writes there when the lines of those before are settled.
 """
 
-import errno
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,13 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.captions import Caption
-from attngan_deploy.claim import ANOTHER_FOLDER, RUN, is_claimed
+from attngan_deploy.claim import RUN, is_claimed
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import is_part, uninterrupted, write_atomically
+from attngan_deploy.files import append_whole, is_part, read_json, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
+from attngan_deploy.lock import lock_folder
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
+from attngan_deploy.system_errors import FULL, advice
 
 MANIFEST, ATTENTION = "manifest.jsonl", "attention"
+ENGINE_OF_RUN = "engine"  # in run.json: what makes the pictures of the run that holds the folder, or held it last
 ENGINE = ("backend", "precision")  # what a record says of the engine, where it says it
 FORMATS = ("png", "webp", "jpg", "tar")
 RUN_VERSION = 1
@@ -145,7 +147,7 @@ class OutputFolder:
         with self._explained():
             self._made_folders = [each for each in (self.folder, *self.folder.parents) if not each.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder)
+            self._lock = lock_folder(self.folder)
             try:
                 self._claim()
                 self._find()
@@ -228,7 +230,22 @@ class OutputFolder:
     def _claim(self) -> None:
         if not is_claimed(self.folder, self.run.identity):
             self._is_new = True
-            write_atomically(self.folder / RUN, json.dumps(self.run.identity, indent=2) + "\n")
+            self._describe()
+
+    def _last_engine(self) -> dict[str, dict[str, str]]:
+        """The engine that `run.json` names, of each file that was written after it."""
+        path = self.folder / RUN
+        engine, begun = _engine_in(read_json(path).get(ENGINE_OF_RUN)), path.stat().st_mtime_ns
+        written = {file: (self.folder / file.partition("/")[0]).stat().st_mtime_ns for file in self.files.values()}
+        return {file: engine for file, moment in written.items() if moment >= begun}
+
+    def _describe(self) -> None:
+        """Write whose folder it is, and what makes the pictures whose lines a kill may keep from being written."""
+        told = self.run.identity | {ENGINE_OF_RUN: self._engine}
+        text = json.dumps(told, indent=2) + "\n"
+        path = self.folder / RUN
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
 
     def _withdraw(self) -> None:
         """Leave no trace of a run that failed before its first picture, where it began the folder itself."""
@@ -253,8 +270,9 @@ class OutputFolder:
             if (place := self.run.place_of(name)) is not None:
                 self.files[place] = file
         self._sheet_names = set(self._sheets.scan())
-        self._engine_of = _told_engines(self.folder / MANIFEST)
+        self._engine_of = self._last_engine() | _told_engines(self.folder / MANIFEST)
         self._rebuild_manifest()
+        self._describe()
 
     def _add_picture(self, place: Place, picture: NDArray[np.uint8]) -> None:
         name = self.run.name_of(place)
@@ -286,14 +304,7 @@ class OutputFolder:
         lines = b"".join(self._line(place, file) for place, file in entries)
         if not lines:
             return
-        with (self.folder / MANIFEST).open("ab", buffering=0) as stream:
-            end = stream.tell()
-            try:
-                if stream.write(lines) != len(lines):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                stream.truncate(end)
-                raise
+        append_whole(self.folder / MANIFEST, lines)
 
     def _rebuild_manifest(self) -> None:
         path = self.folder / MANIFEST
@@ -306,10 +317,9 @@ class OutputFolder:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
             raise OutputError(
-                f"{self.folder} can't be written: {error.strerror or error}",
-                next_step="make room and run the same again: what is done is kept" if full else ANOTHER_FOLDER,
+                f"{self.folder} can't be written: {error.strerror or error}", next_step=advice(error) + kept
             ) from error
 
     def _unlock(self) -> None:
@@ -346,25 +356,10 @@ def _told_engines(manifest: Path) -> dict[str, dict[str, str]]:
         with suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(file := record.get("file"), str):
-                engines[file] = {key: record[key] for key in ENGINE if isinstance(record.get(key), str)}
+                engines[file] = _engine_in(record)
     return engines
 
 
-def _lock(folder: Path) -> int | None:
-    """Hold the folder until the file descriptor is closed, so that two runs can't write into it at once."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError(
-            f"another run is writing into {folder}", next_step="wait for it, or choose another -o"
-        ) from error
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
+def _engine_in(told: object) -> dict[str, str]:
+    """What a JSON value says of an engine."""
+    return {key: told[key] for key in ENGINE if isinstance(told.get(key), str)} if isinstance(told, dict) else {}

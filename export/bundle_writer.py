@@ -33,6 +33,7 @@ NOT_PROVENANCE = (
     "generator",
     "text_encoder",
     "scores",
+    "since_last_line",
 )  # keys of a checkpoint that a manifest says elsewhere
 
 
@@ -107,10 +108,9 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
             found=f"{text_config.features} text features",
             expected=str(config.features),
         )
-    try:
-        text_encoder, generator = TextEncoder(text_config), Generator(config)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.folder}: its sizes make no network: {error}") from error
+    checkpoint.check_fits("text_encoder", lambda: TextEncoder(text_config))
+    checkpoint.check_fits("generator", lambda: Generator(config))
+    text_encoder, generator = TextEncoder(text_config), Generator(config)
     checkpoint.load_into("text_encoder", text_encoder)
     checkpoint.load_into("generator", generator)
     return Networks(text_encoder.eval(), generator.eval())

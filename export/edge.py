@@ -30,6 +30,7 @@ from attngan_deploy.export.final_names import final_names
 from attngan_deploy.files import part_path, replaceable_file
 from attngan_deploy.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.images import to_uint8
+from attngan_deploy.lock import writing
 from attngan_deploy.tokenizer import Tokenizer, split_words
 
 EDGE = "edge.onnx"
@@ -151,7 +152,7 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
         raise OutputError(f"{path} is there and is no .onnx file", next_step="choose another --target-output")
     part = part_path(path)
     try:
-        with final_names(path):
+        with final_names(path), writing(path):
             part.write_bytes(model.SerializeToString(deterministic=True))
             golden = _check_golden(opened, part, precision)
             size = part.stat().st_size

@@ -95,11 +95,19 @@ class Page:
         answer = self._send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))
 
-    def press(self, key: str, code: str, number: int, text: str = "") -> None:
-        """Press and release a key: its value, its physical code, its number, and what it types."""
-        shared = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+    def press(self, key: str, code: str, number: int, text: str = "", modifiers: int = 0) -> None:
+        """Press and release a key: its value, its physical code, its number, what it types; 2 is with Ctrl."""
+        shared = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": modifiers}
         self._send("Input.dispatchKeyEvent", type="keyDown", **shared, **({"text": text} if text else {}))
         self._send("Input.dispatchKeyEvent", type="keyUp", **shared)
+
+    def insert(self, text: str) -> None:
+        """Type a text into what has the focus, in place of what is selected there."""
+        self._send("Input.insertText", text=text)
+
+    def move_to(self, x: float, y: float) -> None:
+        """Move the mouse to a place of the window."""
+        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def download_to(self, folder: Path) -> None:
         """Let the page save files in `folder`."""

@@ -1,7 +1,10 @@
 """Checkpoints: a folder of safetensors and JSON that appears whole or not at all, and is read without running code."""
 
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.files import atomic_folder
+from attngan_deploy.files import atomic_folder, read_file, read_json
+from attngan_deploy.tokenizer import LARGEST
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
@@ -43,8 +47,31 @@ class Checkpoint:
         except FileNotFoundError as error:
             have = ", ".join(sorted(item.stem for item in self.folder.glob("*.safetensors"))) or "none"
             raise CheckpointError(f"{self.folder} has no {name} weights", found=have, expected=path.name) from error
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} is damaged: {error}", expected="a complete safetensors file") from error
+
+    def check_fits(self, name: str, make: Callable[[], torch.nn.Module]) -> None:
+        """Compare names and shapes of the weights `name` with those of a network, before it takes any memory.
+
+        Args:
+            make: builds the network.
+
+        Raises:
+            CheckpointError: they differ, or no network can be built; a size of a billion costs nothing here.
+        """
+        try:
+            with torch.device("meta"):
+                wanted = {key: list(value.shape) for key, value in make().state_dict().items()}
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise CheckpointError(f"{self.folder}: its sizes make no network: {error}") from error
+        found = {key: list(value.shape) for key, value in self.tensors(name).items()}
+        for key in (*wanted, *found):
+            if found.get(key) != wanted.get(key):
+                raise CheckpointError(
+                    f"{self.folder}: {name} does not fit its configuration: {ascii(key)[:80]}",
+                    found=str(found.get(key, "nothing")),
+                    expected=str(wanted.get(key, "nothing")),
+                )
 
     def vocabulary(self) -> list[str]:
         """Its words; line 0 is the padding word.
@@ -53,8 +80,8 @@ class Checkpoint:
             CheckpointError: it has none.
         """
         try:
-            return (self.folder / VOCABULARY).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            return read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.folder / VOCABULARY} can't be read: {error}") from error
 
     def load_into(self, name: str, module: torch.nn.Module) -> None:
@@ -85,11 +112,14 @@ def save_checkpoint(
     """Write a checkpoint folder: first under a temporary name, then renamed.
 
     A kill at any moment leaves either the whole folder or none under its final name.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; nothing is left of it.
     """
     with atomic_folder(folder, marker=DESCRIPTION) as part:
         for name, state in tensors.items():
             whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-            save_file(whole, part / f"{name}.safetensors")
+            _save(whole, part / f"{name}.safetensors", folder)
         if vocabulary is not None:
             (part / VOCABULARY).write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
         text = json.dumps({"format": FORMAT, **description}, indent=1)
@@ -109,10 +139,12 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
         )
     folder = path if (path / DESCRIPTION).is_file() else _of_run(path)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = read_json(folder / DESCRIPTION)
         written = description["format"]
         found_kind = description["kind"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if not isinstance(description, dict):
+            raise TypeError("it is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION} can't be read: {error!r}") from error
     if written != FORMAT:
         raise CheckpointError(
@@ -126,6 +158,16 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
     return Checkpoint(folder, description)
 
 
+def _save(state: dict[str, Tensor], path: Path, final: Path) -> None:
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # of which only the text tells what the system said
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(errno.EIO, str(error), str(final)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(final)) from error
+
+
 def checkpoints_of(run: Path) -> list[Path]:
     """Complete checkpoints of a run folder, oldest first."""
     found = (path for path in (run / "checkpoints").glob("step-*") if (path / DESCRIPTION).is_file())
@@ -134,7 +176,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def _of_run(run: Path) -> Path:
     try:
-        best = run / "checkpoints" / json.loads((run / "best.json").read_text(encoding="utf-8"))["checkpoint"]
+        best = run / "checkpoints" / read_json(run / "best.json")["checkpoint"]
         if (best / DESCRIPTION).is_file():
             return best
     except (OSError, ValueError, KeyError, TypeError):

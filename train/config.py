@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from attngan_deploy.errors import CheckpointError, T2IError
 
 PROJECTED_WIDTH = 64
+MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
+PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 Variant = Literal["attngan", "base", "att1", "att2"]
 VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
@@ -54,6 +56,8 @@ class GeneratorConfig:
             raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
+        if not 0 <= self.residual_blocks <= MOST_BLOCKS:
+            raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
     def fuses(self) -> bool:
@@ -97,7 +101,10 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DamsmRecipe:
-    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration)."""
+    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration).
+
+    `text_encoder` is the hash of a bundle whose text encoder stays as it is, so that only the image side learns.
+    """
 
     name: str = "fast"
     epochs: int = 24
@@ -113,6 +120,7 @@ class DamsmRecipe:
     gamma2: float = 5.0
     gamma3: float = 10.0
     seed: int = 100
+    text_encoder: str = ""
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
 
 
@@ -120,12 +128,14 @@ class DamsmRecipe:
 class GanRecipe:
     """Training of a generator and its discriminators.
 
-    `pictures` counts real pictures seen; `shift` is how far, as a share of their side, pictures move at random before
-    the projected discriminator looks at them.
+    `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
+    begins to learn; `shift` is how far, as a share of their side, pictures move at random before the projected
+    discriminator looks at them.
     """
 
     name: str = "paper"
     pictures: int = 600 * 8855
+    head_start: int = 0
     batch_size: int = 20
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -258,6 +268,12 @@ def from_json(kind: type[Config], values: Any) -> Config:
     for name, value in values.items():
         if is_dataclass(hints[name]):
             value = from_json(hints[name], value)
+        elif type(value) not in PLAIN.get(hints[name], (type(value),)):
+            raise CheckpointError(
+                f"{kind.__name__} can't be read",
+                found=f"{name} is a {type(value).__name__}",
+                expected=hints[name].__name__,
+            )
         made[name] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**made)

@@ -7,7 +7,7 @@ encoder are trained.
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attngan_deploy.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
+from attngan_deploy.train.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
@@ -88,7 +90,15 @@ def r_precision(
 class DamsmTraining:
     """Everything that a DAMSM run holds between steps."""
 
-    def __init__(self, recipe: DamsmRecipe, train: PictureSet, test: PictureSet, words: list[str], backbone: nn.Module):
+    def __init__(
+        self,
+        recipe: DamsmRecipe,
+        train: PictureSet,
+        test: PictureSet,
+        words: list[str],
+        backbone: nn.Module,
+        frozen_text: TextEncoder | None = None,
+    ) -> None:
         self.recipe, self.words = recipe, words
         tokenizer = Tokenizer(words)
         size = recipe.image_encoder.input_size
@@ -99,11 +109,13 @@ class DamsmTraining:
         encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in test.captions]
         self.test_captions = [[ids for ids in captions if ids] or [[1]] for captions in encoded]
         torch.manual_seed(recipe.seed)
-        self.text = TextEncoder(TextEncoderConfig(words=len(words), features=recipe.image_encoder.features))
+        self.text = frozen_text or TextEncoder(
+            TextEncoderConfig(words=len(words), features=recipe.image_encoder.features)
+        )
         self.heads = ImageEncoderHeads(
             backbone.region_channels, backbone.pooled_channels, recipe.image_encoder.features
         )
-        self.parameters = [*self.text.parameters(), *self.heads.parameters()]
+        self.parameters = [*([] if frozen_text else self.text.parameters()), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(
             self.parameters, recipe.learning_rate, betas=(0.5, 0.999), weight_decay=recipe.weight_decay
         )
@@ -115,7 +127,7 @@ class DamsmTraining:
         rate = recipe.learning_rate * max(recipe.decay_until, recipe.decay**number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.text.train()
+        self.text.train(not self.recipe.text_encoder)
         words_total = sentence_total = 0.0
         order = self.batches.epoch_order(recipe.seed, number)
         for step, indices in enumerate(order):
@@ -169,6 +181,7 @@ def train_damsm(
     backbone: Path | None,
     *,
     data_name: str = "",
+    text_bundle: Bundle | None = None,
     resume: bool = False,
 ) -> float:
     """Train text and image encoders on the shards of a data folder.
@@ -179,16 +192,22 @@ def train_damsm(
         out: run folder.
         backbone: weights of the frozen backbone; name or folder where it is a judge.
         data_name: what the pictures are, for a model card.
+        text_bundle: keep its text encoder as it is, so that its generator can be trained on with other pictures.
         resume: continue the run in `out`; one that is finished is left as it is.
 
     Returns:
         The best R-precision on `test.tar`.
 
     Raises:
-        CheckpointError: no backbone, or a run that was begun with another judge.
+        CheckpointError: no backbone, a run that was begun with another judge, or a bundle of another vocabulary.
     """
     prepare_cpu()
     words = Tokenizer.load(data / "vocabulary.txt").words
+    frozen_text = None
+    if text_bundle is not None:
+        recipe = replace(recipe, text_encoder=text_bundle.hash)
+        check_same_words(text_bundle, words)
+        frozen_text = text_encoder_of(text_bundle)
     net = load_backbone(recipe.image_encoder, backbone)
     print("reading pictures", file=sys.stderr, flush=True)
     train, test = read_pictures([data / "train.tar"]), _unseen_species(data / "test.tar")
@@ -204,7 +223,7 @@ def train_damsm(
     if first >= recipe.epochs:
         return _best_of(run)
     print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
-    training = DamsmTraining(recipe, train, test, words, net)
+    training = DamsmTraining(recipe, train, test, words, net, frozen_text)
     if checkpoint is not None:
         training.restore(checkpoint)
     started = time.monotonic()
@@ -294,7 +313,9 @@ def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[Tex
     Raises:
         CheckpointError: damaged, or a vocabulary of another size than the embedding.
     """
-    text = TextEncoder(from_json(TextEncoderConfig, checkpoint.description.get("text_encoder")))
+    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+    checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
+    text = TextEncoder(config)
     checkpoint.load_into("text_encoder", text)
     checkpoint.load_into("image_encoder", heads)
     words = checkpoint.vocabulary()

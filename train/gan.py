@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attngan_deploy.bundle import MANIFEST, open_bundle
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
@@ -22,6 +23,7 @@ from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.evaluation import Evaluation
+from attngan_deploy.train.from_bundle import check_same_text_encoder, generator_of
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.machine import prepare_cpu
@@ -30,6 +32,7 @@ from attngan_deploy.train.run_folder import RunFolder, training_curve
 from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
+REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
 
 
 def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
@@ -96,21 +99,33 @@ class GanRun:
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
-        self.step = 0
+        self.step, self.means = 0, _Means()
         self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = int(checkpoint.description["step"])
+            self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
-            for before in (load_checkpoint(path, "gan") for path in start):
-                self.training.start_from(before)
-                self.started_from.append(_ancestor(before))
+            self.started_from = [self._start_from(path, pictures) for path in start]
         elif recipe.freeze_first_stage:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
             )
+
+    def _start_from(self, path: Path, pictures: PictureSet) -> dict[str, Any]:
+        """Begin with the generator of another run or of a bundle; returns what is to be remembered of it."""
+        if not (path / MANIFEST).is_file():
+            before = load_checkpoint(path, "gan")
+            self.training.start_from(before)
+            return _ancestor(before)
+        bundle = open_bundle(path)
+        check_same_text_encoder(bundle, self.training.text, self.words)
+        captions = [self.tokenizer.encode(options[0]).ids for options in pictures.captions]
+        self.training.start_with(generator_of(bundle, [ids for ids in captions if ids]).state_dict())
+        kept = {name: bundle.manifest["provenance"].get(name) for name in REMEMBERED}
+        return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
 
     def _grid_captions(self, pictures: PictureSet) -> list[list[int]]:
         """Captions of the grid: the usual ones, or the first pictures' own where birds are not the subject."""
@@ -147,6 +162,12 @@ class GanRun:
         Returns:
             The run folder.
         """
+        try:
+            return self._train()
+        finally:
+            self.folder.close()
+
+    def _train(self) -> Path:
         recipe = self.recipe
         self._say(
             f"{self.pictures} pictures; batch {recipe.batch_size} x {self.processes.count} processes = "
@@ -154,7 +175,7 @@ class GanRun:
             f"{self.steps}"
         )
         clock = _Clock(recipe)
-        first, totals = self.step, _Means()
+        first, totals = self.step, self.means
         try:
             for number, indices in self._batches():
                 rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
@@ -179,7 +200,6 @@ class GanRun:
             self._log(totals, clock, first)
         self.save_grid()
         self.save(self.score())
-        self.folder.close()
         return self.folder.path
 
     def _batches(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -243,6 +263,7 @@ class GanRun:
             "pictures": self.step * self.effective_batch,
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
+            "since_last_line": self.means.sums,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
@@ -260,7 +281,7 @@ class GanRun:
 
 def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a run remembers of one that it started from."""
-    kept = {name: checkpoint.description.get(name) for name in ("generator", "recipe", "pictures", "started_from")}
+    kept = {name: checkpoint.description.get(name) for name in REMEMBERED}
     curve = checkpoint.description.get("curve") or training_curve(checkpoint.folder.parent.parent)
     return {**kept, "curve": curve}
 

@@ -131,8 +131,9 @@ class GanTraining:
             real = self._look(real)
         fake = self._look(made.images[-len(self.sizes) :])
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
-        metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
-        self.average.update(self.generator)
+        if number * recipe.batch_size * self.processes.count >= recipe.head_start:
+            metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
+            self.average.update(self.generator)
         return metrics
 
     def _look(self, images: Sequence[Tensor]) -> "Looks":
@@ -232,7 +233,11 @@ class GanTraining:
         alike = recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss
         if alike and judged_sizes(recipe) == self.sizes:
             _take_over(self.discriminators, checkpoint.tensors("discriminators"))
-        _take_over(self.generator, checkpoint.tensors("generator"))
+        self.start_with(checkpoint.tensors("generator"))
+
+    def start_with(self, generator: dict[str, Tensor]) -> None:
+        """Take over what another generator's weights have in common with this one's."""
+        _take_over(self.generator, generator)
         self.average = ParameterAverage(self.generator, self.recipe.ema)
 
 

@@ -1,6 +1,5 @@
 """Pictures and captions of shards, decoded once and kept in memory, so that training never waits for a decoder."""
 
-import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.images import decode_picture
 from attngan_deploy.shards import Sample, iter_samples
 from attngan_deploy.tokenizer import Tokenizer
 
@@ -79,9 +78,8 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> PictureSet
 
 def _decode(sample: Sample) -> tuple[Sample, NDArray[np.uint8] | str]:
     try:
-        with Image.open(io.BytesIO(sample.picture)) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pixels = decode_picture(sample.picture)
+    except OSError as error:
         return sample, f"can't be decoded ({error})"
     if pixels.shape[0] != pixels.shape[1]:
         return sample, f"{pixels.shape[1]} x {pixels.shape[0]} px is not a square"

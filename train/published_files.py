@@ -133,14 +133,23 @@ def read_vocabulary(path: Path) -> list[str]:
     words = [word_of.get(index) for index in range(len(word_of))]
     for index, word in enumerate(words):
         if not isinstance(word, str) or not word.isprintable() or word.split() != [word]:
-            raise DataError(f"{path}: index {index} has no word", found=ascii(word)[:80], expected="a word")
+            raise DataError(f"{path}: index {index} has no word", found=_shown(word), expected="a word")
         if index_of.get(word) != index:
-            found = ascii(index_of.get(word))[:80]
+            found = _shown(index_of.get(word))
             raise DataError(f"{path}: word {ascii(word)[:80]} has another index", found=found, expected=str(index))
     if len(words) < 2 or words[0] != PADDING:
-        found = ", ".join(ascii(word)[:40] for word in words[:3]) or "no words"
+        found = ", ".join(_shown(word)[:40] for word in words[:3]) or "no words"
         raise DataError(f"{path}: unusual vocabulary", found=found, expected=f"'{PADDING}' and then words")
     return [str(word) for word in words]
+
+
+def _shown(value: object) -> str:
+    """A value of a pickle in a few words; a list may hold itself, or print as more than there is memory."""
+    if isinstance(value, (str, bytes, float, bool, type(None))):
+        return ascii(value[:80] if isinstance(value, (str, bytes)) else value)[:80]
+    if isinstance(value, int) and value.bit_length() < 64:
+        return str(value)
+    return f"a {type(value).__name__}"
 
 
 def _published_state(path: Path, kind: str) -> State:

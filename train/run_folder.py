@@ -4,9 +4,11 @@ RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/
 """
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.files import is_part, write_atomically
+from attngan_deploy.files import append_whole, make_folder, read_json, sweep, write_atomically
+from attngan_deploy.lock import lock_folder
 from attngan_deploy.train.checkpoint import DESCRIPTION, Checkpoint, checkpoints_of, load_checkpoint, save_checkpoint
 
 GAP = 900.0  # seconds
@@ -39,6 +42,10 @@ class RunFolder:
         self.path, self.keep, self.writes = path, keep, writes
         resolved = json.loads(json.dumps(asdict(recipe)))
         described = path / "recipe.json"
+        self._release: Callable[[], object] = lambda: None
+        if writes:
+            make_folder(path)
+            self._lock()
         if not writes:
             pass  # rank 0 checks, and is filling the folder right now
         elif described.is_file() and checkpoints_of(path):
@@ -50,8 +57,8 @@ class RunFolder:
         if writes:
             (path / "grids").mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)
-            for left in filter(is_part, (path / "checkpoints").iterdir()):
-                shutil.rmtree(left)  # a killed run was writing it
+            for folder in (path, path / "grids", path / "checkpoints"):
+                sweep(folder)
             write_atomically(described, json.dumps(resolved, indent=1))
             if not self._resumed:
                 self._truncate_metrics(-1)
@@ -63,7 +70,12 @@ class RunFolder:
                 f"a run is already at {described.parent}",
                 next_step="add --resume to continue it, or choose another --out",
             )
-        before = json.loads(described.read_text(encoding="utf-8"))
+        try:
+            before = read_json(described)
+            if not isinstance(before, dict):
+                raise ValueError("it is no object")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{described} is damaged ({error})", next_step="choose another --out") from error
         changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
         if changed:
             raise CheckpointError(
@@ -92,8 +104,7 @@ class RunFolder:
 
             self._tensorboard = SummaryWriter(str(self.path / "tensorboard"))
         row = {"step": step, "time": round(time.time(), 1), **metrics}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_whole(self.path / "metrics.jsonl", json.dumps(row).encode() + b"\n")
         for name, value in metrics.items():
             self._tensorboard.add_scalar(name, value, step)
 
@@ -137,15 +148,23 @@ class RunFolder:
     def best(self) -> dict[str, Any] | None:
         """What `best.json` says: checkpoint, metric, value, step."""
         try:
-            fact: dict[str, Any] = json.loads((self.path / "best.json").read_text(encoding="utf-8"))
+            fact: dict[str, Any] = read_json(self.path / "best.json")
+            if not isinstance(fact, dict) or type(fact.get("value")) not in (int, float):
+                return None
         except (OSError, ValueError):
             return None
         return fact if (self.path / "checkpoints" / str(fact.get("checkpoint")) / DESCRIPTION).is_file() else None
 
     def close(self) -> None:
-        """Flush what TensorBoard still holds."""
+        """Flush what TensorBoard still holds, and let others write into the folder."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+        self._release()
+
+    def _lock(self) -> None:
+        """Hold the folder until `close`, or until nothing uses this object any more."""
+        if (handle := lock_folder(self.path)) is not None:
+            self._release = weakref.finalize(self, os.close, handle)
 
 
 def training_curve(run: Path) -> list[dict[str, float]]:
@@ -156,7 +175,9 @@ def training_curve(run: Path) -> list[dict[str, float]]:
     try:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError):
+        if not all(isinstance(row, dict) and isinstance(row.get("time"), float) for row in rows):
+            return []
+    except (OSError, ValueError, RecursionError):
         return []
     curve, seconds, last = [], 0.0, None
     for row in rows:
@@ -171,5 +192,5 @@ def training_curve(run: Path) -> list[dict[str, float]]:
 def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 2**62  # a line cut short by a kill

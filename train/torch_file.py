@@ -55,6 +55,9 @@ def load_state(path: Path) -> dict[str, Tensor]:
 def _check_archive(path: Path, size: int) -> None:
     """torch never compresses what it saves, so an archive that unpacks to more than it has bytes is a bomb."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            if stream.read(2) == b"PK":
+                raise zipfile.BadZipFile("it begins like an archive")
         return  # the format of torch before 1.6, or no such file at all: torch will tell
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(item.file_size for item in archive.infolist())

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.files import read_file
 
 LARGEST = 256 * 2**20  # bytes; the captions.pickle of COCO, the largest published one, has a tenth
 MOST_OPERATIONS = 40_000_000  # each can make an object of 64 bytes; COCO's has a quarter
+UNUSED = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "EMPTY_SET", "ADDITEMS"}
+IMPORTS = {"GLOBAL", "STACK_GLOBAL", "INST"}
 MEMO_OPERATIONS = {"PUT", "BINPUT", "LONG_BINPUT"}
 DAMAGED = (  # what a pickle that is no pickle makes the unpickler raise
     pickle.UnpicklingError,
@@ -20,6 +23,7 @@ DAMAGED = (  # what a pickle that is no pickle makes the unpickler raise
     LookupError,
     OverflowError,
     MemoryError,
+    RecursionError,
 )
 
 
@@ -38,7 +42,7 @@ def describe_bytes(data: bytes, size: int) -> str:
 
 
 def load_plain(path: Path) -> Any:
-    """Read a pickle of lists, tuples, dicts, sets, texts and numbers, of Python 2 or 3.
+    """Read a pickle of lists, dicts, texts and numbers, of Python 2 or 3.
 
     Byte strings of Python 2 are read as Latin-1, which ASCII is a part of.
 
@@ -46,12 +50,12 @@ def load_plain(path: Path) -> Any:
         DataError: missing, no pickle, cut short, too large, or naming anything that would have to be imported.
     """
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise DataError(f"{path} is too large", found=f"{size:,} bytes", expected=f"at most {LARGEST:,}")
-        data = path.read_bytes()
+        data = read_file(path, LARGEST)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}", expected="a pickle") from error
+    except ValueError as error:
+        raise DataError(f"{path} can't be read: {error}", expected=f"a pickle of at most {LARGEST:,} bytes") from error
+    size = len(data)
     try:
         _check_operations(path, data)
         return _PlainUnpickler(path, data).load()
@@ -80,6 +84,14 @@ def _check_operations(path: Path, data: bytes) -> None:
     for count, (operation, argument, _) in enumerate(pickletools.genops(data), start=1):
         if count > MOST_OPERATIONS:
             raise DataError(f"{path} is too large", expected=f"at most {MOST_OPERATIONS:,} operations")
+        if operation.name in IMPORTS:
+            return  # reading ends here, and names it
+        if operation.name in UNUSED:  # of tuples in tuples, a few bytes make a key that takes years to hash
+            raise DataError(
+                f"{path} is refused: it holds what plain data does not need",
+                found=operation.name,
+                expected="lists, dicts, texts and numbers only",
+            )
         too_far = operation.name in MEMO_OPERATIONS and int(argument) > count
         if too_far or operation.name == "BYTEARRAY8":
             raise DataError(f"{path} is refused: {operation.name} asks for memory that plain data does not need")

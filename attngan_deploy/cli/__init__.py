@@ -3,15 +3,18 @@
 Sub-commands live one per file; their heavy imports happen inside the functions, so that `t2i --help` stays fast.
 """
 
-import errno
+import io
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
+from attngan_deploy.system_errors import FULL, advice, reason
 
 app = typer.Typer(
     name="t2i",
@@ -45,53 +48,84 @@ def register(*names: str) -> None:
         import_module(f"attngan_deploy.cli.{name}")
 
 
-@app.callback()
-def every_command(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
-) -> None:
-    """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from attngan_deploy import __version__
 
         print(__version__)
         raise typer.Exit
 
 
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
+
+
 def report_errors(run: Callable[[], Any]) -> int:
     """Run a command; turn errors that users can meet into one line on standard error and an exit status."""
     try:
         run()
+        sys.stdout.flush()
     except T2IError as error:
-        print(f"t2i: {error}", file=sys.stderr)
-        return error.exit_status
+        return _tell(str(error), error.exit_status)
     except SystemExit as stop:  # typer's own end of a command; 130 is Ctrl-C, of which it says nothing
         if stop.code == StoppedError.exit_status:
-            print("t2i: stopped", file=sys.stderr)
-        return stop.code if isinstance(stop.code, int) else 0
+            _tell("stopped")
+        status = stop.code if isinstance(stop.code, int) else 0
+        return status or _flushed()
     except KeyboardInterrupt:
-        print("t2i: stopped", file=sys.stderr)
-        return StoppedError.exit_status
+        return _tell("stopped", StoppedError.exit_status)
     except BrokenPipeError:
-        return 1
+        return _end_output()
     except OSError as error:
-        print(f"t2i: {_explained(error)}", file=sys.stderr)
-        return 1
+        return _tell(_explained(error))
+    except MemoryError as error:
+        what = " ".join(str(error).split()) or "there is not enough"
+        return _tell(f"out of memory: {what}. Next: fewer pictures at once, e.g. a smaller --batch-size")
     return 0
+
+
+def _tell(line: str, status: int = 1) -> int:
+    """Print a line on standard error; names of files may hold what would steer a terminal, which is shown instead."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    print(f"t2i: {shown}", file=sys.stderr)
+    return status
+
+
+def _flushed() -> int:
+    """Write what standard output still holds; returns the exit status."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _end_output()
+    except OSError as error:
+        return _tell(_explained(error))
+    return 0
+
+
+def _end_output() -> int:
+    """Nobody reads standard output any more, so nothing shall be written to it when Python ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _explained(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        next_step = "free some space there, or choose another place for the output"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        next_step = "permissions that allow it, or another place"
-    else:
-        next_step = "another file or place"
-    return f"{error.strerror or error}{where}; nothing was left half-written. Next: {next_step}"
+    if sys.stdout is not None and error.filename is None and error.errno in FULL:
+        _end_output()  # it may be standard output that is full
+    return f"{reason(error)}{where}; nothing was left half-written. Next: {advice(error)}"
 
 
 def main() -> None:
-    """Entry point of the `t2i` script."""
+    """Run `t2i` with the arguments of this process; `attngan_deploy.entry` is the script's own beginning."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(report_errors(_run))
 
 
@@ -108,6 +142,7 @@ def _run() -> None:
         "replay",
         "report",
         "score",
+        "serve",
         "train",
         "train_all",
         "train_damsm",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,17 +52,20 @@ def bench(
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.contenders import contenders
     from attngan_deploy.files import check_writable, write_atomically
+    from attngan_deploy.lock import writing
     from attngan_deploy.progress import show_progress
 
-    if html is not None:
-        check_writable(html)
-    wanted = contenders(backend, device, precision)
-    bundle = open_bundle(DEFAULT_MODEL if model is None else model)
-    schedule = Schedule(batches, rounds, seconds, threads)
-    with show_progress("bench", "turns") as progress:
-        report = run_rounds(bundle, wanted, schedule, lambda line: print(f"t2i: {line}", file=sys.stderr), progress)
-    if html is not None:
-        write_atomically(html, page(report))
+    with ExitStack() as held:
+        if html is not None:
+            check_writable(html)
+            held.enter_context(writing(html))
+        wanted = contenders(backend, device, precision)
+        bundle = open_bundle(DEFAULT_MODEL if model is None else model)
+        schedule = Schedule(batches, rounds, seconds, threads)
+        with show_progress("bench", "turns") as progress:
+            report = run_rounds(bundle, wanted, schedule, lambda line: print(f"t2i: {line}", file=sys.stderr), progress)
+        if html is not None:
+            write_atomically(html, page(report))
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 
 @app.command()
 def models(
-    check: Annotated[bool, typer.Option("--check", help="Compare every file with its hash; exit 1 on damage.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Compare every file with its hash; exit 1 on damage, or on a folder of T2I_MODELS that is missing.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the installed bundles: sizes, precisions, scores, licences. T2I_MODELS adds folders to look in."""
-    from attngan_deploy.catalogue import list_models, missing_roots
+    from attngan_deploy.bundle import missing_roots
+    from attngan_deploy.catalogue import list_models
 
     entries = list_models(check)
     if as_json:
@@ -28,11 +35,12 @@ def models(
             _print(entry)
         if entry.damaged:
             print(f"t2i: {entry.damaged}", file=sys.stderr)
-    for root in missing_roots():
+    missing = missing_roots()
+    for root in missing:
         print(f"t2i: T2I_MODELS names {root}, which is no folder", file=sys.stderr)
     if not entries:
         print("no bundles are installed: t2i export makes one", file=sys.stderr)
-    if check and any(entry.damaged for entry in entries):
+    if check and (missing or any(entry.damaged for entry in entries)):
         raise typer.Exit(1)
 
 

@@ -39,6 +39,7 @@ def report(
     The same models, data, seed and engine give the same files again.
     """
     from attngan_deploy.files import check_writable, make_folder, write_atomically
+    from attngan_deploy.lock import writing
     from attngan_deploy.progress import show_progress
     from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect, record
     from attngan_deploy.report.page import markdown, page
@@ -49,14 +50,14 @@ def report(
     make_folder(out)
     check_writable(out / "report.html")
     names = models or ["base", "att1", "att2"]
-    with show_progress("report", "img") as progress:
+    with writing(out), show_progress("report", "img") as progress:
         results = collect(names, data, options, progress)
-    passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
-    text = markdown(results)
-    write_atomically(out / "report.html", page(results))
-    write_atomically(out / "report.md", text)
-    write_atomically(out / "passports.json", json.dumps(passports, indent=1) + "\n")
-    if keep:
-        record(names, results)
+        passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
+        text = markdown(results)
+        write_atomically(out / "report.html", page(results))
+        write_atomically(out / "report.md", text)
+        write_atomically(out / "passports.json", json.dumps(passports, indent=1) + "\n")
+        if keep:
+            record(names, results)
     print(text)
     print(f"t2i: {out / 'report.html'}", file=sys.stderr)

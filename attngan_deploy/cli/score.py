@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,51 +97,54 @@ def score(
     """Score pictures, or a model straight away, with a passport that says how."""
     from attngan_deploy.errors import ScoreError
     from attngan_deploy.files import check_writable
+    from attngan_deploy.lock import writing
 
     maker = Maker(model, captions, n, seed, backend, device, precision, batch_size, threads)
     _check_one({"PATH": path, "--model": model, "--compare": compare})
     if model is None and (extra := maker.given()):
         raise ScoreError(f"{', '.join(extra)}: this says how --model makes pictures", next_step="add --model NAME")
     _check_against(against, against_torch, model, metric)
-    if output is not None:
-        check_writable(output)
-    if compare is not None:
-        _compare(*compare, output, as_json)
-        return
-    from attngan_deploy.progress import show_progress
-    from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
-    from attngan_deploy.score.matcher import Matcher
-    from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
-    from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
+    with ExitStack() as held:
+        if output is not None:
+            check_writable(output)
+            held.enter_context(writing(output))
+        if compare is not None:
+            _compare(*compare, output, as_json)
+            return
+        from attngan_deploy.progress import show_progress
+        from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
+        from attngan_deploy.score.matcher import Matcher
+        from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
+        from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
 
-    metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-    judge = judge or (FEATURE_JUDGE if "r-precision" in metrics else DEFAULT_JUDGE)
-    shuffled = shuffle_seed if shuffle else None
-    options = ScoreOptions(metrics, splits, crop, order, shuffled, batch_size or BATCH_SIZE, threads, strict)
-    if against is not None or against_torch is not None:
-        found = maker.regression(against, against_torch, Judge.load(judge, threads=threads), options, reference)
-        if not _tell(found.to_json(), output, as_json):
-            print(found)
-        if not found.passed:
-            raise typer.Exit(1)
-        return
-    check_options(options, model is not None, reference)
-    if metrics == ("words",):
-        maker.check_unused("captions", "n", "seed")
-        passport = score_words(maker.load(), batch_size)
-    else:
-        source = maker.pictures() if path is None else path
-        asked = Matcher.load(matcher, threads) if "r-precision" in metrics else None
-        with show_progress("score", "img") as progress:
-            passport = measure_and_score(
-                source, Judge.load(judge, threads=threads), options, reference, progress, asked
-            )
-    if not _tell(passport.to_json(), output, as_json):
-        from attngan_deploy.cli.score_table import print_passport
+        metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
+        judge = judge or (FEATURE_JUDGE if "r-precision" in metrics else DEFAULT_JUDGE)
+        shuffled = shuffle_seed if shuffle else None
+        options = ScoreOptions(metrics, splits, crop, order, shuffled, batch_size or BATCH_SIZE, threads, strict)
+        if against is not None or against_torch is not None:
+            found = maker.regression(against, against_torch, Judge.load(judge, threads=threads), options, reference)
+            if not _tell(found.to_json(), output, as_json):
+                print(found)
+            if not found.passed:
+                raise typer.Exit(1)
+            return
+        check_options(options, model is not None, reference)
+        if metrics == ("words",):
+            maker.check_unused("captions", "n", "seed")
+            passport = score_words(maker.load(), batch_size)
+        else:
+            source = maker.pictures() if path is None else path
+            asked = Matcher.load(matcher, threads) if "r-precision" in metrics else None
+            with show_progress("score", "img") as progress:
+                passport = measure_and_score(
+                    source, Judge.load(judge, threads=threads), options, reference, progress, asked
+                )
+        if not _tell(passport.to_json(), output, as_json):
+            from attngan_deploy.cli.score_table import print_passport
 
-        print_passport(passport)
-    for warning in passport.warnings:
-        print(f"t2i: warning: {warning}", file=sys.stderr)
+            print_passport(passport)
+        for warning in passport.warnings:
+            print(f"t2i: warning: {warning}", file=sys.stderr)
 
 
 def _check_one(sources: dict[str, Any]) -> None:

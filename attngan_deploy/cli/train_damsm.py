@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from attngan_deploy.bundle import open_bundle
 from attngan_deploy.cli import load_extra
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
 
@@ -31,6 +32,13 @@ def train_damsm(
     bundle: Annotated[
         Path | None, typer.Option(help="Also write the trained matcher as a bundle.", show_default=False)
     ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the text encoder of this bundle (name or folder), to train its generator on with --start.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
@@ -50,7 +58,8 @@ def train_damsm(
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
     damsm = load_extra("attngan_deploy.train.damsm", "train")
-    precision = damsm.train_damsm(chosen, data, out, backbone, data_name=data_name, resume=resume)
+    kept = None if text_encoder is None else open_bundle(text_encoder)
+    precision = damsm.train_damsm(chosen, data, out, backbone, data_name=data_name, text_bundle=kept, resume=resume)
     facts = {"r_precision": precision, "run": str(out)}
     if bundle is not None:
         from attngan_deploy.score.judge import Judge

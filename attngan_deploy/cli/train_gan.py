@@ -23,7 +23,9 @@ def train_gan(
     stages: Annotated[int, typer.Option(min=1, max=3, help="1: 64 px alone. 2: 128 px. 3: 256 px.")] = 2,
     start: Annotated[
         list[Path] | None,
-        typer.Option("--start", help="Run whose generator this one begins with; given again, a later one goes first."),
+        typer.Option(
+            "--start", help="Run or bundle whose generator this one begins with; given again, a later one goes first."
+        ),
     ] = None,
     freeze_first: Annotated[bool, typer.Option("--freeze-first", help="Keep the first stage of --start.")] = False,
     discriminator: Annotated[
@@ -31,6 +33,9 @@ def train_gan(
         typer.Option(help="published, one_way, projected or one_way+projected."),
     ] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Real pictures to see.")] = None,
+    head_start: Annotated[
+        int | None, typer.Option(min=0, help="Pictures that discriminators see before the generator learns.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pictures a step and process.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, or auto: the faster one here.")] = None,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
@@ -50,6 +55,7 @@ def train_gan(
     shape = config.generator_config(variant, stages)
     given = {
         "pictures": pictures,
+        "head_start": head_start,
         "batch_size": batch_size,
         "precision": precision,
         "checkpoint_minutes": checkpoint_minutes,

@@ -68,7 +68,9 @@ def load_engine(
             from attngan_deploy.engines.onnxruntime import check_provider
 
             check_provider(device, asked)
-        return _load(bundle, graph, backend, device, precision, threads)
+        engine = _load(bundle, graph, backend, device, precision, threads)
+        bundle.check_unchanged()
+        return engine
     except (EngineError, MissingExtraError) as error:
         if not allow_fallback:
             raise

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.errors import EngineError, OutputError
-from attngan_deploy.files import sha256_of, write_atomically
+from attngan_deploy.files import read_json, sha256_of, write_atomically
 
 CACHE_VARIABLE = "T2I_CACHE"
 SCHEMA_VERSION = 1
@@ -199,7 +199,7 @@ def list_entries(folder: Path | None = None) -> list[Entry]:
 
 def _read_sidecar(path: Path) -> Entry:
     try:
-        told = json.loads(path.with_suffix(SIDECAR).read_bytes())
+        told = read_json(path.with_suffix(SIDECAR))
         if told.pop("schema") != SCHEMA_VERSION:
             raise ValueError("it is of another version of this program")
         entry = Entry(path, EngineKey(**told.pop("key")), **told)

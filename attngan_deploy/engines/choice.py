@@ -22,7 +22,7 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
-from attngan_deploy.files import write_atomically
+from attngan_deploy.files import read_json, write_atomically
 from attngan_deploy.golden import check_engines, golden_inputs, load_golden
 from attngan_deploy.openvino_import import load_openvino
 
@@ -183,7 +183,7 @@ def _recall(path: Path) -> Choice | None:
     try:
         if not path.is_file():
             return None
-        told = json.loads(path.read_bytes())
+        told = read_json(path)
         if told.pop("schema") != SCHEMA_VERSION:
             return None
         return Choice(told["backend"], told["device"], told["precision"], tuple(map(str, told["notes"])))

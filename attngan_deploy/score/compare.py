@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.files import read_json
 
 VERSIONS = (1, 2)  # of passports that can be read
 NEXT_STEP = "t2i score ... --json > passport.json"
@@ -222,10 +223,10 @@ def read_passport(path: Path) -> dict[str, Any]:
         ScoreError: it can't be read, or is no passport.
     """
     try:
-        passport = json.loads(path.read_bytes())
+        passport = read_json(path)
     except OSError as error:
         raise ScoreError(f"{path} can't be read: {error.strerror}", next_step=NEXT_STEP) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ScoreError(f"{path} is no passport: it is not JSON", next_step=NEXT_STEP) from error
     _check_passport(passport, str(path))
     return dict(passport)

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from attngan_deploy.errors import ScoreError
-from attngan_deploy.shards import NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
+from attngan_deploy.errors import DataError, ScoreError
+from attngan_deploy.files import read_file
+from attngan_deploy.images import BAD_PICTURE, DECODERS, MAX_PIXELS
+from attngan_deploy.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
 from attngan_deploy.writer import MANIFEST, read_manifest
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
-MAX_PIXELS = 4096 * 4096
-DECODERS = ("PNG", "WEBP", "JPEG")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 SIDECAR = ".json"
 NEXT_STEP = "t2i generate captions.txt -o out/"
@@ -135,8 +135,8 @@ class PictureFiles:
             class_id, captions = NO_CLASS, [""]
             if path.name in self.described:
                 sidecar = path.with_suffix(SIDECAR)
-                class_id, captions = read_facts(sidecar.read_bytes(), str(sidecar))
-            yield self._found(path.name, path.read_bytes, captions, class_id)
+                class_id, captions = read_facts(_read_sidecar(sidecar), str(sidecar))
+            yield self._found(path.name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
             for sample in iter_samples(shard):
@@ -219,11 +219,18 @@ def _is_picture(name: str) -> bool:
     return path.suffix in PICTURE_SUFFIXES and not NOT_SCORED.match(path.stem) and not name.startswith(".")
 
 
+def _read_sidecar(path: Path) -> bytes:
+    try:
+        return read_file(path, MAX_MEMBER_BYTES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read: {error}", next_step="mend it, or remove it") from error
+
+
 def _count_members(shard: Path) -> int:
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(shard, "r:") as tar:
             return sum(member.name.lower().endswith(PICTURE_SUFFIXES) for member in tar)
-    except (tarfile.TarError, OSError):
+    except (*BAD_TAR, OSError):
         return 0  # reading it says what is wrong
 
 
@@ -275,7 +282,7 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
             image = picture.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (OSError, *BAD_PICTURE) as error:
         return Prepared(name, reason=f"can't be decoded ({_short(error)})")
     return Prepared(name, fit(image, size, crop), (width, height), file_format)
 
@@ -335,6 +342,8 @@ def _load_and_prepare(found: Found, size: int, crop: int | None) -> Prepared:
         data = found.load()
     except OSError as error:
         return Prepared(found.name, reason=f"can't be read ({error.strerror})")
+    except ValueError as error:
+        return Prepared(found.name, reason=f"can't be read ({error})")
     return replace(prepare(found.name, data, size, crop), caption=found.caption, class_id=found.class_id)
 
 

@@ -1,0 +1,89 @@
+"""`t2i serve`: models behind HTTP, with a page to play with."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app, load_extra
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name or folder of a bundle, may be repeated; the first is the default. (default: all installed)",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx, or auto: see t2i generate.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8, or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. (default: one a core)")] = None,
+    allow_fallback: Annotated[
+        bool, typer.Option("--allow-fallback", help="Use onnxruntime on the CPU where what was asked for can't be had.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures made together at most.")] = 16,
+    window: Annotated[float, typer.Option(min=0, help="Milliseconds that a picture waits for others.")] = 4.0,
+    max_letters: Annotated[int, typer.Option(min=1, help="Characters of a caption.")] = 500,
+    max_captions: Annotated[int, typer.Option(min=1, help="Captions of a request.")] = 16,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 64,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request's body.")] = 65536,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; beyond it requests get a 429.")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may wait for its pictures.")] = 60.0,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a key that requests must carry; or the environment variable T2I_API_KEY.",
+            show_default=False,
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin whose pages may read answers, e.g. https://example.org; may be repeated.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
+    from attngan_deploy.serve.settings import KEY_VARIABLE, Engines, Limits, Settings, read_api_key
+
+    server = load_extra("attngan_deploy.serve.server", "serve")
+    limits = Limits(
+        caption_letters=max_letters,
+        captions=max_captions,
+        pictures=max_pictures,
+        body_bytes=max_body,
+        queue=queue,
+        seconds=timeout,
+    )
+    engines = Engines(_folders(model), backend, device, precision, threads, allow_fallback)
+    key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
+    settings = Settings(engines, host, port, limits, batch_size, window / 1000, key, tuple(cors_origin or ()))
+    server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
+
+
+def _folders(models: list[str] | None) -> dict[str, Path]:
+    """The bundles to serve, by name: those that were asked for, or all installed ones, the default first."""
+    from attngan_deploy.bundle import DEFAULT_MODEL, TEXT_TO_IMAGE, installed_bundles, open_bundle
+    from attngan_deploy.errors import BundleError
+
+    if models:
+        bundles = [open_bundle(model) for model in models]
+    else:
+        bundles = [bundle for bundle in installed_bundles() if bundle.kind == TEXT_TO_IMAGE]
+        bundles.sort(key=lambda bundle: (bundle.name != DEFAULT_MODEL, bundle.name))
+    if not bundles:
+        raise BundleError("no model is installed", next_step="t2i models")
+    found: dict[str, Path] = {}
+    for bundle in bundles:
+        if found.setdefault(bundle.name, bundle.folder) != bundle.folder:
+            raise BundleError(f"two models have the name '{bundle.name}'", found=f"{bundle.folder}")
+    return found

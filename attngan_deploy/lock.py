@@ -1,0 +1,94 @@
+"""One writer at a time: whoever writes a file or a folder holds its lock, and a second one is refused.
+
+A lock belongs to an open file, so the system frees it however its process ends, SIGKILL included.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from attngan_deploy.errors import OutputError
+
+LOCK_SUFFIX = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without them
+
+
+def lock_path(final: Path) -> Path:
+    """The hidden file beside `final` that is locked while `final` is written."""
+    return final.parent / f".{final.name}{LOCK_SUFFIX}"
+
+
+def is_lock(path: Path) -> bool:
+    """True for a name that `lock_path` gave; a killed process may leave such a file, which locks nothing."""
+    return path.name.startswith(".") and path.name.endswith(LOCK_SUFFIX)
+
+
+@contextmanager
+def writing(final: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder that is going to be at `final`, in a folder that is there.
+
+    Yields whether it is held; False on Windows, and on a file system that knows no locks.
+
+    Raises:
+        OutputError: another process holds it.
+        OSError: the folder of `final` can't be written.
+    """
+    final = final.resolve() if final.is_symlink() else final
+    path = lock_path(final)
+    handle = _locked_file(path, final)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            with suppress(OSError):
+                path.unlink()  # before the lock is freed: whoever waits for it finds that the name is gone
+            os.close(handle)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Hold a folder itself until the file descriptor that is returned is closed; None where there are no locks.
+
+    Raises:
+        OutputError: another process holds it.
+    """
+    if sys.platform == "win32":
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    if _lock(handle, folder, "another run is writing into"):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _locked_file(path: Path, final: Path) -> int | None:
+    if sys.platform == "win32":
+        return None
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        if not _lock(handle, final, "another command is writing"):
+            os.close(handle)
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)  # its last holder took the name away in between
+
+
+def _lock(handle: int, what: Path, how: str) -> bool:
+    """Lock an open file; closes it where that fails."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError(f"{how} {what}", next_step="wait for it, or choose another -o") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            os.close(handle)
+            raise
+        return False
+    return True

@@ -1,0 +1,7 @@
+"""Models behind HTTP: `t2i serve`.
+
+    request -> protection -> app (routes) -> intake (checks) -> batcher -> worker process -> answers -> response
+
+The engines live in a process of their own: what kills it leaves the server standing, and the noise contract makes it
+harmless to make a picture again. FastAPI, uvicorn and prometheus-client come with the extra `serve`.
+"""

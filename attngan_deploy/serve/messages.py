@@ -1,0 +1,114 @@
+"""What the server and its worker process say to each other, and how it travels: a length, then a pickle.
+
+Both ends are this package, and the pipe is private to them, so that a pickle is safe here.
+"""
+
+import pickle
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEAD = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Order:
+    """One picture to make.
+
+    Attributes:
+        caption: the text.
+        seed: 0 to 2**64 - 1.
+        place: the caption's place in its request, and the sample number: with the seed, what the noise comes from.
+        shared_noise: give every caption of the request the same noise.
+        preview: also bring the first stage's picture.
+        attention: also bring what each word looked at.
+    """
+
+    caption: str
+    seed: int
+    place: tuple[int, int]
+    shared_noise: bool = False
+    preview: bool = False
+    attention: bool = False
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What each word of a picture looked at.
+
+    Attributes:
+        words: the words that the model saw, T of them.
+        shares: each word's share of the picture's attention; they sum to 1.
+        maps: uint8 [T, A, A]; the highest value of each word's map is 255.
+    """
+
+    words: list[str]
+    shares: list[float]
+    maps: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture.
+
+    Attributes:
+        picture: uint8 [S, S, 3].
+        preview: the first stage's, uint8 [s, s, 3], where it was ordered.
+        attention: where it was ordered.
+    """
+
+    picture: NDArray[np.uint8]
+    preview: NDArray[np.uint8] | None = None
+    attention: Attention | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one model to make together."""
+
+    model: str
+    orders: list[Order]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs a model: the whole line, and what a picture's metadata says of it."""
+
+    description: str
+    backend: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker's first answer: what runs each model."""
+
+    running: dict[str, Running]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The pictures of a batch, in its order, and the seconds that they took."""
+
+    made: list[Made]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error of the toolkit, in words; for the first answer, why the worker can't start."""
+
+    why: str
+
+
+def pack(message: object) -> bytes:
+    """A message as bytes."""
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return HEAD.pack(len(data)) + data
+
+
+def unpack(data: bytes) -> object:
+    """The message of bytes without their head."""
+    return pickle.loads(data)

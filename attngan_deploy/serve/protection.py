@@ -1,0 +1,134 @@
+"""What stands before the routes: the key, the size of the body and the time it takes, and the count of requests."""
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from attngan_deploy.serve.metrics import Metrics
+from attngan_deploy.serve.settings import Limits
+
+OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key; so are the files of the page
+PAGE = "/page/"
+BODIES = ("POST", "PUT", "PATCH", "DELETE")
+DRAINED_BYTES = 2**20  # read and dropped of a body that is too large, so that its sender sees the answer
+OTHER = "other"
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Protection:
+    """ASGI middleware.
+
+    Args:
+        app: what answers.
+        limits: of the body.
+        api_key: what requests must carry; "" for none.
+        metrics: where requests are counted.
+        paths: the paths that are counted by name.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
+    ) -> None:
+        self._app, self._limits, self._metrics, self._paths = app, limits, metrics, paths
+        self._key = api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                names = {name for name, _ in message.get("headers", ())}
+                added = [pair for pair in SAFE_HEADERS if pair[0] not in names]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, sending)
+        finally:
+            if status:
+                path = scope["path"] if scope["path"] in self._paths else OTHER
+                self._metrics.request(path, status, time.perf_counter() - start)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if self._key and not self._is_open(scope) and not hmac.compare_digest(_key_of(headers), self._key):
+            await refuse(send, 401, "this server wants an API key", {"WWW-Authenticate": "Bearer"})
+            return
+        if scope["method"] not in BODIES:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                body = await self._read(headers, receive)
+        except TimeoutError:
+            seconds = f"{self._limits.body_seconds:g}"
+            await refuse(send, 408, f"the body took longer than {seconds} s", {"Connection": "close"})
+            return
+        if body is None:  # the client is gone
+            return
+        if len(body) > self._limits.body_bytes:
+            limit = self._limits.body_bytes
+            await refuse(send, 413, f"the body is larger than {limit} bytes", {"Connection": "close"})
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope["path"] in OPEN_PATHS or scope["path"].startswith(PAGE) or scope["method"] == "OPTIONS"
+
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+        """The body; of one that is too large only the start, one byte beyond the limit; None where it broke off."""
+        limit, body, size = self._limits.body_bytes, bytearray(), 0
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > max(limit, DRAINED_BYTES):
+            return bytes(limit + 1)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            size += len(part)
+            body += part[: limit + 1 - len(body)]
+            if not message.get("more_body", False) or size > max(limit, DRAINED_BYTES):
+                return bytes(body)
+
+
+async def refuse(send: Send, status: int, sentence: str, headers: Mapping[str, str]) -> None:
+    """Send a response with one sentence."""
+    body = json.dumps({"detail": sentence}).encode()
+    named = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _key_of(headers: Mapping[bytes, bytes]) -> bytes:
+    scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
+    return value.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, and then whatever else comes, such as the client's going."""
+    given = False
+
+    async def replaying() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replaying

@@ -1,0 +1,113 @@
+"""What a server allows, and how it forms batches."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from attngan_deploy.errors import T2IError
+
+KEY_VARIABLE = "T2I_API_KEY"
+HANGING_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What protects the server; a request beyond one of them is refused with a sentence that names it.
+
+    Attributes:
+        caption_letters: characters of a caption.
+        captions: captions of a request.
+        pictures: pictures of a request: captions times `n`.
+        attended: pictures of a request that may bring their attention, which is larger than the picture.
+        body_bytes: bytes of a request's body.
+        queue: pictures that were accepted and are not answered yet, of all requests together.
+        seconds: how long a request may wait for its pictures.
+        body_seconds: how long a request's body may take to arrive.
+        hanging_seconds: a batch that takes longer counts as hanging, and its worker is replaced.
+    """
+
+    caption_letters: int = 500
+    captions: int = 16
+    pictures: int = 64
+    attended: int = 8
+    body_bytes: int = 65536
+    queue: int = 256
+    seconds: float = 60.0
+    body_seconds: float = 10.0
+    hanging_seconds: float = HANGING_SECONDS
+
+    def __post_init__(self) -> None:
+        """Refuse limits with which no request could be answered."""
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise T2IError(
+                    f"the limit {each.name} is out of range", found=str(getattr(self, each.name)), expected="above 0"
+                )
+        if self.queue < self.pictures:
+            raise T2IError(
+                "the queue is shorter than one request may be",
+                found=f"{self.queue} pictures in the queue, {self.pictures} in a request",
+                next_step="a larger --queue, or a smaller --max-pictures",
+            )
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What runs the models; the values are those of `TextToImage.load`.
+
+    Attributes:
+        folders: the folder of each model's bundle, by name; the first one is the default.
+    """
+
+    folders: dict[str, Path]
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    allow_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        engines: which models, on what.
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
+        limits: what protects the server.
+        batch_size: pictures made together at most.
+        window: seconds that a picture waits for others to share its batch.
+        api_key: what requests must carry; "" for none.
+        cors_origins: origins whose pages may read answers; none by default.
+    """
+
+    engines: Engines
+    host: str = "127.0.0.1"
+    port: int = 8000
+    limits: Limits = field(default_factory=Limits)
+    batch_size: int = 16
+    window: float = 0.004
+    api_key: str = ""
+    cors_origins: tuple[str, ...] = ()
+
+
+def read_api_key(path: Path | None, variable: str) -> str:
+    """The API key from a file, or else from the value of the environment variable; "" for none.
+
+    A key on the command line would be seen by every user of the machine, so that there is no such option.
+
+    Raises:
+        T2IError: the file can't be read, or the key is empty, or has other characters than visible ASCII.
+    """
+    if path is None:
+        key, where = variable, KEY_VARIABLE
+        if not key:
+            return ""
+    else:
+        try:
+            key, where = path.read_text(encoding="utf-8").strip(), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise T2IError(f"the API key at {path} can't be read: {error}") from error
+    if not key or not all("!" <= letter <= "~" for letter in key):
+        raise T2IError(f"the API key of {where} is empty or has other characters than visible ASCII")
+    return key

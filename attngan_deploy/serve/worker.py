@@ -1,0 +1,138 @@
+"""The process that holds the engines and makes batches; it ends when the server's end of its pipe is closed."""
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import T2IError
+from attngan_deploy.images import to_uint8
+from attngan_deploy.noise import noise_batch
+from attngan_deploy.pipeline import TextFeatures, TextToImage, UnknownWordWarning
+from attngan_deploy.serve.messages import (
+    HEAD,
+    Attention,
+    Batch,
+    Done,
+    Failed,
+    Made,
+    Order,
+    Ready,
+    Running,
+    pack,
+    unpack,
+)
+from attngan_deploy.serve.settings import Engines
+
+WARM_UP = Order("", 0, (0, 0))  # its caption is a word of the model's vocabulary
+
+
+def main() -> None:
+    """Load what the first message says, then answer batches until standard input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach the whole group; the server ends its worker itself
+        signal.signal(number, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints must not get between the answers
+    engines = _receive(sys.stdin.buffer)
+    if not isinstance(engines, Engines):
+        return
+    try:
+        models = load_models(engines)
+    except T2IError as error:
+        _write(answers, Failed(str(error)))
+        return
+    _write(answers, Ready({name: _running(model) for name, model in models.items()}))
+    while isinstance(batch := _receive(sys.stdin.buffer), Batch):
+        _write(answers, answer(models, batch))
+
+
+def load_models(engines: Engines) -> dict[str, TextToImage]:
+    """Load every model, and make one picture with each, as the first run of an engine makes plans.
+
+    Raises:
+        T2IError: a bundle or an engine can't be had.
+    """
+    models = {}
+    for name, folder in engines.folders.items():
+        model = TextToImage.load(
+            folder, engines.backend, engines.precision, engines.threads, engines.device, engines.allow_fallback
+        )
+        make(model, [Order(model.tokenizer.words[1], WARM_UP.seed, WARM_UP.place)])
+        models[name] = model
+    return models
+
+
+def answer(models: dict[str, TextToImage], batch: Batch) -> Done | Failed:
+    """Make a batch; an error of the toolkit becomes its text."""
+    start = time.perf_counter()
+    try:
+        made = make(models[batch.model], batch.orders)
+    except T2IError as error:
+        return Failed(str(error))
+    return Done(made, time.perf_counter() - start)
+
+
+def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
+    """Make pictures of several requests together, each from its own seed and place.
+
+    Raises:
+        CaptionError: a caption without a known word.
+        EngineError: the engine failed.
+    """
+    captions = list(dict.fromkeys(order.caption for order in orders))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownWordWarning)  # the request was told
+        features = model.encode(captions)
+    row_of = {caption: row for row, caption in enumerate(captions)}
+    rows = [row_of[order.caption] for order in orders]
+    spread = TextFeatures(features.words[rows], features.sentence[rows], features.mask[rows])
+    noise = [
+        noise_batch(order.seed, [order.place], model.z_size, model.eps_size, order.shared_noise) for order in orders
+    ]
+    stages = model.decode(spread, np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise]))
+    pictures = to_uint8(stages.images[model.picture_size])
+    wanted = [row for row, order in enumerate(orders) if order.preview]
+    small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
+    previews = dict(zip(wanted, small, strict=True)) if small is not None else {}
+    return [
+        Made(
+            pictures[row],
+            previews.get(row),
+            _attention(model, order.caption, stages.attention[row]) if order.attention else None,
+        )
+        for row, order in enumerate(orders)
+    ]
+
+
+def _attention(model: TextToImage, caption: str, maps: NDArray[np.float32]) -> Attention:
+    words = [model.tokenizer.words[number] for number in model.tokenizer.encode(caption).ids]
+    maps = maps[: len(words)]
+    peaks = np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    return Attention(words, [float(each.mean()) for each in maps], np.rint(maps / peaks * 255).astype(np.uint8))
+
+
+def _running(model: TextToImage) -> Running:
+    facts = model.facts
+    return Running(model.description, facts.backend, facts.precision)
+
+
+def _receive(stream: IO[bytes]) -> object:
+    """The next message; None where the pipe was closed."""
+    head = stream.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    (size,) = HEAD.unpack(head)
+    data = stream.read(size)
+    return unpack(data) if len(data) == size else None
+
+
+def _write(stream: IO[bytes], message: Ready | Done | Failed) -> None:
+    left = memoryview(pack(message))
+    while left:
+        left = left[stream.write(left) :]

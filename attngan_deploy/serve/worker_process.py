@@ -1,0 +1,121 @@
+"""The worker process as the server sees it: started, told a batch, heard, killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from attngan_deploy.errors import EngineError
+from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Ready, Running, pack, unpack
+from attngan_deploy.serve.settings import Engines
+
+START = "from attngan_deploy.serve.worker import main; main()"
+BUFFER_BYTES = 8 * 2**20  # an answer of a batch comes in at once
+END_SECONDS = 10.0
+
+
+class WorkerDied(Exception):
+    """The worker process ended, or was ended."""
+
+
+class WorkerProcess:
+    """A worker in a Python of its own; `WorkerProcess.start` makes one that is ready.
+
+    Attributes:
+        running: what runs each model.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, running: dict[str, Running]) -> None:
+        self._process, self.running = process, running
+
+    @classmethod
+    async def start(cls, engines: Engines) -> "WorkerProcess":
+        """Start one, and wait until its models are loaded.
+
+        Raises:
+            EngineError: a model or an engine can't be had, in the worker's words.
+            WorkerDied: it ended while it was loading.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-c", START),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=BUFFER_BYTES,
+        )
+        worker = cls(process, {})
+        try:
+            worker._send(engines)
+            first = await worker._receive()
+        except BaseException:
+            worker.kill()
+            await process.wait()
+            raise
+        if isinstance(first, Ready):
+            return cls(process, first.running)
+        await worker.end()
+        raise EngineError(first.why if isinstance(first, Failed) else f"the worker answered {type(first).__name__}")
+
+    @property
+    def number(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def write(self, batch: Batch) -> None:
+        """Give it a batch; batches are answered in order.
+
+        Raises:
+            WorkerDied: it ended.
+        """
+        self._send(batch)
+
+    async def read(self) -> Done | Failed:
+        """Its next answer.
+
+        Raises:
+            WorkerDied: it ended.
+        """
+        message = await self._receive()
+        if not isinstance(message, Done | Failed):
+            raise WorkerDied(f"the worker answered {type(message).__name__}")
+        return message
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                # Not the process object's own `kill`: it may take the exit status away from the loop that waits for it.
+                os.kill(self._process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    async def end(self) -> None:
+        """Close its pipe, upon which it ends; kill it where it does not."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+
+    def _send(self, message: Engines | Batch) -> None:
+        assert self._process.stdin
+        if self._process.returncode is not None or self._process.stdin.is_closing():
+            raise WorkerDied(self._last_word())
+        self._process.stdin.write(pack(message))
+
+    async def _receive(self) -> object:
+        assert self._process.stdout
+        try:
+            head = await self._process.stdout.readexactly(HEAD.size)
+            return unpack(await self._process.stdout.readexactly(HEAD.unpack(head)[0]))
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            self.kill()
+            await self._process.wait()
+            raise WorkerDied(self._last_word()) from error
+
+    def _last_word(self) -> str:
+        status = self._process.returncode
+        if status is None:
+            return "the worker closed its pipe"
+        return f"the worker ended by signal {-status}" if status < 0 else f"the worker ended with exit status {status}"
