@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
+from attngan_deploy.train.compiled import norm_add, norm_glu
 from attngan_deploy.train.config import GeneratorConfig
 
 # nearest x2, then taps [w0, w1, w2], is a transposed convolution of stride 2 with [w2, w1 + w2, w0 + w1, w0], padding 1
@@ -35,6 +36,8 @@ def transposed_weight(weight: Tensor) -> Tensor:
 class ConvGlu(nn.Module):
     """Conv 3x3 without bias, BatchNorm, GLU."""
 
+    compiled = False
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False)
@@ -42,7 +45,7 @@ class ConvGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, C, H, W] to [N, outputs, H, W]."""
-        return F.glu(self.norm(self.conv(x)), dim=1)
+        return norm_glu(self.norm, self.conv(x), self.compiled)
 
 
 class Upsample(ConvGlu):
@@ -58,11 +61,13 @@ class Upsample(ConvGlu):
             x = F.conv_transpose2d(x, transposed_weight(self.conv.weight), stride=2, padding=1)
         else:
             x = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return F.glu(self.norm(x), dim=1)
+        return norm_glu(self.norm, x, self.compiled)
 
 
 class Residual(nn.Module):
     """Residual block: ConvGlu, conv 3x3, BatchNorm, added to the input."""
+
+    compiled = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -72,7 +77,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, C, H, W] to the same shape."""
-        return x + self.norm(self.conv(self.gated(x)))
+        return norm_add(self.norm, self.conv(self.gated(x)), x, self.compiled)
 
 
 class ConditioningAugmentation(nn.Module):
