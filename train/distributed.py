@@ -35,7 +35,7 @@ class Processes:
         if gpu:
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
-            _join("nccl" if gpu else "gloo", count)
+            distributed.init_process_group("nccl" if gpu else "gloo")
         return cls(int(os.environ.get("RANK", "0")), count, device)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -60,18 +60,3 @@ class Processes:
         """Leave the group."""
         if self.count > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def _join(backend: str, count: int) -> None:
-    """Join the group; after a restart on one machine, by other addresses than those of the processes that died.
-
-    torchrun keeps one store of addresses from restart to restart. On several machines the number of restarts may differ
-    between them, so there it has to be told to make a new store each time: TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
-    """
-    if os.environ.get("LOCAL_WORLD_SIZE") != str(count):
-        distributed.init_process_group(backend)
-        return
-    store, rank, _ = next(distributed.rendezvous("env://"))
-    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = distributed.PrefixStore(f"restart {restarts}", store)
-    distributed.init_process_group(backend, store=own, rank=rank, world_size=count)
