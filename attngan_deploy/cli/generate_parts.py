@@ -23,6 +23,7 @@ class Asked:
     shard: str | None
     workers: int | None
     shard_size: int
+    file_format: str
 
 
 def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int | None, bool, int | None]) -> None:
@@ -64,6 +65,7 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
         asked.seed,
         asked.shared_noise,
         asked.strict,
+        asked.file_format,
     )
     try:
         with show_progress("generate", "img") as progress:
