@@ -40,7 +40,7 @@ def main() -> None:
     """Parse, measure or read, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--pictures", type=int, default=320, help="of each turn")
+    parser.add_argument("--pictures", type=int, default=160, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--measured", type=Path, help="print the tables of these figures, and measure nothing")
     parser.add_argument("--write", type=Path, help="keep the figures in this file")
@@ -93,7 +93,7 @@ def _engine(model: str, captions: Path, backend: str, precision: str, cores: int
         """Pictures a second of `parts` processes at once, pictures written."""
         command = [sys.executable, "-m", "attngan_deploy.cli", "generate", str(captions), "--model", model]
         command += ["--backend", backend, "--precision", precision, "--threads", str(threads)]
-        command += ["--batch-size", str(BATCH), "--shard-size", "80", "-o", str(captions.parent / backend / name)]
+        command += ["--batch-size", str(BATCH), "--shard-size", "40", "-o", str(captions.parent / backend / name)]
         running = [
             subprocess.Popen([*command, "--shard", f"{part}/{parts}"], stdout=subprocess.PIPE, text=True)
             for part in range(parts)
