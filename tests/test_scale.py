@@ -158,6 +158,11 @@ def test_other_runs_are_refused(t2i: T2I, capsys: pytest.CaptureFixture[str]) ->
     assert "found seed 0; expected seed 1" in refused("c.jsonl", "-o", "out", "--shard", "0/1", "--seed", "1")
     assert "run on another engine" in refused("c.jsonl", "-o", "out", "--shard", "0/1", "--batch-size", "3")
     assert "belongs to a run in parts" in refused("c.jsonl", "-o", "out")
+    capsys.readouterr()
+    assert t2i("generate", "c.jsonl", "-o", "out", "--shard", "0/2") == 0
+    assert (
+        "part 0/2 has nothing to make: all 30 pictures are 1 shard; a smaller --shard-size" in capsys.readouterr().err
+    )
     assert t2i("generate", "c.jsonl", "-o", "plain") == 0
     assert "belongs to a run that is not in parts" in refused("c.jsonl", "-o", "plain", "--shard", "0/1")
     assert "standard input can't be read in parts" in refused("-", "-o", "x", "--shard", "0/1")
