@@ -9,6 +9,7 @@ Every way of making pictures has its turn in every round, so that whatever distu
 import argparse
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -77,10 +78,8 @@ def measure(model: str, pictures: int, rounds: int) -> dict[str, Any]:
 
 
 def _captions(path: Path, count: int) -> Path:
-    texts = (
-        f"this {WORDS[9 + i % 3]} bird is {WORDS[i % 9]} with {WORDS[i * 7 % 9]} wings and a {WORDS[i * 5 % 9]} bill"
-        for i in range(count)
-    )
+    chance = random.Random(0)
+    texts = (" ".join(["this bird is", *chance.choices(WORDS, k=9)]) for _ in range(count))
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps({"caption": text}) + "\n" for text in texts)
     return path

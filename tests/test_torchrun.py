@@ -54,6 +54,7 @@ def train(ground: Ground, folder: Path, out: str, processes: int, mark: Path, pi
         _, error = running.communicate(timeout=60)
         pytest.fail(f"torchrun hangs: {error}")
     assert running.returncode == 0, error
+    print(error)  # shown where a test fails
     return sorted(line.partition("begins at step ")[2] for line in error.splitlines() if "begins at step" in line)
 
 

@@ -170,7 +170,9 @@ class GanRun:
             The run folder.
         """
         try:
-            return self._train()
+            path = self._train()
+            self.processes.stop()
+            return path
         finally:
             self.folder.close()
 
