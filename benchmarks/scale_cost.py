@@ -57,7 +57,7 @@ def main() -> None:
 
 def measure(model: str, pictures: int, rounds: int) -> dict[str, Any]:
     """Speeds, sizes and times on this machine, as JSON."""
-    bundle, cores = open_bundle(model), os.cpu_count() or 1
+    bundle, cores, machine = open_bundle(model), os.cpu_count() or 1, this_machine()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         captions = _captions(folder / "captions.jsonl", pictures)
@@ -65,7 +65,7 @@ def measure(model: str, pictures: int, rounds: int) -> dict[str, Any]:
         shards, lines = list(folder.rglob("pictures-*.tar")), list(folder.rglob("pictures-*.jsonl"))
         runs = len(list(folder.rglob("run.json")))
         return {
-            "machine": str(this_machine()),
+            "machine": f"{machine.cpu}, {machine.usable_cores} cores, Python {machine.python}",
             "model": bundle.name,
             "cores": cores,
             "pictures": pictures,
