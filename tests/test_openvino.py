@@ -161,6 +161,8 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = settings("CPU", "fp32", 2)
     assert cpu["INFERENCE_PRECISION_HINT"] == "f32"  # else it is bf16 where the processor has it
     assert cpu["INFERENCE_NUM_THREADS"] == 2
+    assert cpu["ENABLE_CPU_PINNING"] is False  # else all processes of a machine compute on its first cores
+    assert "ENABLE_CPU_PINNING" not in settings("CPU", "fp32", None)
     assert "CACHE_DIR" not in cpu
     assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == "f32"
     gpu = settings("GPU", "fp16", 2)

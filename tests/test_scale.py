@@ -112,6 +112,23 @@ def test_a_part_is_what_an_undivided_run_makes_of_the_same_batches(t2i: T2I, tmp
     assert hashes(tmp_path / "plain")[name] == hashes(tmp_path / "part")[name]
 
 
+def test_a_folder_of_pictures_is_made_in_parts(t2i: T2I, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the same batches, pictures and manifest are byte for byte those of a run that is not divided."""
+    make = ("generate", "c.jsonl", "--format", "png", "--batch-size", "1")
+    assert t2i(*make, "-o", "plain") == 0
+    for part in ("1/2", "0/2"):
+        assert t2i(*make, "-o", "parts", "--shard", part, "--shard-size", "8") == 0
+    plain, parts = hashes(tmp_path / "plain"), hashes(tmp_path / "parts")
+    assert len(plain) == CAPTIONS + 2
+    assert set(parts) - set(plain) == {f"pictures-{shard:05d}.jsonl" for shard in range(4)}
+    assert {name for name in plain if plain[name] != parts[name]} == {"run.json"}
+    (tmp_path / "parts/00003_00.png").unlink()
+    capsys.readouterr()
+    assert t2i(*make, "-o", "parts", "--shard", "0/1", "--shard-size", "8") == 0
+    assert "made 8 pictures" in capsys.readouterr().out
+    assert hashes(tmp_path / "parts") == parts
+
+
 def test_a_rerun_makes_what_is_missing(t2i: T2I, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make = ("generate", "c.jsonl", "-o", "out", "--shard", "0/1", "--shard-size", "10")
     assert t2i(*make) == 0
@@ -141,6 +158,11 @@ def test_other_runs_are_refused(t2i: T2I, capsys: pytest.CaptureFixture[str]) ->
     assert "found seed 0; expected seed 1" in refused("c.jsonl", "-o", "out", "--shard", "0/1", "--seed", "1")
     assert "run on another engine" in refused("c.jsonl", "-o", "out", "--shard", "0/1", "--batch-size", "3")
     assert "belongs to a run in parts" in refused("c.jsonl", "-o", "out")
+    capsys.readouterr()
+    assert t2i("generate", "c.jsonl", "-o", "out", "--shard", "0/2") == 0
+    assert (
+        "part 0/2 has nothing to make: all 30 pictures are 1 shard; a smaller --shard-size" in capsys.readouterr().err
+    )
     assert t2i("generate", "c.jsonl", "-o", "plain") == 0
     assert "belongs to a run that is not in parts" in refused("c.jsonl", "-o", "plain", "--shard", "0/1")
     assert "standard input can't be read in parts" in refused("-", "-o", "x", "--shard", "0/1")
@@ -148,7 +170,7 @@ def test_other_runs_are_refused(t2i: T2I, capsys: pytest.CaptureFixture[str]) ->
     assert "--workers goes with --engine ray" in refused("c.jsonl", "-o", "x", "--shard", "0/1", "--workers", "2")
     assert "no folder of this machine" in refused("c.jsonl", "-o", "s3://bucket/x")
     assert not Path("x").exists()
-    for more in (["--grid"], ["--attention"], ["--format", "png"]):
+    for more in (["--grid"], ["--attention"]):
         assert t2i("generate", "c.jsonl", "-o", "x", "--shard", "0/1", *more) == 2
     assert t2i("generate", "--caption", "a bird", "-o", "x", "--shard", "0/1") == 2
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Processes:
         if gpu:
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if gpu else "gloo")
+            store, rank, size = next(rendezvous("env://"))
+            # torchrun keeps its store when it starts processes again: the addresses of the dead still stand there
+            attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            distributed.init_process_group("nccl" if gpu else "gloo", store=attempt, rank=rank, world_size=size)
         return cls(int(os.environ.get("RANK", "0")), count, device)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

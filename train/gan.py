@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from attngan_deploy.bundle import MANIFEST, open_bundle
-from attngan_deploy.errors import CheckpointError, StoppedError
+from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
@@ -100,11 +100,13 @@ class GanRun:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.step, self.means = 0, _Means()
+        self.resumed_at = self.seen_before = 0  # step and pictures of the checkpoint that it goes on from
         self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
-            self.step = int(checkpoint.description["step"])
+            self.step = self.resumed_at = int(checkpoint.description["step"])
+            self.seen_before = int(checkpoint.description["pictures"])
             self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:
@@ -152,9 +154,14 @@ class GanRun:
         return self.recipe.batch_size * self.processes.count
 
     @property
+    def seen(self) -> int:
+        """Real pictures seen so far by all processes."""
+        return self.seen_before + (self.step - self.resumed_at) * self.effective_batch
+
+    @property
     def steps(self) -> int:
-        """Steps of the whole run."""
-        return -(-self.recipe.pictures // self.effective_batch)
+        """Steps of the whole run; those that are left, where a resumed run has another number of processes."""
+        return self.resumed_at + max(0, -(-(self.recipe.pictures - self.seen_before) // self.effective_batch))
 
     def train(self) -> Path:
         """Train to the end of the recipe, saving on the way; Ctrl-C or SIGTERM saves and stops.
@@ -163,7 +170,9 @@ class GanRun:
             The run folder.
         """
         try:
-            return self._train()
+            path = self._train()
+            self.processes.stop()
+            return path
         finally:
             self.folder.close()
 
@@ -193,9 +202,7 @@ class GanRun:
                     self.save()
         except KeyboardInterrupt:
             self.save()
-            raise StoppedError(
-                f"stopped and saved after {self.step * self.effective_batch} pictures; --resume continues"
-            ) from None
+            raise StoppedError(f"stopped and saved after {self.seen} pictures; --resume continues") from None
         if totals.sums:
             self._log(totals, clock, first)
         self.save_grid()
@@ -207,6 +214,13 @@ class GanRun:
         self.training.train_mode()
         rank, ranks = self.processes.rank, self.processes.count
         per_epoch = len(self.batches.epoch_order(self.recipe.seed, 0, rank, ranks))
+        if not per_epoch:
+            raise DataError(
+                "a step of all processes needs more pictures than there are",
+                found=f"{self.effective_batch} pictures a step",
+                expected=f"at most {self.batches.usable.size}",
+                next_step="--batch-size, or fewer processes",
+            )
         for epoch in range(self.step // per_epoch, -(-self.steps // per_epoch)):
             order = self.batches.epoch_order(self.recipe.seed, epoch, rank, ranks)
             for place in range(per_epoch):
@@ -216,7 +230,7 @@ class GanRun:
 
     def _log(self, totals: "_Means", clock: "_Clock", first: int) -> None:
         metrics = totals.take()
-        seen = self.step * self.effective_batch
+        seen = self.seen
         speed = (self.step - first) * self.effective_batch / clock.seconds
         self.folder.log(self.step, {"pictures": seen, "img/s": round(speed, 2), **metrics})
         if clock.due("line"):
@@ -231,7 +245,7 @@ class GanRun:
 
     def _score_due(self) -> bool:
         """True at the step with which the pictures seen pass a multiple of `score_every`."""
-        seen, every = self.step * self.effective_batch, self.recipe.score_every
+        seen, every = self.seen, self.recipe.score_every
         passed = seen // every > (seen - self.effective_batch) // every
         return self.evaluation is not None and seen >= self.recipe.score_from and passed
 
@@ -240,7 +254,7 @@ class GanRun:
         if self.evaluation is None:
             return {}
         scores = self.evaluation.scores(self._averaged(), self.training.text)
-        self.folder.log(self.step, {"pictures": self.step * self.effective_batch, **scores})
+        self.folder.log(self.step, {"pictures": self.seen, **scores})
         self._say("  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
         return scores
 
@@ -249,7 +263,7 @@ class GanRun:
         if self.processes.rank:
             return
         grid = sample_grid(self._averaged(), self.training.text, self.grid_captions)
-        path = self.folder.path / "grids" / f"{self.step * self.effective_batch:08d}.png"
+        path = self.folder.path / "grids" / f"{self.seen:08d}.png"
         write_atomically(path, encode_picture(grid, "png"))
 
     def save(self, scores: Mapping[str, float] | None = None) -> None:
@@ -260,7 +274,7 @@ class GanRun:
             "text_encoder": asdict(self.training.text.config),
             "recipe": asdict(self.recipe),
             "data": self.recipe.data_name,
-            "pictures": self.step * self.effective_batch,
+            "pictures": self.seen,
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
             "since_last_line": self.means.sums,

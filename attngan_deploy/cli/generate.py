@@ -94,8 +94,8 @@ def generate(
         str | None,
         typer.Option(
             "--shard",
-            help="Make part i of n, as i/n from 0/n on, of one run, which others may make the rest of at once: tar "
-            "shards into one folder or URL.",
+            help="Make part i of n of one run, written i/n and counted from 0: 0/4 to 3/4. Others may make the rest at "
+            "once, into the same folder or URL.",
             show_default=False,
         ),
     ] = None,
@@ -106,7 +106,7 @@ def generate(
         int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")
     ] = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="With --shard or --engine ray: pictures of a tar shard.")
+        int, typer.Option(min=1, help="With --shard or --engine ray: pictures that are made as a whole.")
     ] = 1000,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""
@@ -115,12 +115,13 @@ def generate(
     if shard is not None or engine is Runner.RAY:
         from attngan_deploy.cli.generate_parts import Asked, generate_parts
 
-        if captions is None or grid or attention or file_format not in (None, Format.TAR):
+        if captions is None or grid or attention:
             raise typer.BadParameter(
-                "parts of a run are made of a captions file, as tar shards, without --grid and --attention",
+                "parts of a run are made of a captions file, without --grid and --attention",
                 param_hint="--shard, --engine ray",
             )
-        request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size)
+        kind = (file_format or Format.TAR).value
+        request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
         generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
         return
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle

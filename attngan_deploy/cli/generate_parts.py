@@ -23,6 +23,7 @@ class Asked:
     shard: str | None
     workers: int | None
     shard_size: int
+    file_format: str
 
 
 def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int | None, bool, int | None]) -> None:
@@ -64,7 +65,14 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
         asked.seed,
         asked.shared_noise,
         asked.strict,
+        asked.file_format,
     )
+    if not share.of(plan.shards):
+        print(
+            f"t2i: part {share} has nothing to make: all {plan.pictures} pictures are {plan.shards} "
+            f"{'shard' if plan.shards == 1 else 'shards'}; a smaller --shard-size makes more",
+            file=sys.stderr,
+        )
     try:
         with show_progress("generate", "img") as progress:
             if on_ray:

@@ -96,6 +96,8 @@ def settings(device: str, precision: str, threads: int | None) -> dict[str, Any]
         wanted["CACHE_DIR"] = str(cache_folder() / "openvino")
     elif threads is not None:
         wanted["INFERENCE_NUM_THREADS"] = threads
+        # Who gives a number runs several processes: OpenVINO would pin the threads of each to the same first cores.
+        wanted["ENABLE_CPU_PINNING"] = False
     return wanted
 
 

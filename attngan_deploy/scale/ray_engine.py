@@ -96,7 +96,7 @@ class ShardMaker:
             if self._worker is None:
                 self._worker = Worker(self._job)
             worker = self._worker
-            if self._job.done(worker.target.names(), shard):
+            if self._job.done(worker.target, worker.target, shard):
                 return _result(shard)  # a task that is done again, as its actor died after this shard
             captions = [Caption(str(text), int(line)) for line, text in zip(row["lines"], row["texts"], strict=True)]
             made = worker.make(shard, captions)
@@ -135,7 +135,7 @@ def make_on_ray(
     check_target(job, bundle, target)
     with taking_part(job, target):
         names = target.names()
-        missing = [shard for shard in range(plan.shards) if not job.done(names, shard)]
+        missing = [shard for shard in range(plan.shards) if not job.done(target, names, shard)]
         total = sum(len(plan.places(shard)) for shard in missing)
         start, made = time.perf_counter(), 0
         if missing:

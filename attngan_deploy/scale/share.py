@@ -67,7 +67,7 @@ def make_share(job: Job, share: Share, progress: Callable[[int, int], None] = la
     with taking_part(job, target):
         names = target.names()
         own = share.of(plan.shards)
-        missing = [shard for shard in own if not job.done(names, shard)]
+        missing = [shard for shard in own if not job.done(target, names, shard)]
         total = sum(len(plan.places(shard)) for shard in missing)
         start, made, seen = time.perf_counter(), 0, 0
         if missing:
@@ -97,7 +97,7 @@ def join_manifests(job: Job, target: Target) -> int:
     Whoever comes last does it; two who do it at once write the same.
     """
     plan, names = job.plan, target.names()
-    done = sum(job.done(names, shard) for shard in range(plan.shards))
+    done = sum(job.done(target, names, shard) for shard in range(plan.shards))
     if done == plan.shards and plan.pictures <= MOST_JOINED and MANIFEST not in names:
         target.join(MANIFEST, (plan.name(shard, MANIFEST_SUFFIX) for shard in range(plan.shards)))
     return done

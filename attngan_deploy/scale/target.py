@@ -30,6 +30,9 @@ class Target(Protocol):
     def names(self) -> set[str]:
         """What is there and finished; nothing where the place itself is missing."""
 
+    def __contains__(self, name: object) -> bool:
+        """Whether one file is there; cheaper than `names` where there are many."""
+
     def read(self, name: str) -> bytes:
         """A file's bytes.
 
@@ -86,6 +89,11 @@ class LocalTarget:
         with written(self.where):
             there = self.folder.iterdir() if self.folder.exists() else ()
             return {path.name for path in there if not (is_part(path) or is_lock(path))}
+
+    def __contains__(self, name: object) -> bool:
+        """See `Target`."""
+        with written(self.where):
+            return (self.folder / str(name)).exists()
 
     def read(self, name: str) -> bytes:
         """See `Target`."""
@@ -210,6 +218,12 @@ class RemoteTarget:
             except FileNotFoundError:
                 return set()
             return {str(path).rstrip("/").rpartition("/")[2] for path in listed} - {self._root.rpartition("/")[2]}
+
+    def __contains__(self, name: object) -> bool:
+        """See `Target`."""
+        with written(self.where):
+            self._system.invalidate_cache()
+            return bool(self._system.exists(self._path(str(name))))
 
     def read(self, name: str) -> bytes:
         """See `Target`."""

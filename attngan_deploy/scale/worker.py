@@ -1,7 +1,7 @@
 """One worker: an engine that makes whole shards of a run, the same ones whoever makes them."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,13 +15,14 @@ from attngan_deploy.images import encode_picture
 from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.scale.plan import Plan, Window
 from attngan_deploy.scale.target import LocalTarget, Target, open_target, written
-from attngan_deploy.storage import TarShards
+from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
 from attngan_deploy.writer import RUN_VERSION
 from attngan_deploy.writer import Run as Records
 
 ENGINE = "engine"  # in run.json
 AUTO = "auto"
 MANIFEST_SUFFIX = "jsonl"
+TAR = "tar"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Job:
         seed: the seed.
         shared_noise: whether every caption has the same noise.
         strict: whether an unknown word is an error.
+        file_format: "tar", or "png", "webp" or "jpg" for one file a picture.
     """
 
     file: CaptionFile
@@ -72,6 +74,7 @@ class Job:
     seed: int = 0
     shared_noise: bool = False
     strict: bool = False
+    file_format: str = TAR
 
     def identity(self, bundle: Bundle) -> dict[str, Any]:
         """What must be the same for workers to share a target; with the engine, it is what `run.json` holds."""
@@ -85,12 +88,20 @@ class Job:
             "shared_noise": self.shared_noise,
             "model": bundle.name,
             "model_hash": bundle.hash,
-            "format": "tar",
+            "format": self.file_format,
         }
 
-    def done(self, names: set[str], shard: int) -> bool:
-        """Whether a shard and its manifest are among the names of a target."""
-        return {self.plan.name(shard), self.plan.name(shard, MANIFEST_SUFFIX)} <= names
+    def done(self, target: Target, names: Container[str], shard: int) -> bool:
+        """Whether a shard and its manifest are among the names of a target; each picture, where it is a file."""
+        manifest = self.plan.name(shard, MANIFEST_SUFFIX)
+        if manifest not in names:
+            return False
+        if self.file_format == TAR:
+            return self.plan.name(shard) in names
+        try:
+            return all(json.loads(line)["file"] in names for line in target.read(manifest).splitlines())
+        except (ValueError, KeyError, TypeError, RecursionError):  # damaged: it is made again
+            return False
 
 
 @dataclass(frozen=True)
@@ -177,10 +188,11 @@ class Worker:
             OutputError: the target can't be written.
         """
         job, plan, name = self.job, self.job.plan, self.job.plan.name(shard)
+        is_tar = job.file_format == TAR
         start = plan.captions_of(shard).start
         window = Window(captions, start, plan.captions, job.extent.last_line)
         bundle = self.model.bundle
-        records = Records(window, job.seed, job.shared_noise, bundle.name, bundle.hash, "tar")
+        records = Records(window, job.seed, job.shared_noise, bundle.name, bundle.hash, job.file_format)
         tokenized = tokenize(captions, self.model.tokenizer, job.strict)
         ids = dict(enumerate(tokenized.ids, start))
         batch_size = int(self._present()["batch_size"])
@@ -190,17 +202,18 @@ class Worker:
             if not is_ours:
                 return Made(0, {})
             with self.target.workspace(name) as folder:
-                tar = TarShards(folder, len(places))
+                store: PictureStore = TarShards(folder, len(places)) if is_tar else LooseFiles(folder, job.file_format)
                 for batch in self.model.stream_tokenized(ids, places, job.seed, batch_size, job.shared_noise):
                     for place, picture in zip(batch.places, batch.pictures, strict=True):
                         stem = records.name_of(place)
-                        record = records.record(place, f"{name}/{stem}.{tar.suffix}") | engine
+                        file = f"{stem}.{store.suffix}"
+                        record = records.record(place, f"{name}/{file}" if is_tar else file) | engine
                         with written(str(folder)):
-                            tar.add(stem, encode_picture(picture, tar.suffix, record), record)
+                            store.add(stem, encode_picture(picture, store.suffix, record), record)
                         lines.append(json.dumps(record) + "\n")
                     progress(len(batch.places))
-                (finished,) = folder.glob("*.tar")
-                self.target.take(name, finished)
+                for finished in sorted(folder.iterdir()):
+                    self.target.take(name if is_tar else finished.name, finished)
             self.target.write(plan.name(shard, MANIFEST_SUFFIX), "".join(lines).encode())  # from now on it is done
         return Made(len(places), tokenized.unknown)
 
