@@ -67,7 +67,11 @@ def _locked_file(path: Path, final: Path) -> int | None:
     if sys.platform == "win32":
         return None
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            error.filename = str(final)  # which is what its reader knows of
+            raise
         if not _lock(handle, final, "another command is writing"):
             os.close(handle)
             return None
