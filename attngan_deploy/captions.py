@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,19 +67,21 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
 
 
 def _read_bytes(source: str | Path, name: str) -> bytes:
+    size = 0
     try:
         if source == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
             with Path(source).open("rb") as stream:
-                data = stream.read(MAX_FILE_BYTES + 1)
+                size = os.fstat(stream.fileno()).st_size  # 0 of a pipe
+                data = stream.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
     except FileNotFoundError as error:
         raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
     except IsADirectoryError as error:
         raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
     except PermissionError as error:
         raise CaptionError(f"{name} can't be opened: permission denied") from error
-    if len(data) > MAX_FILE_BYTES:
+    if max(len(data), size) > MAX_FILE_BYTES:
         raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB")
     if not data.strip():
         raise CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)

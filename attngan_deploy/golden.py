@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from attngan_deploy.tokenizer import Tokenizer
 
 LARGEST_LEVEL = 1  # of 255, in fp32: rounding can go either way
 RANGE = 2.0  # from the darkest to the brightest value of an image
+LARGEST = 256 * 2**20  # bytes of all arrays; those of three stages have 4 MB
 UNREADABLE = (
     OSError, EOFError, TypeError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
@@ -101,9 +102,12 @@ def load_golden(bundle: Bundle) -> GoldenCases:
     file, sizes = str(bundle.manifest["golden"]), bundle.manifest["sizes"]
     size = sizes["stages"][-1]
     try:
-        with bundle.path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
-            z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
+        with bundle.path(file).open("rb") as stream:
+            _check_size(stream)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
+                z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
     except UNREADABLE as error:
         raise _damaged(bundle, file, _unreadable(str(error))) from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
@@ -121,6 +125,19 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             raise _damaged(bundle, file, f"'{name}' is not {[count, *shape]} finite numbers")
     rows = [[int(number) for number in row[:length]] for row, length in zip(ids, lengths, strict=True)]
     return GoldenCases([str(text) for text in texts], rows, z, eps, images)
+
+
+def _check_size(stream: BinaryIO) -> None:
+    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said.
+
+    Raises:
+        ValueError: it does.
+        zipfile.BadZipFile: it is none.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        unpacked = sum(item.file_size for item in archive.infolist())
+    if unpacked > LARGEST:
+        raise ValueError(f"its arrays have {unpacked:,} bytes, more than {LARGEST:,}")
 
 
 def _unreadable(reason: str) -> str:

@@ -42,6 +42,8 @@ class Checkpoint:
             CheckpointError: it has no such file, or the file is damaged.
         """
         path = self.folder / f"{name}.safetensors"
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is no file", expected="a complete safetensors file")
         try:
             return load_file(path)
         except FileNotFoundError as error:
