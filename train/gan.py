@@ -103,7 +103,7 @@ class GanRun:
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
-            self.step = int(checkpoint.description["step"])
+            self.step = checkpoint.step
             self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
         elif start:

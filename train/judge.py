@@ -245,7 +245,7 @@ def train_judge(
     first, accuracy = 0, 0.0
     if checkpoint is not None:
         training.restore(checkpoint)
-        first, accuracy = int(checkpoint.description["step"]), float(checkpoint.description["held_out_accuracy"])
+        first, accuracy = checkpoint.step, float(checkpoint.description["held_out_accuracy"])
         print(f"resumed after epoch {first}", file=sys.stderr)
     print(
         f"{len(training.split.train)} pictures of {len(training.class_ids)} classes, "

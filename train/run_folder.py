@@ -92,7 +92,7 @@ class RunFolder:
             return None
         checkpoint = load_checkpoint(found[-1])
         if self.writes:
-            self._truncate_metrics(int(checkpoint.description["step"]))
+            self._truncate_metrics(checkpoint.step)
         return checkpoint
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
