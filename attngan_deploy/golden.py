@@ -144,7 +144,7 @@ def _unreadable(reason: str) -> str:
     """What numpy says, but for its advice to load a file unsafely."""
     if "Object arrays" in reason:
         return "it holds Python objects"
-    return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason})"
+    return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason[:200]})"
 
 
 def _damaged(bundle: Bundle, file: str, why: str) -> BundleError:

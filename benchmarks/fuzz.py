@@ -53,15 +53,17 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=OURS, enable_loader_override=False):
         from tests.fuzz_targets import targets
-    with tempfile.TemporaryDirectory() as ground:
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as ground:
         target = targets(Path(ground))[name]
         corpus = Path(ground) / "corpus"
         corpus.mkdir()
         for number, seed in enumerate(target.seeds):
             (corpus / str(number)).write_bytes(seed)
         words = Path(ground) / "dictionary"
-        tokens = ["".join(f"\\x{byte:02x}" for byte in token) for token in target.tokens]
-        words.write_text("".join(f'"{token}"\n' for token in tokens))
+        tokens = target.tokens or (b" ", b"\n")
+        lines = ["".join(f"\\x{byte:02x}" for byte in token) for token in tokens]
+        words.write_text("".join(f'"{line}"\n' for line in lines))
 
         def feed(data: bytes) -> None:
             target(data)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -20,10 +21,11 @@ from safetensors.torch import save_file
 
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.captions import read_captions
-from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, T2IError
+from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
 from attngan_deploy.files import read_file, read_json
 from attngan_deploy.golden import load_golden
 from attngan_deploy.images import decode_picture
+from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.pictures import find_pictures, prepare_all
 from attngan_deploy.shards import iter_samples
 from attngan_deploy.storage import TarShards
@@ -35,6 +37,7 @@ from attngan_deploy.train.image_encoder import BirdMobileNet
 from attngan_deploy.train.picture_set import read_pictures
 from attngan_deploy.train.torch_file import load_state
 from attngan_deploy.train.unpickle import load_plain
+from attngan_deploy.writer import read_manifest
 from tests.golden_bundle import with_manifest
 from tests.memory import little_memory
 from tests.tiny_bundle import make_tiny_checkpoint
@@ -221,9 +224,34 @@ def test_a_bundle_that_leads_elsewhere(tiny_bundle: Path, tmp_path: Path) -> Non
         open_bundle(folder)
 
 
+@pytest.mark.parametrize("place", ["../secret", "{folder}/secret", "link"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_graph_whose_weights_are_elsewhere(tiny_bundle: Path, tmp_path: Path, place: str, backend: str) -> None:
+    """ONNX may name another file for its weights; engines read none outside the folder of the graph."""
+    pytest.importorskip(backend, reason=f"needs {backend}")
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    graph = onnx.load(folder / "generator.onnx")
+    weight = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    (tmp_path / "secret").write_bytes(weight.raw_data)
+    (folder / "link").symlink_to(tmp_path / "secret")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", place.format(folder=tmp_path)), ("length", str(len(weight.raw_data)))):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    weight.ClearField("raw_data")
+    (folder / "generator.onnx").write_bytes(graph.SerializeToString())
+    (folder / "link").rename(tmp_path / "kept")
+    with_manifest(folder)
+    (tmp_path / "kept").rename(folder / "link")
+    with pytest.raises(EngineError, match=r"generator\.onnx"):
+        TextToImage.load(folder, backend, "fp32", 1)
+
+
 def test_what_never_ends_is_not_opened(tmp_path: Path, tiny_bundle: Path, checkpoint: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "manifest.jsonl")
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
     (folder / "bundle.json").unlink()
     os.mkfifo(folder / "bundle.json")
@@ -238,6 +266,7 @@ def test_what_never_ends_is_not_opened(tmp_path: Path, tiny_bundle: Path, checkp
         lambda: load_checkpoint(checkpoint).tensors("generator"),
         lambda: list(iter_samples(pipe)),
         lambda: read_split_names(pipe),
+        lambda: read_manifest(tmp_path / "folder"),
     ]
     for read in readers:
         with little_memory(seconds=5), pytest.raises((T2IError, ValueError), match=r"pipe|no file|no shard|no split"):
