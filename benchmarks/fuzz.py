@@ -100,7 +100,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=30, help="for each reader")
-    parser.add_argument("--only", default="", help="readers whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[""], help="readers whose name begins so")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a folder for inputs that are faults")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -115,7 +115,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---|", flush=True)
     well = True
     for name in names():
-        if name.startswith(options.only):
+        if name.startswith(tuple(options.only)):
             found = fuzz(name, options.seconds, keep.resolve(), options.seed)
             slow = f"{found.slowest} s" if found.slowest else "< 1 s"
             cells = (f"`{name}`", f"{found.inputs:,}", slow, f"{found.memory} MB", "1" if found.fault else "none")

@@ -119,11 +119,11 @@ def huge_npy(path: Path) -> Path:
 
 
 def packed_npy(path: Path) -> Path:
-    """An archive of arrays of 1 GB of zeros in 1 MB."""
+    """An archive of arrays of 512 MB of zeros in half a MB."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("captions.npy", "w") as member:
-        facts = {"descr": "<U1", "fortran_order": False, "shape": (2**28,)}
+        facts = {"descr": "<U1", "fortran_order": False, "shape": (2**27,)}
         np.lib.format.write_array_header_1_0(member, facts)
-        for _ in range(64):
+        for _ in range(32):
             member.write(bytes(2**24))
     return path
 
