@@ -326,6 +326,29 @@ def test_pickles_that_ask_for_much(tmp_path: Path, data: bytes) -> None:
                 read_split_names(tmp_path / name)
 
 
+def test_a_pickle_whose_frame_hides_an_operation(tmp_path: Path) -> None:
+    """Found by fuzzing: what crosses the end of a frame moves the unpickler on, by the bytes that were in the frame.
+
+    `pickletools` sees two texts; the unpickler would skip the head of the second, and do what is written in it: a memo
+    of two billion places.
+    """
+    hidden = b"r\xff\xff\xff\x0f."
+    inside = b"]q\x00X" + struct.pack("<I", 6) + b"in"
+    data = b"\x80\x04\x95" + struct.pack("<Q", len(inside)) + inside + b"side" + b"U" + bytes([len(hidden)]) + hidden
+    for name, whole in (("a.pickle", data + b"."), ("b.pkl", data + b"e.")):
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "names.pickle").write_bytes(
+        data.replace(b"]q\x00", b"]q\x00(", 1).replace(struct.pack("<Q", 10), struct.pack("<Q", 11), 1) + b"e."
+    )
+    with little_memory():
+        assert load_plain(tmp_path / "a.pickle") == hidden.decode("latin-1")
+        with pytest.raises(DataError):
+            load_plain(tmp_path / "b.pkl")
+        assert load_plain(tmp_path / "names.pickle") == ["inside", hidden.decode("latin-1")]
+        with pytest.raises(DataError, match="is not a pickled list of names"):
+            read_split_names(tmp_path / "names.pickle")
+
+
 def test_a_sparse_member_of_a_terabyte(tmp_path: Path) -> None:
     facts = "GNU.sparse.major=1 GNU.sparse.minor=0 GNU.sparse.name=b.png GNU.sparse.realsize=1000000000000"
     member = tarfile.TarInfo("b.png")
