@@ -1,5 +1,6 @@
 """Golden cases: captions, noise and the pictures that torch made of them, and how near engines come to them."""
 
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -18,9 +19,9 @@ from attngan_deploy.tokenizer import Tokenizer
 LARGEST_LEVEL = 1  # of 255, in fp32: rounding can go either way
 RANGE = 2.0  # from the darkest to the brightest value of an image
 LARGEST = 256 * 2**20  # bytes of all arrays; those of three stages have 4 MB
-UNREADABLE = (
+UNREADABLE = (  # what numpy raises on damaged and hostile archives, found by feeding it some
     OSError, EOFError, TypeError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error,
+    SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from attngan_deploy.train.damsm import train_damsm
 from attngan_deploy.train.data_build import BuildOptions, build
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.run_folder import RunFolder
 from attngan_deploy.writer import read_manifest
 from tests.commands import t2i
 from tests.data_makers import birds
@@ -150,6 +151,26 @@ def test_shards_without_room_leave_nothing(tmp_path: Path, capsys: pytest.Captur
     assert sorted(path.name for path in tmp_path.iterdir()) == ["birds"]
     build(options)
     assert (tmp_path / "data" / "report.json").is_file()
+
+
+def test_tensorboard_without_room_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes in a thread of its own, whose tracebacks nobody should see."""
+    folder = RunFolder(tmp_path / "run", tiny_gan_recipe(), resume=False)
+
+    def log() -> None:
+        try:
+            for step in range(2000):
+                folder.log(step, {"loss": 1.0, "score": 2.0})
+                folder._tensorboard.flush()
+        finally:
+            folder.close()
+
+    with small_files(20_000):
+        assert report_errors(log) == 1
+    told = capsys.readouterr().err
+    assert "File too large" in one_line(told) and len(told.splitlines()) == 1
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert lines and all(json.loads(line)["loss"] == 1.0 for line in lines)
 
 
 def test_training_without_room_keeps_its_last_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
