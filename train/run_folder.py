@@ -170,7 +170,7 @@ class RunFolder:
 
 
 def _quiet_writers() -> None:
-    """Keep the tracebacks of TensorBoard's thread from the screen: on a full disk, its error comes back to `log` too."""
+    """Keep the tracebacks of TensorBoard's thread from the screen: an error of the disk comes back to `log` too."""
     before = threading.excepthook
     if before.__module__ == __name__:
         return
