@@ -162,6 +162,18 @@ def test_golden_cases_of_a_terabyte(tiny_bundle: Path, tmp_path: Path, make: Cal
         load_golden(bundle)
 
 
+@pytest.mark.parametrize("header", ["{'descr': (", "a" * 9000, "{'descr': '<f4'\n    , \n  'shape'"])
+def test_a_header_of_an_array_that_is_none(tiny_bundle: Path, tmp_path: Path, header: str) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    with zipfile.ZipFile(folder / "golden.npz", "w") as archive:
+        text = header.encode() + b"\n"
+        archive.writestr("captions.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    bundle = open_bundle(with_manifest(folder))
+    with pytest.raises(BundleError, match=r"is damaged: golden\.npz: it can't be read") as caught:
+        load_golden(bundle)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("side", [5000, 14_000])
 def test_a_picture_of_too_many_pixels(tmp_path: Path, side: int) -> None:
     data = bomb_png(side)
@@ -347,6 +359,12 @@ def test_a_pickle_whose_frame_hides_an_operation(tmp_path: Path) -> None:
         assert load_plain(tmp_path / "names.pickle") == ["inside", hidden.decode("latin-1")]
         with pytest.raises(DataError, match="is not a pickled list of names"):
             read_split_names(tmp_path / "names.pickle")
+
+
+def test_a_frame_of_more_bytes_than_can_be_counted(tmp_path: Path) -> None:
+    for name in ("a.pickle", "b.pkl"):
+        (tmp_path / name).write_bytes(b"\x80\x04\x95" + b"\xff" * 8 + b"].")
+        assert load_plain(tmp_path / name) == read_split_names(tmp_path / name) == []
 
 
 def test_a_sparse_member_of_a_terabyte(tmp_path: Path) -> None:
