@@ -6,6 +6,7 @@ What is read here is held in memory; `caption_streams` reads files of any length
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.filesystems import explained, open_binary
+from attngan_deploy.filesystems import explained, is_url, open_binary
 from attngan_deploy.tokenizer import Tokenizer, split_words
 
 STANDARD_INPUT = "-"
@@ -116,13 +117,15 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
 
 
 def _read_bytes(source: str | Path, name: str) -> bytes:
+    size = 0
     with opened(name):
         if source == STANDARD_INPUT:
             data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
             with open_binary(source) as stream:
-                data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+                size = 0 if is_url(source) else os.fstat(stream.fileno()).st_size  # 0 of a pipe
+                data = stream.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
+    if max(len(data), size) > MAX_FILE_BYTES:
         limit = f"at most {MAX_FILE_BYTES // 2**20} MiB"
         raise CaptionError(
             f"{name} is too large", expected=limit, next_step="" if source == STANDARD_INPUT else IN_PARTS

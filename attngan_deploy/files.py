@@ -225,8 +225,8 @@ def read_file(path: Path, limit: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is a pipe or a device, no file")
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        data = stream.read(limit + 1) if status.st_size <= limit else b""
+    if max(len(data), status.st_size) > limit:
         raise ValueError(f"it has more than {limit:,} bytes")
     return data
 

@@ -1,9 +1,10 @@
 """Golden cases: captions, noise and the pictures that torch made of them, and how near engines come to them."""
 
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from attngan_deploy.tokenizer import Tokenizer
 
 LARGEST_LEVEL = 1  # of 255, in fp32: rounding can go either way
 RANGE = 2.0  # from the darkest to the brightest value of an image
-UNREADABLE = (
+LARGEST = 256 * 2**20  # bytes of all arrays; those of three stages have 4 MB
+UNREADABLE = (  # what numpy raises on damaged and hostile archives, found by feeding it some
     OSError, EOFError, TypeError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error,
+    SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -101,9 +103,12 @@ def load_golden(bundle: Bundle) -> GoldenCases:
     file, sizes = str(bundle.manifest["golden"]), bundle.manifest["sizes"]
     size = sizes["stages"][-1]
     try:
-        with bundle.path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
-            z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
+        with bundle.path(file).open("rb") as stream:
+            _check_size(stream)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
+                z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
     except UNREADABLE as error:
         raise _damaged(bundle, file, _unreadable(str(error))) from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
@@ -123,11 +128,24 @@ def load_golden(bundle: Bundle) -> GoldenCases:
     return GoldenCases([str(text) for text in texts], rows, z, eps, images)
 
 
+def _check_size(stream: BinaryIO) -> None:
+    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said.
+
+    Raises:
+        ValueError: it does.
+        zipfile.BadZipFile: it is none.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        unpacked = sum(item.file_size for item in archive.infolist())
+    if unpacked > LARGEST:
+        raise ValueError(f"its arrays have {unpacked:,} bytes, more than {LARGEST:,}")
+
+
 def _unreadable(reason: str) -> str:
     """What numpy says, but for its advice to load a file unsafely."""
     if "Object arrays" in reason:
         return "it holds Python objects"
-    return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason})"
+    return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason[:200]})"
 
 
 def _damaged(bundle: Bundle, file: str, why: str) -> BundleError:

@@ -47,6 +47,8 @@ def iter_samples(path: Path) -> Iterator[Sample]:
             and captions. A tar whose end is missing is found out after the samples in front of it.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise IsADirectoryError
         with tarfile.open(path, "r:") as tar:
             stem = ""
             parts: dict[str, bytes] = {}

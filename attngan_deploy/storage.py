@@ -21,6 +21,7 @@ SHARD_SIZE = 1000
 SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")
 NO_CLASS = -1
 BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)  # of a tar
 
 
 class PictureStore(Protocol):
@@ -89,7 +90,8 @@ class TarShards:
     """Tar files of `SHARD_SIZE` PNG pictures, each followed by a `.json` of its class (none: -1) and caption.
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
-    not renamed is made again; a shard is never added to afterwards.
+    not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
+    a disk that is full has room for the end of what was whole.
     """
 
     suffix = "png"
@@ -149,7 +151,8 @@ class TarShards:
             self._count = self._end = 0
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
         sample = _member(f"{name}.{self.suffix}", data) + _member(f"{name}.json", json.dumps(facts).encode())
-        _write_all(self._stream, sample)
+        self._stream.seek(self._end)
+        _write_all(self._stream, sample + END)
         self._end += len(sample)
         self._count += 1
         if self._count == self.shard_size:
@@ -165,8 +168,8 @@ class TarShards:
             return
         with self._stream as stream:
             stream.seek(self._end)
+            _write_all(stream, END)
             stream.truncate()
-            _write_all(stream, bytes(2 * BLOCK))
         self._part.replace(self.folder / self._shard)
         self._stream = None
         self._next += 1

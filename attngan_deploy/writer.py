@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from attngan_deploy.captions import Caption
 from attngan_deploy.claim import RUN, is_claimed
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import append_whole, is_part, read_json, uninterrupted, write_atomically
+from attngan_deploy.files import append_whole, is_part, read_file, read_json, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
 from attngan_deploy.lock import lock_folder
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
@@ -37,6 +37,7 @@ ENGINE_OF_RUN = "engine"  # in run.json: what makes the pictures of the run that
 ENGINE = ("backend", "precision")  # what a record says of the engine, where it says it
 FORMATS = ("png", "webp", "jpg", "tar")
 RUN_VERSION = 1
+LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
 Place = tuple[int, int]  # the caption's place in the input, the sample number
 
@@ -336,7 +337,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / MANIFEST
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = read_file(path, LARGEST_MANIFEST).split(b"\n")[:-1]
         records = [json.loads(line) for line in lines]
     except FileNotFoundError as error:
         raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error

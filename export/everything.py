@@ -109,7 +109,7 @@ def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[
 
 def _finished(run: Path, steps: int) -> bool:
     found = checkpoints_of(run)
-    return bool(found) and int(load_checkpoint(found[-1]).description["step"]) >= steps
+    return bool(found) and load_checkpoint(found[-1]).step >= steps
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,7 @@ from attngan_deploy.cli import app, register, report_errors
 
 def t2i(*arguments: str) -> int:
     """Run `t2i ARGUMENTS`; returns the exit status."""
-    register("bench", "doctor", "generate", "models", "replay", "verify")
+    register("bench", "doctor", "export", "generate", "models", "replay", "verify")
     try:
         return report_errors(lambda: app(list(arguments), standalone_mode=True))
     except SystemExit as end:

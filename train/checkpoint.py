@@ -35,6 +35,23 @@ class Checkpoint:
     folder: Path
     description: dict[str, Any]
 
+    @property
+    def step(self) -> int:
+        """How many steps its run had done.
+
+        Raises:
+            CheckpointError: its description does not say.
+        """
+        step = self.description.get("step")
+        if type(step) is not int or step < 0:
+            raise CheckpointError(
+                f"{self.folder / DESCRIPTION} does not say after which step it was written",
+                found="nothing" if step is None else ascii(step)[:80],
+                expected="a whole number",
+                next_step="use an earlier checkpoint of this run",
+            )
+        return step
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one of its weight files, e.g. "generator".
 
@@ -42,6 +59,8 @@ class Checkpoint:
             CheckpointError: it has no such file, or the file is damaged.
         """
         path = self.folder / f"{name}.safetensors"
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is no file", expected="a complete safetensors file")
         try:
             return load_file(path)
         except FileNotFoundError as error:

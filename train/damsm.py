@@ -216,7 +216,7 @@ def train_damsm(
         print(f"skipped {line}", file=sys.stderr)
     judge = {"judge": net.facts} if isinstance(net, JudgeBackbone) else {}
     checkpoint = run.latest()
-    first = 0 if checkpoint is None else int(checkpoint.description["step"])
+    first = 0 if checkpoint is None else checkpoint.step
     if checkpoint is not None:
         check_same_judge(checkpoint, judge.get("judge"))
         print(f"resumed after epoch {first}", file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.train.data_sources import HELP, Entry, Skip
+from attngan_deploy.train.unpickle import DAMAGED, without_frames
 
 DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 50 of 200
 MAX_SPLIT_BYTES = 16 * 2**20
@@ -141,15 +142,18 @@ class _NoGlobals(pickle.Unpickler):
 
 def _unpickled_names(path: Path, content: bytes) -> list[str]:
     try:
-        for opcode, argument, _ in pickletools.genops(content):
+        frames = []
+        for opcode, argument, place in pickletools.genops(content):
             if opcode.name not in _LIST_OPCODES:
                 raise pickle.UnpicklingError(f"it holds {opcode.name}")
             if opcode.name.endswith("PUT") and int(argument or 0) > len(content):
                 raise pickle.UnpicklingError("its memory places are out of range")
-        names: Any = _NoGlobals(io.BytesIO(content), encoding="utf-8").load()
+            if opcode.name == "FRAME":
+                frames.append(int(place or 0))
+        names: Any = _NoGlobals(io.BytesIO(without_frames(content, frames)), encoding="utf-8").load()
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise pickle.UnpicklingError("it holds something else")
-    except (pickle.UnpicklingError, ValueError, EOFError, IndexError, KeyError, AttributeError, TypeError) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path} is not a pickled list of names ({error})", expected="a list of strings only", next_step=HELP
         ) from error

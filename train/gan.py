@@ -1,6 +1,5 @@
 """Training of a generator: the loop around `gan_step`, with checkpoints, sample grids, metrics and resuming."""
 
-import json
 import signal
 import sys
 import time
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundle import MANIFEST, open_bundle
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
-from attngan_deploy.files import uninterrupted, write_atomically
+from attngan_deploy.files import read_json, uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
@@ -105,7 +104,7 @@ class GanRun:
         checkpoint = self.folder.latest()
         if checkpoint is not None:
             self.training.restore(checkpoint)
-            self.step = self.resumed_at = int(checkpoint.description["step"])
+            self.step = self.resumed_at = checkpoint.step
             self.seen_before = int(checkpoint.description["pictures"])
             self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
             self.started_from = checkpoint.description.get("started_from") or []
@@ -140,8 +139,12 @@ class GanRun:
     def _resolved(self, recipe: GanRecipe, out: Path, resume: bool) -> GanRecipe:
         """A resumed run keeps the precision that it measured when it began."""
         if resume and recipe.precision == "auto" and (out / "recipe.json").is_file():
-            before = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-            return replace(recipe, precision=before.get("precision", "fp32"))
+            try:
+                before = read_json(out / "recipe.json")
+            except (OSError, ValueError):
+                return recipe  # damaged, which the run's folder says when it is opened
+            told = before.get("precision") if isinstance(before, dict) else None
+            return replace(recipe, precision=told if isinstance(told, str) else "fp32")
         return resolve_precision(recipe, self.processes.device)
 
     def _say(self, line: str) -> None:

@@ -220,7 +220,7 @@ class GanTraining:
         """Continue from a checkpoint of this run."""
         checkpoint.load_into("live_generator", self.generator)
         checkpoint.load_into("discriminators", self.discriminators)
-        self.average.load(checkpoint.tensors("generator"), int(checkpoint.description["step"]))
+        self.average.load(checkpoint.tensors("generator"), checkpoint.step)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
 

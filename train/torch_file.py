@@ -39,6 +39,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: missing, damaged, hostile (it names code, or unpacks to more than it holds), or no state dict.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise CheckpointError(f"{path} is no file", expected=STATE_DICT)
     try:
         size = path.stat().st_size
         _check_archive(path, size)

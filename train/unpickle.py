@@ -3,6 +3,7 @@
 import io
 import pickle
 import pickletools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from attngan_deploy.files import read_file
 LARGEST = 256 * 2**20  # bytes; the captions.pickle of COCO, the largest published one, has a tenth
 MOST_OPERATIONS = 40_000_000  # each can make an object of 64 bytes; COCO's has a quarter
 UNUSED = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "EMPTY_SET", "ADDITEMS"}
+FRAME_BYTES = 9  # of the operation and its argument
 IMPORTS = {"GLOBAL", "STACK_GLOBAL", "INST"}
 MEMO_OPERATIONS = {"PUT", "BINPUT", "LONG_BINPUT"}
 DAMAGED = (  # what a pickle that is no pickle makes the unpickler raise
@@ -57,8 +59,8 @@ def load_plain(path: Path) -> Any:
         raise DataError(f"{path} can't be read: {error}", expected=f"a pickle of at most {LARGEST:,} bytes") from error
     size = len(data)
     try:
-        _check_operations(path, data)
-        return _PlainUnpickler(path, data).load()
+        frames = _check_operations(path, data)
+        return _PlainUnpickler(path, without_frames(data, frames)).load()
     except DAMAGED as error:
         raise DataError(
             f"{path} is no pickle, or a damaged one", found=describe_bytes(data, size), expected="a complete pickle"
@@ -79,13 +81,34 @@ class _PlainUnpickler(pickle.Unpickler):
         )
 
 
-def _check_operations(path: Path, data: bytes) -> None:
-    """Refuse what would take much more memory than the file has bytes, before any of it is done."""
-    for count, (operation, argument, _) in enumerate(pickletools.genops(data), start=1):
+def without_frames(data: bytes, frames: Sequence[int]) -> bytes:
+    """A pickle without its frames, which only say how much to read at once.
+
+    Where something begins in a frame and ends behind it, the unpickler loses its place, and would do other operations
+    than those that were looked at.
+
+    Args:
+        data: the pickle.
+        frames: places of its FRAME operations, as `pickletools.genops` tells them.
+    """
+    ends = [0, *(place + FRAME_BYTES for place in frames)]
+    return b"".join(data[end:place] for end, place in zip(ends, [*frames, len(data)], strict=True))
+
+
+def _check_operations(path: Path, data: bytes) -> list[int]:
+    """Refuse what would take much more memory than the file has bytes, before any of it is done.
+
+    Returns:
+        Places of its frames.
+    """
+    frames: list[int] = []
+    for count, (operation, argument, place) in enumerate(pickletools.genops(data), start=1):
         if count > MOST_OPERATIONS:
             raise DataError(f"{path} is too large", expected=f"at most {MOST_OPERATIONS:,} operations")
         if operation.name in IMPORTS:
-            return  # reading ends here, and names it
+            return frames  # reading ends here, and names it
+        if operation.name == "FRAME":
+            frames.append(int(place or 0))
         if operation.name in UNUSED:  # of tuples in tuples, a few bytes make a key that takes years to hash
             raise DataError(
                 f"{path} is refused: it holds what plain data does not need",
@@ -95,3 +118,4 @@ def _check_operations(path: Path, data: bytes) -> None:
         too_far = operation.name in MEMO_OPERATIONS and int(argument) > count
         if too_far or operation.name == "BYTEARRAY8":
             raise DataError(f"{path} is refused: {operation.name} asks for memory that plain data does not need")
+    return frames

@@ -70,7 +70,11 @@ def report_errors(run: Callable[[], Any]) -> int:
     try:
         run()
         sys.stdout.flush()
-    except T2IError as error:
+    except (T2IError, ImportError) as error:
+        if _is_interrupt(error.__cause__):
+            return _tell("stopped", StoppedError.exit_status)
+        if not isinstance(error, T2IError):
+            raise
         return _tell(str(error), error.exit_status)
     except SystemExit as stop:  # typer's own end of a command; 130 is Ctrl-C, of which it says nothing
         if stop.code == StoppedError.exit_status:
@@ -87,6 +91,11 @@ def report_errors(run: Callable[[], Any]) -> int:
         what = " ".join(str(error).split()) or "there is not enough"
         return _tell(f"out of memory: {what}. Next: fewer pictures at once, e.g. a smaller --batch-size")
     return 0
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a module in C that is being imported makes an ImportError of it."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__))
 
 
 def _tell(line: str, status: int = 1) -> int:

@@ -6,7 +6,6 @@ What can't be read is made anew, and the note of a `Reference` says so.
 import hashlib
 import io
 import json
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.errors import OutputError, ScoreError
 from attngan_deploy.files import sha256_of, write_atomically
+from attngan_deploy.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import DISTANCES, Progress, ScoreOptions, broken_picture, measure, no_features
@@ -25,7 +25,7 @@ from attngan_deploy.score.pictures import PictureFiles, find_pictures
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
-UNREADABLE = (ScoreError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile)
+UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
 
 
 @dataclass(frozen=True)
