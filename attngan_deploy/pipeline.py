@@ -173,6 +173,12 @@ class TextToImage:
         inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
         return Stages(inside, np.asarray(outputs["attention"], np.float32))
 
+    def decode_pictures(
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [N, S, S, 3] of the last stage; arguments and errors are those of `decode`."""
+        return to_uint8(self.decode(features, z, eps).images[self.picture_size])
+
     def generate(
         self,
         captions: Sequence[str] | str,
