@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from attngan_deploy.captions import from_texts
+from attngan_deploy.generation import Options, generate_folder
+from attngan_deploy.images import to_uint8
 from attngan_deploy.pipeline import TextFeatures, TextToImage
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
@@ -224,6 +227,44 @@ def _engine(line: Line, captions: list[str], threads: int) -> Callable[[int], Wo
     return prepare
 
 
+def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
+    """OpenVINO with the bundle's graph as it is: what the rewrites are compared with."""
+    from attngan_deploy.engines.openvino import settings
+    from attngan_deploy.openvino_import import load_openvino
+
+    model = TextToImage.load(line.model, "onnxruntime", "fp32", threads)
+    shown = example(model, captions)
+    compiled = (
+        load_openvino()
+        .Core()
+        .compile_model(str(model.bundle.graph_path("generator")), "CPU", settings("CPU", line.precision, threads))
+    )
+    request = compiled.create_infer_request()
+
+    def prepare(batch: int) -> Work:
+        features, z, eps = shown.batch(batch)
+        inputs = dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
+        return lambda: to_uint8(request.infer(inputs)[f"image_{model.picture_size}"])
+
+    return prepare
+
+
+def _folder(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
+    """Captions to a folder of PNG files: what `t2i generate` does after it has started."""
+    model = TextToImage.load(line.model, line.backend, line.precision, threads)
+
+    def prepare(batch: int) -> Work:
+        items = from_texts([captions[place % len(captions)] for place in range(batch)])
+
+        def work() -> None:
+            with tempfile.TemporaryDirectory() as place:
+                generate_folder(model, items, Path(place) / "out", Options())
+
+        return work
+
+    return prepare
+
+
 def _peak(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
     """One product of square matrices; `batch` is their size."""
     if line.precision == "int8":
@@ -265,6 +306,8 @@ MAKERS: dict[str, Callable[[Line, list[str], int], Callable[[int], Work]]] = {
     "eager": _eager,
     "plain": _plain,
     "engine": _engine,
+    "as exported": _as_exported,
+    "folder": _folder,
     "peak": _peak,
 }
 
