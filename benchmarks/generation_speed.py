@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from generation_lines import EAGER, PEAKS, PLAIN, SIDE, Line, example, multiply_adds, turns
+from generation_profile import profile
 
 from attngan_deploy.machine import this_machine
 from attngan_deploy.pipeline import TextToImage
@@ -261,6 +262,21 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {"line": line.name, "limit_bytes": MEMORY_LIMIT, "base": sorted(runs)[min(1, len(runs) - 1)], "rows": rows}
 
 
+def profiles(options: argparse.Namespace) -> dict[str, Any]:
+    """Shares of time, in percent, of kinds of operators in OpenVINO."""
+    rows, layers = {}, {}
+    for line in engine_lines(options):
+        if line.backend == "openvino":
+            model = TextToImage.load(line.model, line.backend, line.precision, options.threads)
+            found = profile(model, texts(options, 100), line.precision, options.threads)
+            rows[line.name], layers[line.name] = found["kinds"], found["layers"]
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    return {
+        "rows": {name: {kind: row.get(kind, 0.0) for kind in kinds} for name, row in rows.items()},
+        "layers": layers,
+    }
+
+
 def _ratio(one: list[float], other: list[float]) -> float:
     return round(median(a / b for a, b in zip(one, other, strict=True)), 3)
 
@@ -275,7 +291,7 @@ def as_table(name: str, told: dict[str, Any]) -> str:
     return "\n".join(["", *lines, ""])
 
 
-SECTIONS.update(engines=engines, commands=commands, first=first, memory=memory)
+SECTIONS.update(engines=engines, commands=commands, first=first, memory=memory, profiles=profiles)
 
 if __name__ == "__main__":
     main()

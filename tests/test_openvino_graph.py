@@ -15,6 +15,7 @@ from attngan_deploy.engines.openvino_graph import rewrite
 from attngan_deploy.errors import EngineError
 from attngan_deploy.images import to_uint8
 from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.verify import verify_model
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
 CAPTIONS = ["a red bird", "this small bird has a bright yellow belly and a short black bill"]
@@ -97,6 +98,20 @@ def test_pictures_that_are_not_finite(tiny_bundle: Path) -> None:
     z[1, 2] = np.nan
     with pytest.raises(EngineError, match="the generator of model tiny made values that are not finite"):
         model.decode_pictures(model.encode(CAPTIONS), z, np.zeros((2, 4), np.float32))
+
+
+def test_pictures_count_among_the_golden_ones(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=1, device="cpu")
+    make = OpenVinoEngine.pictures
+
+    def darker(engine: OpenVinoEngine, inputs: Any) -> Any:
+        made = make(engine, inputs)
+        return made | {"pictures": made["pictures"] // 2}
+
+    assert verify_model(model).passed
+    monkeypatch.setattr(OpenVinoEngine, "pictures", darker)
+    found = verify_model(model)
+    assert not found.passed and found.worst_level is not None and found.worst_level > 50
 
 
 def test_onnx_files_stay_as_they_are(tiny_bundle: Path) -> None:
