@@ -43,8 +43,7 @@ def rewrite(model: Any) -> int:
                 quantised[place] = _quantise(source, scale)
             source = quantised[place]
         if upsampled:
-            kernel = np.einsum("ai,oqij,bj->qoab", TRANSPOSED, weights, TRANSPOSED)
-            kernel = np.ascontiguousarray(kernel, np.float32)
+            kernel = _transposed(weights)
             new = ops.convolution_backprop_data(
                 source,
                 ops.constant(kernel) if scale is None else _in_int8(kernel),
@@ -87,6 +86,14 @@ def only_pictures(model: Any, image: str) -> Any:
     pictures.output(0).set_names({PICTURES})
     sums.output(0).set_names({SUMS})
     return openvino.Model([ops.result(pictures), ops.result(sums)], model.get_parameters(), PICTURES)
+
+
+def _transposed(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Kernel [in, out, 4, 4] of the transposed convolution, of weights [out, in, 3, 3]."""
+    outputs, inputs = weights.shape[:2]
+    columns = np.ascontiguousarray(weights.transpose(1, 0, 2, 3)).reshape(-1, 9)
+    both = np.kron(TRANSPOSED, TRANSPOSED)  # one product of matrices instead of one for each kernel
+    return np.ascontiguousarray((columns @ both.T).reshape(inputs, outputs, 4, 4))
 
 
 def _is_plain(convolution: Any) -> bool:
