@@ -40,24 +40,39 @@ LINES = """
 - **plain torch.onnx.export**: that network through `torch.onnx.export` at each batch size, in ONNX Runtime with a loop.
 - **ONNX Runtime, OpenVINO**: text features and noise to uint8 pictures with what `t2i generate` runs, at the fastest of
   4, 8, 16 and 32.
-- **roofline**: multiplications a second of a product of 2048 x 2048 matrices in the same precision, on the same threads,
-  in the same round (torch in fp32 and bf16; OpenVINO in int8, quantising included), over the generator's multiply-adds
+- **roofline**: multiplications a second of a product of 2048 x 2048 matrices in the same precision, on the same
+  threads, in the same round (torch in fp32 and bf16; OpenVINO in int8, quantising included), over the generator's multiply-adds
   after the exact rewrites.
 - **whole command**: `t2i generate` from the shell's prompt to its end: start of Python, text encoder, pictures, PNG
   files with their metadata, manifest."""
-LOST = """
-| tried | number |
-| --- | --- |
-| Transposed convolution in ONNX Runtime | a loss with several threads (77 instead of 85 img/s on a Xeon): OpenVINO alone is rewritten |
-| Two streams of one thread instead of one of two, OpenVINO | 1.00 to 1.06 x: not worth twice the memory of activations |
-| Every output of the graph, pictures made beside them | 1.02 x slower in fp32, 1.05 x in bf16: pictures have a graph of their own |
-| int8 as the file has it (uint8 with zero points, floats in fp32) | 1.4 x slower than int8 around zero with bf16 beside it, and 2.4 dB less like fp32, as it also rounds what is only added |
-| Every convolution in int8, those that the export keeps in floats too | 1.08 x faster, 2.3 dB lower: not taken |
-| Last upsampling and `to_image` as four phases of 64 x 64 (space to depth) | 1.10 x faster in int8, 1.03 x in bf16, nothing in fp32: not taken yet, as it fits this network only |
-| A text encoder with idle threads that wait busily | it takes the generator's cores after each batch: one caption took 1.9 to 2.1 x the engine's time, 1.2 x without |
-| A text encoder with one thread | 1.5 x slower encoding: two threads that do not wait busily are better |
-| PNG by Pillow, level 3 (before) | 3.7 x slower than rows that differ from the one above with run lengths, 4 % smaller |
-| PNG by Pillow, level 1, run lengths | 2.4 x slower, 11 % smaller |"""
+LOST = {
+    "Transposed convolution in ONNX Runtime": (
+        "a loss with several threads (77 instead of 85 img/s on a Xeon): OpenVINO alone is rewritten"
+    ),
+    "Two streams of one thread instead of one of two, OpenVINO": (
+        "1.00 to 1.06 x: not worth twice the memory of activations"
+    ),
+    "Every output of the graph, pictures made beside them": (
+        "1.02 x slower in fp32, 1.05 x in bf16: pictures have a graph of their own"
+    ),
+    "int8 as the file has it (uint8 with zero points, floats in fp32)": (
+        "1.4 x slower than int8 around zero with bf16 beside it, and 2.4 dB less like fp32, as it also rounds"
+        " what is only added"
+    ),
+    "Every convolution in int8, those that the export keeps in floats too": ("1.08 x faster, 2.3 dB lower: not taken"),
+    "Last upsampling and `to_image` as four phases of 64 x 64 (space to depth)": (
+        "1.10 x faster in int8, 1.03 x in bf16, nothing in fp32: not taken yet, as it fits this network only"
+    ),
+    "A text encoder with idle threads that wait busily": (
+        "it takes the generator's cores after each batch: one caption took 1.9 to 2.1 x the engine's time, "
+        "1.2 x without"
+    ),
+    "A text encoder with one thread": ("1.5 x slower encoding: two threads that do not wait busily are better"),
+    "PNG by Pillow, level 3 (before)": (
+        "3.7 x slower than rows that differ from the one above with run lengths, 4 % smaller"
+    ),
+    "PNG by Pillow, level 1, run lengths": ("2.4 x slower, 11 % smaller"),
+}
 
 
 def main() -> None:
@@ -115,7 +130,12 @@ def page(told: dict[str, Any]) -> str:
     parts += ["## First picture", _table(told["first"]["rows"])]
     parts += [f"## Number of captions ({told['memory']['line']})", _table(told["memory"]["rows"])]
     parts += ["## Where the time goes in OpenVINO, per cent", _table(told["profiles"]["rows"]), _layers(told)]
-    return "\n\n".join([*(part.strip() for part in parts), "## What was tried and lost", LOST.strip()])
+    return "\n\n".join([*(part.strip() for part in parts), "## What was tried and lost", _lost()])
+
+
+def _lost() -> str:
+    rows = [f"| {what} | {number} |" for what, number in LOST.items()]
+    return "\n".join(["| tried | number |", "| --- | --- |", *rows])
 
 
 def _targets(told: dict[str, Any]) -> str:
@@ -131,13 +151,13 @@ def _why(told: dict[str, Any]) -> str:
     """What the targets against the published network would need of the processor."""
     rows, peak = told["engines"]["rows"], told["engines"]["peak_of_fp32_peak"]
     eager, hundred = rows[EAGER]["of_roofline"], rows[EAGER]["of_roofline"] / rows[EAGER]["of_eager_100"]
+    int8, reached = peak["int8"], rows[FASTEST]["of_roofline"]
     return (
-        f"The published network itself reaches {eager:.0%} of the fp32 roofline at its best batch here, and {hundred:.0%} "
-        f"at batch 100. 8 and 15 times that are {8 * eager:.1f} and {15 * hundred:.1f} fp32 rooflines; a product of matrices "
-        f"is {peak['bf16']:.1f} times as fast in bf16 and {peak['int8']:.1f} times in int8. So they would need "
-        f"{8 * eager / peak['int8']:.0%} and {15 * hundred / peak['int8']:.0%} of the int8 roofline, with everything in int8; "
-        f"{rows[FASTEST]['of_roofline']:.0%} was reached. The profile below says what the rest is: convolutions of 32 and 64 "
-        "channels at 64 and 128 px, which are short for int8, and what is no convolution."
+        f"The published network itself reaches {eager:.0%} of the fp32 roofline at its best batch here, and "
+        f"{hundred:.0%} at batch 100. 8 and 15 times that are {8 * eager:.1f} and {15 * hundred:.1f} fp32 rooflines; a "
+        f"product of matrices is {peak['bf16']:.1f} times as fast in bf16 and {int8:.1f} times in int8. So they would "
+        f"need {8 * eager / int8:.0%} and {15 * hundred / int8:.0%} of the int8 roofline, with everything in int8; "
+        f"{reached:.0%} was reached. The profile below says what the rest is."
     )
 
 
