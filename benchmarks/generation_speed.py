@@ -165,7 +165,7 @@ def commands(options: argparse.Namespace) -> dict[str, Any]:
             speeds.setdefault("eager 100", []).append(EAGER_BATCH / reference.time(EAGER_BATCH, 0))
             for turn in ours:
                 name = turn.line.name
-                alone = max(size / turn.time(size, options.seconds) for size in (16, 8))
+                alone = max(size / turn.time(size, options.seconds) for size in (8, 16, 32))
                 ran = run_command(captions, turn.line, options.threads)
                 speeds.setdefault(f"{name} alone", []).append(alone)
                 speeds.setdefault(f"{name} whole", []).append(len(captions) / ran["seconds"])

@@ -41,14 +41,12 @@ LINES = """
 - **ONNX Runtime, OpenVINO**: text features and noise to uint8 pictures with what `t2i generate` runs, at the fastest of
   4, 8, 16 and 32.
 - **roofline**: multiplications a second of a product of 2048 x 2048 matrices in the same precision, on the same
-  threads, in the same round (torch in fp32 and bf16; OpenVINO in int8, quantising included), over the generator's multiply-adds
-  after the exact rewrites.
+  threads, in the same round (torch in fp32 and bf16; OpenVINO in int8, quantising included), over the generator's
+  multiply-adds after the exact rewrites.
 - **whole command**: `t2i generate` from the shell's prompt to its end: start of Python, text encoder, pictures, PNG
   files with their metadata, manifest."""
 LOST = {
-    "Transposed convolution in ONNX Runtime": (
-        "a loss with several threads (77 instead of 85 img/s on a Xeon): OpenVINO alone is rewritten"
-    ),
+    "Transposed convolution in ONNX Runtime": ("0.9 x with several threads (on a Xeon): OpenVINO alone is rewritten"),
     "Two streams of one thread instead of one of two, OpenVINO": (
         "1.00 to 1.06 x: not worth twice the memory of activations"
     ),
@@ -69,7 +67,7 @@ LOST = {
     ),
     "A text encoder with one thread": ("1.5 x slower encoding: two threads that do not wait busily are better"),
     "PNG by Pillow, level 3 (before)": (
-        "3.7 x slower than rows that differ from the one above with run lengths, 4 % smaller"
+        "3.7 x slower than rows that differ from the one above with run lengths, 3 % smaller"
     ),
     "PNG by Pillow, level 1, run lengths": ("2.4 x slower, 11 % smaller"),
 }
