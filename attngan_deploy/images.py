@@ -72,7 +72,7 @@ def encode_picture(
 def _encode_png(picture: NDArray[np.uint8], text: str | None) -> bytes:
     """A PNG of RGB pixels, each the difference to the one above, as generated pictures have few equal runs to find.
 
-    4 times faster than Pillow's fastest useful setting (which tries every filter on every row) and 3 % larger.
+    3.7 times faster than Pillow at level 3, which tries every filter on every row, and 3 % larger.
     """
     height, width, _ = picture.shape
     rows = np.empty((height, 1 + 3 * width), np.uint8)
