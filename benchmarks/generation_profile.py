@@ -1,15 +1,23 @@
 """Where an OpenVINO generator spends its time: the shares of operators and of layers, in percent."""
 
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from generation_lines import INPUTS, example
 
+from attngan_deploy.captions import from_texts
 from attngan_deploy.engines.openvino import _read, settings
 from attngan_deploy.engines.openvino_graph import only_pictures, rewrite
+from attngan_deploy.images import encode_picture
+from attngan_deploy.noise import noise_batch
 from attngan_deploy.openvino_import import load_openvino
 from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.writer import OutputFolder, Run
 
 BATCH, WARM, RUNS = 16, 3, 10
 LEAST = 0.5  # per cent
@@ -36,6 +44,39 @@ def profile(model: TextToImage, captions: list[str], precision: str, threads: in
             kinds[node.node_type] += seconds
             layers["/".join(node.node_name.split("/")[:2])] += seconds
     return {"kinds": _shares(kinds), "layers": _shares(layers)}
+
+
+def stages(model: TextToImage, captions: list[str]) -> dict[str, float]:
+    """What else a picture of a whole command costs, each stage alone, as parts of the generator's time for it."""
+    items = from_texts(captions)
+    places = [(place, 0) for place in range(len(items))]
+    pictures = model.generate(captions)
+    inputs = example(model, captions).batch(BATCH)
+    run = Run(items, 0, False, model.bundle.name, model.bundle.hash)
+
+    def write() -> None:
+        with tempfile.TemporaryDirectory() as folder, OutputFolder(Path(folder) / "out", run) as out:
+            for start in range(0, len(places), BATCH):
+                out.add(places[start : start + BATCH], pictures[start : start + BATCH])
+
+    generator = _best(lambda: model.decode_pictures(*inputs)) / BATCH
+    work = {
+        "text encoder": lambda: model.encode(captions),
+        "noise": lambda: noise_batch(0, places, model.z_size, model.eps_size),
+        "PNG": lambda: [encode_picture(picture) for picture in pictures],
+        "PNG, files and manifest": write,
+    }
+    return {name: round(_best(each) / len(items) / generator, 3) for name, each in work.items()}
+
+
+def _best(work: Callable[[], object], times: int = 7) -> float:
+    work()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _shares(seconds: "Counter[str]") -> dict[str, float]:

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from generation_lines import EAGER, PEAKS, PLAIN, SIDE, Line, example, multiply_adds, turns
-from generation_profile import profile
+from generation_profile import profile, stages
 
 from attngan_deploy.machine import this_machine
 from attngan_deploy.pipeline import TextToImage
@@ -264,16 +264,18 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 def profiles(options: argparse.Namespace) -> dict[str, Any]:
     """Shares of time, in percent, of kinds of operators in OpenVINO."""
-    rows, layers = {}, {}
+    rows, layers, beside = {}, {}, {}
     for line in engine_lines(options):
         if line.backend == "openvino":
             model = TextToImage.load(line.model, line.backend, line.precision, options.threads)
             found = profile(model, texts(options, 100), line.precision, options.threads)
             rows[line.name], layers[line.name] = found["kinds"], found["layers"]
+            beside[line.name] = stages(model, texts(options, 128))
     kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
     return {
         "rows": {name: {kind: row.get(kind, 0.0) for kind in kinds} for name, row in rows.items()},
         "layers": layers,
+        "stages": beside,
     }
 
 

@@ -45,6 +45,11 @@ LINES = """
   multiply-adds after the exact rewrites.
 - **whole command**: `t2i generate` from the shell's prompt to its end: start of Python, text encoder, pictures, PNG
   files with their metadata, manifest."""
+BESIDE = """
+What else a picture costs, each stage alone, as parts of the generator's time for it. The text encoder runs on all
+threads; noise, PNG and files on one, PNG and files in a thread beside the generator. OpenVINO cuts every layer into
+equal parts, one a thread, and waits for the last: what another thread takes from one core stops both, so that most of
+it is added to the generator's time where all cores compute."""
 LOST = {
     "Transposed convolution in ONNX Runtime": ("0.9 x with several threads (on a Xeon): OpenVINO alone is rewritten"),
     "Two streams of one thread instead of one of two, OpenVINO": (
@@ -125,6 +130,7 @@ def page(told: dict[str, Any]) -> str:
     parts += ["## Targets", _targets(told), _why(told), "## Engines alone", _table(told["engines"]["rows"])]
     count, rounds = told["commands"]["captions"], told["commands"]["rounds"]
     parts += [f"## Whole commands ({count:,} captions, {rounds} rounds)", _table(told["commands"]["rows"])]
+    parts += [BESIDE, _table(told["profiles"]["stages"])]
     parts += ["## First picture", _table(told["first"]["rows"])]
     parts += [f"## Number of captions ({told['memory']['line']})", _table(told["memory"]["rows"])]
     parts += ["## Where the time goes in OpenVINO, per cent", _table(told["profiles"]["rows"]), _layers(told)]
