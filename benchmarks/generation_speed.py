@@ -88,7 +88,8 @@ def machine(options: argparse.Namespace) -> str:
     """What it ran on, without the machine's name."""
     here = this_machine()
     packages = ", ".join(f"{name} {here.packages[name]}" for name in ("onnxruntime", "openvino", "torch"))
-    return f"{here}; {options.threads} threads; {packages}"
+    where = f"{here.cpu}, {here.usable_cores} of {here.cores} cores, Python {here.python}"
+    return f"{where}; {options.threads} threads; {packages}"
 
 
 def engine_lines(options: argparse.Namespace) -> list[Line]:
