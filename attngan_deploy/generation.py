@@ -2,7 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from attngan_deploy.attention import attention_sheet
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.captions import Caption
 from attngan_deploy.claim import check_folder
+from attngan_deploy.files import uninterrupted
 from attngan_deploy.images import encode_picture, make_grid
 from attngan_deploy.pipeline import Batch, TextToImage, UnknownWordWarning
 from attngan_deploy.writer import OutputFolder, Place, Run
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid
+WAITING = 2  # batches that are not written yet
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,53 @@ def generate_folder(
                     batch_size=options.batch_size,
                     shared_noise=options.shared_noise,
                     places=places,
+                    attention=options.attention,
+                    in_order=False,
                 )
-            for batch in batches:
-                out.add(batch.places, batch.pictures, _sheets(model, texts, batch) if options.attention else None)
-                done += len(batch.places)
-                progress(done, len(places))
+            with _Behind(out) as behind:
+                for batch in batches:
+                    sheets = _sheets(model, texts, batch) if options.attention else None
+                    for written in behind.add(batch, sheets):
+                        done += written
+                        progress(done, len(places))
+                for written in behind.rest():
+                    done += written
+                    progress(done, len(places))
         out.finish()
         seconds = time.perf_counter() - start
         gridded = _write_grid(out, options.samples) if options.grid else 0
         return Report(out.made, skipped, seconds, gridded)
+
+
+class _Behind:
+    """Encodes and writes pictures in a thread of its own while the next ones are made."""
+
+    def __init__(self, out: OutputFolder) -> None:
+        self._out, self._pool = out, ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+
+    def __enter__(self) -> "_Behind":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with uninterrupted():  # what was made is written, also after Ctrl-C or an error
+            self._pool.shutdown()
+
+    def add(self, batch: Batch, sheets: Sequence[NDArray[np.uint8]] | None) -> Iterator[int]:
+        """Take a batch; yields the sizes of those that were written since, and waits where too many are not."""
+        job = self._pool.submit(self._out.add, batch.places, batch.pictures, sheets)
+        self._waiting.append((len(batch.places), job))
+        yield from self._written(WAITING)
+
+    def rest(self) -> Iterator[int]:
+        """Wait for all; yields the size of each batch."""
+        yield from self._written(0)
+
+    def _written(self, waiting: int) -> Iterator[int]:
+        while self._waiting and (len(self._waiting) > waiting or self._waiting[0][1].done()):
+            size, job = self._waiting.popleft()
+            job.result()
+            yield size
 
 
 def _run(bundle: Bundle, captions: Sequence[Caption], options: Options) -> Run:
@@ -121,6 +163,7 @@ def _run(bundle: Bundle, captions: Sequence[Caption], options: Options) -> Run:
 
 def _sheets(model: TextToImage, texts: Sequence[str], batch: Batch) -> list[NDArray[np.uint8]]:
     sheets = []
+    assert batch.attention is not None
     for (index, _), picture, attention in zip(batch.places, batch.pictures, batch.attention, strict=True):
         words = [model.tokenizer.words[number] for number in model.tokenizer.encode(texts[index]).ids]
         sheets.append(attention_sheet(picture, attention, words))

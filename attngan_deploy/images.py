@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 FORMATS = ("png", "webp", "jpg")
 DECODERS = ("PNG", "WEBP", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
 METADATA_KEY = "t2i"
 WHITE = 255
+PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", (b"IEND", b"")
+PNG_RGB, PNG_UP = 2, 2  # colour type; filter of a row: the difference to the one above
 # What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
 BAD_PICTURE = (
     *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
@@ -58,17 +59,36 @@ def encode_picture(
         file_format: one of `FORMATS`.
         metadata: written as JSON into a PNG's text chunk "t2i"; the other formats carry none.
     """
-    image, stream = Image.fromarray(picture), io.BytesIO()
     if file_format == "png":
-        facts = PngInfo()
-        if metadata is not None:
-            facts.add_text(METADATA_KEY, json.dumps(metadata))
-        image.save(stream, "PNG", pnginfo=facts, compress_level=3)  # 2.5 times faster than 6, 3 % larger
-    elif file_format == "webp":
+        return _encode_png(picture, None if metadata is None else json.dumps(metadata))
+    image, stream = Image.fromarray(picture), io.BytesIO()
+    if file_format == "webp":
         image.save(stream, "WEBP", lossless=True, method=0, quality=0)  # 8 times faster than 2 and 50, 7 % larger
     else:
         image.save(stream, "JPEG", quality=95, subsampling=0)
     return stream.getvalue()
+
+
+def _encode_png(picture: NDArray[np.uint8], text: str | None) -> bytes:
+    """A PNG of RGB pixels, each the difference to the one above, as generated pictures have few equal runs to find.
+
+    3.7 times faster than Pillow at level 3, which tries every filter on every row, and 3 % larger.
+    """
+    height, width, _ = picture.shape
+    rows = np.empty((height, 1 + 3 * width), np.uint8)
+    rows[:, 0] = PNG_UP
+    flat = picture.reshape(height, -1)
+    rows[0, 1:] = flat[0]
+    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
+    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    pixels = packer.compress(rows.tobytes()) + packer.flush()
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, PNG_RGB, 0, 0, 0))]
+    if text is not None:
+        parts.append((b"tEXt", METADATA_KEY.encode() + b"\0" + text.encode("ascii")))
+    chunks = [(kind, data, zlib.crc32(data, zlib.crc32(kind))) for kind, data in [*parts, (b"IDAT", pixels), PNG_END]]
+    return PNG_HEAD + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check) for kind, data, check in chunks
+    )
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:

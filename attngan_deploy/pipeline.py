@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
+from attngan_deploy.engines.facts import PictureEngine, Tensors
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.images import to_uint8
@@ -19,6 +21,7 @@ from attngan_deploy.noise import noise_batch
 from attngan_deploy.tokenizer import Tokenizer
 
 DEFAULT_BATCH_SIZE = 16
+ENCODED_BATCHES = 8  # batches whose captions are encoded together
 MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
 
 
@@ -65,12 +68,12 @@ class Batch:
     Attributes:
         pictures: uint8 [N, S, S, 3].
         places: the caption's place in the input and the sample number of each picture.
-        attention: f32 [N, T, A, A] of the last stage.
+        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
     """
 
     pictures: NDArray[np.uint8]
     places: list[tuple[int, int]]
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32] | None = None
 
 
 class TextToImage:
@@ -162,16 +165,21 @@ class TextToImage:
         Raises:
             EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
         """
-        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
-        z, eps = np.asarray(z), np.asarray(eps)
-        self._check_shapes(features, z, eps)
-        outputs = self.generator.run(
-            {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
-        )
+        outputs = self.generator.run(self._inputs(features, z, eps))
         images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
         check_finite(self.bundle, "generator", *images.values())
         inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
         return Stages(inside, np.asarray(outputs["attention"], np.float32))
+
+    def decode_pictures(
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [N, S, S, 3] of the last stage; arguments and errors are those of `decode`."""
+        if not (isinstance(self.generator, PictureEngine) and self.generator.makes_pictures):
+            return to_uint8(self.decode(features, z, eps).images[self.picture_size])
+        made = self.generator.pictures(self._inputs(features, z, eps))
+        check_finite(self.bundle, "generator", made["sums"])
+        return np.asarray(made["pictures"], np.uint8)
 
     def generate(
         self,
@@ -195,8 +203,12 @@ class TextToImage:
         Raises:
             CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
-        batches = self.stream(captions, seed, images_per_caption, batch_size, shared_noise)
-        return np.concatenate([batch.pictures for batch in batches])
+        made = list(
+            self.stream(captions, seed, images_per_caption, batch_size, shared_noise, attention=False, in_order=False)
+        )
+        places = [place for batch in made for place in batch.places]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        return np.concatenate([batch.pictures for batch in made])[order]
 
     def stream(
         self,
@@ -206,12 +218,16 @@ class TextToImage:
         batch_size: int | None = None,
         shared_noise: bool = False,
         places: Iterable[tuple[int, int]] | None = None,
+        attention: bool = True,
+        in_order: bool = True,
     ) -> Iterator[Batch]:
         """Like `generate`, a batch at a time.
 
         Args:
             places: make only these pictures, (caption's place in `captions`, sample number); None for all.
                 Sorted by caption, each caption is encoded once.
+            attention: whether batches have one; an engine may be faster without.
+            in_order: False for captions of one length together, which is faster.
         """
         ids = self._tokenize(captions)
         size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
@@ -219,7 +235,9 @@ class TextToImage:
             raise EngineError("batch_size and images_per_caption must be 1 or more")
         if places is None:
             places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
-        return self._batches(ids, _group(places, ids, size), seed, shared_noise)
+        if not in_order:
+            places = sorted(places, key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
+        return self._batches(ids, _group(places, ids, size), seed, shared_noise, attention)
 
     def stream_tokenized(
         self,
@@ -229,32 +247,40 @@ class TextToImage:
         batch_size: int = DEFAULT_BATCH_SIZE,
         shared_noise: bool = False,
     ) -> Iterator[Batch]:
-        """Like `stream`, for some captions of a long input.
+        """Like `stream`, for some captions of a long input, in order and without attention.
 
         Args:
             ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
             places: the pictures to make, (caption's place in the whole input, sample number), sorted.
         """
-        return self._batches(ids, _group(places, ids, batch_size), seed, shared_noise)
+        return self._batches(ids, _group(places, ids, batch_size), seed, shared_noise, attention=False)
 
     def _batches(
         self,
         ids: Sequence[list[int]] | Mapping[int, list[int]],
-        groups: Iterable[list[tuple[int, int]]],
+        groups: Iterator[list[tuple[int, int]]],
         seed: int,
         shared_noise: bool,
+        attention: bool,
     ) -> Iterator[Batch]:
-        known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # of the last batch: words, sentence
-        for group in groups:
-            wanted = list(dict.fromkeys(caption for caption, _ in group))
+        known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
+        ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
+        while together := list(islice(groups, ahead)):
+            ahead = ENCODED_BATCHES
+            wanted = list(dict.fromkeys(tuple(ids[caption]) for group in together for caption, _ in group))
             known = {caption: known[caption] for caption in wanted if caption in known}
             if new := [caption for caption in wanted if caption not in known]:
-                features = self._encode_ids([ids[caption] for caption in new])
+                features = self._encode_ids([list(caption) for caption in new])
                 for row, caption in enumerate(new):
-                    known[caption] = features.words[row, :, : len(ids[caption])], features.sentence[row]
-            z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
-            stages = self.decode(_collate([known[caption] for caption, _ in group]), z, eps)
-            yield Batch(to_uint8(stages.images[self.picture_size]), group, stages.attention)
+                    known[caption] = features.words[row, :, : len(caption)], features.sentence[row]
+            for group in together:
+                z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
+                collated = _collate([known[tuple(ids[caption])] for caption, _ in group])
+                if attention:
+                    stages = self.decode(collated, z, eps)
+                    yield Batch(to_uint8(stages.images[self.picture_size]), group, stages.attention)
+                else:
+                    yield Batch(self.decode_pictures(collated, z, eps), group)
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
         captions = [captions] if isinstance(captions, str) else list(captions)
@@ -279,6 +305,13 @@ class TextToImage:
             np.asarray(outputs["sentence"], np.float32),
             np.asarray(outputs["mask"], np.bool_),
         )
+
+    def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Tensors:
+        """What the generator takes, checked."""
+        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
+        z, eps = np.asarray(z), np.asarray(eps)
+        self._check_shapes(features, z, eps)
+        return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
 
     def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
         count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)

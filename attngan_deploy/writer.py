@@ -138,6 +138,7 @@ class OutputFolder:
         self._sheets = LooseFiles(folder / ATTENTION, "png")
         self._sheet_names: set[str] = set()
         self._pending: dict[Place, str] = {}  # added, but without a final name yet
+        self._settled: list[tuple[Place, str]] = []  # got final names since `add` began
         self._engine_of: dict[str, dict[str, str]] = {}  # by file, where it is known
         self._made_folders: list[Path] = []  # by this run, the innermost first
         self._is_new = False  # whether this run wrote run.json
@@ -187,7 +188,7 @@ class OutputFolder:
             OutputError: the disk is full or the folder can't be written. What was whole is kept.
         """
         with self._explained(), uninterrupted():
-            before = len(self.files)
+            self._settled.clear()
             try:
                 for number, (place, picture) in enumerate(zip(places, pictures, strict=True)):
                     if sheets is not None:
@@ -195,7 +196,7 @@ class OutputFolder:
                     if place not in self.files:
                         self._add_picture(place, picture)
             finally:
-                self._append_manifest(list(self.files.items())[before:])
+                self._append_manifest(self._settled)
 
     def finish(self) -> None:
         """Give final names to all that was added, and sort the manifest.
@@ -295,6 +296,7 @@ class OutputFolder:
 
     def _settle(self) -> None:
         self.files.update(self._pending)
+        self._settled += self._pending.items()
         self._pending.clear()
 
     def _line(self, place: Place, file: str) -> bytes:

@@ -48,6 +48,18 @@ def test_encode(file_format: str) -> None:
         assert not is_complete(data[:cut][:12], data[:cut][-12:], cut, file_format)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (3, 4), (128, 128)])
+def test_png_of_any_size_is_lossless(shape: tuple[int, int]) -> None:
+    dice = np.random.default_rng(0)
+    for picture in (dice.integers(0, 256, (*shape, 3), np.uint8), np.full((*shape, 3), 7, np.uint8)):
+        data = encode_picture(picture, "png", {"caption": "caf\u00e9 \u2603"})
+        assert np.array_equal(decode_picture(data), picture)
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()  # the checksum of every chunk
+    sheet = np.zeros((4, 8, 3), np.uint8)[:, ::2]  # not contiguous
+    assert np.array_equal(decode_picture(encode_picture(sheet)), sheet)
+
+
 def test_png_carries_metadata() -> None:
     record = {"caption": "a naïve 鳥", "seed": 3}
     with Image.open(io.BytesIO(encode_picture(PICTURE, "png", record))) as image:

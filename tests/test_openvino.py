@@ -110,7 +110,7 @@ def test_an_int8_graph_that_is_computed_in_fp32(bundle: Bundle, tmp_path: Path) 
     shutil.copy(folder / "generator.onnx", folder / "generator.int8.onnx")
     graph = {**bundle.graph("generator"), "precisions": {"int8": {"file": "generator.int8.onnx"}}}
     write_manifest(folder, {**bundle.manifest, "graphs": {**bundle.manifest["graphs"], "generator": graph}})
-    with pytest.raises(EngineError, match="OpenVINO on cpu does not compute in int8; found fp32"):
+    with pytest.raises(EngineError, match=r"OpenVINO on cpu does not compute in int8; found (fp32|bf16)"):
         load_engine(open_bundle(folder), "generator", "openvino", "cpu", "int8")
 
 
@@ -164,6 +164,12 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpu["ENABLE_CPU_PINNING"] is False  # else all processes of a machine compute on its first cores
     assert "ENABLE_CPU_PINNING" not in settings("CPU", "fp32", None)
     assert "CACHE_DIR" not in cpu
+    flags = tmp_path / "cpuinfo"
+    monkeypatch.setattr("attngan_deploy.engines.openvino.CPU_INFO", flags)
+    for told, beside in (("flags : avx512f avx512_bf16", "bf16"), ("flags : avx512f", "f32"), ("", "f32")):
+        flags.write_text(f"model name : bf16\n{told}\n")
+        assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == beside
+    flags.unlink()
     assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == "f32"
     gpu = settings("GPU", "fp16", 2)
     assert gpu == {

@@ -126,6 +126,29 @@ def test_each_caption_is_encoded_once(model: TextToImage, monkeypatch: pytest.Mo
     assert sum(encoded) == len(CAPTIONS)
 
 
+def test_captions_of_one_length_together(model: TextToImage) -> None:
+    captions = ["a red bird", "a small blue bird", "a red bird", "bird"]
+    expected = model.generate(captions, seed=2, images_per_caption=2)
+    lengths = [len(caption.split()) for caption in captions]
+    made: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    order: list[int] = []
+    for batch in model.stream(captions, 2, 2, batch_size=3, attention=False, in_order=False):
+        assert batch.attention is None
+        order += [lengths[caption] for caption, _ in batch.places]
+        made |= dict(zip(batch.places, batch.pictures, strict=True))
+    assert order == sorted(order) and len(made) == len(captions) * 2
+    for (caption, sample), picture in made.items():
+        assert alike(picture, expected[caption * 2 + sample])
+
+
+def test_equal_captions_are_encoded_once(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[list[int]] = []
+    original = model._encode_ids
+    monkeypatch.setattr(model, "_encode_ids", lambda ids: encoded.extend(ids) or original(ids))
+    model.generate([*CAPTIONS, *CAPTIONS], images_per_caption=3, batch_size=2)
+    assert len(encoded) == len({tuple(ids) for ids in encoded}) == len(CAPTIONS)
+
+
 def test_long_captions_make_smaller_batches(model: TextToImage) -> None:
     long = "red bird " * 300
     sizes = [(len(batch.places), batch.attention.shape[1]) for batch in model.stream(["blue bird"] * 6 + [long] * 4)]

@@ -7,7 +7,6 @@ with its GLU, more than ten times this form, which also rounds less, as nothing 
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

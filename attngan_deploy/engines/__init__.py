@@ -142,7 +142,7 @@ def _load(
         from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 
         path, described = bundle.graph_path(graph, precision), bundle.graph(graph)
-        return OnnxRuntimeEngine(path, device, threads, precision, described, notes)
+        return OnnxRuntimeEngine(path, device, threads, precision, described, notes, spins=graph != TEXT_ENCODER)
     if backend == "openvino":
         if graph == TEXT_ENCODER:
             note = "not openvino, which leaves out the lengths of captions"

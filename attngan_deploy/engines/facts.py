@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -85,4 +85,20 @@ class Engine(Protocol):
 
         Raises:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape; or the engine failed.
+        """
+
+
+@runtime_checkable
+class PictureEngine(Engine, Protocol):
+    """An engine that can end a generator in bytes, and leave out what is not in the picture."""
+
+    makes_pictures: bool
+
+    def pictures(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
+
+        A sum is not finite where a value is not.
+
+        Raises:
+            EngineError: as in `run`; also where `makes_pictures` is False.
         """

@@ -55,6 +55,8 @@ class OnnxRuntimeEngine:
         precision: what the file computes in, for `facts`.
         described: the manifest's entry of the graph, its inputs and outputs; those of the file where it has none.
         notes: for `facts`.
+        spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
+            takes turns with another engine's would take that one's cores.
 
     Raises:
         EngineError: the device can't be had, or the graph can't be loaded.
@@ -68,11 +70,12 @@ class OnnxRuntimeEngine:
         precision: str = "fp32",
         described: Mapping[str, Any] | None = None,
         notes: tuple[str, ...] = (),
+        spins: bool = True,
     ) -> None:
         self._path, described = path, described or {}
         said = _load_libraries() if device != "cpu" else ""
         capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
-        self._session, captured = _open(path, device, threads, capture)
+        self._session, captured = _open(path, device, threads, capture, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[device]:
             raise EngineError(
@@ -157,17 +160,17 @@ def _load_libraries() -> str:
     return " ".join(said.getvalue().split())
 
 
-def _open(path: Path, device: str, threads: int | None, capture: bool) -> tuple[Any, bool]:
+def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:
     """A session, and whether its runs can be captured as CUDA graphs."""
     try:
-        return _session(path, device, threads, capture), capture
+        return _session(path, device, threads, capture, spins), capture
     except RUNTIME_ERRORS as error:
         if capture:  # it has nodes that must run on the CPU
-            return _open(path, device, threads, False)
+            return _open(path, device, threads, False, spins)
         raise EngineError(f"ONNX Runtime can't load {path}: {error}", next_step="t2i models") from error
 
 
-def _session(path: Path, device: str, threads: int | None, capture: bool) -> Any:
+def _session(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
@@ -175,6 +178,7 @@ def _session(path: Path, device: str, threads: int | None, capture: bool) -> Any
     options.enable_mem_pattern = False  # a plan for one shape; batches and captions differ in length
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.log_severity_level = FATAL_ONLY
     # Without `enable_fallback=0` a failure would be printed and the session made again on other providers.
     return onnxruntime.InferenceSession(str(path), options, providers=_providers(device, capture), enable_fallback=0)

@@ -46,6 +46,7 @@ def draw_figures(model: TextToImage, seed: int = 0) -> Figures:
     """
     samples = list(model.stream([CAPTION_1], seed, SAMPLES, SAMPLES))
     pictures = np.concatenate([batch.pictures for batch in samples])
+    assert samples[0].attention is not None
     words = [model.tokenizer.words[number] for number in model.tokenizer.encode(CAPTION_1).ids]
     return Figures(
         make_grid(pictures, SAMPLES // 2),

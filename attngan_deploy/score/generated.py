@@ -132,7 +132,11 @@ class GeneratedPictures:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnknownWordWarning)  # the passport lists the words
             batches = self.model.stream(
-                self._captions, self.seed, batch_size=self.batch_size, places=spread(len(self._captions), self._count)
+                self._captions,
+                self.seed,
+                batch_size=self.batch_size,
+                places=spread(len(self._captions), self._count),
+                attention=False,
             )
         for batch in made_ahead(batches):
             for (caption, sample), picture in zip(batch.places, batch.pictures, strict=True):

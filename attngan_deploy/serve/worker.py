@@ -95,7 +95,10 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
     noise = [
         noise_batch(order.seed, [order.place], model.z_size, model.eps_size, order.shared_noise) for order in orders
     ]
-    stages = model.decode(spread, np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise]))
+    z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
+    if not any(order.preview or order.attention for order in orders):
+        return [Made(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
+    stages = model.decode(spread, z, eps)
     pictures = to_uint8(stages.images[model.picture_size])
     wanted = [row for row, order in enumerate(orders) if order.preview]
     small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
