@@ -204,7 +204,7 @@ class GanRun:
         except KeyboardInterrupt:
             if not is_whole:  # another process died in the middle of the step, and torchrun ends this one
                 raise StoppedError(
-                    "stopped in the middle of a step, as another process died; --resume continues from the last checkpoint"
+                    "stopped in the middle of a step, as another process died; --resume continues from what was saved"
                 ) from None
             self.save()
             raise StoppedError(f"stopped and saved after {self.seen} pictures; --resume continues") from None
