@@ -187,14 +187,15 @@ class GanRun:
             f"{self.steps}"
         )
         clock = _Clock(recipe)
-        first, totals = self.step, self.means
+        first, totals, is_whole = self.step, self.means, True
         try:
             for number, indices in self._batches():
                 rng = np.random.default_rng((recipe.seed, number, self.processes.rank))
                 batch = self.batches.batch(indices, rng)
                 with uninterrupted():  # half a step could not be continued exactly
+                    is_whole = False
                     totals.add(self.training.step(batch, number, rng))
-                    self.step = number + 1
+                    self.step, is_whole = number + 1, True
                 if self.step % LOG_EVERY == 0:
                     self._log(totals, clock, first)
                 if clock.due("grid"):
@@ -204,6 +205,10 @@ class GanRun:
                 elif clock.due("checkpoint"):
                     self.save()
         except KeyboardInterrupt:
+            if not is_whole:  # another process died in the middle of the step, and torchrun ends this one
+                raise StoppedError(
+                    "stopped in the middle of a step, as another process died; --resume continues from what was saved"
+                ) from None
             self.save()
             raise StoppedError(f"stopped and saved after {self.seen} pictures; --resume continues") from None
         if totals.sums:
