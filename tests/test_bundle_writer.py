@@ -160,8 +160,12 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "generator does not fit its configuration",
     ),
     "sizes of no generator": (
-        lambda path: describe(path, lambda facts: facts["generator"].update(width="wide")),
+        lambda path: describe(path, lambda facts: facts["generator"].update(width=-4)),
         "its sizes make no network",
+    ),
+    "a size that is no number": (
+        lambda path: describe(path, lambda facts: facts["generator"].update(width="wide")),
+        "GeneratorConfig can't be read; found width is a str; expected int",
     ),
     "text features of another size": (
         lambda path: describe(path, lambda facts: facts["text_encoder"].update(features=16)),
