@@ -109,7 +109,7 @@ def generate_folder(
                     shared_noise=options.shared_noise,
                     places=places,
                     attention=options.attention,
-                    in_order=False,
+                    in_order=options.file_format == "tar",  # whose members stand in the order of the captions
                 )
             with _Behind(out) as behind:
                 for batch in batches:

@@ -160,6 +160,10 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "generator does not fit its configuration",
     ),
     "sizes of no generator": (
+        lambda path: describe(path, lambda facts: facts["generator"].update(width=-4)),
+        "its sizes make no network",
+    ),
+    "a size that is no number": (
         lambda path: describe(path, lambda facts: facts["generator"].update(width="wide")),
         "checkpoint: GeneratorConfig can't be read; found width is a str; expected int",
     ),
