@@ -177,8 +177,8 @@ def _checkpoints(ground: Path) -> list[Target]:
         (folder / "checkpoint.json").write_bytes(data)
         checkpoint = load_checkpoint(folder, "gan")
         assert checkpoint.step >= 0
-        config = from_json(GeneratorConfig, checkpoint.description.get("generator"))
-        from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"))
+        config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
+        from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
         (folder / "checkpoint.json").write_bytes(described)
         checkpoint.check_fits("generator", lambda: Generator(config))
 
