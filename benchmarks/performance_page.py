@@ -76,8 +76,8 @@ LOST = {
         "no arena: 0.93 x at 2,500"
     ),
     "A thread for PNG and files beside two of the engine": (
-        "taken, but the engine's threads wait for each other: the command has 0.8 x the engine's speed after its start. "
-        "Two streams of one thread that also encode and write would lose half as much, and were not tried"
+        "taken, but the engine's threads wait for each other: the command has 0.8 x its speed after the start. "
+        "Two streams of one thread that also encode and write may lose less, and were not tried"
     ),
     "PNG by Pillow, level 3 (before)": (
         "3.7 x slower than rows that differ from the one above with run lengths, 3 % smaller"
