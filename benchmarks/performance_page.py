@@ -150,6 +150,8 @@ def page(told: dict[str, Any]) -> str:
         parts += ["## First picture", _table(told["first"]["rows"])]
     if "memory" in told:
         parts += [f"## Number of captions ({told['memory']['line']})", _table(told["memory"]["rows"])]
+    else:
+        parts += ["## Number of captions", "Not measured since memory was last worked on: `--only memory` measures it."]
     parts += ["## Where the time goes in OpenVINO, per cent", _table(told["profiles"]["rows"]), _layers(told)]
     return "\n\n".join([*(part.strip() for part in parts), "## What was tried and lost", _lost()])
 
