@@ -178,6 +178,7 @@ def _session(path: Path, device: str, threads: int | None, capture: bool, spins:
     options.enable_mem_pattern = False  # a plan for one shape; batches and captions differ in length
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    options.enable_cpu_mem_arena = spins  # an arena keeps the most that any length of captions needed
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.log_severity_level = FATAL_ONLY
     # Without `enable_fallback=0` a failure would be printed and the session made again on other providers.

@@ -25,6 +25,7 @@ PRODUCTS = ("Convolution", "MatMul", "Deconvolution")
 CPU_INFO = Path("/proc/cpuinfo")
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors that need no detour through fp32
 IMAGE = "image_"
+WORDS, WORDS_STEP = "words", 8  # a size in the manifest; captions of pictures are padded to a multiple of this
 
 
 class OpenVinoEngine:
@@ -94,7 +95,19 @@ class OpenVinoEngine:
         Raises:
             EngineError: as in `run`.
         """
-        return self._infer(inputs, [PICTURES, SUMS], True)
+        check_inputs(self._path.name, self._described["inputs"], inputs)
+        return self._infer(self._padded(inputs), [PICTURES, SUMS], True)
+
+    def _padded(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """The same with words of padding, as OpenVINO keeps memory for every shape that it has met."""
+        padded: Tensors = {}
+        for name, array in inputs.items():
+            shape = self._described["inputs"][name]["shape"]
+            missing = [
+                -have % WORDS_STEP if size == WORDS else 0 for size, have in zip(shape, array.shape, strict=True)
+            ]
+            padded[name] = np.pad(array, [(0, more) for more in missing]) if any(missing) else array
+        return padded
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], pictures: bool) -> Tensors:
         check_inputs(self._path.name, self._described["inputs"], inputs)
