@@ -24,13 +24,15 @@ LAMBDA = 5.0  # weight of DAMSM for birds
 class PublishedTraining:
     """Networks, optimizers and the step of the published code."""
 
-    def __init__(self, generator: GeneratorConfig, encoders: Encoders, seed: int) -> None:
+    def __init__(
+        self, generator: GeneratorConfig, encoders: Encoders, seed: int, judge: DiscriminatorConfig | None = None
+    ) -> None:
         torch.manual_seed(seed)
         self.config, self.encoders, self.gammas = generator, encoders, Gammas()
         self.generator = Generator(generator).train()
         initialise(self.generator)
         self.discriminators = nn.ModuleList(
-            PublishedDiscriminator(DiscriminatorConfig(), size) for size in generator.sizes
+            PublishedDiscriminator(judge or DiscriminatorConfig(), size) for size in generator.sizes
         ).train()
         initialise(self.discriminators)
         self.average = [parameter.detach().clone() for parameter in self.generator.parameters()]

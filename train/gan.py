@@ -19,6 +19,7 @@ from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
@@ -32,6 +33,7 @@ from attngan_deploy.train.run_folder import RunFolder, training_curve
 from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
+COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
 REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
 
 
@@ -95,6 +97,7 @@ class GanRun:
         self.grid_captions = self._grid_captions(pictures)
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
+        self._compile()
         self.evaluation = None
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
@@ -136,11 +139,27 @@ class GanRun:
         return [ids for ids in own if ids][: len(GRID_CAPTIONS)]
 
     def _resolved(self, recipe: GanRecipe, out: Path, resume: bool) -> GanRecipe:
-        """A resumed run keeps the precision that it measured when it began."""
+        """A resumed run keeps the precision that it measured when it began, and how it computed what it computes."""
         if resume and recipe.precision == "auto" and (out / "recipe.json").is_file():
             before = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-            return replace(recipe, precision=before.get("precision", "fp32"))
+            upsampling = before.get("generator", {}).get("upsampling", recipe.generator.upsampling)
+            return replace(
+                recipe,
+                precision=before.get("precision", "fp32"),
+                channels_last=before.get("channels_last", recipe.channels_last),
+                generator=replace(recipe.generator, upsampling=upsampling),
+            )
         return resolve_precision(recipe, self.processes.device)
+
+    def _compile(self) -> None:
+        """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
+        if self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
+            return
+        missing = why_not_compiled()
+        if missing is None:
+            self.training.use_compiled()
+        else:
+            self._say(f"steps are not compiled, which makes them slower: {missing}")
 
     def _say(self, line: str) -> None:
         if self.processes.rank == 0:
