@@ -25,9 +25,15 @@ class PublishedTraining:
     """Networks, optimizers and the step of the published code."""
 
     def __init__(
-        self, generator: GeneratorConfig, encoders: Encoders, seed: int, judge: DiscriminatorConfig | None = None
+        self,
+        generator: GeneratorConfig,
+        encoders: Encoders,
+        seed: int,
+        judge: DiscriminatorConfig | None = None,
+        damsm_weight: float = LAMBDA,
     ) -> None:
         torch.manual_seed(seed)
+        self.damsm_weight = damsm_weight
         self.config, self.encoders, self.gammas = generator, encoders, Gammas()
         self.generator = Generator(generator).train()
         initialise(self.generator)
@@ -67,7 +73,7 @@ class PublishedTraining:
         words = plain_words_loss(encoded.regions, text.words, batch.lengths, batch.classes, self.gammas)
         sentence = plain_sentence_loss(encoded.codes, text.sentence, batch.classes, self.gammas.gamma3)
         kl = kl_loss(made.mu, made.logvar)
-        (adversarial + LAMBDA * (words + sentence) + kl).backward()
+        (adversarial + self.damsm_weight * (words + sentence) + kl).backward()
         self.generator_optimizer.step()
         with torch.no_grad():
             for average, live in zip(self.average, self.generator.parameters(), strict=True):

@@ -15,9 +15,10 @@ from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan_step import Encoders, GanTraining
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
+from attngan_deploy.train.losses import Gammas, words_loss
 from attngan_deploy.train.picture_set import TrainingBatch
 from attngan_deploy.train.text_encoder import TextEncoder
-from benchmarks.published_step import PublishedTraining
+from benchmarks.published_step import PublishedTraining, plain_words_loss
 from tests.tiny_training import make_tiny_backbone
 
 FORMS = {
@@ -48,27 +49,53 @@ def gradients(net: nn.Module) -> Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in net.parameters() if parameter.grad is not None])
 
 
-def test_recipe_paper_makes_the_published_step(encoders: Encoders) -> None:
+def both_steps(
+    encoders: Encoders, damsm_weight: float
+) -> tuple[GanTraining, PublishedTraining, list[dict[str, float]]]:
+    """The same step by recipe `paper` and by the published code."""
     shape = GeneratorConfig("base", 2, 2, 4, 4, 16)
-    recipe = gan_recipe("paper", shape)
-    recipe = replace(recipe, discriminator=replace(recipe.discriminator, width=2, features=16), precision="fp32")
+    recipe = replace(gan_recipe("paper", shape), precision="fp32", damsm_weight=damsm_weight)
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, width=2, features=16))
     ours = GanTraining(recipe, encoders, Processes())
     ours.train_mode()
-    plain = PublishedTraining(shape, encoders, recipe.seed, recipe.discriminator)
+    plain = PublishedTraining(shape, encoders, recipe.seed, recipe.discriminator, damsm_weight)
     plain.generator.load_state_dict(ours.generator.state_dict())
     plain.discriminators.load_state_dict(ours.discriminators.state_dict())
     for optimizer in (ours.discriminator_optimizer, *plain.discriminator_optimizers):
         optimizer.param_groups[0]["lr"] = 0.0  # Adam's first step is a sign, which enlarges rounding
     rng = np.random.default_rng(3)
-    rng.integers(2**62)
+    rng.integers(2**62)  # the seed of dropout
     noise = torch.from_numpy(rng.standard_normal((4, 8), np.float32))
-    expected = plain.step(batch(), noise)
-    found = ours.step(batch(), 0, np.random.default_rng(3))
+    return ours, plain, [ours.step(batch(), 0, np.random.default_rng(3)), plain.step(batch(), noise)]
+
+
+def test_recipe_paper_has_the_published_losses(encoders: Encoders) -> None:
+    _, _, (found, expected) = both_steps(encoders, 5.0)
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_recipe_paper_has_the_published_gradients(encoders: Encoders) -> None:
+    """Without DAMSM: through a tiny random backbone a change of 1e-7 in the weights moves gradients by a hundredth."""
+    ours, plain, _ = both_steps(encoders, 0.0)
     difference = (gradients(ours.generator) - gradients(plain.generator)).norm()
-    assert difference < 1e-3 * gradients(plain.generator).norm()
+    assert difference < 1e-4 * gradients(plain.generator).norm()
 
 
+def test_words_loss_has_the_gradients_of_the_plain_form() -> None:
+    torch.manual_seed(0)
+    regions, words = torch.randn(4, 16, 3, 3), torch.randn(4, 16, 5)
+    lengths, classes = batch().lengths, batch().classes
+    mask = torch.arange(5)[None] < lengths[:, None]
+    leaves = [regions.clone().requires_grad_() for _ in range(2)]
+    found = sum(words_loss(leaves[0], words, mask, Gammas(), classes))
+    expected = plain_words_loss(leaves[1], words, lengths, classes, Gammas())
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's compiler about torch itself
 @pytest.mark.parametrize("name", FORMS)
 def test_a_compiled_form_computes_the_same(name: str, request: pytest.FixtureRequest) -> None:
     if (missing := compiled.why_not_compiled()) is not None:
