@@ -235,7 +235,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--show", type=Path, metavar="JSON", help="print the tables of an earlier run instead")
     wanted = parser.parse_args()
+    if wanted.show:
+        print(markdown(json.loads(wanted.show.read_text(encoding="utf-8"))))
+        return
     found = measure(wanted)
     if wanted.json:
         wanted.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -96,6 +96,7 @@ def test_words_loss_has_the_gradients_of_the_plain_form() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's compiler about torch itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("name", FORMS)
 def test_a_compiled_form_computes_the_same(name: str, request: pytest.FixtureRequest) -> None:
     if (missing := compiled.why_not_compiled()) is not None:
