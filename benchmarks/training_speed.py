@@ -166,9 +166,10 @@ class Worker:
 
 def measure(wanted: argparse.Namespace) -> dict[str, Any]:
     """Build the contenders one after the other, let them make steps in turns, then profile each."""
-    workers = {name: Worker(name, wanted) for name in CONTENDERS}
-    speeds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    loading: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    names = [name for name in CONTENDERS if name not in wanted.without]
+    workers = {name: Worker(name, wanted) for name in names}
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    loading: dict[str, list[float]] = {name: [] for name in names}
     cycle = {"fast": 4, "fast, before": 4}  # the fast recipe's penalty comes every 4th step
     for _ in range(wanted.rounds):
         for name, worker in workers.items():
@@ -238,6 +239,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--without", action="append", default=[], choices=[name for name in CONTENDERS if "before" in name]
+    )
     parser.add_argument("--show", type=Path, metavar="JSON", help="print the tables of an earlier run instead")
     wanted = parser.parse_args()
     if wanted.show:
