@@ -241,3 +241,23 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     )
     assert later.started_from[0]["curve"] == latest["curve"]
     assert run.score()["score/fid"] == scored[6]  # the same captions and noise at every call
+
+
+def test_a_run_of_the_earlier_recipe_paper_resumes_as_it_began(ground: Ground, tmp_path: Path) -> None:
+    now = tiny_gan_recipe("paper", pictures=8, precision="auto")
+    nearest = replace(now.generator, upsampling="nearest")
+    ground.train(replace(now, precision="fp32", channels_last=False, generator=nearest), tmp_path / "run")
+    resumed = ground.run(now, tmp_path / "run", resume=True)
+    assert resumed.step == 2
+    assert (resumed.recipe.precision, resumed.recipe.channels_last) == ("fp32", False)
+    assert resumed.recipe.generator == nearest
+
+
+def test_a_long_run_compiles_its_steps_or_says_why_not(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(os.environ, "CXX", str(tmp_path / "no-compiler"))
+    ground.run(tiny_gan_recipe(pictures=4 * 2000), tmp_path / "long")
+    assert "steps are not compiled, which makes them slower: there is no C++ compiler" in capsys.readouterr().err
+    ground.run(tiny_gan_recipe(), tmp_path / "short")
+    assert "compiled" not in capsys.readouterr().err

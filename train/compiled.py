@@ -4,6 +4,8 @@ On a CPU torch's own backward of batch norm costs more than the convolutions aro
 with its GLU, more than ten times this form, which also rounds less, as nothing in between is stored.
 """
 
+import os
+import shutil
 from collections.abc import Callable
 from functools import cache
 
@@ -27,6 +29,40 @@ def norm_add(norm: nn.BatchNorm2d, x: Tensor, other: Tensor, compiled: bool = Fa
     return _once(_norm_add)(other, x, *_of(norm))
 
 
+def norm_leaky(norm: nn.BatchNorm2d, x: Tensor, compiled: bool = False) -> Tensor:
+    """Batch norm, then a leaky ReLU of slope 0.2: x [N, C, H, W] to the same shape."""
+    if not compiled:
+        return F.leaky_relu(norm(x), 0.2)
+    return _once(_norm_leaky)(x, *_of(norm))
+
+
+class NormLeaky(nn.BatchNorm2d):
+    """Batch norm and a leaky ReLU as one module, with the weights of the batch norm alone."""
+
+    compiled = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] to the same shape."""
+        if not self.compiled:
+            return F.leaky_relu(super().forward(x), 0.2)
+        return norm_leaky(self, x, True)
+
+
+def why_not_compiled() -> str | None:
+    """None where functions can be compiled for this CPU, or what is missing, after trying a small one."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler ({compiler})"
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError
+
+    try:
+        norm_leaky(nn.BatchNorm2d(2), torch.zeros(2, 2, 2, 2), compiled=True)
+    except (TorchDynamoException, CppCompileError) as error:
+        return f"{compiler} can't compile for torch ({str(error).splitlines()[0]})"
+    return None
+
+
 def use_compiled(net: nn.Module) -> None:
     """Let every part of a network that has a compiled form (an attribute `compiled`) use it from now on."""
     for module in net.modules():
@@ -36,9 +72,9 @@ def use_compiled(net: nn.Module) -> None:
 
 @cache
 def _once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    import torch._dynamo  # takes a second, so only where it is used
+    from torch import _dynamo  # takes a second, so only where it is used
 
-    torch._dynamo.config.recompile_limit = SHAPES
+    _dynamo.config.recompile_limit = SHAPES
     return torch.compile(function, dynamic=False)
 
 
@@ -58,3 +94,7 @@ def _norm_glu(x: Tensor, *norm: *Norm) -> Tensor:
 
 def _norm_add(other: Tensor, x: Tensor, *norm: *Norm) -> Tensor:
     return other + F.batch_norm(x, *norm)
+
+
+def _norm_leaky(x: Tensor, *norm: *Norm) -> Tensor:
+    return F.leaky_relu(F.batch_norm(x, *norm), 0.2)

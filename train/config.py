@@ -1,6 +1,6 @@
 """Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -207,13 +207,15 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
         T2IError: an unknown recipe.
     """
     if name == "paper":
-        return GanRecipe(generator=generator)
+        return GanRecipe(
+            generator=replace(generator, upsampling="transposed"), precision="auto", channels_last=True
+        )  # how it is computed; what is computed is the published step
     if name == "fast":
         return GanRecipe(
             name="fast",
             pictures=1_000_000,
             batch_size=16,
-            generator=GeneratorConfig(**{**asdict(generator), "upsampling": "transposed"}),
+            generator=replace(generator, upsampling="transposed"),
             discriminator=DiscriminatorConfig(kind="one_way", width=48, projected=PROJECTED_WIDTH),
             loss="hinge",
             generator_rate=2e-4,

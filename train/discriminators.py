@@ -10,20 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attngan_deploy.train.compiled import NormLeaky
 from attngan_deploy.train.config import DiscriminatorConfig
 from attngan_deploy.train.projected import ProjectedDiscriminator
 
 
 def _halve(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False), NormLeaky(outputs))
 
 
 def _mix(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), NormLeaky(outputs))
 
 
 class PublishedDiscriminator(nn.Module):

@@ -18,6 +18,7 @@ from attngan_deploy.files import read_json, uninterrupted, write_atomically
 from attngan_deploy.images import encode_picture
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.damsm import load_damsm
 from attngan_deploy.train.distributed import Processes
@@ -31,6 +32,7 @@ from attngan_deploy.train.run_folder import RunFolder, training_curve
 from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
+COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
 REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
 
 
@@ -94,6 +96,7 @@ class GanRun:
         self.grid_captions = self._grid_captions(pictures)
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
+        self._compile()
         self.evaluation = None
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
@@ -137,15 +140,24 @@ class GanRun:
         return [ids for ids in own if ids][: len(GRID_CAPTIONS)]
 
     def _resolved(self, recipe: GanRecipe, out: Path, resume: bool) -> GanRecipe:
-        """A resumed run keeps the precision that it measured when it began."""
+        """A resumed run keeps the precision that it measured when it began, and how it computed what it computes."""
         if resume and recipe.precision == "auto" and (out / "recipe.json").is_file():
             try:
                 before = read_json(out / "recipe.json")
             except (OSError, ValueError):
                 return recipe  # damaged, which the run's folder says when it is opened
-            told = before.get("precision") if isinstance(before, dict) else None
-            return replace(recipe, precision=told if isinstance(told, str) else "fp32")
+            return _as_it_began(recipe, before if isinstance(before, dict) else {})
         return resolve_precision(recipe, self.processes.device)
+
+    def _compile(self) -> None:
+        """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
+        if self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
+            return
+        missing = why_not_compiled()
+        if missing is None:
+            self.training.use_compiled()
+        else:
+            self._say(f"steps are not compiled, which makes them slower: {missing}")
 
     def _say(self, line: str) -> None:
         if self.processes.rank == 0:
@@ -299,6 +311,26 @@ class GanRun:
             score=(name, scores[name]) if scores else None,
             lower_is_better=self.recipe.best == "fid",
         )
+
+
+def _as_it_began(recipe: GanRecipe, before: Mapping[str, Any]) -> GanRecipe:
+    """The recipe with what `recipe.json` of its run says of how it is computed; what is damaged there says nothing."""
+    shape = before.get("generator")
+    told = {
+        "precision": before.get("precision"),
+        "channels_last": before.get("channels_last"),
+        "upsampling": shape.get("upsampling") if isinstance(shape, dict) else None,
+    }
+    precision = told["precision"] if told["precision"] in ("fp32", "bf16") else "fp32"
+    layout = told["channels_last"] if isinstance(told["channels_last"], bool) else recipe.channels_last
+    known = told["upsampling"] in ("nearest", "transposed")
+    upsampling = told["upsampling"] if known else recipe.generator.upsampling
+    return replace(
+        recipe,
+        precision=precision,
+        channels_last=layout,
+        generator=replace(recipe.generator, upsampling=upsampling),
+    )
 
 
 def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe, from_json
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.distributed import Processes
@@ -104,6 +105,11 @@ class GanTraining:
         if self.recipe.freeze_first_stage:
             for frozen in self._first_stage():
                 frozen.eval()
+
+    def use_compiled(self) -> None:
+        """Compute batch norm and what follows it in one compiled pass from now on: the same up to rounding."""
+        use_compiled(self.generator)
+        use_compiled(self.discriminators)
 
     def step(self, batch: TrainingBatch, number: int, rng: np.random.Generator) -> dict[str, float]:
         """One update of the discriminators, one of the generator, one of its average.
