@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -316,20 +316,15 @@ class GanRun:
 def _as_it_began(recipe: GanRecipe, before: Mapping[str, Any]) -> GanRecipe:
     """The recipe with what `recipe.json` of its run says of how it is computed; what is damaged there says nothing."""
     shape = before.get("generator")
-    told = {
-        "precision": before.get("precision"),
-        "channels_last": before.get("channels_last"),
-        "upsampling": shape.get("upsampling") if isinstance(shape, dict) else None,
-    }
-    precision = told["precision"] if told["precision"] in ("fp32", "bf16") else "fp32"
-    layout = told["channels_last"] if isinstance(told["channels_last"], bool) else recipe.channels_last
-    known = told["upsampling"] in ("nearest", "transposed")
-    upsampling = told["upsampling"] if known else recipe.generator.upsampling
+    precision, layout = before.get("precision"), before.get("channels_last")
+    upsampling = shape.get("upsampling") if isinstance(shape, dict) else None
     return replace(
         recipe,
-        precision=precision,
-        channels_last=layout,
-        generator=replace(recipe.generator, upsampling=upsampling),
+        precision=precision if precision in ("fp32", "bf16") else "fp32",
+        channels_last=layout if isinstance(layout, bool) else recipe.channels_last,
+        generator=replace(recipe.generator, upsampling=upsampling)
+        if upsampling in ("nearest", "transposed")
+        else recipe.generator,
     )
 
 
