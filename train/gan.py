@@ -96,7 +96,6 @@ class GanRun:
         self.grid_captions = self._grid_captions(pictures)
         self.batches = TrainingBatches(pictures, self.tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
-        self._compile()
         self.evaluation = None
         if recipe.judge != "none" and self.processes.rank == 0:
             self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
@@ -117,6 +116,7 @@ class GanRun:
             raise CheckpointError(
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
             )
+        self._compile()
 
     def _start_from(self, path: Path, pictures: PictureSet) -> dict[str, Any]:
         """Begin with the generator of another run or of a bundle; returns what is to be remembered of it."""
