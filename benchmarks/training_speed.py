@@ -113,8 +113,10 @@ def serve(pipe: Any, name: str, wanted: argparse.Namespace) -> None:
     """A contender's process: answers what it is asked."""
     torch.set_num_threads(wanted.threads)
     contender = prepare(name, wanted.backbone, wanted.variant)
-    batch = contender.batch(0)
-    work = flops(lambda: contender.make(batch, 0))  # of eager layers: a compiled one has the same
+    batch = contender.batch(1)
+    work = flops(
+        lambda: contender.make(batch, 1)
+    )  # step 1 has no penalty, which the counter can't follow; of eager layers: a compiled one has the same
     if name in COMPILED:
         if (missing := why_not_compiled()) is not None:
             raise SystemExit(f"{name} can't be measured: {missing}")

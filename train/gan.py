@@ -1,5 +1,6 @@
 """Training of a generator: the loop around `gan_step`, with checkpoints, sample grids, metrics and resuming."""
 
+import os
 import signal
 import sys
 import time
@@ -151,7 +152,8 @@ class GanRun:
 
     def _compile(self) -> None:
         """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
-        if self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
+        wanted = os.environ.get("T2I_COMPILE") == "1"  # until a measured table says that it pays
+        if not wanted or self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
             return
         missing = why_not_compiled()
         if missing is None:
