@@ -62,6 +62,7 @@ class Processes:
             tensor.copy_(mean.view_as(tensor))
 
     def stop(self) -> None:
-        """Leave the group."""
+        """Leave the group, all at once: gloo aborts a process that leaves while another is still at work."""
         if self.count > 1 and distributed.is_initialized():
+            distributed.barrier()
             distributed.destroy_process_group()
