@@ -152,7 +152,7 @@ class GanRun:
 
     def _compile(self) -> None:
         """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
-        wanted = os.environ.get("T2I_COMPILE") == "1"  # until a measured table says that it pays
+        wanted = os.environ.get("T2I_COMPILE") != "0"
         if not wanted or self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
             return
         missing = why_not_compiled()
