@@ -71,11 +71,12 @@ def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
     stored = bundle.graph(GENERATOR).get("precisions", {}).items()
     exported = [_exported(precision, entry, bundle) for precision, entry in stored]
     refused = [(row.engine, row.precision, row.why) for row in rows if row.parity is None]
+    here = this_machine()
     return f"""# Parity
 
 How far pictures of other engines and precisions are from those of ONNX Runtime in fp32 on the CPU, which the export
 compared with torch. Made by `python benchmarks/parity.py` with model `{bundle.name}` ({bundle.hash[:12]}) on
-{this_machine()}.
+{here.cpu}, {here.cores} cores, Python {here.python}.
 
 {PICTURES} pictures, each with noise of its own, in batches of 1, 8 and 33; every value was finite. PSNR is over all
 pictures, of the output where it is lowest; 64 and 128 px are both compared. Below its floor, a precision is not
