@@ -26,7 +26,7 @@ IN_PARTS = "add --shard 0/1 to read it in parts"
 KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A caption and where it stood.
 

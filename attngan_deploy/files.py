@@ -12,7 +12,7 @@ import stat
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,8 @@ def replaceable_file(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8) under a temporary name in the same folder, then rename it to `path`.
+def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
+    """Write `data` (text as UTF-8, or parts) under a temporary name in the same folder, then rename it to `path`.
 
     A symbolic link is followed.
 
@@ -75,7 +75,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     path = replaceable_file(path)
     part = part_path(path)
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        with part.open("wb") as stream:
+            stream.writelines([data] if isinstance(data, bytes) else [data.encode()] if isinstance(data, str) else data)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

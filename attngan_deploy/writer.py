@@ -12,7 +12,7 @@ names, which each run writes there when the lines of those before are settled.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -311,9 +311,12 @@ class OutputFolder:
 
     def _rebuild_manifest(self) -> None:
         path = self.folder / MANIFEST
-        lines = b"".join(self._line(place, file) for place, file in sorted(self.files.items()))
-        if not path.is_file() or path.read_bytes() != lines:
-            write_atomically(path, lines)
+        if not path.is_file() or not _holds(path, self._lines()):
+            write_atomically(path, self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        """The lines of a whole manifest, one after another: together they may be large."""
+        return (self._line(place, file) for place, file in sorted(self.files.items()))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -350,6 +353,12 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     if not all(isinstance(record, dict) and isinstance(record.get("file"), str) for record in records):
         raise OutputError(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
     return records
+
+
+def _holds(path: Path, lines: Iterable[bytes]) -> bool:
+    """Whether a file is these lines and nothing more."""
+    with path.open("rb") as stream:
+        return all(stream.read(len(line)) == line for line in lines) and not stream.read(1)
 
 
 def _told_engines(manifest: Path) -> dict[str, dict[str, str]]:
