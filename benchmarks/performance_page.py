@@ -50,10 +50,11 @@ What else a picture costs, each stage alone, as parts of the generator's time fo
 threads; noise, PNG and files on one, PNG and files in a thread beside the generator. OpenVINO cuts every layer into
 equal parts, one a thread, and waits for the last: what another thread takes from one core stops both, so that most of
 it is added to the generator's time where all cores compute."""
-NUMBERS = """Measured before the manifest was rebuilt in parts, which held 70 MB at the end of 100,000 captions. The rest
-that grows is some 1 kB a caption: captions, their words, and the names of their files. `--shard` reads captions in parts.
-"Start-up" is all but making pictures: reading, hashing and tokenizing captions, and the manifest at the end, some 25
-microseconds a caption. The first row's cost of a picture is that of the first batches."""
+NUMBERS = """Measured before the manifest was rebuilt in parts, which held 70 MB at the end of 100,000 captions.
+The rest that grows is some 1 kB a caption: captions, their words, and the names of their files.
+`--shard` reads captions in parts. "Start-up" is all but making pictures: reading, hashing and
+tokenizing captions, and the manifest at the end, some 25 microseconds a caption. The first row's
+cost of a picture is that of the first batches."""
 LOST = {
     "Transposed convolution in ONNX Runtime": ("0.9 x with several threads (on a Xeon): OpenVINO alone is rewritten"),
     "Two streams of one thread instead of one of two, OpenVINO": (
