@@ -4,7 +4,8 @@
     python benchmarks/check.py --update       # after a change that was meant: writes the table
 
 Lines take turns and have one thread each, so that a busy machine slows all of them alike; a ratio is the median over
-rounds of the same round's times. A ratio that has fallen is measured again before it counts.
+rounds of the same round's times. A ratio that has fallen is measured again before it counts. The table says on which
+kind of processor it was made; on another one, ratios are other ones, and are shown without a verdict.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from statistics import median
 
 from generation_lines import EAGER, Line, Turn, turns
 
+from attngan_deploy.machine import this_machine
 from attngan_deploy.score.generated import read_caption_list
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("ratios.json")
 LOSS = 0.2
+PROCESSOR = "processor"  # in the table
 TRIES, ROUNDS, SECONDS = 3, 7, 0.25
 BATCH = 8
 MODEL = "base"
@@ -51,12 +54,17 @@ def main() -> None:
         named = dict(zip(LINES, made, strict=True))
         if options.update:
             found = measure(named)
-            options.table.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            told = {PROCESSOR: this_machine().cpu, **found}
+            options.table.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
             print(as_table(found, {}))
             return
         table = json.loads(options.table.read_text(encoding="utf-8"))
+        made_on, here = table.pop(PROCESSOR, ""), this_machine().cpu
         found = best_of(lambda: measure(named), table)
     print(as_table(found, table))
+    if made_on != here:
+        print(f"no verdict: the table was made on {made_on}, and this is {here}")
+        return
     sys.exit(1 if fallen(found, table) else 0)
 
 
