@@ -6,7 +6,7 @@ from typing import Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import is_part, part_path, read_json
-from attngan_deploy.system_errors import advice, reason
+from attngan_deploy.system_errors import FULL, advice, reason
 
 RUN = "run.json"
 LAYOUT = "layout"  # in run.json: "shards" where a shard's place decides its pictures, see `scale`
@@ -75,6 +75,12 @@ def another_run(
         expected=_shown(identity, differences),
         next_step=ANOTHER_FOLDER,
     )
+
+
+def not_written(where: str, error: OSError) -> OutputError:
+    """What is said of a place of pictures that can't be written any more: what is whole there is kept."""
+    kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
+    return OutputError(f"{where} can't be written: {reason(error)}", next_step=advice(error) + kept)
 
 
 def _holds_nothing(folder: Path) -> bool:

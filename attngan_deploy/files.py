@@ -74,9 +74,11 @@ def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     """
     path = replaceable_file(path)
     part = part_path(path)
+    if isinstance(data, str):
+        data = data.encode()
     try:
         with part.open("wb") as stream:
-            stream.writelines([data] if isinstance(data, bytes) else [data.encode()] if isinstance(data, str) else data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

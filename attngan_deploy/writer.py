@@ -24,13 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.captions import Caption
-from attngan_deploy.claim import RUN, is_claimed
+from attngan_deploy.claim import RUN, is_claimed, not_written
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import append_whole, is_part, read_file, read_json, uninterrupted, write_atomically
 from attngan_deploy.images import decode_picture, encode_picture
 from attngan_deploy.lock import lock_folder
 from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
-from attngan_deploy.system_errors import FULL, advice
 
 MANIFEST, ATTENTION = "manifest.jsonl", "attention"
 ENGINE_OF_RUN = "engine"  # in run.json: what makes the pictures of the run that holds the folder, or held it last
@@ -323,10 +322,7 @@ class OutputFolder:
         try:
             yield
         except OSError as error:
-            kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
-            raise OutputError(
-                f"{self.folder} can't be written: {error.strerror or error}", next_step=advice(error) + kept
-            ) from error
+            raise not_written(str(self.folder), error) from error
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -66,6 +66,17 @@ class Example:
         return TextFeatures(words, self.features.sentence[rows], mask[:, :longest]), self.z[rows], self.eps[rows]
 
 
+def timings(work: Callable[[], object], times: int = 7) -> list[float]:
+    """Seconds of some calls, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
 def example(model: TextToImage, captions: list[str]) -> Example:
     """Features of captions, and noise."""
     noise = np.random.default_rng(0)

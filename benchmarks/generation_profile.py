@@ -1,14 +1,12 @@
 """Where an OpenVINO generator spends its time: the shares of operators and of layers, in percent."""
 
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generation_lines import INPUTS, example
+from generation_lines import INPUTS, example, timings
 
 from attngan_deploy.captions import from_texts
 from attngan_deploy.engines.openvino import _read, settings
@@ -59,24 +57,14 @@ def stages(model: TextToImage, captions: list[str]) -> dict[str, float]:
             for start in range(0, len(places), BATCH):
                 out.add(places[start : start + BATCH], pictures[start : start + BATCH])
 
-    generator = _best(lambda: model.decode_pictures(*inputs)) / BATCH
+    generator = min(timings(lambda: model.decode_pictures(*inputs))) / BATCH
     work = {
         "text encoder": lambda: model.encode(captions),
         "noise": lambda: noise_batch(0, places, model.z_size, model.eps_size),
         "PNG": lambda: [encode_picture(picture) for picture in pictures],
         "PNG, files and manifest": write,
     }
-    return {name: round(_best(each) / len(items) / generator, 3) for name, each in work.items()}
-
-
-def _best(work: Callable[[], object], times: int = 7) -> float:
-    work()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+    return {name: round(min(timings(each)) / len(items) / generator, 3) for name, each in work.items()}
 
 
 def _shares(seconds: "Counter[str]") -> dict[str, float]:

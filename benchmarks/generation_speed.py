@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from generation_lines import EAGER, PEAKS, PLAIN, SIDE, Line, example, multiply_adds, turns
+from generation_lines import EAGER, PEAKS, PLAIN, SIDE, Line, example, multiply_adds, timings, turns
 from generation_profile import profile, stages
 
 from attngan_deploy.machine import this_machine
@@ -217,23 +217,13 @@ def first(options: argparse.Namespace) -> dict[str, Any]:
         seconds, answers, engine = [], [], []
         for _ in range(options.rounds):
             seconds.append(run_command(caption, line, options.threads)["seconds"])
-            answers.append(_seconds(lambda model=model: model.generate(caption)))
-            engine.append(_seconds(lambda model=model, inputs=inputs: model.decode_pictures(*inputs)))
+            answers.append(median(timings(lambda model=model: model.generate(caption), 30)))
+            engine.append(median(timings(lambda model=model, inputs=inputs: model.decode_pictures(*inputs), 30)))
         rows[line.name] = {
             "first_of_limit": round(median(seconds) / FIRST_LIMIT, 2),
             "one_caption_of_engine": _ratio(answers, engine),
         }
     return {"limit_seconds": FIRST_LIMIT, "rounds": options.rounds, "rows": rows}
-
-
-def _seconds(work: Callable[[], object], times: int = 30) -> float:
-    work()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return median(taken)
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:

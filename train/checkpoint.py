@@ -78,19 +78,13 @@ class Checkpoint:
         Raises:
             CheckpointError: they differ, or no network can be built; a size of a billion costs nothing here.
         """
-        try:
-            with torch.device("meta"):
-                wanted = {key: list(value.shape) for key, value in make().state_dict().items()}
-        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-            raise CheckpointError(f"{self.folder}: its sizes make no network: {error}") from error
-        found = {key: list(value.shape) for key, value in self.tensors(name).items()}
-        for key in (*wanted, *found):
-            if found.get(key) != wanted.get(key):
-                raise CheckpointError(
-                    f"{self.folder}: {name} does not fit its configuration: {ascii(key)[:80]}",
-                    found=str(found.get(key, "nothing")),
-                    expected=str(wanted.get(key, "nothing")),
-                )
+        if misfit := first_misfit(self.folder, make, lambda: self.tensors(name)):
+            key, found, wanted = misfit
+            raise CheckpointError(
+                f"{self.folder}: {name} does not fit its configuration: {ascii(key)[:80]}",
+                found="nothing" if found is None else str(list(found)),
+                expected="nothing" if wanted is None else str(list(wanted)),
+            )
 
     def vocabulary(self) -> list[str]:
         """Its words; line 0 is the padding word.
@@ -185,6 +179,34 @@ def _save(state: dict[str, Tensor], path: Path, final: Path) -> None:
         if number is None:
             raise OSError(errno.EIO, str(error), str(final)) from error
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(final)) from error
+
+
+Misfit = tuple[str, tuple[int, ...] | None, tuple[int, ...] | None]
+
+
+def first_misfit(
+    where: Path, make: Callable[[], torch.nn.Module], state: Callable[[], Mapping[str, Tensor]]
+) -> Misfit | None:
+    """Name, shape found and shape wanted of the first weight that does not fit a network, which takes no memory here.
+
+    Args:
+        where: the file or folder, for errors.
+        make: builds the network.
+        state: gives the weights; asked only where there is a network.
+
+    Raises:
+        CheckpointError: no network can be built.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"{where}: its sizes make no network: {error}") from error
+    found = {name: tuple(value.shape) for name, value in state().items()}
+    for name in (*wanted, *found):
+        if found.get(name) != wanted.get(name):
+            return name, found.get(name), wanted.get(name)
+    return None
 
 
 def checkpoints_of(run: Path) -> list[Path]:

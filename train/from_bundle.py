@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -210,7 +211,7 @@ class _Weights:
         self.path = bundle.graph_path(graph)
         try:
             model = onnx.load(self.path)
-        except Exception as error:
+        except (DecodeError, OSError) as error:
             raise BundleError(f"{self.path} can't be read: {error}") from error
         self.stored = {item.name: item for item in model.graph.initializer}
 

@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.files import sha256_of
 from attngan_deploy.tokenizer import PADDING
-from attngan_deploy.train.checkpoint import save_checkpoint
+from attngan_deploy.train.checkpoint import first_misfit, save_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.import_published import GENERATOR, TEXT_ENCODER, rename_published
@@ -248,19 +247,13 @@ def _text_encoder_config(path: Path, state: State) -> TextEncoderConfig:
 
 def _check_fit(path: Path, state: Mapping[str, Tensor], network: type[nn.Module], config: Any) -> None:
     """Compare names and shapes with those of the network that the configuration makes; costs no memory."""
-    try:
-        with torch.device("meta"):
-            wanted = {name: tuple(value.shape) for name, value in network(config).state_dict().items()}
-    except (RuntimeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise CheckpointError(f"{path}: its sizes make no network: {error}") from error
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    for name in (*wanted, *found):
-        if found.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{path}: '{name}' does not fit the other weights",
-                found=str(found.get(name, "nothing")),
-                expected=str(wanted.get(name, "nothing")),
-            )
+    if misfit := first_misfit(path, lambda: network(config), lambda: state):
+        name, found, wanted = misfit
+        raise CheckpointError(
+            f"{path}: '{name}' does not fit the other weights",
+            found="nothing" if found is None else str(found),
+            expected="nothing" if wanted is None else str(wanted),
+        )
 
 
 def _numbers(state: Mapping[str, Tensor], start: str) -> set[str]:

@@ -12,12 +12,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from attngan_deploy.claim import ANOTHER_FOLDER, RUN
+from attngan_deploy.claim import ANOTHER_FOLDER, RUN, not_written
 from attngan_deploy.errors import OutputError
 from attngan_deploy.files import is_part, part_path, write_atomically
 from attngan_deploy.filesystems import explained, file_system, is_url
 from attngan_deploy.lock import is_lock
-from attngan_deploy.system_errors import FULL, advice, reason
 
 COPY_BYTES = 2**20
 
@@ -302,5 +301,4 @@ def written(where: str) -> Iterator[None]:
         except OSError as error:
             if is_url(where):
                 raise
-            kept = ", then the same command again: what is done is kept" if error.errno in FULL else ""
-            raise OutputError(f"{where} can't be written: {reason(error)}", next_step=advice(error) + kept) from error
+            raise not_written(where, error) from error
