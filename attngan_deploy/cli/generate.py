@@ -126,6 +126,7 @@ def generate(
         return
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
+    from attngan_deploy.cli.generate_parts import made_line
     from attngan_deploy.errors import CaptionError, OutputError, StoppedError
     from attngan_deploy.filesystems import is_url
     from attngan_deploy.generation import Options, check_output, generate_folder
@@ -155,8 +156,6 @@ def generate(
             else "nothing was made"
         )
         raise StoppedError(f"stopped; {kept}") from None
-    speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
-    skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
-    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {folder}")
+    print(made_line(report.made, report.skipped, report.seconds, folder))
     if 0 < report.gridded < len(items) * n:
         print(f"grid.png shows the first {report.gridded} of {len(items) * n}")

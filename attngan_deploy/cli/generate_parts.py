@@ -83,10 +83,15 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
                 report = make_share(job, share, progress)
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; whole shards are kept in {asked.out}, and the same command continues") from None
-    speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
-    skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
-    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {asked.out}")
+    print(made_line(report.made, report.skipped, report.seconds, asked.out))
     print(f"{report.done} of {report.shards} shards of the run are there")
+
+
+def made_line(made: int, skipped: int, seconds: float, where: object) -> str:
+    """What a run says of itself at its end."""
+    speed = f" at {made / seconds:.1f} img/s" if made else ""
+    passed = f", skipped {skipped} that were there" if skipped else ""
+    return f"made {made} {'picture' if made == 1 else 'pictures'}{speed}{passed}: {where}"
 
 
 def _everywhere(path: str) -> str:
