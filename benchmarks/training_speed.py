@@ -92,7 +92,7 @@ def prepare(name: str, backbone: Path | None, variant: str) -> Contender:
         rows,
         recipe.precision,
         training,
-        lambda batch, number: training.step(batch, number, np.random.default_rng(number)),
+        lambda batch, number: training.step(batch, number, 0, np.random.default_rng(number)),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -241,6 +242,34 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     )
     assert later.started_from[0]["curve"] == latest["curve"]
     assert run.score()["score/fid"] == scored[6]  # the same captions and noise at every call
+
+
+def test_rates_fall_to_zero_over_the_last_pictures(ground: Ground, tmp_path: Path) -> None:
+    run = ground.run(tiny_gan_recipe(decay=16), tmp_path / "run")
+    rates: list[tuple[float, float]] = []
+    step = run.training.generator_optimizer.step
+
+    def noted() -> None:
+        optimizers = (run.training.generator_optimizer, run.training.discriminator_optimizer)
+        rates.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in optimizers))  # type: ignore[arg-type]
+        step()
+
+    run.training.generator_optimizer.step = noted  # type: ignore[assignment]
+    run.train()
+    shares = [1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    assert np.array(rates) == pytest.approx(np.outer(shares, [2e-4, 4e-4]))
+
+
+def test_a_run_that_began_before_a_setting_existed_resumes(ground: Ground, tmp_path: Path) -> None:
+    ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run")
+    described = tmp_path / "run/recipe.json"
+    recipe = json.loads(described.read_text())
+    del recipe["decay"]
+    described.write_text(json.dumps(recipe))
+    assert ground.run(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True).step == 2
+    described.write_text(json.dumps(recipe))
+    with pytest.raises(CheckpointError, match=r"another recipe.*decay 0.*expected 4"):
+        ground.run(tiny_gan_recipe(pictures=8, decay=4), tmp_path / "run", resume=True)
 
 
 def test_a_run_of_the_earlier_recipe_paper_resumes_as_it_began(ground: Ground, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def both_steps(
     rng = np.random.default_rng(3)
     rng.integers(2**62)  # the seed of dropout
     noise = torch.from_numpy(rng.standard_normal((4, 8), np.float32))
-    return ours, plain, [ours.step(batch(), 0, np.random.default_rng(3)), plain.step(batch(), noise)]
+    return ours, plain, [ours.step(batch(), 0, 0, np.random.default_rng(3)), plain.step(batch(), noise)]
 
 
 def test_recipe_paper_has_the_published_losses(encoders: Encoders) -> None:

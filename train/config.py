@@ -130,13 +130,14 @@ class GanRecipe:
     """Training of a generator and its discriminators.
 
     `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
-    begins to learn; `shift` is how far, as a share of their side, pictures move at random before the projected
-    discriminator looks at them.
+    begins to learn; over the last `decay` of them both rates fall to zero in a straight line; `shift` is how far, as a
+    share of their side, pictures move at random before the projected discriminator looks at them.
     """
 
     name: str = "paper"
     pictures: int = 600 * 8855
     head_start: int = 0
+    decay: int = 0
     batch_size: int = 20
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)

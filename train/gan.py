@@ -208,7 +208,7 @@ class GanRun:
                 batch = self.batches.batch(indices, rng)
                 with uninterrupted():  # half a step could not be continued exactly
                     is_whole = False
-                    totals.add(self.training.step(batch, number, rng))
+                    totals.add(self.training.step(batch, number, self.seen, rng))
                     self.step, is_whole = number + 1, True
                 if self.step % LOG_EVERY == 0:
                     self._log(totals, clock, first)

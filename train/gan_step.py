@@ -111,18 +111,21 @@ class GanTraining:
         use_compiled(self.generator)
         use_compiled(self.discriminators)
 
-    def step(self, batch: TrainingBatch, number: int, rng: np.random.Generator) -> dict[str, float]:
+    def step(self, batch: TrainingBatch, number: int, seen: int, rng: np.random.Generator) -> dict[str, float]:
         """One update of the discriminators, one of the generator, one of its average.
 
         Args:
             batch: pictures and captions.
             number: number of the step, from 0.
+            seen: real pictures seen before it, by all processes.
             rng: source of all of the step's randomness.
 
         Returns:
             The losses, by name.
         """
         recipe, device = self.recipe, self.device
+        if recipe.decay:
+            self._decay_rates(seen)
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         config = recipe.generator
         noise = torch.from_numpy(rng.standard_normal((len(batch.lengths), config.noise + config.condition), np.float32))
@@ -137,10 +140,20 @@ class GanTraining:
             real = self._look(real)
         fake = self._look(made.images[-len(self.sizes) :])
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
-        if number * recipe.batch_size * self.processes.count >= recipe.head_start:
+        if seen >= recipe.head_start:
             metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
         return metrics
+
+    def _decay_rates(self, seen: int) -> None:
+        recipe = self.recipe
+        share = min(1.0, max(0.0, (recipe.pictures - seen) / recipe.decay))
+        for optimizer, rate in (
+            (self.generator_optimizer, recipe.generator_rate),
+            (self.discriminator_optimizer, recipe.discriminator_rate),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
 
     def _look(self, images: Sequence[Tensor]) -> "Looks":
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""

@@ -50,7 +50,7 @@ class RunFolder:
         if not writes:
             pass  # rank 0 checks, and is filling the folder right now
         elif described.is_file() and checkpoints_of(path):
-            self._check_same(described, resolved, resume)
+            self._check_same(described, resolved, resume, asdict(type(recipe)()))
         elif path.is_dir() and any(path.iterdir()) and not described.is_file():
             raise OutputError(f"{path} holds other files", next_step="choose another --out")
         self._tensorboard: Any = None
@@ -65,7 +65,7 @@ class RunFolder:
                 self._truncate_metrics(-1)
 
     @staticmethod
-    def _check_same(described: Path, resolved: dict[str, Any], resume: bool) -> None:
+    def _check_same(described: Path, resolved: dict[str, Any], resume: bool, defaults: dict[str, Any]) -> None:
         if not resume:
             raise OutputError(
                 f"a run is already at {described.parent}",
@@ -77,6 +77,7 @@ class RunFolder:
                 raise ValueError("it is no object")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{described} is damaged ({error})", next_step="choose another --out") from error
+        before = {**defaults, **before}  # a run of an older version knew fewer settings
         changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
         if changed:
             raise CheckpointError(

@@ -36,6 +36,9 @@ def train_gan(
     head_start: Annotated[
         int | None, typer.Option(min=0, help="Pictures that discriminators see before the generator learns.")
     ] = None,
+    decay: Annotated[
+        int | None, typer.Option(min=0, help="Pictures at the end over which learning rates fall to zero.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pictures a step and process.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, or auto: the faster one here.")] = None,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Minutes between checkpoints.")] = None,
@@ -56,6 +59,7 @@ def train_gan(
     given = {
         "pictures": pictures,
         "head_start": head_start,
+        "decay": decay,
         "batch_size": batch_size,
         "precision": precision,
         "checkpoint_minutes": checkpoint_minutes,
@@ -77,4 +81,4 @@ def train_gan(
     run = gan.GanRun(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
     print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
-    print(json.dumps({"run": str(folder), "pictures": run.step * run.effective_batch}))
+    print(json.dumps({"run": str(folder), "pictures": run.seen}))
