@@ -1,7 +1,6 @@
 """From captions to a folder of pictures: what `t2i generate` does, without the command."""
 
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from attngan_deploy.attention import attention_sheet
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.captions import Caption
+from attngan_deploy.captions import Caption, Tokenized, tokenize
 from attngan_deploy.claim import check_folder
 from attngan_deploy.files import uninterrupted
 from attngan_deploy.images import encode_picture, make_grid
-from attngan_deploy.pipeline import Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.writer import OutputFolder, Place, Run
 
 GRID = "grid.png"
@@ -80,40 +79,39 @@ def generate_folder(
     folder: Path,
     options: Options,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tokenized: Tokenized | None = None,
 ) -> Report:
     """Make the pictures of `captions` that `folder` lacks.
 
     Args:
         progress: called with (done, total) of what this run makes: once at the start and after each batch.
+        tokenized: what `tokenize` makes of the captions, where the caller has it.
 
     Raises:
-        CaptionError: a caption without a known word, or one that is too long; line n is the nth caption.
+        CaptionError: a caption without a known word, or one that is too long.
         OutputError: the folder belongs to another run, holds other things, or can't be written.
     """
     run = _run(model.bundle, captions, options)
-    texts = [caption.text for caption in captions]
+    ids = (tokenized or tokenize(captions, model.tokenizer)).ids
     engine = {"backend": model.facts.backend, "precision": model.facts.precision}
     with OutputFolder(folder, run, engine) as out:
-        wanted = [(index, sample) for index in range(len(texts)) for sample in range(options.samples)]
-        places = [place for place in wanted if not out.is_done(place, options.attention)]
-        skipped = sum(place in out.files for place in wanted)
+        places = [place for place in _places(captions, options) if not out.is_done(place, options.attention)]
+        skipped = sum(place in out.files for place in _places(captions, options))
         progress(0, len(places))
         start, done = time.perf_counter(), 0
         if places:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UnknownWordWarning)  # the caller has the captions, and told already
-                batches = model.stream(
-                    texts,
-                    options.seed,
-                    batch_size=options.batch_size,
-                    shared_noise=options.shared_noise,
-                    places=places,
-                    attention=options.attention,
-                    in_order=options.file_format == "tar",  # whose members stand in the order of the captions
-                )
+            batches = model.stream_tokenized(
+                ids,
+                places,
+                options.seed,
+                options.batch_size,
+                options.shared_noise,
+                attention=options.attention,
+                in_order=options.file_format == "tar",  # whose members stand in the order of the captions
+            )
             with _Behind(out) as behind:
                 for batch in batches:
-                    sheets = _sheets(model, texts, batch) if options.attention else None
+                    sheets = _sheets(model, ids, batch) if options.attention else None
                     for written in behind.add(batch, sheets):
                         done += written
                         progress(done, len(places))
@@ -161,11 +159,15 @@ def _run(bundle: Bundle, captions: Sequence[Caption], options: Options) -> Run:
     return Run(captions, options.seed, options.shared_noise, bundle.name, bundle.hash, options.file_format)
 
 
-def _sheets(model: TextToImage, texts: Sequence[str], batch: Batch) -> list[NDArray[np.uint8]]:
+def _places(captions: Sequence[Caption], options: Options) -> Iterator[Place]:
+    return ((index, sample) for index in range(len(captions)) for sample in range(options.samples))
+
+
+def _sheets(model: TextToImage, ids: Sequence[list[int]], batch: Batch) -> list[NDArray[np.uint8]]:
     sheets = []
     assert batch.attention is not None
     for (index, _), picture, attention in zip(batch.places, batch.pictures, batch.attention, strict=True):
-        words = [model.tokenizer.words[number] for number in model.tokenizer.encode(texts[index]).ids]
+        words = [model.tokenizer.words[number] for number in ids[index]]
         sheets.append(attention_sheet(picture, attention, words))
     return sheets
 

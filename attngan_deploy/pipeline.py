@@ -1,10 +1,13 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,8 @@ from attngan_deploy.noise import noise_batch
 from attngan_deploy.tokenizer import Tokenizer
 
 DEFAULT_BATCH_SIZE = 16
-ENCODED_BATCHES = 8  # batches whose captions are encoded together
+STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
+ENCODED_PICTURES = 128  # pictures whose captions are encoded together
 MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
 
 
@@ -74,6 +78,15 @@ class Batch:
     pictures: NDArray[np.uint8]
     places: list[tuple[int, int]]
     attention: NDArray[np.float32] | None = None
+
+
+class _Job(NamedTuple):
+    """A batch that is to be made."""
+
+    places: list[tuple[int, int]]
+    features: TextFeatures
+    z: NDArray[np.float32]
+    eps: NDArray[np.float32]
 
 
 class TextToImage:
@@ -177,7 +190,13 @@ class TextToImage:
         """Pictures uint8 [N, S, S, 3] of the last stage; arguments and errors are those of `decode`."""
         if not (isinstance(self.generator, PictureEngine) and self.generator.makes_pictures):
             return to_uint8(self.decode(features, z, eps).images[self.picture_size])
-        made = self.generator.pictures(self._inputs(features, z, eps))
+        return self._pictures(features, z, eps, alone=True)
+
+    def _pictures(
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool
+    ) -> NDArray[np.uint8]:
+        assert isinstance(self.generator, PictureEngine)
+        made = self.generator.pictures(self._inputs(features, z, eps), alone)
         check_finite(self.bundle, "generator", made["sums"])
         return np.asarray(made["pictures"], np.uint8)
 
@@ -230,43 +249,80 @@ class TextToImage:
             in_order: False for captions of one length together, which is faster.
         """
         ids = self._tokenize(captions)
-        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        if size < 1 or images_per_caption < 1:
+        if (batch_size is not None and batch_size < 1) or images_per_caption < 1:
             raise EngineError("batch_size and images_per_caption must be 1 or more")
         if places is None:
             places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
-        if not in_order:
-            places = sorted(places, key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
-        return self._batches(ids, _group(places, ids, size), seed, shared_noise, attention)
+        return self.stream_tokenized(ids, places, seed, batch_size, shared_noise, attention, in_order)
 
     def stream_tokenized(
         self,
-        ids: Mapping[int, list[int]],
+        ids: Sequence[list[int]] | Mapping[int, list[int]],
         places: Iterable[tuple[int, int]],
         seed: int = 0,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         shared_noise: bool = False,
+        attention: bool = False,
+        in_order: bool = True,
     ) -> Iterator[Batch]:
-        """Like `stream`, for some captions of a long input, in order and without attention.
+        """Like `stream`, of captions whose words have been numbered; they may be some of a longer input.
 
         Args:
             ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
             places: the pictures to make, (caption's place in the whole input, sample number), sorted.
         """
-        return self._batches(ids, _group(places, ids, batch_size), seed, shared_noise, attention=False)
+        places = list(places)
+        if not in_order:
+            places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
+        streams = 1 if attention else self._streams(len(places))
+        size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
+        jobs = self._jobs(ids, _group(places, ids, size), seed, shared_noise)
+        return self._with_attention(jobs) if attention else self._side_by_side(jobs, streams)
 
-    def _batches(
+    def _streams(self, pictures: int) -> int:
+        """How many batches are to be worked on at the same time."""
+        engine = self.generator
+        if pictures >= STREAMS_FROM and isinstance(engine, PictureEngine) and engine.makes_pictures:
+            return engine.streams
+        return 1
+
+    def _with_attention(self, jobs: Iterator["_Job"]) -> Iterator[Batch]:
+        for job in jobs:
+            stages = self.decode(job.features, job.z, job.eps)
+            yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
+
+    def _side_by_side(self, jobs: Iterator["_Job"], streams: int) -> Iterator[Batch]:
+        """Pictures of each job, in order; with several streams, one more than they waits to be taken."""
+        if streams == 1:
+            for job in jobs:
+                yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
+            return
+        pool = ThreadPoolExecutor(streams)
+        waiting: deque[tuple[list[tuple[int, int]], Future[NDArray[np.uint8]]]] = deque()
+        try:
+            for job in jobs:
+                made = pool.submit(self._pictures, job.features, job.z, job.eps, alone=False)
+                waiting.append((job.places, made))
+                if len(waiting) > streams + 1:
+                    first, made = waiting.popleft()
+                    yield Batch(made.result(), first)
+            for first, made in waiting:
+                yield Batch(made.result(), first)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _jobs(
         self,
         ids: Sequence[list[int]] | Mapping[int, list[int]],
         groups: Iterator[list[tuple[int, int]]],
         seed: int,
         shared_noise: bool,
-        attention: bool,
-    ) -> Iterator[Batch]:
+    ) -> Iterator["_Job"]:
+        """What `decode` takes for each group of places."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
         while together := list(islice(groups, ahead)):
-            ahead = ENCODED_BATCHES
+            ahead = max(1, ENCODED_PICTURES // len(together[0]))
             wanted = list(dict.fromkeys(tuple(ids[caption]) for group in together for caption, _ in group))
             known = {caption: known[caption] for caption in wanted if caption in known}
             if new := [caption for caption in wanted if caption not in known]:
@@ -276,11 +332,7 @@ class TextToImage:
             for group in together:
                 z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
                 collated = _collate([known[tuple(ids[caption])] for caption, _ in group])
-                if attention:
-                    stages = self.decode(collated, z, eps)
-                    yield Batch(to_uint8(stages.images[self.picture_size]), group, stages.attention)
-                else:
-                    yield Batch(self.decode_pictures(collated, z, eps), group)
+                yield _Job(group, collated, z, eps)
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
         captions = [captions] if isinstance(captions, str) else list(captions)

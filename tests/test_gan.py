@@ -291,3 +291,6 @@ def test_a_long_run_compiles_its_steps_or_says_why_not(
     assert "steps are not compiled, which makes them slower: there is no C++ compiler" in capsys.readouterr().err
     ground.run(tiny_gan_recipe(), tmp_path / "short")
     assert "compiled" not in capsys.readouterr().err
+    monkeypatch.setenv("T2I_COMPILE", "1")
+    ground.run(tiny_gan_recipe(), tmp_path / "wanted")
+    assert "steps are not compiled" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The rewrites for OpenVINO: exact, complete, and nothing that they do not fit is touched."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from attngan_deploy import pipeline
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.engines.openvino import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino_graph import rewrite
@@ -100,12 +102,65 @@ def test_pictures_that_are_not_finite(tiny_bundle: Path) -> None:
         model.decode_pictures(model.encode(CAPTIONS), z, np.zeros((2, 4), np.float32))
 
 
+def test_streams_make_the_pictures_of_one_batch_at_a_time(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=2, device="cpu")
+    engine = model.generator
+    assert isinstance(engine, OpenVinoEngine) and engine.streams == 2
+    captions = [caption for caption in CAPTIONS for _ in range(10)]
+    expected = model.generate(captions, seed=5)
+    busy: list[str] = []
+    both = threading.Barrier(2, timeout=60)
+    make = OpenVinoEngine.pictures
+
+    def together(engine: OpenVinoEngine, inputs: Any, alone: bool = True) -> Any:
+        assert not alone
+        if len(busy) < 2:
+            busy.append(threading.current_thread().name)
+            both.wait()  # only another stream lets this one go on
+        return make(engine, inputs, alone)
+
+    monkeypatch.setattr(pipeline, "STREAMS_FROM", 8)
+    monkeypatch.setattr(OpenVinoEngine, "pictures", together)
+    batches = list(model.stream(captions, 5, batch_size=3, attention=False))
+    assert [place for batch in batches for place in batch.places] == [(place, 0) for place in range(20)]
+    made = np.concatenate([batch.pictures for batch in batches])
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert len(set(busy)) == 2
+    monkeypatch.undo()
+    np.testing.assert_array_equal(model.generate(captions, seed=5), expected)  # the other form is compiled again
+
+
+def test_a_stream_that_fails_or_is_not_taken_to_its_end(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=2, device="cpu")
+    make, calls = OpenVinoEngine.pictures, []
+    before = set(threading.enumerate())
+
+    def broken(engine: OpenVinoEngine, inputs: Any, alone: bool = True) -> Any:
+        calls.append(alone)
+        if len(calls) == 3:
+            raise EngineError("the third batch is broken")
+        return make(engine, inputs, alone)
+
+    monkeypatch.setattr(pipeline, "STREAMS_FROM", 8)
+    monkeypatch.setattr(OpenVinoEngine, "pictures", broken)
+    taken: list[Any] = []
+    with pytest.raises(EngineError, match="the third batch"):
+        taken.extend(model.stream(CAPTIONS * 20, batch_size=2, attention=False))
+    assert len(calls) < 10  # of 20
+    calls[:] = [False] * 3
+    batches = model.stream(CAPTIONS * 20, batch_size=2, attention=False)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert len(calls) < 13
+    assert set(threading.enumerate()) <= before
+
+
 def test_pictures_count_among_the_golden_ones(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=1, device="cpu")
     make = OpenVinoEngine.pictures
 
-    def darker(engine: OpenVinoEngine, inputs: Any) -> Any:
-        made = make(engine, inputs)
+    def darker(engine: OpenVinoEngine, inputs: Any, alone: bool = True) -> Any:
+        made = make(engine, inputs, alone)
         return made | {"pictures": made["pictures"] // 2}
 
     assert verify_model(model).passed

@@ -152,8 +152,9 @@ class GanRun:
 
     def _compile(self) -> None:
         """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
-        wanted = os.environ.get("T2I_COMPILE") != "0"
-        if not wanted or self.processes.device.type != "cpu" or self.steps < COMPILED_FROM:
+        told = os.environ.get("T2I_COMPILE", "")
+        pays = self.steps >= COMPILED_FROM or told == "1"
+        if told == "0" or not pays or self.processes.device.type != "cpu":
             return
         missing = why_not_compiled()
         if missing is None:

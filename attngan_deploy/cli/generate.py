@@ -124,6 +124,7 @@ def generate(
         request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
         generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
         return
+    from attngan_deploy.allocator import return_freed_memory
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
     from attngan_deploy.cli.generate_parts import made_line
@@ -135,6 +136,7 @@ def generate(
 
     if is_url(out):
         raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")
+    return_freed_memory()
     folder = Path(out)
     items = from_texts(caption or []) if captions is None else read_captions(captions, column)
     if not items:
@@ -143,12 +145,13 @@ def generate(
     bundle = open_bundle(DEFAULT_MODEL if model is None else model)
     check_output(bundle, items, folder, options)
     network = TextToImage.load(bundle.folder, backend, precision, threads, device, allow_fallback)
-    for word, line in tokenize(items, network.tokenizer, strict).unknown.items():
+    tokenized = tokenize(items, network.tokenizer, strict)
+    for word, line in tokenized.unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)
     print(f"t2i: model {network.bundle.name} {network.bundle.hash[:12]}, {network.description}", file=sys.stderr)
     try:
         with show_progress("generate", "img") as progress:
-            report = generate_folder(network, items, folder, options, progress)
+            report = generate_folder(network, items, folder, options, progress, tokenized)
     except KeyboardInterrupt:
         kept = (
             f"what is done is kept in {folder}, and the same command continues"

@@ -90,14 +90,23 @@ class Engine(Protocol):
 
 @runtime_checkable
 class PictureEngine(Engine, Protocol):
-    """An engine that can end a generator in bytes, and leave out what is not in the picture."""
+    """An engine that can end a generator in bytes, and leave out what is not in the picture.
+
+    Attributes:
+        streams: how many calls of `pictures` it works on at the same time, each with its share of the threads.
+    """
 
     makes_pictures: bool
+    streams: int
 
-    def pictures(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+    def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
 
         A sum is not finite where a value is not.
+
+        Args:
+            inputs: named tensors.
+            alone: False where the caller has `streams` threads that all call this.
 
         Raises:
             EngineError: as in `run`; also where `makes_pictures` is False.
