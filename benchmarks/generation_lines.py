@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -20,7 +21,7 @@ import numpy as np
 from attngan_deploy.captions import from_texts
 from attngan_deploy.generation import Options, generate_folder
 from attngan_deploy.images import to_uint8
-from attngan_deploy.pipeline import TextFeatures, TextToImage
+from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
 SIDE = 2048  # of the square matrices whose product is the peak
@@ -36,7 +37,8 @@ class Line:
 
     Attributes:
         name: what it is called in the table.
-        kind: "eager", "plain", "engine", or "peak", whose work is one product of two matrices.
+        kind: "eager", "plain", "engine", "streams", which is an engine that makes batches side by side, or "peak",
+            whose work is one product of two matrices.
         model: name or folder of the bundle.
         backend: of an engine.
         precision: of an engine or a peak.
@@ -238,6 +240,22 @@ def _engine(line: Line, captions: list[str], threads: int) -> Callable[[int], Wo
     return prepare
 
 
+def _streams(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
+    """Pictures in small batches, one a thread, as long runs make them."""
+    model = TextToImage.load(line.model, line.backend, line.precision, threads)
+    shown = example(model, captions)
+    engine: Any = model.generator
+    pool = ThreadPoolExecutor(engine.streams)
+
+    def prepare(pictures: int) -> Work:
+        features, z, eps = shown.batch(STREAM_BATCH_SIZE)
+        inputs = dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
+        batches = range(pictures // STREAM_BATCH_SIZE)
+        return lambda: list(pool.map(lambda _: engine.pictures(inputs, alone=False), batches))
+
+    return prepare
+
+
 def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
     """OpenVINO with the bundle's graph as it is: what the rewrites are compared with."""
     from attngan_deploy.engines.openvino import settings
@@ -317,6 +335,7 @@ MAKERS: dict[str, Callable[[Line, list[str], int], Callable[[int], Work]]] = {
     "eager": _eager,
     "plain": _plain,
     "engine": _engine,
+    "streams": _streams,
     "as exported": _as_exported,
     "folder": _folder,
     "peak": _peak,

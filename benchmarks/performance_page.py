@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = Path(__file__).with_name("performance.json")
 FASTEST, EAGER = "OpenVINO int8", "published network, eager torch"
+SIDES = ", batches side by side"
 COMMANDS = """```
 t2i export --bundle base --precision int8 -o base-int8
 python benchmarks/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2 \\
@@ -40,25 +41,26 @@ LINES = """
 - **plain torch.onnx.export**: that network through `torch.onnx.export` at each batch size, in ONNX Runtime with a loop.
 - **ONNX Runtime, OpenVINO**: text features and noise to uint8 pictures with what `t2i generate` runs, at the fastest of
   4, 8, 16 and 32.
+- **batches side by side**: a batch of 4 a thread, as `t2i generate` makes 512 pictures or more in OpenVINO. The other
+  lines have all threads work on one batch, which is what a short command does.
 - **roofline**: multiplications a second of a product of 2048 x 2048 matrices in the same precision, on the same
   threads, in the same round (torch in fp32 and bf16; OpenVINO in int8, quantising included), over the generator's
   multiply-adds after the exact rewrites.
 - **whole command**: `t2i generate` from the shell's prompt to its end: start of Python, text encoder, pictures, PNG
-  files with their metadata, manifest."""
+  files with their metadata, manifest. "Engine alone" beside it is the faster of both forms in the same round."""
 BESIDE = """
 What else a picture costs, each stage alone, as parts of the generator's time for it. The text encoder runs on all
-threads; noise, PNG and files on one, PNG and files in a thread beside the generator. OpenVINO cuts every layer into
-equal parts, one a thread, and waits for the last: what another thread takes from one core stops both, so that most of
-it is added to the generator's time where all cores compute."""
-NUMBERS = """Measured before the manifest was rebuilt in parts, which held 70 MB at the end of 100,000 captions.
-The rest that grows is some 1 kB a caption: captions, their words, and the names of their files.
-`--shard` reads captions in parts. "Start-up" is all but making pictures: reading, hashing and
-tokenizing captions, and the manifest at the end, some 25 microseconds a caption. The first row's
-cost of a picture is that of the first batches."""
+threads; noise, PNG and files on one, PNG and files in a thread beside the generator. Side by side, no
+batch waits for the core of another, so that these costs add up and nothing more."""
+NUMBERS = """What grows with captions is some 0.5 kB each: their text and words, and the names of their files;
+`--shard` reads captions in parts. "Start-up" is all but making pictures: reading, hashing and tokenizing captions, and
+the manifest at the end, some 15 microseconds a caption beside the milliseconds of its picture. The first row's cost of
+a picture is that of the first batches."""
 LOST = {
     "Transposed convolution in ONNX Runtime": ("0.9 x with several threads (on a Xeon): OpenVINO alone is rewritten"),
     "Two streams of one thread instead of one of two, OpenVINO": (
-        "1.00 to 1.06 x: not worth twice the memory of activations"
+        "1.00 to 1.06 x alone, but 1.15 to 1.2 x in the whole command, where nothing waits for a core that writes a "
+        "PNG: taken for 512 pictures or more; in batches of 4 it also takes a fifth less memory than one of 16"
     ),
     "Every output of the graph, pictures made beside them": (
         "1.02 x slower in fp32, 1.05 x in bf16: pictures have a graph of their own"
@@ -80,9 +82,11 @@ LOST = {
         "peak memory of 1.35 x 350 MB at 10,000 captions, as memory is kept for every shape; lengths in steps of 8 and "
         "no arena: 0.93 x at 2,500"
     ),
-    "A thread for PNG and files beside two of the engine": (
-        "taken, but the engine's threads wait for each other: the command has 0.8 x its speed after the start. "
-        "Two streams of one thread that also encode and write may lose less, and were not tried"
+    "A thread for PNG and files beside two of the engine on one batch": (
+        "the engine's threads wait for each other: the command has 0.8 x its speed after the start"
+    ),
+    "glibc's allocator as it is": (
+        "a tenth more memory, as it keeps what was freed; giving it back costs 1 % of the command's speed"
     ),
     "PNG by Pillow, level 3 (before)": (
         "3.7 x slower than rows that differ from the one above with run lengths, 3 % smaller"
@@ -101,7 +105,7 @@ def main() -> None:
 
 def targets(told: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
     """What was asked for: words, wanted, found, met."""
-    rows, whole = told["engines"]["rows"], told["commands"]["rows"][FASTEST]
+    rows, whole = best_forms(told), told["commands"]["rows"][FASTEST]
     at_least = [
         ("engine alone : published network at its best batch", 8, rows[FASTEST]["of_eager_best"]),
         ("engine alone : published network, batch 100", 15, rows[FASTEST]["of_eager_100"]),
@@ -133,11 +137,21 @@ def targets(told: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
     return met + [(f"{words}, at most", wanted, found, found <= wanted) for words, wanted, found in at_most]
 
 
+def best_forms(told: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Rows of engines, each in the faster of its two forms: all threads on one batch, or batches side by side."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, row in told["engines"]["rows"].items():
+        plain = name.removesuffix(SIDES)
+        if plain not in rows or row["of_roofline"] > rows[plain]["of_roofline"]:
+            rows[plain] = row
+    return rows
+
+
 def readme_table(told: dict[str, Any]) -> str:
     """Engines alone, three columns."""
     lines = ["| engine | published network at its best batch | at its batch of 100 | plain export |"]
     lines.append("| --- | ---: | ---: | ---: |")
-    for name, row in told["engines"]["rows"].items():
+    for name, row in best_forms(told).items():
         cells = [f"{row[column]:.1f} x" for column in ("of_eager_best", "of_eager_100", "of_plain")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -177,7 +191,7 @@ def _targets(told: dict[str, Any]) -> str:
 
 def _why(told: dict[str, Any]) -> str:
     """What the targets against the published network would need of the processor."""
-    rows, peak = told["engines"]["rows"], told["engines"]["peak_of_fp32_peak"]
+    rows, peak = best_forms(told), told["engines"]["peak_of_fp32_peak"]
     eager, hundred = rows[EAGER]["of_roofline"], rows[EAGER]["of_roofline"] / rows[EAGER]["of_eager_100"]
     int8, reached = peak["int8"], rows[FASTEST]["of_roofline"]
     return (
