@@ -189,6 +189,15 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     learned = load_checkpoint(tmp_path / "run").tensors("discriminators")
     assert all(value.equal(learned[name]) for name, value in again.training.discriminators.state_dict().items())
     newer = ground.train(tiny_gan_recipe(pictures=4, seed=7), tmp_path / "newer")
+    joint = GanRun(
+        *(replace(recipe, freeze_first_stage=False), tmp_path / "large", ground.damsm, tmp_path / "joint"),
+        ground.backbone,
+        start=(newer, tmp_path / "run"),
+        processes=ALONE,
+    ).training.discriminators.state_dict()  # of 64 px and of 128 px, each from the run that had one
+    small = load_checkpoint(newer).tensors("discriminators")
+    assert all(value.equal(joint[name]) for name, value in small.items())
+    assert all(value.equal(joint[name.replace("0.", "1.", 1)]) for name, value in learned.items())
     both = GanRun(
         *(recipe, tmp_path / "large", ground.damsm, tmp_path / "both", ground.backbone),
         start=(tmp_path / "run", newer),

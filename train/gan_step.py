@@ -246,12 +246,15 @@ class GanTraining:
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.
 
-        Its discriminators come along where they are of the same kind, for the same sizes and the same loss.
+        Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
-        alike = recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss
-        if alike and judged_sizes(recipe) == self.sizes:
-            _take_over(self.discriminators, checkpoint.tensors("discriminators"))
+        if recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss:
+            ours, theirs = judged_by(self.recipe), judged_by(recipe)
+            shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
+            parts = ((name.partition("."), value) for name, value in checkpoint.tensors("discriminators").items())
+            taken = {f"{shared[net]}.{name}": value for (net, _, name), value in parts if net in shared}
+            _take_over(self.discriminators, taken)
         self.start_with(checkpoint.tensors("generator"))
 
     def start_with(self, generator: dict[str, Tensor]) -> None:
@@ -263,6 +266,13 @@ class GanTraining:
 def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
     """Sides of the stages that have discriminators: all but a frozen first one."""
     return recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
+
+
+def judged_by(recipe: GanRecipe) -> list[str]:
+    """What each discriminator of a recipe is, in order: the size that it judges; the projected one, that of the last."""
+    sizes = judged_sizes(recipe)
+    kinds = [f"{size} px" for size in sizes] if recipe.discriminator.kind != "none" else []
+    return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
 def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
