@@ -269,7 +269,7 @@ def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
 
 
 def judged_by(recipe: GanRecipe) -> list[str]:
-    """What each discriminator of a recipe is, in order: the size that it judges; the projected one, that of the last."""
+    """What each discriminator of a recipe is, in order: the size that it judges, the projected one the last."""
     sizes = judged_sizes(recipe)
     kinds = [f"{size} px" for size in sizes] if recipe.discriminator.kind != "none" else []
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
