@@ -157,6 +157,17 @@ def _write_bundle(
     write_manifest(folder, manifest)
 
 
+def _each_once(runs: list[dict[str, Any]], met: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs and those before them without what was met already: runs that begin alike have their past in common."""
+    kept = []
+    for run in runs:
+        if run not in met:
+            met.append(run)
+            before = run.get("started_from") or []
+            kept.append({**run, "started_from": _each_once(before if isinstance(before, list) else [before], met)})
+    return kept
+
+
 def _manifest(
     checkpoint: Checkpoint,
     networks: Networks,
@@ -167,6 +178,8 @@ def _manifest(
     config, description = networks.generator.config, checkpoint.description
     told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
+    if before := provenance.get("started_from"):
+        provenance["started_from"] = _each_once(before if isinstance(before, list) else [before], [])
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,

@@ -99,22 +99,22 @@ def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
         "pictures in the training set": provenance.get("training_pictures"),
         "pictures seen": provenance.get("pictures"),
         "steps": provenance.get("step"),
-        "started from": _ancestors(provenance),
+        "started from": "; before that ".join(_ancestors(provenance)) or None,
         "text and image encoder": damsm,
     }
     return [(name, _fact(value)) for name, value in facts.items() if value is not None]
 
 
-def _ancestors(provenance: Mapping[str, Any]) -> str | None:
-    """The runs that this one started from, the latest first: stages and pictures seen of each."""
+def _ancestors(provenance: Mapping[str, Any]) -> list[str]:
+    """The runs that this one started from, and those before them: stages and pictures seen of each."""
     before = provenance.get("started_from") or []
     told = []
     for run in before if isinstance(before, list) else [before]:
-        shape, earlier = run.get("generator"), _ancestors(run)
+        shape, bundle = run.get("generator"), run.get("bundle")
         stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
-        found = f"a run of {stages} stage(s) that saw {_fact(run.get('pictures'))} pictures"
-        told.append(f"{found}; before that {earlier}" if earlier else found)
-    return "; and from ".join(told) or None
+        what = f"the bundle {bundle.get('name')}" if isinstance(bundle, dict) else f"a run of {stages} stage(s)"
+        told += [f"{what} that saw {_fact(run.get('pictures'))} pictures", *_ancestors(run)]
+    return told
 
 
 def _fact(value: Any) -> str:

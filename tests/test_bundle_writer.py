@@ -53,6 +53,23 @@ def test_the_bundle_opens_and_says_what_it_is(tiny_bundle: Path) -> None:
     assert bundle.manifest["parity"]["golden_worst_level"] <= 1
 
 
+def test_runs_that_several_began_with_are_told_once(checkpoint: Path, tmp_path: Path) -> None:
+    first = {"generator": {"stages": 1}, "pictures": 24, "started_from": None}
+    second = {"generator": {"stages": 2}, "pictures": 16, "started_from": [first]}
+    bundle = {"generator": None, "pictures": 8, "started_from": [second, first], "bundle": {"name": "old", "hash": "1"}}
+    describe(checkpoint, lambda told: told.update(started_from=[bundle, second, first]))
+    made = open_bundle(export_bundle(checkpoint, tmp_path / "bundle", GraphOptions()))
+    told = made.manifest["provenance"]["started_from"]
+    assert [run["pictures"] for run in told] == [8]
+    assert told[0]["started_from"] == [{**second, "started_from": [{**first, "started_from": []}]}]
+    card = (made.folder / "README.md").read_text()
+    line = next(row for row in card.splitlines() if row.startswith("| started from"))
+    assert line == (
+        "| started from | the bundle old that saw 8 pictures; before that a run of 2 stage(s) that saw 16 pictures; "
+        "before that a run of 1 stage(s) that saw 24 pictures |"
+    )
+
+
 def test_golden_pictures_are_made_again(tiny_bundle: Path) -> None:
     path = tiny_bundle / "golden.npz"
     assert path.stat().st_size < LARGEST_GOLDEN
