@@ -22,8 +22,12 @@ def main() -> None:
     except KeyboardInterrupt:  # between two lines of this file
         _stop()
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
+        while ours:
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
+                break
+            except KeyboardInterrupt:  # one more, while the first one is being dealt with
+                continue
 
 
 def _stop(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:

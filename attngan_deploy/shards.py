@@ -39,13 +39,14 @@ class Sample:
     captions: list[str] = field(default_factory=list)
 
 
-def iter_samples(path: Path) -> Iterator[Sample]:
+def iter_samples(path: str | Path) -> Iterator[Sample]:
     """Yield the samples of one tar in stored order; a `.json` next to its picture is joined to it.
 
     Raises:
         DataError: not an uncompressed tar, a truncated or damaged tar, or a `.json` that is not an object with a class
             and captions. A tar whose end is missing is found out after the samples in front of it.
     """
+    path = Path(path)
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise IsADirectoryError

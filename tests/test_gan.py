@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from attngan_deploy.errors import CheckpointError, StoppedError
+from attngan_deploy.errors import CheckpointError, StoppedError, T2IError
 from attngan_deploy.train.checkpoint import load_checkpoint
-from attngan_deploy.train.config import GanRecipe, GeneratorConfig
+from attngan_deploy.train.config import GanRecipe, GeneratorConfig, checked
 from attngan_deploy.train.damsm import train_damsm
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan import GanRun
@@ -251,6 +251,29 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     )
     assert later.started_from[0]["curve"] == latest["curve"]
     assert run.score()["score/fid"] == scored[6]  # the same captions and noise at every call
+
+
+def test_a_signal_after_the_last_step_saves_what_was_learned(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ground.run(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
+    assert "no checkpoint in" in capsys.readouterr().err
+
+    def stopped() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "score", stopped)
+    with pytest.raises(StoppedError, match="stopped and saved after 8 pictures"):
+        run.train()
+    assert load_checkpoint(tmp_path / "run").description["pictures"] == 8
+    ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["decay", "head_start"])
+def test_a_recipe_that_does_not_fit_together(name: str) -> None:
+    assert checked(tiny_gan_recipe(pictures=8, **{name: 8})).pictures == 8
+    with pytest.raises(T2IError, match=r"--(decay|head-start) is longer than the run; found 9; expected at most 8"):
+        checked(tiny_gan_recipe(pictures=8, **{name: 9}))
 
 
 def test_rates_fall_to_zero_over_the_last_pictures(ground: Ground, tmp_path: Path) -> None:

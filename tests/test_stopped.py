@@ -46,6 +46,24 @@ def test_ctrl_c_at_every_moment_of_a_start(tiny_bundle: Path, tmp_path: Path) ->
         assert not list(tmp_path.rglob("*.part"))
 
 
+def test_ctrl_c_once_more_while_the_command_ends() -> None:
+    code = """
+import signal, sys
+from attngan_deploy import cli, entry
+real, times = signal.signal, []
+def again(number, what):
+    if what is signal.SIG_DFL and len(times) < 2:
+        times.append(number)
+        raise KeyboardInterrupt
+    return real(number, what)
+cli.main = lambda: sys.exit(130)
+signal.signal = again
+entry.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_shell_that_ignores_ctrl_c_is_obeyed(tiny_bundle: Path, tmp_path: Path) -> None:
     """`nohup`, and a shell without job control, start commands that shall not be stopped by it."""
     code = (

@@ -172,6 +172,22 @@ class GanRecipe:
     best: Literal["inception", "fid"] = "inception"
 
 
+def checked(recipe: GanRecipe) -> GanRecipe:
+    """The recipe, where its numbers of pictures fit together.
+
+    Raises:
+        T2IError: more pictures to decay over, or to wait for, than there are.
+    """
+    for name in ("decay", "head_start"):
+        if (found := getattr(recipe, name)) > recipe.pictures:
+            raise T2IError(
+                f"--{name.replace('_', '-')} is longer than the run",
+                found=str(found),
+                expected=f"at most {recipe.pictures}, the pictures of the run",
+            )
+    return recipe
+
+
 def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
     """The named recipe for DAMSM: `paper` is the published schedule, `fast` reaches its R-precision in minutes.
 

@@ -105,6 +105,8 @@ class GanRun:
         self.resumed_at = self.seen_before = 0  # step and pictures of the checkpoint that it goes on from
         self.started_from: list[dict[str, Any]] = []
         checkpoint = self.folder.latest()
+        if resume and checkpoint is None:
+            self._say(f"there is no checkpoint in {out} to resume: a new run begins")
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = self.resumed_at = checkpoint.step
@@ -219,6 +221,10 @@ class GanRun:
                     self.save(self.score())
                 elif clock.due("checkpoint"):
                     self.save()
+            if totals.sums:
+                self._log(totals, clock, first)
+            self.save_grid()
+            self.save(self.score())
         except KeyboardInterrupt:
             if not is_whole:  # another process died in the middle of the step, and torchrun ends this one
                 raise StoppedError(
@@ -226,10 +232,6 @@ class GanRun:
                 ) from None
             self.save()
             raise StoppedError(f"stopped and saved after {self.seen} pictures; --resume continues") from None
-        if totals.sums:
-            self._log(totals, clock, first)
-        self.save_grid()
-        self.save(self.score())
         return self.folder.path
 
     def _batches(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
