@@ -52,7 +52,7 @@ LINES = """
 BESIDE = """
 What else a picture costs, each stage alone, as parts of the generator's time for it. The text encoder runs on all
 threads; noise, PNG and files on one. Side by side, no batch waits for another's core, so that these costs add up and
-nothing more: at the speed of int8, zlib's run lengths alone are a tenth of what both cores do."""
+nothing more: at the speed of int8, PNG and files are a third of one core's time for a picture."""
 NUMBERS = """What grows with captions is some 0.6 kB each: their text and words, and the names of their files;
 `--shard` reads captions in parts. "Start-up" is all but making pictures: reading, hashing and tokenizing captions, and
 the manifest at the end: some 20 microseconds a caption beside the milliseconds of its picture. The first row's cost of
