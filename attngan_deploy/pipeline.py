@@ -1,9 +1,7 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.batching import grouped, side_by_side
 from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
@@ -26,7 +25,6 @@ from attngan_deploy.tokenizer import Tokenizer
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
-MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
 
 
 class UnknownWordWarning(UserWarning):
@@ -276,7 +274,7 @@ class TextToImage:
             places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
         streams = 1 if attention else self._streams(len(places))
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
-        jobs = self._jobs(ids, _group(places, ids, size), seed, shared_noise)
+        jobs = self._jobs(ids, grouped(places, ids, size), seed, shared_noise)
         return self._with_attention(jobs) if attention else self._side_by_side(jobs, streams)
 
     def _streams(self, pictures: int) -> int:
@@ -292,24 +290,16 @@ class TextToImage:
             yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
 
     def _side_by_side(self, jobs: Iterator["_Job"], streams: int) -> Iterator[Batch]:
-        """Pictures of each job, in order; with several streams, one more than they waits to be taken."""
+        """Pictures of each job, in order."""
         if streams == 1:
             for job in jobs:
                 yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
             return
-        pool = ThreadPoolExecutor(streams)
-        waiting: deque[tuple[list[tuple[int, int]], Future[NDArray[np.uint8]]]] = deque()
-        try:
-            for job in jobs:
-                made = pool.submit(self._pictures, job.features, job.z, job.eps, alone=False)
-                waiting.append((job.places, made))
-                if len(waiting) > streams + 1:
-                    first, made = waiting.popleft()
-                    yield Batch(made.result(), first)
-            for first, made in waiting:
-                yield Batch(made.result(), first)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for job, made in side_by_side(self._not_alone, jobs, streams):
+            yield Batch(made, job.places)
+
+    def _not_alone(self, job: _Job) -> NDArray[np.uint8]:
+        return self._pictures(job.features, job.z, job.eps, alone=False)
 
     def _jobs(
         self,
@@ -395,23 +385,6 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
-
-
-def _group(
-    places: Iterable[tuple[int, int]], ids: Sequence[list[int]] | Mapping[int, list[int]], batch_size: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Cut places into batches, smaller ones where captions are very long."""
-    group: list[tuple[int, int]] = []
-    longest = 0
-    for caption, sample in places:
-        grown = max(longest, len(ids[caption]))
-        if group and (len(group) == batch_size or (len(group) + 1) * grown > MAX_BATCH_WORDS):
-            yield group
-            group, grown = [], len(ids[caption])
-        group.append((caption, sample))
-        longest = grown
-    if group:
-        yield group
 
 
 def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
