@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines.facts import Engine, EngineFacts, PictureEngine, Tensors
+from attngan_deploy.engines.facts import Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError
 from attngan_deploy.images import to_uint8
@@ -168,7 +168,7 @@ def check_engines(bundle: Bundle, text_encoder: Engine, generator: Engine) -> Ve
     wanted = np.concatenate([golden.images, golden.images])
     worst = int(np.abs(to_uint8(images).astype(np.int16) - to_uint8(wanted)).max())
     psnr, facts = psnr_db(images, wanted), generator.facts
-    if isinstance(generator, PictureEngine) and generator.makes_pictures:
+    if can_make_pictures(generator):
         shown = generator.pictures(golden_inputs(golden, text_encoder))["pictures"]
         levels = to_uint8(golden.images)
         worst = max(worst, int(np.abs(shown.astype(np.int16) - levels).max()))

@@ -15,7 +15,7 @@ from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
-from attngan_deploy.engines.facts import PictureEngine, Tensors
+from attngan_deploy.engines.facts import Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.images import to_uint8
@@ -183,17 +183,15 @@ class TextToImage:
         return Stages(inside, np.asarray(outputs["attention"], np.float32))
 
     def decode_pictures(
-        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool = True
     ) -> NDArray[np.uint8]:
-        """Pictures uint8 [N, S, S, 3] of the last stage; arguments and errors are those of `decode`."""
-        if not (isinstance(self.generator, PictureEngine) and self.generator.makes_pictures):
-            return to_uint8(self.decode(features, z, eps).images[self.picture_size])
-        return self._pictures(features, z, eps, alone=True)
+        """Pictures uint8 [N, S, S, 3] of the last stage; errors, and arguments but the last, are those of `decode`.
 
-    def _pictures(
-        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool
-    ) -> NDArray[np.uint8]:
-        assert isinstance(self.generator, PictureEngine)
+        Args:
+            alone: False where as many threads as the generator has streams call this: see `engines.facts`.
+        """
+        if not can_make_pictures(self.generator):
+            return to_uint8(self.decode(features, z, eps).images[self.picture_size])
         made = self.generator.pictures(self._inputs(features, z, eps), alone)
         check_finite(self.bundle, "generator", made["sums"])
         return np.asarray(made["pictures"], np.uint8)
@@ -272,34 +270,29 @@ class TextToImage:
         places = list(places)
         if not in_order:
             places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
-        streams = 1 if attention else self._streams(len(places))
+        streams = 1
+        if not attention and len(places) >= STREAMS_FROM and can_make_pictures(self.generator):
+            streams = self.generator.streams
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
         jobs = self._jobs(ids, grouped(places, ids, size), seed, shared_noise)
-        return self._with_attention(jobs) if attention else self._side_by_side(jobs, streams)
+        return self._with_attention(jobs) if attention else self._without_attention(jobs, streams)
 
-    def _streams(self, pictures: int) -> int:
-        """How many batches are to be worked on at the same time."""
-        engine = self.generator
-        if pictures >= STREAMS_FROM and isinstance(engine, PictureEngine) and engine.makes_pictures:
-            return engine.streams
-        return 1
-
-    def _with_attention(self, jobs: Iterator["_Job"]) -> Iterator[Batch]:
+    def _with_attention(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
         for job in jobs:
             stages = self.decode(job.features, job.z, job.eps)
             yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
 
-    def _side_by_side(self, jobs: Iterator["_Job"], streams: int) -> Iterator[Batch]:
-        """Pictures of each job, in order."""
+    def _without_attention(self, jobs: Iterator[_Job], streams: int) -> Iterator[Batch]:
         if streams == 1:
             for job in jobs:
                 yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
             return
-        for job, made in side_by_side(self._not_alone, jobs, streams):
-            yield Batch(made, job.places)
 
-    def _not_alone(self, job: _Job) -> NDArray[np.uint8]:
-        return self._pictures(job.features, job.z, job.eps, alone=False)
+        def make(job: _Job) -> NDArray[np.uint8]:
+            return self.decode_pictures(job.features, job.z, job.eps, alone=False)
+
+        for job, pictures in side_by_side(make, jobs, streams):
+            yield Batch(pictures, job.places)
 
     def _jobs(
         self,
@@ -307,7 +300,7 @@ class TextToImage:
         groups: Iterator[list[tuple[int, int]]],
         seed: int,
         shared_noise: bool,
-    ) -> Iterator["_Job"]:
+    ) -> Iterator[_Job]:
         """What `decode` takes for each group of places."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting

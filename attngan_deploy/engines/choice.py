@@ -21,7 +21,7 @@ import numpy as np
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import PictureEngine
+from attngan_deploy.engines.facts import can_make_pictures
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
 from attngan_deploy.files import read_json, write_atomically
 from attngan_deploy.golden import check_engines, golden_inputs, load_golden
@@ -162,7 +162,7 @@ def _speed(bundle: Bundle, text_encoder: Engine, generator: Engine) -> float:
     golden = load_golden(bundle)
     rows = np.arange(BATCH) % len(golden)
     batch = {name: array[rows] for name, array in golden_inputs(golden, text_encoder).items()}
-    make = generator.pictures if isinstance(generator, PictureEngine) and generator.makes_pictures else generator.run
+    make = generator.pictures if can_make_pictures(generator) else generator.run
     make(batch)  # the first run of a shape makes plans for it
     times: list[float] = []
     while sum(times) < SECONDS:

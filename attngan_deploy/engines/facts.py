@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -111,3 +111,8 @@ class PictureEngine(Engine, Protocol):
         Raises:
             EngineError: as in `run`; also where `makes_pictures` is False.
         """
+
+
+def can_make_pictures(engine: Engine) -> TypeGuard[PictureEngine]:
+    """Whether an engine has `pictures`, and its graph an image to make them of."""
+    return isinstance(engine, PictureEngine) and engine.makes_pictures

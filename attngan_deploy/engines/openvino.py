@@ -95,6 +95,7 @@ class OpenVinoEngine:
         Raises:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape; or OpenVINO failed.
         """
+        check_inputs(self._path.name, self._described["inputs"], inputs)
         return self._infer(inputs, list(self._described["outputs"]), _Use.ALL)
 
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
@@ -122,7 +123,6 @@ class OpenVinoEngine:
         return padded
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
-        check_inputs(self._path.name, self._described["inputs"], inputs)
         whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         try:
             with own_signal_stack(), self._request(use) as request:
