@@ -1,5 +1,6 @@
 """What a `bundle.json` must say before anything of it is used."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ GRAPHS = {
     MATCHER: ("text_encoder", "picture_encoder"),
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
+
+
+def runs_before(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs that a run started from, as its checkpoint or a bundle's provenance tells it; old ones tell of one."""
+    before = run.get("started_from") or []
+    return before if isinstance(before, list) else [before]
 
 
 def check_fields(folder: Path, manifest: dict[str, Any]) -> None:

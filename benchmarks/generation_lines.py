@@ -24,6 +24,7 @@ from attngan_deploy.images import to_uint8
 from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
+SIDES = ", batches side by side"  # in the name of a line
 SIDE = 2048  # of the square matrices whose product is the peak
 PEAKS = ("fp32", "bf16", "int8")
 LEVELS = 255.0
@@ -66,6 +67,11 @@ class Example:
         longest = int(mask.sum(1).max())
         words = np.ascontiguousarray(self.features.words[rows][:, :, :longest])
         return TextFeatures(words, self.features.sentence[rows], mask[:, :longest]), self.z[rows], self.eps[rows]
+
+    def tensors(self, size: int) -> dict[str, np.ndarray]:
+        """The same as the generator's graph names them."""
+        features, z, eps = self.batch(size)
+        return dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
 
 
 def timings(work: Callable[[], object], times: int = 7) -> list[float]:
@@ -196,8 +202,7 @@ def _plain(line: Line, captions: list[str], threads: int) -> Callable[[int], Wor
     shown = example(TextToImage.load(line.model, "onnxruntime", "fp32", threads), captions)
 
     def prepare(batch: int) -> Work:
-        features, z, eps = shown.batch(batch)
-        inputs = dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
+        inputs = shown.tensors(batch)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         graph = export_plainly(network, inputs)
@@ -248,8 +253,7 @@ def _streams(line: Line, captions: list[str], threads: int) -> Callable[[int], W
     pool = ThreadPoolExecutor(engine.streams)
 
     def prepare(pictures: int) -> Work:
-        features, z, eps = shown.batch(STREAM_BATCH_SIZE)
-        inputs = dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
+        inputs = shown.tensors(STREAM_BATCH_SIZE)
         batches = range(pictures // STREAM_BATCH_SIZE)
         return lambda: list(pool.map(lambda _: engine.pictures(inputs, alone=False), batches))
 
@@ -271,8 +275,7 @@ def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int
     request = compiled.create_infer_request()
 
     def prepare(batch: int) -> Work:
-        features, z, eps = shown.batch(batch)
-        inputs = dict(zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True))
+        inputs = shown.tensors(batch)
         return lambda: to_uint8(request.infer(inputs)[f"image_{model.picture_size}"])
 
     return prepare

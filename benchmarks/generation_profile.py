@@ -3,10 +3,8 @@
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from generation_lines import INPUTS, example, timings
+from generation_lines import example, timings
 
 from attngan_deploy.captions import from_texts
 from attngan_deploy.engines.openvino import _read, settings
@@ -29,10 +27,7 @@ def profile(model: TextToImage, captions: list[str], precision: str, threads: in
     graph = only_pictures(graph, f"image_{model.picture_size}")
     wanted = {**settings("CPU", precision, threads), "PERF_COUNT": True}
     request = load_openvino().Core().compile_model(graph, "CPU", wanted).create_infer_request()
-    features, z, eps = example(model, captions).batch(BATCH)
-    inputs: dict[str, np.ndarray[Any, Any]] = dict(
-        zip(INPUTS, (features.sentence, features.words, features.mask, z, eps), strict=True)
-    )
+    inputs = example(model, captions).tensors(BATCH)
     kinds: Counter[str] = Counter()
     layers: Counter[str] = Counter()
     for run in range(WARM + RUNS):

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundle_fields import runs_before
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.generator import build_generator
@@ -157,14 +158,13 @@ def _write_bundle(
     write_manifest(folder, manifest)
 
 
-def _each_once(runs: list[dict[str, Any]], met: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs and those before them without what was met already: runs that begin alike have their past in common."""
+def _each_once(run: dict[str, Any], met: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs before a run, and those before them, without what was met already: several began with the same."""
     kept = []
-    for run in runs:
-        if run not in met:
-            met.append(run)
-            before = run.get("started_from") or []
-            kept.append({**run, "started_from": _each_once(before if isinstance(before, list) else [before], met)})
+    for before in runs_before(run):
+        if before not in met:
+            met.append(before)
+            kept.append({**before, "started_from": _each_once(before, met)})
     return kept
 
 
@@ -178,8 +178,8 @@ def _manifest(
     config, description = networks.generator.config, checkpoint.description
     told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
-    if before := provenance.get("started_from"):
-        provenance["started_from"] = _each_once(before if isinstance(before, list) else [before], [])
+    if provenance.get("started_from"):
+        provenance["started_from"] = _each_once(provenance, [])
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attngan_deploy.bundle_fields import runs_before
 from attngan_deploy.files import write_atomically
 from attngan_deploy.images import encode_picture, make_grid
 from attngan_deploy.pipeline import TextToImage
@@ -107,9 +108,8 @@ def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _ancestors(provenance: Mapping[str, Any]) -> list[str]:
     """The runs that this one started from, and those before them: stages and pictures seen of each."""
-    before = provenance.get("started_from") or []
     told = []
-    for run in before if isinstance(before, list) else [before]:
+    for run in runs_before(provenance):
         shape, bundle = run.get("generator"), run.get("bundle")
         stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
         what = f"the bundle {bundle.get('name')}" if isinstance(bundle, dict) else f"a run of {stages} stage(s)"

@@ -74,7 +74,7 @@ def train_gan(
     )
     if discriminator is not None:
         chosen = replace(chosen, **config.named_discriminator(discriminator, chosen.discriminator))
-    config.checked(chosen)
+    chosen = config.checked(chosen)
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return

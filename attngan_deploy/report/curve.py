@@ -5,6 +5,8 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
+from attngan_deploy.bundle_fields import runs_before
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 16
 
 
@@ -15,8 +17,7 @@ def parts(provenance: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]
         provenance: a bundle's, as its checkpoint told it: "curve", and "started_from" with the runs before.
     """
     found: list[tuple[str, list[dict[str, Any]]]] = []
-    before = provenance.get("started_from") or []
-    for run in before if isinstance(before, list) else [before]:
+    for run in runs_before(provenance):
         found += [part for part in parts(run) if part not in found]
     shape, curve = provenance.get("generator") or {}, provenance.get("curve") or []
     points = [point for point in curve if {"pictures", "hours", "fid"} <= set(point)]
