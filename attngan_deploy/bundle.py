@@ -20,8 +20,8 @@ from attngan_deploy.bundle_fields import MATCHER as MATCHER
 from attngan_deploy.bundle_fields import TEXT_TO_IMAGE as TEXT_TO_IMAGE
 from attngan_deploy.bundle_fields import check_fields, damaged, field_of
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.files import is_part, read_json, sha256_of, write_atomically
-from attngan_deploy.system_errors import advice, reason
+from attngan_deploy.system.files import is_part, read_json, sha256_of, write_atomically
+from attngan_deploy.system.os_errors import advice, reason
 
 SCHEMA_VERSION = 1
 DEFAULT_MODEL = "base"

@@ -25,8 +25,8 @@ from attngan_deploy.captions import (
     opened,
 )
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.filesystems import open_binary
 from attngan_deploy.parquet import measure_table, read_rows
+from attngan_deploy.system.filesystems import open_binary
 
 NOTED_EVERY = 1000  # captions
 CHUNK = 2**20  # bytes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.filesystems import explained, is_url, open_binary
+from attngan_deploy.system.filesystems import explained, is_url, open_binary
 from attngan_deploy.tokenizer import Tokenizer, split_words
 
 STANDARD_INPUT = "-"

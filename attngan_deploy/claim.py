@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import is_part, part_path, read_json
-from attngan_deploy.system_errors import FULL, advice, reason
+from attngan_deploy.system.files import is_part, part_path, read_json
+from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
 LAYOUT = "layout"  # in run.json: "shards" where a shard's place decides its pictures, see `scale`

@@ -25,8 +25,8 @@ from attngan_deploy.bundle import (
     read_manifest,
 )
 from attngan_deploy.errors import EngineError, T2IError
-from attngan_deploy.machine import Nvidia, nvidia, this_machine, versions
 from attngan_deploy.openvino_import import TELEMETRY
+from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
 OLDEST_PYTHON = (3, 11)

@@ -14,9 +14,9 @@ from attngan_deploy.attention import attention_sheet
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.captions import Caption, Tokenized, tokenize
 from attngan_deploy.claim import check_folder
-from attngan_deploy.files import uninterrupted
 from attngan_deploy.images import encode_picture, make_grid
 from attngan_deploy.pipeline import Batch, TextToImage
+from attngan_deploy.system.files import uninterrupted
 from attngan_deploy.writer import OutputFolder, Place, Run
 
 GRID = "grid.png"

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from attngan_deploy.captions import IN_PARTS, Caption, checked_caption, choose_column, no_captions, opened
 from attngan_deploy.errors import CaptionError, MissingExtraError
-from attngan_deploy.filesystems import open_binary
+from attngan_deploy.system.filesystems import open_binary
 
 ROWS = 1024  # that are read at a time
 TAIL = 8  # bytes at the end: length of the footer, and a mark

@@ -16,12 +16,12 @@ from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open
 from attngan_deploy.engines import BACKENDS, GENERATOR, PRECISIONS, EngineFacts, combinations
 from attngan_deploy.engines.choice import Combination, is_stored
 from attngan_deploy.errors import BundleError, DataError, OutputError
-from attngan_deploy.files import write_atomically
 from attngan_deploy.golden import psnr_db
 from attngan_deploy.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
-from attngan_deploy.lock import writing
 from attngan_deploy.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.pipeline import TextToImage, UnknownWordWarning
+from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.lock import writing
 from attngan_deploy.writer import MANIFEST, read_manifest
 
 AUTO = "auto"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.system_errors import advice, reason
+from attngan_deploy.system.os_errors import advice, reason
 
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import part_path, write_atomically
 from attngan_deploy.images import is_complete
 from attngan_deploy.shards import BAD_TAR
+from attngan_deploy.system.files import part_path, write_atomically
 
 SHARD_SIZE = 1000
 SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")

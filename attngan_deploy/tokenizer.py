@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import BundleError
-from attngan_deploy.files import read_file
+from attngan_deploy.system.files import read_file
 
 PADDING = "<end>"
 LARGEST = 64 * 2**20  # bytes of a vocabulary

@@ -17,8 +17,8 @@ from statistics import median
 
 from generation_lines import EAGER, Line, Turn, turns
 
-from attngan_deploy.machine import this_machine
 from attngan_deploy.score.generated import read_caption_list
+from attngan_deploy.system.machine import this_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("ratios.json")

@@ -24,9 +24,9 @@ from typing import Any
 from generation_lines import EAGER, PEAKS, PLAIN, SIDE, SIDES, Line, example, multiply_adds, timings, turns
 from generation_profile import profile, stages
 
-from attngan_deploy.machine import this_machine
 from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextToImage
 from attngan_deploy.score.generated import read_caption_list
+from attngan_deploy.system.machine import this_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "captions.txt"
@@ -35,7 +35,7 @@ EAGER_BATCHES, OUR_BATCHES = (4, 8, 16, 32), (4, 8, 16, 32)
 STREAMED = 64  # pictures of a turn in streams, whose batches are of 4
 CHOICES = {"eager": EAGER_BATCHES, "peak": (SIDE,), "streams": (STREAMED,)}  # sizes to choose from
 FIRST_LIMIT, MEMORY_LIMIT = 1.0, 350e6  # seconds from the shell's prompt, bytes
-T2I = "from attngan_deploy.entry import main; main()"
+T2I = "from attngan_deploy.__main__ import main; main()"
 T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.bench.worker import peak_memory\n"
 T2I_MEMORY += f"atexit.register(lambda: print('peak', peak_memory(), file=sys.stderr))\n{T2I}"
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {}

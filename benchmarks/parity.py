@@ -27,7 +27,7 @@ from attngan_deploy.export.precision_parity import (
     measure,
 )
 from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
-from attngan_deploy.machine import this_machine
+from attngan_deploy.system.machine import this_machine
 
 REFERENCE = ("onnxruntime", "cpu", "fp32")
 

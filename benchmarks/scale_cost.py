@@ -23,8 +23,8 @@ from attngan_deploy.bench.rounds import Process
 from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
 from attngan_deploy.caption_streams import CaptionFile
 from attngan_deploy.contenders import Contender
-from attngan_deploy.files import write_atomically
-from attngan_deploy.machine import this_machine
+from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.machine import this_machine
 
 BATCH = 16
 LINES = 1_000_000  # captions that are counted

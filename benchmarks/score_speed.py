@@ -23,12 +23,12 @@ from typing import Any
 
 from attngan_deploy.bench.worker import peak_memory
 from attngan_deploy.cli import report_errors
-from attngan_deploy.machine import this_machine
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
+from attngan_deploy.system.machine import this_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 STRAIGHT_LIMIT = 1.5  # times generation alone

@@ -204,6 +204,6 @@ async def saturate(
 
 def machine() -> str:
     """What this is measured on."""
-    from attngan_deploy.machine import this_machine
+    from attngan_deploy.system.machine import this_machine
 
     return str(this_machine())

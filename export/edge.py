@@ -27,10 +27,10 @@ from attngan_deploy.captions import MAX_WORDS
 from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
-from attngan_deploy.files import part_path, replaceable_file
 from attngan_deploy.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.images import to_uint8
-from attngan_deploy.lock import writing
+from attngan_deploy.system.files import part_path, replaceable_file
+from attngan_deploy.system.lock import writing
 from attngan_deploy.tokenizer import Tokenizer, split_words
 
 EDGE = "edge.onnx"

@@ -11,7 +11,6 @@ from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
 from attngan_deploy.engines.cuda import find_gpu
 from attngan_deploy.engines.openvino import OpenVinoEngine, check_device, settings
-from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensorrt_build import (
     RTX_DEVICES,
     check_precision,
@@ -21,8 +20,9 @@ from attngan_deploy.engines.tensorrt_build import (
     precisions_for,
 )
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.files import sha256_of
 from attngan_deploy.openvino_import import load_openvino
+from attngan_deploy.system.files import sha256_of
+from attngan_deploy.system.signal_stack import own_signal_stack
 
 GENERATOR = "generator"
 TARGETS = ("tensorrt", "tensorrt-rtx", "openvino")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.files import write_atomically
+from attngan_deploy.system.files import write_atomically
 
 CARD = "README.md"
 

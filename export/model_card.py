@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundle_fields import runs_before
-from attngan_deploy.files import write_atomically
 from attngan_deploy.images import encode_picture, make_grid
 from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.system.files import write_atomically
 
 CARD, GRID = "README.md", "grid.webp"
 SAMPLES, SEED = 4, 0

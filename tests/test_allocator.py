@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import sys
-from attngan_deploy.allocator import return_freed_memory
+from attngan_deploy.system.allocator import return_freed_memory
 done = return_freed_memory() if sys.argv[1] == "1" else None
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096

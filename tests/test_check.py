@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy.machine import this_machine
+from attngan_deploy.system.machine import this_machine
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TABLE = {"a : b": 2.0, "c : d": 1.0}

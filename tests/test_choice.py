@@ -96,7 +96,7 @@ def test_measured_again_where_something_differs(
     assert len(left) == 92
     monkeypatch.setattr(module, "_machine", lambda: ["another processor"])
     assert measured() == 3
-    monkeypatch.setattr("attngan_deploy.machine.versions", lambda: {"openvino": "1"})
+    monkeypatch.setattr("attngan_deploy.system.machine.versions", lambda: {"openvino": "1"})
     assert measured() == 3
     folder = Path(shutil.copytree(bundle.folder, tmp_path / "other"))
     (folder / "generator.fp16.onnx").write_bytes(b"new")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.cli import app, register, report_errors
-from attngan_deploy.lock import is_lock
+from attngan_deploy.system.lock import is_lock
 
 register("data")
 
@@ -34,7 +34,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_a_build_tells_counts_and_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("attngan_deploy.system.progress.SECONDS_BETWEEN_LINES", 0.0)
     source = birds(tmp_path / "in")
     (source / "kind0/b0.txt").unlink()
     result = run(source, "-o", tmp_path / "out", "--size", "16", "--test-classes", "1")

@@ -14,7 +14,7 @@ import pytest
 from attngan_deploy import doctor
 from attngan_deploy.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding, summary
 from attngan_deploy.engines import BACKENDS as ALL_BACKENDS
-from attngan_deploy.machine import Nvidia, versions
+from attngan_deploy.system.machine import Nvidia, versions
 from tests.golden_bundle import with_golden
 
 Fake = Callable[..., None]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import OLD_SUFFIX, atomic_folder, part_path
-from attngan_deploy.lock import is_lock, lock_folder, lock_path, writing
+from attngan_deploy.system.files import OLD_SUFFIX, atomic_folder, part_path
+from attngan_deploy.system.lock import is_lock, lock_folder, lock_path, writing
 from attngan_deploy.train.run_folder import RunFolder
 from tests.commands import t2i
 from tests.tiny_bundle import make_tiny_checkpoint
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no su
 HOLD = """
 import sys
 from pathlib import Path
-from attngan_deploy.lock import lock_folder, writing
+from attngan_deploy.system.lock import lock_folder, writing
 final = Path(sys.argv[2])
 if sys.argv[1] == "folder":
     lock_folder(final)
@@ -41,7 +41,7 @@ TAKE = """
 import os, sys
 from pathlib import Path
 from attngan_deploy.errors import OutputError
-from attngan_deploy.lock import writing
+from attngan_deploy.system.lock import writing
 mark, taken = Path(sys.argv[1]).with_suffix(".inside"), 0
 while taken < 500:
     try:

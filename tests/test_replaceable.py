@@ -10,8 +10,8 @@ from attngan_deploy.bundle import check_replaceable
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.precision_writer import extend_bundle
 from attngan_deploy.export.targets import check_targets
-from attngan_deploy.files import write_atomically
 from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.system.files import write_atomically
 
 
 def test_a_bundle_takes_the_place_of_its_own_kind_alone(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy import captions, files, golden, images, replay, shards, tokenizer, writer
+from attngan_deploy import captions, golden, images, replay, shards, tokenizer, writer
 from attngan_deploy.serve.settings import Limits
+from attngan_deploy.system import files
 from attngan_deploy.train import data_pictures, data_sources, data_split, unpickle
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "security.md"

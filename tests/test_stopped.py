@@ -14,7 +14,7 @@ from attngan_deploy.errors import MissingExtraError
 
 ROOT = Path(__file__).resolve().parents[1]
 LAST = "t2i: stopped"
-BEGIN = "import os; from attngan_deploy.entry import main; os.write(1, b'begun\\n'); main()"
+BEGIN = "import os; from attngan_deploy.__main__ import main; os.write(1, b'begun\\n'); main()"
 
 
 def stopped_after(seconds: float, folder: Path, bundle: Path) -> "subprocess.CompletedProcess[str]":
@@ -49,7 +49,7 @@ def test_ctrl_c_at_every_moment_of_a_start(tiny_bundle: Path, tmp_path: Path) ->
 def test_ctrl_c_once_more_while_the_command_ends() -> None:
     code = """
 import signal, sys
-from attngan_deploy import cli, entry
+from attngan_deploy import __main__ as entry, cli
 real, times = signal.signal, []
 def again(number, what):
     if what is signal.SIG_DFL and len(times) < 2:

@@ -13,8 +13,8 @@ from attngan_deploy import bundle as bundles
 from attngan_deploy import pipeline
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.errors import BundleError
-from attngan_deploy.files import atomic_folder
 from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.system.files import atomic_folder
 from tests.capless import run_capless
 from tests.odd_captions import hash_again
 from tests.tiny_bundle import make_tiny_bundle

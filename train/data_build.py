@@ -18,7 +18,7 @@ from typing import Any
 import PIL
 
 from attngan_deploy.errors import DataError, OutputError
-from attngan_deploy.files import atomic_folder, sha256_of
+from attngan_deploy.system.files import atomic_folder, sha256_of
 from attngan_deploy.train.data_pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data_sources import (
     HELP,

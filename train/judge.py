@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
-from attngan_deploy.files import sha256_of
+from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.efficientnet_lite import EfficientNetLite0, from_published_names
 from attngan_deploy.train.picture_set import PictureSet, read_pictures, to_images

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.files import read_file
+from attngan_deploy.system.files import read_file
 
 LARGEST = 256 * 2**20  # bytes; the captions.pickle of COCO, the largest published one, has a tenth
 MOST_OPERATIONS = 40_000_000  # each can make an object of 64 bytes; COCO's has a quarter

@@ -17,7 +17,7 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.contenders import Contender
 from attngan_deploy.errors import EngineError
 from attngan_deploy.golden import load_golden
-from attngan_deploy.machine import Machine, this_machine
+from attngan_deploy.system.machine import Machine, this_machine
 
 START = "from attngan_deploy.bench.worker import main; main()"  # "-m" would give its classes another home to pickle
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
-from attngan_deploy.system_errors import FULL, advice, reason
+from attngan_deploy.system.os_errors import FULL, advice, reason
 
 app = typer.Typer(
     name="t2i",
@@ -131,7 +131,7 @@ def _explained(error: OSError) -> str:
 
 
 def main() -> None:
-    """Run `t2i` with the arguments of this process; `attngan_deploy.entry` is the script's own beginning."""
+    """Run `t2i` with the arguments of this process; `attngan_deploy.__main__` is the script's own beginning."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")

@@ -51,9 +51,9 @@ def bench(
     from attngan_deploy.bench.rounds import Schedule, run_rounds
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.contenders import contenders
-    from attngan_deploy.files import check_writable, write_atomically
-    from attngan_deploy.lock import writing
-    from attngan_deploy.progress import show_progress
+    from attngan_deploy.system.files import check_writable, write_atomically
+    from attngan_deploy.system.lock import writing
+    from attngan_deploy.system.progress import show_progress
 
     with ExitStack() as held:
         if html is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.progress import show_progress
+from attngan_deploy.system.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")

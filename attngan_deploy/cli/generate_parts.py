@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.captions import STANDARD_INPUT
-from attngan_deploy.filesystems import is_url
+from attngan_deploy.system.filesystems import is_url
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.caption_streams import CaptionFile
     from attngan_deploy.errors import StoppedError, T2IError
-    from attngan_deploy.progress import show_progress
     from attngan_deploy.scale.plan import Plan, Share
     from attngan_deploy.scale.share import make_share
     from attngan_deploy.scale.worker import EngineRequest, Job
+    from attngan_deploy.system.progress import show_progress
 
     if on_ray and asked.shard is not None:
         raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")

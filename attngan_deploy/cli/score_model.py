@@ -84,9 +84,9 @@ class Maker:
     ) -> "Regression":
         """The model's engine judged by another one, or by torch: the same captions, three seeds from --seed on."""
         from attngan_deploy.errors import ScoreError
-        from attngan_deploy.progress import show_progress
         from attngan_deploy.score.reference_cache import measure_reference
         from attngan_deploy.score.regression import SEEDS, regression
+        from attngan_deploy.system.progress import show_progress
 
         captions, _ = self.caption_list()
         tested = self.load()

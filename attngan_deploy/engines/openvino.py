@@ -16,10 +16,10 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, SUPPORTED, EngineFacts, Tensors, about_device
 from attngan_deploy.engines.openvino_graph import PICTURES, SUMS, only_pictures, rewrite
-from attngan_deploy.engines.signal_stack import own_signal_stack
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.openvino_import import load_openvino
+from attngan_deploy.system.signal_stack import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")

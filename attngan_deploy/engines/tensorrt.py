@@ -26,8 +26,8 @@ from attngan_deploy.engines.tensorrt_build import (
 )
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.files import uninterrupted, write_atomically
 from attngan_deploy.golden import check_engines
+from attngan_deploy.system.files import uninterrupted, write_atomically
 
 DEVICES = ("auto", "cuda")
 KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran

@@ -14,9 +14,9 @@ from typing import IO, Protocol
 
 from attngan_deploy.claim import ANOTHER_FOLDER, RUN, not_written
 from attngan_deploy.errors import OutputError
-from attngan_deploy.files import is_part, part_path, write_atomically
-from attngan_deploy.filesystems import explained, file_system, is_url
-from attngan_deploy.lock import is_lock
+from attngan_deploy.system.files import is_part, part_path, write_atomically
+from attngan_deploy.system.filesystems import explained, file_system, is_url
+from attngan_deploy.system.lock import is_lock
 
 COPY_BYTES = 2**20
 

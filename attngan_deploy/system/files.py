@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.lock import is_lock, writing
-from attngan_deploy.system_errors import advice, reason
+from attngan_deploy.system.lock import is_lock, writing
+from attngan_deploy.system.os_errors import advice, reason
 
 PART_SUFFIX = ".part"
 OLD_SUFFIX = ".old" + PART_SUFFIX  # of a folder that is being replaced
