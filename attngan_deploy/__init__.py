@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attngan_deploy.bundle import Bundle
     from attngan_deploy.errors import T2IError
+    from attngan_deploy.media.tokenizer import Tokenizer
     from attngan_deploy.pipeline import Batch, Stages, TextFeatures, TextToImage
-    from attngan_deploy.tokenizer import Tokenizer
 
     __version__: str
 
@@ -18,7 +18,7 @@ _HOMES = {
     "T2IError": "errors",
     "TextFeatures": "pipeline",
     "TextToImage": "pipeline",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "media.tokenizer",
 }
 
 __all__ = ["Batch", "Bundle", "Stages", "T2IError", "TextFeatures", "TextToImage", "Tokenizer", "__version__"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.attention import attention_sheet
 from attngan_deploy.bundle import Bundle
-from attngan_deploy.captions import Caption, Tokenized, tokenize
 from attngan_deploy.claim import check_folder
-from attngan_deploy.images import encode_picture, make_grid
+from attngan_deploy.media.attention import attention_sheet
+from attngan_deploy.media.captions import Caption, Tokenized, tokenize
+from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.system.files import uninterrupted
 from attngan_deploy.writer import OutputFolder, Place, Run

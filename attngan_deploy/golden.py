@@ -13,8 +13,8 @@ from attngan_deploy.bundle import Bundle
 from attngan_deploy.engines.facts import Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError
-from attngan_deploy.images import to_uint8
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import Tokenizer
 
 LARGEST_LEVEL = 1  # of 255, in fp32: rounding can go either way
 LEVELS = 255.0

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from attngan_deploy.batching import grouped, side_by_side
 from attngan_deploy.bundle import Bundle, open_bundle
-from attngan_deploy.captions import Caption, describe_unknown, tokenize
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
-from attngan_deploy.images import to_uint8
+from attngan_deploy.media.captions import Caption, describe_unknown, tokenize
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.noise import noise_batch
-from attngan_deploy.tokenizer import Tokenizer
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again

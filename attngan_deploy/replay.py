@@ -17,7 +17,7 @@ from attngan_deploy.engines import BACKENDS, GENERATOR, PRECISIONS, EngineFacts,
 from attngan_deploy.engines.choice import Combination, is_stored
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.golden import psnr_db
-from attngan_deploy.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
+from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
 from attngan_deploy.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.system.files import write_atomically

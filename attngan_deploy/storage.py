@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.images import is_complete
-from attngan_deploy.shards import BAD_TAR
+from attngan_deploy.media.images import is_complete
+from attngan_deploy.media.shards import BAD_TAR
 from attngan_deploy.system.files import part_path, write_atomically
 
 SHARD_SIZE = 1000

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.captions import from_texts
 from attngan_deploy.generation import Options, generate_folder
-from attngan_deploy.images import to_uint8
+from attngan_deploy.media.captions import from_texts
+from attngan_deploy.media.images import to_uint8
 from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
@@ -158,7 +158,7 @@ def _serve(pipe: Connection, line: Line, captions: list[str], threads: int) -> N
 def published(model: str, captions: list[str]) -> Any:
     """The bundle's generator as a network of torch, with BatchNorms and nearest upsampling as published."""
     from attngan_deploy.bundle import open_bundle
-    from attngan_deploy.tokenizer import Tokenizer
+    from attngan_deploy.media.tokenizer import Tokenizer
     from attngan_deploy.train.from_bundle import generator_of
 
     bundle = open_bundle(model)

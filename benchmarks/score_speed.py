@@ -182,8 +182,8 @@ def _verdict(kept: bool) -> str:
 
 def _make_folder(options: argparse.Namespace, place: Path) -> Path:
     """Pictures of the model as PNG files."""
-    from attngan_deploy.captions import from_texts
     from attngan_deploy.generation import Options, generate_folder
+    from attngan_deploy.media.captions import from_texts
 
     model = TextToImage.load(options.model, options.backend, options.precision, options.threads)
     captions = read_caption_list(options.captions)[0]

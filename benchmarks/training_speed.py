@@ -23,7 +23,7 @@ from published_step import PublishedTraining
 from step_profile import flops, parts, peak
 from torch import Tensor
 
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import ImageEncoderConfig, TextEncoderConfig, gan_recipe, generator_config
 from attngan_deploy.train.distributed import Processes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundle_fields import runs_before
-from attngan_deploy.images import encode_picture, make_grid
+from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.system.files import write_atomically
 

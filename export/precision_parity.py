@@ -16,7 +16,7 @@ from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.sample_inputs import Arrays
 from attngan_deploy.golden import psnr_db
-from attngan_deploy.images import to_uint8
+from attngan_deploy.media.images import to_uint8
 
 BATCHES = (33, 8, 1)  # pictures that are made together: none of them what a graph was built for
 SIZES = (33,) * 6 + (8,) * 6 + (1,) * 10

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from attngan_deploy.shards import Sample, iter_samples
+from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.train.data_build import BuildOptions, build
 from attngan_deploy.train.data_sources import CUB_FILES
 from attngan_deploy.train.data_split import SplitRule

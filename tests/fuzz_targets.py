@@ -21,15 +21,15 @@ from PIL import Image
 from safetensors.torch import save
 
 from attngan_deploy.bundle import Bundle, open_bundle
-from attngan_deploy.captions import Caption, from_texts, read_captions, tokenize
 from attngan_deploy.claim import is_claimed
 from attngan_deploy.errors import DataError, T2IError
 from attngan_deploy.golden import load_golden
-from attngan_deploy.images import decode_picture, encode_picture
+from attngan_deploy.media.captions import Caption, from_texts, read_captions, tokenize
+from attngan_deploy.media.images import decode_picture, encode_picture
+from attngan_deploy.media.shards import iter_samples, read_facts
+from attngan_deploy.media.tokenizer import PADDING, Tokenizer
 from attngan_deploy.score.pictures import find_pictures, prepare
-from attngan_deploy.shards import iter_samples, read_facts
 from attngan_deploy.storage import TarShards
-from attngan_deploy.tokenizer import PADDING, Tokenizer
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.data_split import read_split_names

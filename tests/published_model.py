@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attngan_deploy.tokenizer import PADDING
+from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.train.generator import Generator
 
 WORDS = 60  # rows of the fixture's embedding

@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attngan_deploy.attention import heat_overlay
-from attngan_deploy.captions import from_texts
+from attngan_deploy.media.attention import heat_overlay
+from attngan_deploy.media.captions import from_texts
 from attngan_deploy.noise import LARGEST_SEED
 from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.writer import Run

@@ -19,8 +19,8 @@ from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.generator import build_generator
 from attngan_deploy.export.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.export.rewrite import GraphOptions
-from attngan_deploy.images import to_uint8
-from attngan_deploy.tokenizer import PADDING, split_words
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.train.config import Variant
 from tests.tiny_bundle import make_tiny_checkpoint
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy import caption_streams
-from attngan_deploy.caption_streams import CaptionFile
-from attngan_deploy.captions import Caption, read_captions
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.media import caption_streams
+from attngan_deploy.media.caption_streams import CaptionFile
+from attngan_deploy.media.captions import Caption, read_captions
 
 TEXT = b"\xef\xbb\xbfa red bird\r\n\r\n  a blue bird \r\xe2\x80\x83\n\x1f\nlast\xe2\x80\xa8one\r\r\n\xc3\xa9t\xc3\xa9"
 CSV = b'id,caption\r\n1,"a red bird, and\nblack"\n\n2,"a ""blue"" bird"\r3, x \n'
@@ -142,7 +142,7 @@ def test_random_bytes_end_in_captions_or_one_error(tmp_path: Path, monkeypatch: 
 
 PEAK = """
 import resource, sys
-from attngan_deploy.caption_streams import CaptionFile
+from attngan_deploy.media.caption_streams import CaptionFile
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 file = CaptionFile(sys.argv[1])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.captions import MAX_WORDS, Caption, from_texts, read_captions, tokenize
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.captions import MAX_WORDS, Caption, from_texts, read_captions, tokenize
+from attngan_deploy.media.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])
 

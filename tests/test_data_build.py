@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError, OutputError
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train import data_build
 from attngan_deploy.train.data_build import BuildOptions, build
 from attngan_deploy.train.data_split import SplitRule

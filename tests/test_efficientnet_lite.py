@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attngan_deploy.shards import iter_samples
+from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.train.efficientnet_lite import (
     FEATURES,
     EfficientNetLite0,

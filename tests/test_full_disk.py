@@ -12,8 +12,8 @@ import pytest
 
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.cli import report_errors
-from attngan_deploy.images import decode_picture
-from attngan_deploy.shards import iter_samples
+from attngan_deploy.media.images import decode_picture
+from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
 from attngan_deploy.system.lock import is_lock
 from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attngan_deploy.attention import attention_sheet, heat_overlay
-from attngan_deploy.images import decode_picture, encode_picture, is_complete, make_grid, to_uint8
+from attngan_deploy.media.attention import attention_sheet, heat_overlay
+from attngan_deploy.media.images import decode_picture, encode_picture, is_complete, make_grid, to_uint8
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 

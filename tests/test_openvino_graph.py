@@ -15,7 +15,7 @@ from attngan_deploy.bundle import open_bundle
 from attngan_deploy.engines.openvino import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino_graph import rewrite
 from attngan_deploy.errors import EngineError
-from attngan_deploy.images import to_uint8
+from attngan_deploy.media.images import to_uint8
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.verify import verify_model
 

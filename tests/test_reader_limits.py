@@ -20,16 +20,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from attngan_deploy.bundle import open_bundle
-from attngan_deploy.captions import read_captions
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
 from attngan_deploy.golden import load_golden
-from attngan_deploy.images import decode_picture
+from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.images import decode_picture
+from attngan_deploy.media.shards import iter_samples
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.pictures import find_pictures, prepare_all
-from attngan_deploy.shards import iter_samples
 from attngan_deploy.storage import TarShards
 from attngan_deploy.system.files import read_file, read_json
-from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.data_pictures import prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data_split import read_split_names

@@ -12,7 +12,7 @@ from PIL import Image
 
 from attngan_deploy.bundle import read_manifest
 from attngan_deploy.errors import BundleError, CaptionError, DataError, EngineError, OutputError
-from attngan_deploy.images import encode_picture
+from attngan_deploy.media.images import encode_picture
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.replay import replay, write_replay
 from tests.commands import t2i

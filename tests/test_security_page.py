@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy import captions, golden, images, replay, shards, tokenizer, writer
+from attngan_deploy import golden, replay, writer
+from attngan_deploy.media import captions, images, shards, tokenizer
 from attngan_deploy.serve.settings import Limits
 from attngan_deploy.system import files
 from attngan_deploy.train import data_pictures, data_sources, data_split, unpickle

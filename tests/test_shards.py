@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.shards import MAX_MEMBER_BYTES, Sample, iter_samples
+from attngan_deploy.media.shards import MAX_MEMBER_BYTES, Sample, iter_samples
 
 FACTS = {"class": 3, "captions": ["a red bird", "a small bird"]}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import BundleError
-from attngan_deploy.tokenizer import Tokenizer, split_words
+from attngan_deploy.media.tokenizer import Tokenizer, split_words
 
 
 def test_words_are_those_of_the_published_tokenizer(shared: Path) -> None:

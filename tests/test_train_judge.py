@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import CheckpointError, DataError, OutputError, ParityError
 from attngan_deploy.export import judge as export
+from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.pictures import prepare
-from attngan_deploy.shards import iter_samples
 from attngan_deploy.train.checkpoint import load_checkpoint, save_checkpoint
 from attngan_deploy.train.efficientnet_lite import EfficientNetLite0
 from attngan_deploy.train.judge import (

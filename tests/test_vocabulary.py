@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("nltk", reason="needs the train extra")
 
-from attngan_deploy.shards import iter_samples
-from attngan_deploy.tokenizer import split_words
+from attngan_deploy.media.shards import iter_samples
+from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.train.vocabulary import build_vocabulary, nltk_words
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.tokenizer import PADDING
+from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.train.checkpoint import save_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
 from attngan_deploy.train.generator import Generator

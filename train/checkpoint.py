@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.media.tokenizer import LARGEST
 from attngan_deploy.system.files import atomic_folder, read_file, read_json
-from attngan_deploy.tokenizer import LARGEST
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"

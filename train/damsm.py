@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.from_bundle import check_same_words, text_encoder_of

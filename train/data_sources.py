@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.tokenizer import split_words
+from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.train.data_pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.errors import BundleError, CheckpointError
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.attention import McanLayerNorm
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.generator import ConvGlu, Generator, Residual

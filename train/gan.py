@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundle import MANIFEST, open_bundle
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
-from attngan_deploy.images import encode_picture
+from attngan_deploy.media.images import encode_picture
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import read_json, uninterrupted, write_atomically
-from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.images import to_uint8
+from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.pictures import fit
 

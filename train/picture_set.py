@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.images import decode_picture
-from attngan_deploy.shards import Sample, iter_samples
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.images import decode_picture
+from attngan_deploy.media.shards import Sample, iter_samples
+from attngan_deploy.media.tokenizer import Tokenizer
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError, DataError
+from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.tokenizer import PADDING
 from attngan_deploy.train.checkpoint import first_misfit, save_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
 from attngan_deploy.train.generator import Generator

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
-from attngan_deploy.tokenizer import PADDING, split_words
+from attngan_deploy.media.tokenizer import PADDING, split_words
 
 ORDER = "most frequent first, equally frequent words alphabetically"
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from attngan_deploy.bench.rounds import Report, Row
 from attngan_deploy.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
 from attngan_deploy.contenders import by_reason
-from attngan_deploy.html import document, paragraph, picture_tag, row, wide
+from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 
 
 def page(report: Report) -> str:

@@ -125,10 +125,10 @@ def generate(
         generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
         return
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
     from attngan_deploy.cli.generate_parts import made_line
     from attngan_deploy.errors import CaptionError, OutputError, StoppedError
     from attngan_deploy.generation import Options, check_output, generate_folder
+    from attngan_deploy.media.captions import describe_unknown, from_texts, read_captions, tokenize
     from attngan_deploy.pipeline import TextToImage
     from attngan_deploy.system.allocator import return_freed_memory
     from attngan_deploy.system.filesystems import is_url

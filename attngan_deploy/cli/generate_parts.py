@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from attngan_deploy.captions import STANDARD_INPUT
+from attngan_deploy.media.captions import STANDARD_INPUT
 from attngan_deploy.system.filesystems import is_url
 
 
@@ -36,8 +36,8 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
         T2IError: as `attngan_deploy.scale.share.make_share` and `attngan_deploy.scale.ray_engine.make_on_ray`.
     """
     from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.caption_streams import CaptionFile
     from attngan_deploy.errors import StoppedError, T2IError
+    from attngan_deploy.media.caption_streams import CaptionFile
     from attngan_deploy.scale.plan import Plan, Share
     from attngan_deploy.scale.share import make_share
     from attngan_deploy.scale.worker import EngineRequest, Job

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.attention import attention_sheet
-from attngan_deploy.images import make_grid
+from attngan_deploy.media.attention import attention_sheet
+from attngan_deploy.media.images import make_grid
 from attngan_deploy.pipeline import TextToImage
 
 CAPTION_1 = (

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.html import document, paragraph, picture_tag, row, wide
+from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 from attngan_deploy.report.curve import draw_curve
 from attngan_deploy.report.figures import CAPTION_1, CAPTION_2
 from attngan_deploy.report.results import HEADINGS, Drawn, Results, Scored, cells, notes

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attngan_deploy.bundle import open_bundle
-from attngan_deploy.captions import describe_unknown
+from attngan_deploy.media.captions import describe_unknown
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.scale.plan import Share, shard_captions
 from attngan_deploy.scale.target import Target, open_target
 from attngan_deploy.scale.worker import MANIFEST_SUFFIX, Job, Worker, check_target, taking_part
-from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.writer import MANIFEST
 
 MOST_JOINED = 1_000_000  # pictures in one manifest.jsonl: 400 MB

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attngan_deploy.bundle import Bundle, open_bundle
-from attngan_deploy.caption_streams import CaptionFile, Extent
-from attngan_deploy.captions import Caption, tokenize
 from attngan_deploy.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
 from attngan_deploy.errors import OutputError
-from attngan_deploy.images import encode_picture
+from attngan_deploy.media.caption_streams import CaptionFile, Extent
+from attngan_deploy.media.captions import Caption, tokenize
+from attngan_deploy.media.images import encode_picture
 from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.scale.plan import Plan, Window
 from attngan_deploy.scale.target import LocalTarget, Target, open_target, written

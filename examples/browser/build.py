@@ -13,8 +13,8 @@ from pathlib import Path
 
 from attngan_deploy.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
 from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import atomic_folder, sha256_of
-from attngan_deploy.tokenizer import Tokenizer
 
 HERE = Path(__file__).resolve().parent
 PAGE = (

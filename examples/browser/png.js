@@ -1,4 +1,4 @@
-/** PNG files with a text chunk, as attngan_deploy/images.py writes them, so that `t2i replay` can read them. */
+/** PNG files with a text chunk, as attngan_deploy/media/images.py writes them, so that `t2i replay` can read them. */
 
 const AFTER_HEADER = 33; // signature 8, header chunk 25
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO
 
-from attngan_deploy.captions import (
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.captions import (
     STANDARD_INPUT,
     Caption,
     csv_caption,
@@ -24,8 +25,7 @@ from attngan_deploy.captions import (
     no_captions,
     opened,
 )
-from attngan_deploy.errors import CaptionError
-from attngan_deploy.parquet import measure_table, read_rows
+from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.system.filesystems import open_binary
 
 NOTED_EVERY = 1000  # captions

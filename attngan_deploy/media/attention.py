@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from attngan_deploy.images import WHITE, make_grid
+from attngan_deploy.media.images import WHITE, make_grid
 
 LABEL_HEIGHT = 14
 COLUMNS = 6

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.tokenizer import Tokenizer, split_words
 from attngan_deploy.system.filesystems import explained, is_url, open_binary
-from attngan_deploy.tokenizer import Tokenizer, split_words
 
 STANDARD_INPUT = "-"
 DEFAULT_COLUMN = "caption"
@@ -54,7 +54,7 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
     """
     name = "standard input" if source == STANDARD_INPUT else str(source)
     if source != STANDARD_INPUT and kind_of(name) == "parquet":
-        from attngan_deploy.parquet import read_table
+        from attngan_deploy.media.parquet import read_table
 
         return read_table(name, column, MAX_FILE_BYTES)
     text = _decode(name, _read_bytes(source, name))
