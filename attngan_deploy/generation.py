@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.claim import check_folder
 from attngan_deploy.media.attention import attention_sheet
-from attngan_deploy.media.captions import Caption, Tokenized, tokenize
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import Tokenized, tokenize
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.system.files import uninterrupted

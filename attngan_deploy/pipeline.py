@@ -17,7 +17,8 @@ from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
-from attngan_deploy.media.captions import Caption, describe_unknown, tokenize
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import describe_unknown, tokenize
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.noise import noise_batch

@@ -24,7 +24,8 @@ from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.claim import is_claimed
 from attngan_deploy.errors import DataError, T2IError
 from attngan_deploy.golden import load_golden
-from attngan_deploy.media.captions import Caption, from_texts, read_captions, tokenize
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import from_texts, read_captions, tokenize
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer

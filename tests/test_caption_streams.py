@@ -9,8 +9,9 @@ import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media import caption_streams
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile
-from attngan_deploy.media.captions import Caption, read_captions
+from attngan_deploy.media.captions import read_captions
 
 TEXT = b"\xef\xbb\xbfa red bird\r\n\r\n  a blue bird \r\xe2\x80\x83\n\x1f\nlast\xe2\x80\xa8one\r\r\n\xc3\xa9t\xc3\xa9"
 CSV = b'id,caption\r\n1,"a red bird, and\nblack"\n\n2,"a ""blue"" bird"\r3, x \n'

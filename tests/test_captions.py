@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.captions import MAX_WORDS, Caption, from_texts, read_captions, tokenize
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import MAX_WORDS, from_texts, read_captions, tokenize
 from attngan_deploy.media.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])

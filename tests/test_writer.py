@@ -17,7 +17,7 @@ from PIL import Image
 
 from attngan_deploy import storage
 from attngan_deploy.errors import OutputError
-from attngan_deploy.media.captions import Caption
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.storage import TarShards
 from attngan_deploy.writer import FORMATS, OutputFolder, Place, Run, read_manifest

@@ -14,17 +14,8 @@ from itertools import islice
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.captions import (
-    STANDARD_INPUT,
-    Caption,
-    csv_caption,
-    csv_place,
-    is_empty,
-    json_caption,
-    kind_of,
-    no_captions,
-    opened,
-)
+from attngan_deploy.media.caption import Caption, is_empty, no_captions, opened
+from attngan_deploy.media.captions import STANDARD_INPUT, csv_caption, csv_place, json_caption, kind_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.system.filesystems import open_binary
 

@@ -9,34 +9,28 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.caption import (
+    DEFAULT_COLUMN,
+    IN_PARTS,
+    Caption,
+    checked_caption,
+    choose_column,
+    is_empty,
+    no_captions,
+    opened,
+)
+from attngan_deploy.media.parquet import read_table
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
-from attngan_deploy.system.filesystems import explained, is_url, open_binary
+from attngan_deploy.system.filesystems import is_url, open_binary
 
 STANDARD_INPUT = "-"
-DEFAULT_COLUMN = "caption"
 MAX_FILE_BYTES = 256 * 2**20
 MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
-HELP = "t2i generate --help"
-IN_PARTS = "add --shard 0/1 to read it in parts"
 KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """A caption and where it stood.
-
-    Attributes:
-        text: as written, without the white space around it.
-        line: line of the input on which it starts, from 1.
-    """
-
-    text: str
-    line: int
 
 
 def read_captions(source: str | Path, column: str | None = None) -> list[Caption]:
@@ -54,8 +48,6 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
     """
     name = "standard input" if source == STANDARD_INPUT else str(source)
     if source != STANDARD_INPUT and kind_of(name) == "parquet":
-        from attngan_deploy.media.parquet import read_table
-
         return read_table(name, column, MAX_FILE_BYTES)
     text = _decode(name, _read_bytes(source, name))
     kind = "text" if source == STANDARD_INPUT else kind_of(name, column)
@@ -85,30 +77,6 @@ def kind_of(name: str, column: str | None = None) -> str:
     if kind == "text" and column is not None:
         raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
     return kind
-
-
-def no_captions(name: str) -> CaptionError:
-    """What is said of a file without any."""
-    return CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
-
-
-def is_empty(name: str) -> CaptionError:
-    """What is said of a file with nothing but white space."""
-    return CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
-
-
-@contextmanager
-def opened(name: str) -> Iterator[None]:
-    """Say in one line why a captions file can't be opened."""
-    with explained(name, CaptionError):
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
-        except IsADirectoryError as error:
-            raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
-        except PermissionError as error:
-            raise CaptionError(f"{name} can't be opened: permission denied") from error
 
 
 def from_texts(texts: Sequence[str]) -> list[Caption]:
@@ -218,34 +186,6 @@ def json_caption(name: str, row: str, line: int, field: str | None) -> Caption:
     if not isinstance(caption, str):
         raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
     return checked_caption(name, caption, line)
-
-
-def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one.
-
-    Raises:
-        CaptionError: there is none, or it stands twice.
-    """
-    if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
-        return columns[0]
-    wanted = DEFAULT_COLUMN if column is None else column
-    if wanted not in columns:
-        names = ", ".join(columns[:10]) or "no columns"
-        raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
-    if columns.count(wanted) > 1:
-        raise CaptionError(f"{where} has the column '{wanted}' more than once", next_step="rename one of them")
-    return wanted
-
-
-def checked_caption(name: str, text: str, line: int) -> Caption:
-    """A caption of a table.
-
-    Raises:
-        CaptionError: it is empty.
-    """
-    if not text.strip():
-        raise CaptionError(f"the caption on line {line} of {name} is empty")
-    return Caption(text.strip(), line)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError, MissingExtraError
-from attngan_deploy.media.captions import IN_PARTS, Caption, checked_caption, choose_column, no_captions, opened
+from attngan_deploy.media.caption import IN_PARTS, Caption, checked_caption, choose_column, no_captions, opened
 from attngan_deploy.system.filesystems import open_binary
 
 ROWS = 1024  # that are read at a time

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from attngan_deploy.errors import T2IError
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile, Extent
-from attngan_deploy.media.captions import Caption
 from attngan_deploy.writer import Place
 
 SHARE = re.compile(r"(\d+)/(\d+)", re.ASCII)

@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.errors import EngineError, T2IError
-from attngan_deploy.media.captions import Caption
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.scale.plan import shard_captions
 from attngan_deploy.scale.share import Report, UnknownWords, join_manifests

@@ -9,8 +9,9 @@ from typing import Any
 from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
 from attngan_deploy.errors import OutputError
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile, Extent
-from attngan_deploy.media.captions import Caption, tokenize
+from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.scale.plan import Plan, Window

@@ -7,7 +7,7 @@ from typing import Any
 
 from attngan_deploy.bundle import Bundle, open_bundle
 from attngan_deploy.errors import T2IError
-from attngan_deploy.media.captions import Caption
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest, UnknownWord, WordsAnswer
