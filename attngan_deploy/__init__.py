@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attngan_deploy.bundle import Bundle
+    from attngan_deploy.bundles.bundle import Bundle
     from attngan_deploy.errors import T2IError
     from attngan_deploy.media.tokenizer import Tokenizer
     from attngan_deploy.pipeline import Batch, Stages, TextFeatures, TextToImage
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Batch": "pipeline",
-    "Bundle": "bundle",
+    "Bundle": "bundles.bundle",
     "Stages": "pipeline",
     "T2IError": "errors",
     "TextFeatures": "pipeline",

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import JUDGE, MATCHER, Bundle
+from attngan_deploy.bundles.bundle import JUDGE, MATCHER, Bundle
 from attngan_deploy.engines import BACKENDS, DEVICES, PRECISIONS, EngineFacts, combinations, load_engine
 from attngan_deploy.engines.choice import NATIVE
 from attngan_deploy.engines.facts import about_device

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from attngan_deploy.bundle import (
+from attngan_deploy.bundles.bundle import (
     DEFAULT_MODEL,
     GRAPHS,
     LIST_MODELS,

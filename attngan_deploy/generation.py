@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.claim import check_folder
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.facts import Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.batching import grouped, side_by_side
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import Tensors, can_make_pictures

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
 from attngan_deploy.engines import BACKENDS, GENERATOR, PRECISIONS, EngineFacts, combinations
 from attngan_deploy.engines.choice import Combination, is_stored
 from attngan_deploy.errors import BundleError, DataError, OutputError

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from attngan_deploy.bundle import GRAPHS, MANIFEST, TEXT_TO_IMAGE, Bundle, bundle_folders, open_bundle, read_manifest
+from attngan_deploy.bundles.bundle import (
+    GRAPHS,
+    MANIFEST,
+    TEXT_TO_IMAGE,
+    Bundle,
+    bundle_folders,
+    open_bundle,
+    read_manifest,
+)
 from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.pipeline import TextToImage

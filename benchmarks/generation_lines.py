@@ -157,7 +157,7 @@ def _serve(pipe: Connection, line: Line, captions: list[str], threads: int) -> N
 
 def published(model: str, captions: list[str]) -> Any:
     """The bundle's generator as a network of torch, with BatchNorms and nearest upsampling as published."""
-    from attngan_deploy.bundle import open_bundle
+    from attngan_deploy.bundles.bundle import open_bundle
     from attngan_deploy.media.tokenizer import Tokenizer
     from attngan_deploy.train.from_bundle import generator_of
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from safetensors.torch import load_file
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import T2IError
 from attngan_deploy.media.images import decode_picture

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines import GENERATOR, combinations, load_engine
 from attngan_deploy.errors import T2IError

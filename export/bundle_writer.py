@@ -8,8 +8,8 @@ from typing import Any
 
 import onnx
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
-from attngan_deploy.bundle_fields import runs_before
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundles.fields import runs_before
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.generator import build_generator

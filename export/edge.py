@@ -22,7 +22,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import compose, helper, parser
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
 from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
 from attngan_deploy.engines.cuda import find_gpu

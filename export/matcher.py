@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import MATCHER, check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import MATCHER, check_replaceable, write_manifest
 from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError

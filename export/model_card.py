@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle_fields import runs_before
+from attngan_deploy.bundles.fields import runs_before
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.system.files import write_atomically

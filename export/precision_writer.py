@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
 from attngan_deploy.engines import load_engine
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.final_names import new_folder

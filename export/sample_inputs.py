@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines import load_engine
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.golden import load_golden

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.export.final_names import new_folder
 

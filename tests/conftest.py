@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_bundle
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from tests.tensorrt_file import read_tensors
 
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.claim import is_claimed
 from attngan_deploy.errors import DataError, T2IError
 from attngan_deploy.golden import load_golden

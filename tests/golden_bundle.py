@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bundle import write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 
 
 def with_golden(source: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -5,7 +5,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 
-from attngan_deploy.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 
 CAPTIONS = [
     "a small red bird with black wings",

@@ -16,7 +16,7 @@ from attngan_deploy.bench.page import page
 from attngan_deploy.bench.rounds import Process, Report, Row, Schedule, run_rounds
 from attngan_deploy.bench.tables import HEADINGS, cells, notes
 from attngan_deploy.bench.worker import Loaded
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.contenders import Contender
 from attngan_deploy.errors import BundleError, EngineError
 from tests.commands import children

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attngan_deploy import TextToImage
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import CheckpointError, OutputError, ParityError, T2IError
 from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.engines import Engine
 from attngan_deploy.engines import choice as module
 from attngan_deploy.engines.choice import Choice, Combination, choose

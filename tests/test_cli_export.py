@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from attngan_deploy import bundle
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles import bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
 from attngan_deploy.export import bundle_writer, precision_writer

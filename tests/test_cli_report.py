@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from attngan_deploy.bundle import open_bundle
-from attngan_deploy.catalogue import describe_scores
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.catalogue import describe_scores
 from attngan_deploy.cli import app, register, report_errors
 from tests.tiny_judge import make_tiny_judge
 from tests.tiny_matcher import make_tiny_matcher

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from attngan_deploy import TextToImage
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
 from attngan_deploy.export.precision_writer import extend_bundle

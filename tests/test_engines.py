@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.bundle import open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.engines import BACKENDS, combinations, load_engine
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.score.judge import Judge

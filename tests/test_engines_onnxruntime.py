@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines import Engine, load_engine
 from attngan_deploy.engines import onnxruntime as module
 from attngan_deploy.engines.onnxruntime import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import OutputError, StoppedError
 from attngan_deploy.export import everything

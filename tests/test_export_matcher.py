@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from attngan_deploy.bundle import read_manifest, write_manifest
+from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import BundleError, CheckpointError, OutputError, ParityError
 from attngan_deploy.export import matcher as export

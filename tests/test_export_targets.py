@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.cache import make_cache
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export import edge, engines, triton

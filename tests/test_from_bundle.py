@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.rewrite import GraphOptions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import report_errors
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples

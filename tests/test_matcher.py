@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.bundle import write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.score import matcher as matching
 from attngan_deploy.score.judge import Judge

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from attngan_deploy.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.engines import load_engine
 from attngan_deploy.engines.openvino import settings
 from attngan_deploy.errors import EngineError, MissingExtraError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from attngan_deploy import pipeline
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.openvino import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino_graph import rewrite
 from attngan_deploy.errors import EngineError

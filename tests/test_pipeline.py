@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from attngan_deploy.batching import MAX_BATCH_WORDS
-from attngan_deploy.bundle import write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.engines import EngineFacts, Tensors
 from attngan_deploy.errors import BundleError, CaptionError, EngineError, T2IError
 from attngan_deploy.media.images import to_uint8

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines import load_engine
 from attngan_deploy.engines.cache import find_entry, read_entry
 from attngan_deploy.engines.openvino import settings

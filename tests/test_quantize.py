@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.export import quantize
 from attngan_deploy.export.precision import layer_of, load_plain
 from attngan_deploy.export.quantize import Quantizer, quantizable

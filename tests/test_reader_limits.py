@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
 from attngan_deploy.golden import load_golden
 from attngan_deploy.media.captions import read_captions

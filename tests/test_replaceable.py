@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundle import check_replaceable
+from attngan_deploy.bundles.bundle import check_replaceable
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.precision_writer import extend_bundle
 from attngan_deploy.export.targets import check_targets

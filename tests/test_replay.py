@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attngan_deploy.bundle import read_manifest
+from attngan_deploy.bundles.bundle import read_manifest
 from attngan_deploy.errors import BundleError, CaptionError, DataError, EngineError, OutputError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.pipeline import TextToImage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 GRAPHS_BYTES = 13e6  # of text encoder and generator, a variant

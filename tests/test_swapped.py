@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy import bundle as bundles
 from attngan_deploy import pipeline
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles import bundle as bundles
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.system.files import atomic_folder

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines import load_engine
 from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt import TensorRtEngine
@@ -284,7 +284,7 @@ def gpu() -> Iterator[str]:
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path, precision: str, name: str) -> None:
     """Golden pictures, and any batch and caption length against ONNX Runtime."""
-    from attngan_deploy.bundle import open_bundle
+    from attngan_deploy.bundles.bundle import open_bundle
 
     precise_bundle = precise_bundle if name == "tiny" else add_half_generator(open_bundle(name).folder, tmp_path / name)
     engines = [TensorRtEngine(precise_bundle, graph, gpu, "cuda", precision) for graph in ("text_encoder", "generator")]

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines import tensorrt_build
 from attngan_deploy.engines.tensorrt_build import (
     DEFAULT_PROFILE,

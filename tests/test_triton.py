@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.export.triton import write_triton_repository
 from attngan_deploy.pipeline import TextToImage

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines import Engine, EngineFacts, load_engine
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.golden import check_engines, load_golden, psnr_db

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from attngan_deploy.bundle import write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.export.graph import describe_graph
 
 SIZE, CLASSES, FEATURES = 16, 3, 3

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from attngan_deploy.bundle import read_manifest, write_manifest
+from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from tests.tiny_judge import FEATURES
 
 WORDS = ["<end>", "red", "green", "blue", "bird"]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.attention import McanLayerNorm

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import MANIFEST, open_bundle
+from attngan_deploy.bundles.bundle import MANIFEST, open_bundle
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bench.worker import Loaded
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.contenders import Contender
 from attngan_deploy.errors import EngineError
 from attngan_deploy.golden import load_golden

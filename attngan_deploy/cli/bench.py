@@ -49,7 +49,7 @@ def bench(
     batches = parse_batches(batch)
     from attngan_deploy.bench.page import page
     from attngan_deploy.bench.rounds import Schedule, run_rounds
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.contenders import contenders
     from attngan_deploy.system.files import check_writable, write_atomically
     from attngan_deploy.system.lock import writing

@@ -124,7 +124,7 @@ def generate(
         request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
         generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
         return
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.cli.generate_parts import made_line
     from attngan_deploy.errors import CaptionError, OutputError, StoppedError
     from attngan_deploy.generation import Options, check_output, generate_folder

@@ -35,7 +35,7 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
     Raises:
         T2IError: as `attngan_deploy.scale.share.make_share` and `attngan_deploy.scale.ray_engine.make_on_ray`.
     """
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.errors import StoppedError, T2IError
     from attngan_deploy.media.caption_streams import CaptionFile
     from attngan_deploy.scale.plan import Plan, Share

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import load_extra
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
 

@@ -25,7 +25,7 @@ def verify(
     status is 1 when an engine fails, or none can run. Where one of --backend, --device and --precision names several,
     auto in the others means all.
     """
-    from attngan_deploy.bundle import DEFAULT_MODEL
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL
     from attngan_deploy.contenders import FAILED, REFUSED, by_reason, contenders, verify_contenders
     from attngan_deploy.verify import open_any
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.facts import (
     BACKENDS,
     DEVICES,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import can_make_pictures

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime_bound import BoundRunner

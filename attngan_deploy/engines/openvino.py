@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, SUPPORTED, EngineFacts, Tensors, about_device
 from attngan_deploy.engines.openvino_graph import PICTURES, SUMS, only_pictures, rewrite

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
 from attngan_deploy.engines.cache import Entry, store_facts
 from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import (
     EngineKey,
     Entry,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attngan_deploy.bundle import open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.errors import DataError
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.report.curve import parts

@@ -5,7 +5,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-from attngan_deploy.bundle_fields import runs_before
+from attngan_deploy.bundles.fields import runs_before
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 16
 

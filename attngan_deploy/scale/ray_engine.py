@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask, read_
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attngan_deploy.bundle import open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.media.captions import describe_unknown
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.scale.plan import Share, shard_captions

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.caption import Caption

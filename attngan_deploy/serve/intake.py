@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from attngan_deploy.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import T2IError
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer

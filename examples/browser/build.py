@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attngan_deploy.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
 from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import atomic_folder, sha256_of

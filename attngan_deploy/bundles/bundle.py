@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle_fields import GRAPHS as GRAPHS
-from attngan_deploy.bundle_fields import JUDGE as JUDGE
-from attngan_deploy.bundle_fields import MANIFEST as MANIFEST
-from attngan_deploy.bundle_fields import MATCHER as MATCHER
-from attngan_deploy.bundle_fields import TEXT_TO_IMAGE as TEXT_TO_IMAGE
-from attngan_deploy.bundle_fields import check_fields, damaged, field_of
+from attngan_deploy.bundles.fields import GRAPHS as GRAPHS
+from attngan_deploy.bundles.fields import JUDGE as JUDGE
+from attngan_deploy.bundles.fields import MANIFEST as MANIFEST
+from attngan_deploy.bundles.fields import MATCHER as MATCHER
+from attngan_deploy.bundles.fields import TEXT_TO_IMAGE as TEXT_TO_IMAGE
+from attngan_deploy.bundles.fields import check_fields, damaged, field_of
 from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.system.files import is_part, read_json, sha256_of, write_atomically
 from attngan_deploy.system.os_errors import advice, reason
@@ -185,7 +185,7 @@ def bundle_folders() -> dict[str, Path]:
     roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
     shipped = find_spec("attngan_deploy.models")
     roots += [Path(place) for place in (shipped.submodule_search_locations if shipped else None) or []]
-    roots.append(Path(__file__).resolve().parents[1] / "models")  # of a clone whose folder hides the installed package
+    roots.append(Path(__file__).resolve().parents[2] / "models")  # of a clone whose folder hides the installed package
     found: dict[str, Path] = {}
     for root in roots:
         for folder in sorted(root.iterdir()) if root.is_dir() else []:

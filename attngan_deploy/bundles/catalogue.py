@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundle import (
+from attngan_deploy.bundles.bundle import (
     DEFAULT_MODEL,
     GRAPHS,
     Bundle,
