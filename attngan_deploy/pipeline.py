@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from attngan_deploy.batching import grouped, side_by_side
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, load_engine
 from attngan_deploy.engines.choice import choose
-from attngan_deploy.engines.facts import Tensors, can_make_pictures
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.media.caption import Caption

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
-from attngan_deploy.engines import BACKENDS, GENERATOR, PRECISIONS, EngineFacts, combinations
 from attngan_deploy.engines.choice import Combination, is_stored
+from attngan_deploy.engines.facts import BACKENDS, GENERATOR, PRECISIONS, EngineFacts
+from attngan_deploy.engines.golden import psnr_db
+from attngan_deploy.engines.load import combinations
 from attngan_deploy.errors import BundleError, DataError, OutputError
-from attngan_deploy.golden import psnr_db
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
 from attngan_deploy.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.pipeline import TextToImage, UnknownWordWarning

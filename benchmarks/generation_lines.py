@@ -262,8 +262,8 @@ def _streams(line: Line, captions: list[str], threads: int) -> Callable[[int], W
 
 def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
     """OpenVINO with the bundle's graph as it is: what the rewrites are compared with."""
-    from attngan_deploy.engines.openvino import settings
-    from attngan_deploy.openvino_import import load_openvino
+    from attngan_deploy.engines.openvino.engine import settings
+    from attngan_deploy.engines.openvino.package import load_openvino
 
     model = TextToImage.load(line.model, "onnxruntime", "fp32", threads)
     shown = example(model, captions)
@@ -315,7 +315,7 @@ def _peak(line: Line, captions: list[str], threads: int) -> Callable[[int], Work
 
 def _int8_product(size: int, threads: int) -> Work:
     """A product of quantised activations and int8 weights in OpenVINO, quantising included."""
-    from attngan_deploy.openvino_import import load_openvino
+    from attngan_deploy.engines.openvino.package import load_openvino
 
     openvino = load_openvino()
     from openvino import opset13 as ops

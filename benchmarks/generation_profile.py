@@ -6,12 +6,12 @@ from pathlib import Path
 
 from generation_lines import example, timings
 
-from attngan_deploy.engines.openvino import _read, settings
-from attngan_deploy.engines.openvino_graph import only_pictures, rewrite
+from attngan_deploy.engines.openvino.engine import _read, settings
+from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
+from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.media.captions import from_texts
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.noise import noise_batch
-from attngan_deploy.openvino_import import load_openvino
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.writer import OutputFolder, Run
 

@@ -36,7 +36,7 @@ STREAMED = 64  # pictures of a turn in streams, whose batches are of 4
 CHOICES = {"eager": EAGER_BATCHES, "peak": (SIDE,), "streams": (STREAMED,)}  # sizes to choose from
 FIRST_LIMIT, MEMORY_LIMIT = 1.0, 350e6  # seconds from the shell's prompt, bytes
 T2I = "from attngan_deploy.__main__ import main; main()"
-T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.bench.worker import peak_memory\n"
+T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.engines.bench.worker import peak_memory\n"
 T2I_MEMORY += f"atexit.register(lambda: print('peak', peak_memory(), file=sys.stderr))\n{T2I}"
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {}
 

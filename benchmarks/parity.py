@@ -15,7 +15,8 @@ from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.cli import report_errors
-from attngan_deploy.engines import GENERATOR, combinations, load_engine
+from attngan_deploy.engines.facts import GENERATOR
+from attngan_deploy.engines.load import combinations, load_engine
 from attngan_deploy.errors import T2IError
 from attngan_deploy.export.precision_parity import (
     PICTURES,

@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attngan_deploy.bench.rounds import Process
 from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-from attngan_deploy.contenders import Contender
+from attngan_deploy.engines.bench.rounds import Process
+from attngan_deploy.engines.contenders import Contender
 from attngan_deploy.media.caption_streams import CaptionFile
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.machine import this_machine

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attngan_deploy.bench.worker import peak_memory
 from attngan_deploy.cli import report_errors
+from attngan_deploy.engines.bench.worker import peak_memory
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge

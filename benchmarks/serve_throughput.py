@@ -17,9 +17,9 @@ from statistics import median
 
 import served
 
-from attngan_deploy.bench.rounds import Process
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.contenders import Contender
+from attngan_deploy.engines.bench.rounds import Process
+from attngan_deploy.engines.contenders import Contender
 
 TARGET = 0.85  # of the bench's pictures a second
 BATCH = 16

@@ -23,10 +23,10 @@ from google.protobuf.message import DecodeError
 from onnx import compose, helper, parser
 
 from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
-from attngan_deploy.engines.onnxruntime import FATAL_ONLY, RUNTIME_ERRORS
+from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
+from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
-from attngan_deploy.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.media.captions import MAX_WORDS
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, split_words

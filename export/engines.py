@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines import TEXT_ENCODER
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
-from attngan_deploy.engines.cuda import find_gpu
-from attngan_deploy.engines.openvino import OpenVinoEngine, check_device, settings
-from attngan_deploy.engines.tensorrt_build import (
+from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.openvino.engine import OpenVinoEngine, check_device, settings
+from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.tensorrt.build import (
     RTX_DEVICES,
     check_precision,
     device_of,
@@ -19,8 +19,8 @@ from attngan_deploy.engines.tensorrt_build import (
     load_tensorrt,
     precisions_for,
 )
+from attngan_deploy.engines.tensorrt.cuda import find_gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.openvino_import import load_openvino
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.signal_stack import own_signal_stack
 

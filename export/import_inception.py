@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch import fx, nn
 
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, ParityError
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, save_graph
 from attngan_deploy.export.import_judge import JudgeOptions, write_judge

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph

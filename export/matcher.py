@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attngan_deploy.bundles.bundle import MATCHER, check_replaceable, write_manifest
-from attngan_deploy.engines import TEXT_ENCODER
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph

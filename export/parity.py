@@ -10,11 +10,11 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.golden import psnr_db
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.generator import attention_name
 from attngan_deploy.export.rewrite import Networks
-from attngan_deploy.golden import psnr_db
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.noise import noise_batch
 

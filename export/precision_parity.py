@@ -11,11 +11,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from attngan_deploy.engines import Engine
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.golden import psnr_db
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.sample_inputs import Arrays
-from attngan_deploy.golden import psnr_db
 from attngan_deploy.media.images import to_uint8
 
 BATCHES = (33, 8, 1)  # pictures that are made together: none of them what a graph was built for

@@ -11,7 +11,8 @@ from typing import Any
 from onnx import ModelProto
 
 from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
-from attngan_deploy.engines import load_engine
+from attngan_deploy.engines.golden import load_golden
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.model_card import CARD, write_card
@@ -30,7 +31,6 @@ from attngan_deploy.export.precision_parity import (
 from attngan_deploy.export.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
 from attngan_deploy.export.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
-from attngan_deploy.golden import load_golden
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines import TEXT_ENCODER
+from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.export.final_names import new_folder
 
 MARKER = "repository.json"  # names the bundle, and marks a folder as one that may be replaced

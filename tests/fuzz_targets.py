@@ -22,8 +22,8 @@ from safetensors.torch import save
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.claim import is_claimed
+from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import DataError, T2IError
-from attngan_deploy.golden import load_golden
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import from_texts, read_captions, tokenize
 from attngan_deploy.media.images import decode_picture, encode_picture

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
-from attngan_deploy.engines import Tensors
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.export.precision import convert, load_plain
 
 

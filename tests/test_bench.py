@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.bench import rounds as module
-from attngan_deploy.bench.page import page
-from attngan_deploy.bench.rounds import Process, Report, Row, Schedule, run_rounds
-from attngan_deploy.bench.tables import HEADINGS, cells, notes
-from attngan_deploy.bench.worker import Loaded
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.contenders import Contender
+from attngan_deploy.engines.bench import rounds as module
+from attngan_deploy.engines.bench.page import page
+from attngan_deploy.engines.bench.rounds import Process, Report, Row, Schedule, run_rounds
+from attngan_deploy.engines.bench.tables import HEADINGS, cells, notes
+from attngan_deploy.engines.bench.worker import Loaded
+from attngan_deploy.engines.contenders import Contender
 from attngan_deploy.errors import BundleError, EngineError
 from tests.commands import children
 from tests.golden_bundle import with_manifest
@@ -156,7 +156,8 @@ def test_a_process_that_never_starts(tiny_bundle: Path, monkeypatch: pytest.Monk
 
 
 def test_what_libraries_print_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy = "import os; from attngan_deploy.bench import worker; worker.peak_memory = lambda: os.write(1, b'hello'); "
+    noisy = "import os; from attngan_deploy.engines.bench import worker; "
+    noisy += "worker.peak_memory = lambda: os.write(1, b'hello'); "
     monkeypatch.setattr(module, "START", noisy + "worker.main()")
     with Process() as process:
         assert process.ask("memory") == 5

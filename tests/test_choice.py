@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
-from attngan_deploy.engines import Engine
 from attngan_deploy.engines import choice as module
 from attngan_deploy.engines.choice import Choice, Combination, choose
+from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.golden import Verification
+from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError
-from attngan_deploy.golden import Verification
 from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.verify import verify_model
 
 ORT, OPENVINO, BF16 = ("onnxruntime", "cpu", "fp32"), ("openvino", "cpu", "fp32"), ("openvino", "cpu", "bf16")
 

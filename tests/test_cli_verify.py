@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy import contenders
+from attngan_deploy.engines import contenders
 from attngan_deploy.errors import EngineError
 from tests.commands import t2i
 from tests.golden_bundle import with_golden, with_manifest

@@ -2,8 +2,8 @@
 
 import pytest
 
-from attngan_deploy.contenders import Contender, by_reason, contenders
-from attngan_deploy.engines import SUPPORTED
+from attngan_deploy.engines.contenders import Contender, by_reason, contenders
+from attngan_deploy.engines.facts import SUPPORTED
 from attngan_deploy.errors import EngineError
 
 

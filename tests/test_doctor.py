@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy import doctor
-from attngan_deploy.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding, summary
-from attngan_deploy.engines import BACKENDS as ALL_BACKENDS
+from attngan_deploy.engines import doctor
+from attngan_deploy.engines.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding, summary
+from attngan_deploy.engines.facts import BACKENDS as ALL_BACKENDS
 from attngan_deploy.system.machine import Nvidia, versions
 from tests.golden_bundle import with_golden
 

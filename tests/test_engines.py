@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
-from attngan_deploy.engines import BACKENDS, combinations, load_engine
+from attngan_deploy.engines.facts import BACKENDS
+from attngan_deploy.engines.load import combinations, load_engine
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.score.judge import Judge
 from tests.tiny_judge import make_tiny_judge

@@ -10,10 +10,11 @@ import onnxruntime
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines import Engine, load_engine
-from attngan_deploy.engines import onnxruntime as module
-from attngan_deploy.engines.onnxruntime import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere
-from attngan_deploy.engines.onnxruntime_bound import MAX_SHAPES, BoundRunner
+from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.onnxruntime import engine as module
+from attngan_deploy.engines.onnxruntime.bound import MAX_SHAPES, BoundRunner
+from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere
 from attngan_deploy.errors import EngineError
 from attngan_deploy.pipeline import TextToImage
 from tests.precise_bundle import add_half_generator

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.cli import app, register
+from attngan_deploy.engines.verify import verify_matcher
 from attngan_deploy.errors import BundleError, CheckpointError, OutputError, ParityError
 from attngan_deploy.export import matcher as export
 from attngan_deploy.export.everything import make_plan
@@ -33,7 +34,6 @@ from attngan_deploy.train.gan import GanRun
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.judge_backbone import JudgeBackbone, resize_pictures
 from attngan_deploy.train.text_encoder import TextEncoder
-from attngan_deploy.verify import verify_matcher
 from tests.tiny_judge import FEATURES, SIZE, make_tiny_judge
 from tests.tiny_training import make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from attngan_deploy import TextFeatures, TextToImage
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register
-from attngan_deploy.engines import load_engine
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.published import import_published
 from attngan_deploy.train.checkpoint import load_checkpoint

@@ -14,13 +14,13 @@ import onnx
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
-from attngan_deploy.engines import load_engine
-from attngan_deploy.engines.openvino import settings
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.openvino.engine import settings
+from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.precision import load_plain
 from attngan_deploy.export.quantize import Quantizer
 from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.verify import verify_model
 from tests.precise_bundle import generator_inputs
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
@@ -149,7 +149,7 @@ def test_what_is_not_here(
 
 
 def test_another_precision_than_the_one_asked_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.engines.openvino.check_device", lambda device, precision: None)
+    monkeypatch.setattr("attngan_deploy.engines.openvino.engine.check_device", lambda device, precision: None)
     if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU computes in fp16")
     with pytest.raises(EngineError, match="OpenVINO on cpu does not compute in fp16; found "):  # though told so
@@ -165,7 +165,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ENABLE_CPU_PINNING" not in settings("CPU", "fp32", None)
     assert "CACHE_DIR" not in cpu
     flags = tmp_path / "cpuinfo"
-    monkeypatch.setattr("attngan_deploy.engines.openvino.CPU_INFO", flags)
+    monkeypatch.setattr("attngan_deploy.engines.openvino.engine.CPU_INFO", flags)
     for told, beside in (("flags : avx512f avx512_bf16", "bf16"), ("flags : avx512f", "f32"), ("", "f32")):
         flags.write_text(f"model name : bf16\n{told}\n")
         assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == beside
@@ -231,7 +231,7 @@ except KeyboardInterrupt:
 def test_it_is_imported_without_its_telemetry() -> None:
     script = """
 import sys
-from attngan_deploy.openvino_import import load_openvino
+from attngan_deploy.engines.openvino.package import load_openvino
 load_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """

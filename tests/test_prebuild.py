@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines import load_engine
 from attngan_deploy.engines.cache import find_entry, read_entry
-from attngan_deploy.engines.openvino import settings
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.openvino.engine import settings
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
 from attngan_deploy.export import engines
 from attngan_deploy.export.engines import prebuild

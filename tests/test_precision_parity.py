@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.engines import EngineFacts
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import CaptionError, ParityError
 from attngan_deploy.export.precision_parity import (
     PICTURES,

@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
-from attngan_deploy.golden import load_golden
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines import load_engine
-from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
-from attngan_deploy.engines.tensorrt import TensorRtEngine
-from attngan_deploy.engines.tensorrt_build import load_tensorrt, tensorrt_log
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
+from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
+from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
+from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.verify import verify_model
 from tests.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
 from tests.precise_bundle import add_half_generator, generator_inputs
 from tests.tensorrt_file import READABLE

@@ -11,8 +11,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines import tensorrt_build
-from attngan_deploy.engines.tensorrt_build import (
+from attngan_deploy.engines.tensorrt import build as tensorrt_build
+from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
     Profile,
     build_engine,

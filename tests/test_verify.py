@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines import Engine, EngineFacts, load_engine
+from attngan_deploy.engines.facts import Engine, EngineFacts
+from attngan_deploy.engines.golden import check_engines, load_golden, psnr_db
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.verify import open_any, verify_judge, verify_model
 from attngan_deploy.errors import BundleError, EngineError
-from attngan_deploy.golden import check_engines, load_golden, psnr_db
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.verify import open_any, verify_judge, verify_model
 from tests.golden_bundle import with_golden, with_manifest
 from tests.tiny_judge import make_tiny_judge
 

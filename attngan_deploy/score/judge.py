@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import JUDGE, Bundle, open_bundle
-from attngan_deploy.engines import Engine, load_engine
+from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.score.inception_score import softmax
 

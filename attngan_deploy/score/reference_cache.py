@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
+from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
-from attngan_deploy.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import DISTANCES, Progress, ScoreOptions, broken_picture, measure, no_features

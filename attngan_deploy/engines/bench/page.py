@@ -6,9 +6,9 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bench.rounds import Report, Row
-from attngan_deploy.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
-from attngan_deploy.contenders import by_reason
+from attngan_deploy.engines.bench.rounds import Report, Row
+from attngan_deploy.engines.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
+from attngan_deploy.engines.contenders import by_reason
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, SUPPORTED, EngineFacts, Tensors, about_device
-from attngan_deploy.engines.openvino_graph import PICTURES, SUMS, only_pictures, rewrite
+from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
+from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.openvino_import import load_openvino
 from attngan_deploy.system.signal_stack import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
@@ -36,7 +36,7 @@ class OpenVinoEngine:
     """One graph in OpenVINO.
 
     fp16 and bf16 are computed natively from the fp32 graph, where the device can; int8 needs a graph of the bundle. A
-    generator is rewritten for the CPU (`openvino_graph`); there, `run` and both forms of `pictures` each compile it
+    generator is rewritten for the CPU (`openvino.graph`); there, `run` and both forms of `pictures` each compile it
     when first used, `pictures` for one caller at once.
 
     Attributes:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
 from attngan_deploy.engines.cache import Entry, store_facts
-from attngan_deploy.engines.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
-from attngan_deploy.engines.onnxruntime import reference_engine
-from attngan_deploy.engines.tensorrt_build import (
+from attngan_deploy.engines.golden import check_engines
+from attngan_deploy.engines.onnxruntime.engine import reference_engine
+from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
     check_tensors,
     device_of,
@@ -24,9 +24,9 @@ from attngan_deploy.engines.tensorrt_build import (
     tensorrt_log,
     without_fp32_products,
 )
+from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.golden import check_engines
 from attngan_deploy.system.files import uninterrupted, write_atomically
 
 DEVICES = ("auto", "cuda")

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.bundle import JUDGE, MATCHER, Bundle
-from attngan_deploy.engines import BACKENDS, DEVICES, PRECISIONS, EngineFacts, combinations, load_engine
 from attngan_deploy.engines.choice import NATIVE
-from attngan_deploy.engines.facts import about_device
+from attngan_deploy.engines.facts import BACKENDS, DEVICES, PRECISIONS, EngineFacts, about_device
+from attngan_deploy.engines.golden import Verification
+from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.engines.verify import verify_judge, verify_matcher, verify_model
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
-from attngan_deploy.golden import Verification
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import GRAPH, Judge
 from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
 from attngan_deploy.score.matcher import Matcher
-from attngan_deploy.verify import verify_judge, verify_matcher, verify_model
 
 ALL, AUTO = "all", "auto"
 PASSED, FAILED, REFUSED = "passed", "failed", "refused"

@@ -1,6 +1,6 @@
 """A report as the cells of one table, for the terminal and for a page."""
 
-from attngan_deploy.bench.rounds import Report, Row
+from attngan_deploy.engines.bench.rounds import Report, Row
 
 HEADINGS = (
     *("engine", "device", "precision", "batch", "img/s", "ratio", "p50 ms", "p99 ms"),

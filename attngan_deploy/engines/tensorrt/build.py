@@ -25,9 +25,9 @@ from attngan_deploy.engines.cache import (
     make_cache,
     store_entry,
 )
-from attngan_deploy.engines.cuda import Gpu
 from attngan_deploy.engines.facts import TEXT_ENCODER
-from attngan_deploy.engines.tensorrt_callbacks import STEPS, Progress, make_log, make_monitor
+from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
+from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
 from attngan_deploy.system.progress import show_progress

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bench.worker import Loaded
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.contenders import Contender
+from attngan_deploy.engines.bench.worker import Loaded
+from attngan_deploy.engines.contenders import Contender
+from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import EngineError
-from attngan_deploy.golden import load_golden
 from attngan_deploy.system.machine import Machine, this_machine
 
-START = "from attngan_deploy.bench.worker import main; main()"  # "-m" would give its classes another home to pickle
+START = (
+    "from attngan_deploy.engines.bench.worker import main; main()"  # "-m" would give its classes another home to pickle
+)
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
 
 

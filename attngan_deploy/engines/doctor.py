@@ -24,8 +24,8 @@ from attngan_deploy.bundles.bundle import (
     open_bundle,
     read_manifest,
 )
+from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.errors import EngineError, T2IError
-from attngan_deploy.openvino_import import TELEMETRY
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
@@ -204,7 +204,7 @@ def _generation() -> Finding:
 
 def _ask(function: str, *arguments: str) -> Iterator[dict[str, str]]:
     """Answers of a function below, run in a Python of its own; the last one has the "error" that ended it, if any."""
-    code = f"from attngan_deploy.doctor import {function} as run; run(*{list(arguments)!r})"
+    code = f"from attngan_deploy.engines.doctor import {function} as run; run(*{list(arguments)!r})"
     command = [sys.executable, "-P", "-c", code]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
@@ -245,9 +245,10 @@ def try_backend(backend: str) -> None:
     Where the backend itself works, and it is this machine that lacks something, the answer also has "refused".
     """
     try:
-        from attngan_deploy.engines import SUPPORTED, load_engine
-        from attngan_deploy.engines.cuda import find_gpu
-        from attngan_deploy.engines.tensorrt_build import load_tensorrt
+        from attngan_deploy.engines.facts import SUPPORTED
+        from attngan_deploy.engines.load import load_engine
+        from attngan_deploy.engines.tensorrt.build import load_tensorrt
+        from attngan_deploy.engines.tensorrt.cuda import find_gpu
     except (ImportError, OSError) as error:
         _answer(error=_words(error))
         return
@@ -272,8 +273,8 @@ def try_backend(backend: str) -> None:
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
     try:
+        from attngan_deploy.engines.verify import verify_model
         from attngan_deploy.pipeline import TextToImage
-        from attngan_deploy.verify import verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
     except T2IError as error:

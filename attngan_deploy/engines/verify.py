@@ -14,8 +14,8 @@ from attngan_deploy.bundles.bundle import (
     open_bundle,
     read_manifest,
 )
+from attngan_deploy.engines.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from attngan_deploy.contenders import Contender
-    from attngan_deploy.engines import EngineFacts
-    from attngan_deploy.golden import Verification
+    from attngan_deploy.engines.contenders import Contender
+    from attngan_deploy.engines.facts import EngineFacts
+    from attngan_deploy.engines.golden import Verification
 
 SHOWN_CAPTIONS, SHOWN_SAMPLES, SHOWN_SEED = 2, 2, 0
 STATUS = Path("/proc/self/status")
@@ -55,9 +55,9 @@ class Worker:
     def load(self, folder: Path, contender: "Contender", threads: int | None) -> Loaded:
         """Open the bundle on an engine, and verify it."""
         start = time.perf_counter()
-        from attngan_deploy.contenders import graph_files
-        from attngan_deploy.golden import load_golden
-        from attngan_deploy.verify import verify_model
+        from attngan_deploy.engines.contenders import graph_files
+        from attngan_deploy.engines.golden import load_golden
+        from attngan_deploy.engines.verify import verify_model
 
         self._model = contender.load(folder, threads)
         seconds, bundle = time.perf_counter() - start, self._model.bundle
