@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
     from attngan_deploy.errors import T2IError
+    from attngan_deploy.generate.pipeline import Batch, Stages, TextFeatures, TextToImage
     from attngan_deploy.media.tokenizer import Tokenizer
-    from attngan_deploy.pipeline import Batch, Stages, TextFeatures, TextToImage
 
     __version__: str
 
 _HOMES = {
-    "Batch": "pipeline",
+    "Batch": "generate.pipeline",
     "Bundle": "bundles.bundle",
-    "Stages": "pipeline",
+    "Stages": "generate.pipeline",
     "T2IError": "errors",
-    "TextFeatures": "pipeline",
-    "TextToImage": "pipeline",
+    "TextFeatures": "generate.pipeline",
+    "TextToImage": "generate.pipeline",
     "Tokenizer": "media.tokenizer",
 }
 

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from attngan_deploy.cli import report_errors
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.images import WHITE, make_grid
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.system.files import make_folder, write_atomically
 
 LABEL_HEIGHT, COLUMNS, QUALITY = 14, 10, 85

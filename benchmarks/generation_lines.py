@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.generation import Options, generate_folder
+from attngan_deploy.generate.generation import Options, generate_folder
+from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
 from attngan_deploy.media.captions import from_texts
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
 SIDES = ", batches side by side"  # in the name of a line

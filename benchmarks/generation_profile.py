@@ -9,11 +9,11 @@ from generation_lines import example, timings
 from attngan_deploy.engines.openvino.engine import _read, settings
 from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.writer import OutputFolder, Run
 from attngan_deploy.media.captions import from_texts
 from attngan_deploy.media.images import encode_picture
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.writer import OutputFolder, Run
 
 BATCH, WARM, RUNS = 16, 3, 10
 LEAST = 0.5  # per cent

@@ -24,7 +24,7 @@ from typing import Any
 from generation_lines import EAGER, PEAKS, PLAIN, SIDE, SIDES, Line, example, multiply_adds, timings, turns
 from generation_profile import profile, stages
 
-from attngan_deploy.pipeline import STREAM_BATCH_SIZE, TextToImage
+from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
 from attngan_deploy.score.generated import read_caption_list
 from attngan_deploy.system.machine import this_machine
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from attngan_deploy.cli import report_errors
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import WHITE
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.report.figures import draw_figures
 from attngan_deploy.system.files import make_folder, write_atomically
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.bench.worker import peak_memory
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
@@ -182,7 +182,7 @@ def _verdict(kept: bool) -> str:
 
 def _make_folder(options: argparse.Namespace, place: Path) -> Path:
     """Pictures of the model as PNG files."""
-    from attngan_deploy.generation import Options, generate_folder
+    from attngan_deploy.generate.generation import Options, generate_folder
     from attngan_deploy.media.captions import from_texts
 
     model = TextToImage.load(options.model, options.backend, options.precision, options.threads)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.cli import report_errors
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.colours import COLOURS
 from attngan_deploy.score.real_colours import real_word_colours
 from attngan_deploy.score.word_fidelity import word_fidelity

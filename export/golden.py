@@ -8,10 +8,10 @@ import numpy as np
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.parity import Arrays, largest_image, run_torch
 from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.train.sampling import PAPER_CAPTIONS
 
 LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.fields import runs_before
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.system.files import write_atomically
 
 CARD, GRID = "README.md", "grid.webp"

@@ -15,8 +15,8 @@ from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.generator import attention_name
 from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.noise import noise_batch
 
 Arrays = dict[str, NDArray[Any]]
 

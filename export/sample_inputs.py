@@ -11,9 +11,9 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.captions import MAX_WORDS, read_captions
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.noise import noise_batch
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.picture_set import pad_captions
 

@@ -43,7 +43,8 @@ memory allows:
 
 Words are the matches of `\\w+` in the lower-cased caption; one that `vocabulary.txt` does not have is left out.
 A number outside the vocabulary or a length outside 1 to T is not caught by Triton: check before sending.
-`attngan_deploy.media.tokenizer.Tokenizer` and `attngan_deploy.noise.noise_batch` do both parts, the same way as `t2i`.
+`attngan_deploy.media.tokenizer.Tokenizer` and `attngan_deploy.generate.noise.noise_batch` do both parts, the same way
+as `t2i`.
 
 Outputs: {outputs}. Images are FP32 [N, 3, S, S] from -1 to 1.
 
@@ -57,7 +58,7 @@ A request waits at most {wait} ms for others.
 ```python
 import numpy as np
 import tritonclient.http as triton
-from attngan_deploy.noise import noise_batch
+from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.tokenizer import Tokenizer
 
 WORDS = {best_words}

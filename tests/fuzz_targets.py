@@ -21,23 +21,23 @@ from PIL import Image
 from safetensors.torch import save
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.claim import is_claimed
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import DataError, T2IError
+from attngan_deploy.generate.claim import is_claimed
+from attngan_deploy.generate.storage import TarShards
+from attngan_deploy.generate.writer import MANIFEST, OutputFolder, Run, read_manifest
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import from_texts, read_captions, tokenize
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer
 from attngan_deploy.score.pictures import find_pictures, prepare
-from attngan_deploy.storage import TarShards
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.data_split import read_split_names
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.published_files import read_vocabulary
 from attngan_deploy.train.torch_file import load_state
-from attngan_deploy.writer import MANIFEST, OutputFolder, Run, read_manifest
 from tests.tiny_bundle import WORDS, make_tiny_bundle, make_tiny_checkpoint
 
 CAPTIONS = ["a small red bird", "this bird, is blue", 'it has a "yellow" belly', "naïve CAFÉ bird — 鳥"]

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from attngan_deploy.generate.noise import noise_for
+from attngan_deploy.generate.pipeline import Batch
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer, split_words
-from attngan_deploy.noise import noise_for
-from attngan_deploy.pipeline import Batch
 from attngan_deploy.score.colours import COLOURS
 from attngan_deploy.score.word_fidelity import WORD_CAPTIONS
 

@@ -17,11 +17,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.generate.noise import LARGEST_SEED
+from attngan_deploy.generate.pipeline import Batch, TextToImage
+from attngan_deploy.generate.writer import Run
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.media.captions import from_texts
-from attngan_deploy.noise import LARGEST_SEED
-from attngan_deploy.pipeline import Batch, TextToImage
-from attngan_deploy.writer import Run
 from tests.browser_page import IDLE, Page, Server, canvas, draw, find_browser, open_page, open_site, text_of
 from tests.odd_captions import hash_again
 from tests.tiny_bundle import WORDS

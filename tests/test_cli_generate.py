@@ -18,7 +18,7 @@ from PIL import Image
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import EngineError
-from attngan_deploy.writer import read_manifest
+from attngan_deploy.generate.writer import read_manifest
 from tests.alike import alike
 
 CAPTIONS = "a small red bird with black wings\n\nthis bird is blue\n"
@@ -275,7 +275,7 @@ def test_folders_are_refused_before_an_engine_is_loaded(
     assert t2i("generate", "c.txt", "--model", "tiny", "--seed", "1", "-o", "done") == 0
     capsys.readouterr()
     before = names(), names("theirs"), names("done")
-    monkeypatch.setattr("attngan_deploy.pipeline.choose", None)
+    monkeypatch.setattr("attngan_deploy.generate.pipeline.choose", None)
     assert t2i("generate", "c.txt", "--model", "tiny", "-o", out) == 1
     told = capsys.readouterr().err
     assert message in told
@@ -293,7 +293,7 @@ def test_failing_before_the_first_picture_leaves_nothing(
     def fail(*arguments: object) -> None:
         raise EngineError("the generator made values that are not finite")
 
-    monkeypatch.setattr("attngan_deploy.pipeline.check_finite", fail)
+    monkeypatch.setattr("attngan_deploy.generate.pipeline.check_finite", fail)
     Path("ours").mkdir()
     for out in ("deep/out", "ours"):
         assert t2i("generate", "c.txt", "--model", "tiny", "-o", out) == 1
@@ -304,7 +304,7 @@ def test_failing_before_the_first_picture_leaves_nothing(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("attngan_deploy.pipeline.check_finite", stop)
+    monkeypatch.setattr("attngan_deploy.generate.pipeline.check_finite", stop)
     assert t2i("generate", "c.txt", "--model", "tiny", "-o", "out") == 130
     assert capsys.readouterr().err.endswith("t2i: stopped; nothing was made\n")
     assert names() == [*before, "ours"]

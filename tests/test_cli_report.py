@@ -15,7 +15,9 @@ from tests.tiny_matcher import make_tiny_matcher
 from tests.tiny_training import make_tiny_shards
 
 register("report")
-pytestmark = pytest.mark.filterwarnings("ignore::attngan_deploy.pipeline.UnknownWordWarning")  # the tiny vocabulary
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::attngan_deploy.generate.pipeline.UnknownWordWarning"
+)  # the tiny vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from attngan_deploy.engines.onnxruntime import engine as module
 from attngan_deploy.engines.onnxruntime.bound import MAX_SHAPES, BoundRunner
 from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere
 from attngan_deploy.errors import EngineError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from tests.precise_bundle import add_half_generator
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]

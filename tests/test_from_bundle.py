@@ -13,7 +13,7 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.rewrite import GraphOptions
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig
 from attngan_deploy.train.damsm import load_damsm, train_damsm

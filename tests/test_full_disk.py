@@ -12,6 +12,7 @@ import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import report_errors
+from attngan_deploy.generate.writer import read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
@@ -22,7 +23,6 @@ from attngan_deploy.train.data_build import BuildOptions, build
 from attngan_deploy.train.distributed import Processes
 from attngan_deploy.train.gan import GanRun
 from attngan_deploy.train.run_folder import RunFolder
-from attngan_deploy.writer import read_manifest
 from tests.commands import t2i
 from tests.data_makers import birds
 from tests.tiny_bundle import make_tiny_checkpoint

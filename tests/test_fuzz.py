@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attngan_deploy.generate.storage import _member
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
-from attngan_deploy.storage import _member
 from tests.fuzz_targets import Target, targets
 from tests.memory import little_memory
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import CaptionError, DataError, ScoreError
-from attngan_deploy.generation import Options, generate_folder
+from attngan_deploy.generate.generation import Options, generate_folder
+from attngan_deploy.generate.pipeline import Batch, TextToImage
 from attngan_deploy.media.captions import from_texts
-from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, made_ahead, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import ScoreOptions, measure

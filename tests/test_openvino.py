@@ -20,7 +20,7 @@ from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.precision import load_plain
 from attngan_deploy.export.quantize import Quantizer
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from tests.precise_bundle import generator_inputs
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")

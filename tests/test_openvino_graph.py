@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from attngan_deploy import pipeline
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino.graph import rewrite
 from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError
+from attngan_deploy.generate import pipeline
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.pipeline import TextToImage
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
 CAPTIONS = ["a red bird", "this small bird has a bright yellow belly and a short black bill"]

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from attngan_deploy.batching import MAX_BATCH_WORDS
 from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.errors import BundleError, CaptionError, EngineError, T2IError
+from attngan_deploy.generate.batching import MAX_BATCH_WORDS
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextFeatures, TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import TextFeatures, TextToImage, UnknownWordWarning
 from tests.alike import alike
 
 CAPTIONS = [

@@ -79,7 +79,7 @@ def test_what_a_worker_finds_wrong_is_one_line(tiny_bundle: Path, tmp_path: Path
 def test_without_ray_the_line_that_installs_it(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attngan_deploy.scale import ray_start
+    from attngan_deploy.generate import ray_start
 
     monkeypatch.setattr(ray_start, "find_spec", lambda name: None)
     path = str(write_captions(tmp_path / "c.jsonl", 2))

@@ -22,13 +22,14 @@ from safetensors.torch import save_file
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.storage import TarShards
+from attngan_deploy.generate.writer import read_manifest
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.score.pictures import find_pictures, prepare_all
-from attngan_deploy.storage import TarShards
 from attngan_deploy.system.files import read_file, read_json
 from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.data_pictures import prepare_picture, refuse_decompression_bombs
@@ -37,7 +38,6 @@ from attngan_deploy.train.image_encoder import BirdMobileNet
 from attngan_deploy.train.picture_set import read_pictures
 from attngan_deploy.train.torch_file import load_state
 from attngan_deploy.train.unpickle import load_plain
-from attngan_deploy.writer import read_manifest
 from tests.golden_bundle import with_manifest
 from tests.memory import little_memory
 from tests.tiny_bundle import make_tiny_checkpoint

@@ -12,9 +12,9 @@ from PIL import Image
 
 from attngan_deploy.bundles.bundle import read_manifest
 from attngan_deploy.errors import BundleError, CaptionError, DataError, EngineError, OutputError
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.replay import replay, write_replay
 from attngan_deploy.media.images import encode_picture
-from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.replay import replay, write_replay
 from tests.commands import t2i
 from tests.golden_bundle import with_golden, with_manifest
 

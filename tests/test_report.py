@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.report.curve import draw_curve, parts
 from attngan_deploy.report.figures import COLOURS, Figures, draw_figures
 from attngan_deploy.report.page import markdown, page
@@ -99,7 +99,7 @@ def test_markdown_has_a_row_for_everything_scored() -> None:
     assert "| mine | 30,000 | 2.40 ± 0.07 | 4.59 ± 0.06 | 127.3 | 12.3% | 86% |" in rows
 
 
-@pytest.mark.filterwarnings("ignore::attngan_deploy.pipeline.UnknownWordWarning")  # the tiny vocabulary
+@pytest.mark.filterwarnings("ignore::attngan_deploy.generate.pipeline.UnknownWordWarning")  # the tiny vocabulary
 def test_figures_change_the_colour_alone(tiny_bundle: Path) -> None:
     model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", 1)
     figures = draw_figures(model)

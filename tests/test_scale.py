@@ -16,10 +16,10 @@ import pytest
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.plan import Plan, Share, Window, shard_captions
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.scale.plan import Plan, Share, Window, shard_captions
 
 WORDS = ("red", "blue", "black")
 CAPTIONS = 30

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy.errors import DataError, ScoreError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.diversity import diversity
 from attngan_deploy.score.generated import GeneratedPictures
 from attngan_deploy.score.judge import Judge

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy import replay, writer
 from attngan_deploy.engines import golden
+from attngan_deploy.generate import replay, writer
 from attngan_deploy.media import captions, images, shards, tokenizer
 from attngan_deploy.serve.settings import Limits
 from attngan_deploy.system import files

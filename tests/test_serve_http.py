@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attngan_deploy.noise import LARGEST_SEED
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.noise import LARGEST_SEED
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.schemas import GenerateRequest, WordsRequest
 from benchmarks.served import Served, serve
 from tests.alike import alike

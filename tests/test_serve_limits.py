@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protection import Protection
 from attngan_deploy.serve.settings import Limits

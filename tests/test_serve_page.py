@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import heat_overlay
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.serve.app import PAGE, PAGE_TYPES
 from benchmarks.served import Served, serve
 from tests.alike import alike

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Order, Ready, pack, unpack
 from attngan_deploy.serve.settings import Engines
 from attngan_deploy.serve.worker import answer, load_models, make

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy import pipeline
 from attngan_deploy.bundles import bundle as bundles
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate import pipeline
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.system.files import atomic_folder
 from tests.capless import run_capless
 from tests.odd_captions import hash_again

@@ -15,7 +15,7 @@ from attngan_deploy.engines.golden import check_engines, load_golden, psnr_db
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.verify import open_any, verify_judge, verify_model
 from attngan_deploy.errors import BundleError, EngineError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.judge import Judge
 from tests.golden_bundle import with_golden, with_manifest
 from tests.tiny_judge import make_tiny_judge

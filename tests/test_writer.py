@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attngan_deploy import storage
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate import storage
+from attngan_deploy.generate.storage import TarShards
+from attngan_deploy.generate.writer import FORMATS, OutputFolder, Place, Run, read_manifest
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.storage import TarShards
-from attngan_deploy.writer import FORMATS, OutputFolder, Place, Run, read_manifest
 
 RUN = Run([Caption("a red bird", 1), Caption("a blue bird", 3)], 5, False, "tiny", "abc")
 PLACES: list[Place] = [(0, 0), (0, 1), (1, 0), (1, 1)]

@@ -127,9 +127,9 @@ def generate(
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.cli.generate_parts import made_line
     from attngan_deploy.errors import CaptionError, OutputError, StoppedError
-    from attngan_deploy.generation import Options, check_output, generate_folder
+    from attngan_deploy.generate.generation import Options, check_output, generate_folder
+    from attngan_deploy.generate.pipeline import TextToImage
     from attngan_deploy.media.captions import describe_unknown, from_texts, read_captions, tokenize
-    from attngan_deploy.pipeline import TextToImage
     from attngan_deploy.system.allocator import return_freed_memory
     from attngan_deploy.system.filesystems import is_url
     from attngan_deploy.system.progress import show_progress

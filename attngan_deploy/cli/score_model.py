@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attngan_deploy.cli import load_extra
 
 if TYPE_CHECKING:
-    from attngan_deploy.pipeline import TextToImage
+    from attngan_deploy.generate.pipeline import TextToImage
     from attngan_deploy.score.generated import GeneratedPictures
     from attngan_deploy.score.judge import Judge
     from attngan_deploy.score.measure import ScoreOptions
@@ -38,7 +38,7 @@ class Maker:
 
     def load(self) -> "TextToImage":
         """The model, which is told on standard error."""
-        from attngan_deploy.pipeline import TextToImage
+        from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None
         engine = self.backend or "auto", self.precision or "auto", self.threads, self.device or "auto"
@@ -114,7 +114,7 @@ class Maker:
             )
 
     def _other(self, against: str | None) -> "TextToImage":
-        from attngan_deploy.pipeline import TextToImage
+        from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None and against is not None
         backend, _, precision = against.partition(":")

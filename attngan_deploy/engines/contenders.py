@@ -13,7 +13,7 @@ from attngan_deploy.engines.golden import Verification
 from attngan_deploy.engines.load import combinations, load_engine
 from attngan_deploy.engines.verify import verify_judge, verify_matcher, verify_model
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.judge import GRAPH, Judge
 from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
 from attngan_deploy.score.matcher import Matcher

@@ -274,7 +274,7 @@ def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
     try:
         from attngan_deploy.engines.verify import verify_model
-        from attngan_deploy.pipeline import TextToImage
+        from attngan_deploy.generate.pipeline import TextToImage
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
     except T2IError as error:

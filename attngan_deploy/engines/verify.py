@@ -16,7 +16,7 @@ from attngan_deploy.bundles.bundle import (
 )
 from attngan_deploy.engines.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.errors import DataError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.report.curve import parts
 from attngan_deploy.report.figures import draw_figures
 from attngan_deploy.report.results import Drawn, Results, Scored

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.images import make_grid
-from attngan_deploy.pipeline import TextToImage
 
 CAPTION_1 = (
     "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "

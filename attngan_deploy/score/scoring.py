@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.generated import GeneratedPictures
 from attngan_deploy.score.inception_score import inception_score_from_logits, split_bounds

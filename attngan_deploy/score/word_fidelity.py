@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.pipeline import TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.colours import BOUNDS, COLOURS, colour_masks, lab
 
 PLACE = "{colour}"

@@ -1,4 +1,4 @@
-/** A text-to-image bundle in the browser, as attngan_deploy/pipeline.py runs it in Python. */
+/** A text-to-image bundle in the browser, as attngan_deploy/generate/pipeline.py runs it in Python. */
 
 import { FILES } from "./files.js";
 import { EPS_STREAM, Z_STREAM, noiseFor } from "./noise.js";

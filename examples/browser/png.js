@@ -26,7 +26,7 @@ function toJson(seed, record) {
  *
  * @param {Uint8Array} png a PNG file.
  * @param {bigint} seed
- * @param {object} record the other facts, as `Run.record` in attngan_deploy/writer.py names them.
+ * @param {object} record the other facts, as `Run.record` in attngan_deploy/generate/writer.py names them.
  * @returns {Uint8Array}
  */
 export function withRecord(png, seed, record) {

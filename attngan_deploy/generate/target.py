@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from attngan_deploy.claim import ANOTHER_FOLDER, RUN, not_written
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.claim import ANOTHER_FOLDER, RUN, not_written
 from attngan_deploy.system.files import is_part, part_path, write_atomically
 from attngan_deploy.system.filesystems import explained, file_system, is_url
 from attngan_deploy.system.lock import is_lock

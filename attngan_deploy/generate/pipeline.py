@@ -10,18 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.batching import grouped, side_by_side
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
+from attngan_deploy.generate.batching import grouped, side_by_side
+from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import describe_unknown, tokenize
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.noise import noise_batch
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
@@ -125,7 +125,7 @@ class TextToImage:
             backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
             threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.SUPPORTED`.
+            device: "auto", or one that the backend knows: see `engines.facts.SUPPORTED`.
             allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
 
         Raises:

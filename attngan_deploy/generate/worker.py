@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
+from attngan_deploy.generate.plan import Plan, Window
+from attngan_deploy.generate.storage import LooseFiles, PictureStore, TarShards
+from attngan_deploy.generate.target import LocalTarget, Target, open_target, written
+from attngan_deploy.generate.writer import RUN_VERSION
+from attngan_deploy.generate.writer import Run as Records
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile, Extent
 from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import encode_picture
-from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE, TextToImage
-from attngan_deploy.scale.plan import Plan, Window
-from attngan_deploy.scale.target import LocalTarget, Target, open_target, written
-from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
-from attngan_deploy.writer import RUN_VERSION
-from attngan_deploy.writer import Run as Records
 
 ENGINE = "engine"  # in run.json
 AUTO = "auto"

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.claim import check_folder
+from attngan_deploy.generate.claim import check_folder
+from attngan_deploy.generate.pipeline import Batch, TextToImage
+from attngan_deploy.generate.writer import OutputFolder, Place, Run
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import Tokenized, tokenize
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.system.files import uninterrupted
-from attngan_deploy.writer import OutputFolder, Place, Run
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.writer import Place
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.caption_streams import CaptionFile, Extent
-from attngan_deploy.writer import Place
 
 SHARE = re.compile(r"(\d+)/(\d+)", re.ASCII)
 LARGEST_COUNT = 10**9

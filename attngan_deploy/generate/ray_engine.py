@@ -20,12 +20,12 @@ from ray.exceptions import RayError
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import EngineError, T2IError
+from attngan_deploy.generate.plan import shard_captions
+from attngan_deploy.generate.share import Report, UnknownWords, join_manifests
+from attngan_deploy.generate.target import open_target
+from attngan_deploy.generate.worker import Job, Worker, check_target, taking_part
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.scale.plan import shard_captions
-from attngan_deploy.scale.share import Report, UnknownWords, join_manifests
-from attngan_deploy.scale.target import open_target
-from attngan_deploy.scale.worker import Job, Worker, check_target, taking_part
 
 READERS = 64  # tasks that read captions; each one's shards are neighbours
 ROW_BYTES = 100_000

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from attngan_deploy.errors import MissingExtraError
-from attngan_deploy.scale.share import Report
-from attngan_deploy.scale.worker import Job
+from attngan_deploy.generate.share import Report
+from attngan_deploy.generate.worker import Job
 
 
 def make_on_ray(
@@ -24,6 +24,6 @@ def make_on_ray(
         raise MissingExtraError(
             f"--engine ray needs {missing[0]}, which is not installed", next_step="pip install 'attngan-deploy[ray]'"
         )
-    from attngan_deploy.scale import ray_engine
+    from attngan_deploy.generate import ray_engine
 
     return ray_engine.make_on_ray(job, workers, progress, say)

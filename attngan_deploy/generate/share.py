@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.generate.plan import Share, shard_captions
+from attngan_deploy.generate.target import Target, open_target
+from attngan_deploy.generate.worker import MANIFEST_SUFFIX, Job, Worker, check_target, taking_part
+from attngan_deploy.generate.writer import MANIFEST
 from attngan_deploy.media.captions import describe_unknown
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.scale.plan import Share, shard_captions
-from attngan_deploy.scale.target import Target, open_target
-from attngan_deploy.scale.worker import MANIFEST_SUFFIX, Job, Worker, check_target, taking_part
-from attngan_deploy.writer import MANIFEST
 
 MOST_JOINED = 1_000_000  # pictures in one manifest.jsonl: 400 MB
 MOST_TOLD = 100  # unknown words

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.claim import RUN, is_claimed, not_written
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.claim import RUN, is_claimed, not_written
+from attngan_deploy.generate.storage import LooseFiles, PictureStore, TarShards
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
-from attngan_deploy.storage import LooseFiles, PictureStore, TarShards
 from attngan_deploy.system.files import append_whole, is_part, read_file, read_json, uninterrupted, write_atomically
 from attngan_deploy.system.lock import lock_folder
 

@@ -9,7 +9,7 @@ from attngan_deploy.system.files import is_part, part_path, read_json
 from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
-LAYOUT = "layout"  # in run.json: "shards" where a shard's place decides its pictures, see `scale`
+LAYOUT = "layout"  # in run.json: "shards" where a shard's place decides its pictures, see `plan`
 ANOTHER_FOLDER = "choose another -o"
 
 
