@@ -20,8 +20,8 @@ from PIL import Image
 from attngan_deploy.cli import report_errors
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.score.diversity import NEAR_DUPLICATE, diversity
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.metrics.diversity import NEAR_DUPLICATE, diversity
 
 MARGIN = 4  # pixels that the centre crop leaves around it: room to move
 QUALITY = 75

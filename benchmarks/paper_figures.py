@@ -17,7 +17,7 @@ from PIL import Image
 from attngan_deploy.cli import report_errors
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import WHITE
-from attngan_deploy.report.figures import draw_figures
+from attngan_deploy.score.report.figures import draw_figures
 from attngan_deploy.system.files import make_folder, write_atomically
 
 GAP, QUALITY = 12, 85

@@ -13,9 +13,9 @@ from typing import Any
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.score.colours import COLOURS
-from attngan_deploy.score.real_colours import real_word_colours
-from attngan_deploy.score.word_fidelity import word_fidelity
+from attngan_deploy.score.metrics.colours import COLOURS
+from attngan_deploy.score.metrics.real_colours import real_word_colours
+from attngan_deploy.score.metrics.word_fidelity import word_fidelity
 
 HEADER = """| pictures | fidelity | accuracy | inside | outside | leakage | change inside | change outside | focus |
 |---|---|---|---|---|---|---|---|---|"""

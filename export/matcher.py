@@ -27,8 +27,8 @@ from attngan_deploy.export.text_encoder import build_text_encoder
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
+from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
 from attngan_deploy.score.pictures import prepare
-from attngan_deploy.score.r_precision import CANDIDATES, r_precision
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.config import ImageEncoderConfig, from_json

@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.inception_score import inception_score
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.kernel import kernel_distance_of_subsets
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score
+from attngan_deploy.score.metrics.kernel import kernel_distance_of_subsets
 from tests.tiny_judge import SIZE, make_tiny_judge
 
 register("models", "score")

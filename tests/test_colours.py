@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.colours import COLOURS, colour_masks, colour_shares, lab
+from attngan_deploy.score.metrics.colours import COLOURS, colour_masks, colour_shares, lab
 
 NAMED = {"red": (200, 30, 30), "black": (12, 12, 12), "yellow": (240, 215, 40), "blue": (40, 70, 170)}
 NAMELESS = {

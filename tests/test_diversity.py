@@ -11,9 +11,9 @@ from PIL import Image
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.score import diversity as module
-from attngan_deploy.score.diversity import diversity
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.metrics import diversity as module
+from attngan_deploy.score.metrics.diversity import diversity
 
 CAPTIONS = [f"caption {place // 4}" for place in range(20)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
 
 FULL_RANK = 1e-9  # relative
 SINGULAR = 1e-5  # absolute; the other routes differ from each other by 1e-6
@@ -117,7 +117,7 @@ def test_agrees_with_torchmetrics_where_it_is_installed(golden: dict[str, np.nda
 def test_threads_do_not_matter() -> None:
     code = """
 import numpy as np
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
 x = np.random.RandomState(0).randn(700, 320)
 a, b = FeatureStatistics.of(x[:350]), FeatureStatistics.of(x[350:] * 1.1 + 0.2)
 print(repr(frechet_distance(a, b)))

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.inception_score import inception_score, inception_score_from_logits, softmax
-from attngan_deploy.score.kernel import kernel_distance, kernel_distance_of_subsets
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score, inception_score_from_logits, softmax
+from attngan_deploy.score.metrics.kernel import kernel_distance, kernel_distance_of_subsets
 
 Golden = dict[str, np.ndarray]
 EXACT = {"rel": 1e-9, "abs": 0.0}

@@ -106,7 +106,7 @@ def test_a_classifier_becomes_a_judge(tmp_path: Path, channels_last: bool) -> No
 def test_it_scores_pictures(tmp_path: Path) -> None:
     from PIL import Image
 
-    from attngan_deploy.score.inception_score import inception_score_from_logits
+    from attngan_deploy.score.metrics.inception_score import inception_score_from_logits
 
     imported(classifier(tmp_path / "net.onnx"), "-o", tmp_path / "mine", *HOW, "--drop-output", "0")
     (tmp_path / "out").mkdir()

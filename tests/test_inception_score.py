@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.inception_score import inception_score, inception_score_from_logits, softmax, split_bounds
+from attngan_deploy.score.metrics.inception_score import (
+    inception_score,
+    inception_score_from_logits,
+    softmax,
+    split_bounds,
+)
 
 EXACT = 1e-9
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.inception_score import inception_score_from_logits
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
-from attngan_deploy.score.kernel import kernel_distance
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score_from_logits
+from attngan_deploy.score.metrics.kernel import kernel_distance
 from tests.tiny_judge import CLASSES, SIZE, make_tiny_judge
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.kernel import kernel_distance, kernel_distance_of_subsets
+from attngan_deploy.score.metrics.kernel import kernel_distance, kernel_distance_of_subsets
 
 EXACT = 1e-9
 

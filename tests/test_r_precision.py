@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.r_precision import count_right, draw_wrong, r_precision
+from attngan_deploy.score.metrics.r_precision import count_right, draw_wrong, r_precision
 
 NORTH, EAST, UP = np.eye(3, dtype=np.float32)
 CLOSE_TO_NORTH = np.array([2.0, 1.0, 0.0], np.float32)

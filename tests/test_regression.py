@@ -10,8 +10,8 @@ import pytest
 
 from attngan_deploy import TextToImage
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.metrics.frechet import FeatureStatistics
 from attngan_deploy.score.regression import Check, Limits, Regression, regression
 from tests.tiny_bundle import make_tiny_checkpoint
 from tests.tiny_judge import SIZE, make_tiny_judge

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.report.curve import draw_curve, parts
-from attngan_deploy.report.figures import COLOURS, Figures, draw_figures
-from attngan_deploy.report.page import markdown, page
-from attngan_deploy.report.results import Drawn, Results, Scored, cells, notes
+from attngan_deploy.score.report.curve import draw_curve, parts
+from attngan_deploy.score.report.figures import COLOURS, Figures, draw_figures
+from attngan_deploy.score.report.page import markdown, page
+from attngan_deploy.score.report.results import Drawn, Results, Scored, cells, notes
 
 
 def passport(judge: str = "judge", **scores: Any) -> dict[str, Any]:

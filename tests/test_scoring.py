@@ -11,13 +11,13 @@ from PIL import Image
 
 from attngan_deploy.errors import DataError, ScoreError
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.score.diversity import diversity
 from attngan_deploy.score.generated import GeneratedPictures
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import Rows, ScoreOptions, measure, measure_by
+from attngan_deploy.score.metrics.diversity import diversity
+from attngan_deploy.score.metrics.word_fidelity import word_fidelity
 from attngan_deploy.score.pictures import find_pictures
 from attngan_deploy.score.scoring import measure_and_score, score_words
-from attngan_deploy.score.word_fidelity import word_fidelity
 from tests.tiny_judge import SIZE, make_tiny_judge
 
 CAPTIONS = ["a red bird", "a blue bird"]
@@ -88,7 +88,7 @@ def test_diversity_is_that_of_the_features(model: TextToImage, judge: Judge) -> 
 
 
 def test_words_need_no_judge(model: TextToImage, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.score.word_fidelity.SEEDS", (0,))
+    monkeypatch.setattr("attngan_deploy.score.metrics.word_fidelity.SEEDS", (0,))
     monkeypatch.setattr(word_fidelity, "__defaults__", (("a {colour} bird",), ("red", "blue"), (0, 1), None))
     alone = score_words(model)
     assert alone.judge is None and alone.to_json()["judge"] is None and alone.pictures.used == 0

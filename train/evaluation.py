@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.inception_score import inception_score
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.pictures import fit
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.picture_set import PictureSet, read_pictures

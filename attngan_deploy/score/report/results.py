@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attngan_deploy.report.figures import Figures
+from attngan_deploy.score.report.figures import Figures
 
 PAPER = {"attngan": "4.36 ± 0.03 (256 px)", "base": "4.43 ± 0.05", "att1": "4.59 ± 0.06", "att2": "4.50 ± 0.05"}
 HEADINGS = (

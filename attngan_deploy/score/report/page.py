@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
-from attngan_deploy.report.curve import draw_curve
-from attngan_deploy.report.figures import CAPTION_1, CAPTION_2
-from attngan_deploy.report.results import HEADINGS, Drawn, Results, Scored, cells, notes
+from attngan_deploy.score.report.curve import draw_curve
+from attngan_deploy.score.report.figures import CAPTION_1, CAPTION_2
+from attngan_deploy.score.report.results import HEADINGS, Drawn, Results, Scored, cells, notes
 
 TITLE = "Base, att1 and att2: scores and pictures"
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.score.colours import BOUNDS, COLOURS, colour_masks, lab
+from attngan_deploy.score.metrics.colours import BOUNDS, COLOURS, colour_masks, lab
 
 PLACE = "{colour}"
 WORD_CAPTIONS = (

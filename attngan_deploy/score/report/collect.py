@@ -7,16 +7,16 @@ from pathlib import Path
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.report.curve import parts
-from attngan_deploy.report.figures import draw_figures
-from attngan_deploy.report.results import Drawn, Results, Scored
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
-from attngan_deploy.score.inception_score import split_bounds
 from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions, measure_by
+from attngan_deploy.score.metrics.inception_score import split_bounds
 from attngan_deploy.score.pictures import PictureSource, find_pictures
 from attngan_deploy.score.reference_cache import measure_reference
+from attngan_deploy.score.report.curve import parts
+from attngan_deploy.score.report.figures import draw_figures
+from attngan_deploy.score.report.results import Drawn, Results, Scored
 from attngan_deploy.score.scoring import passport_of, score_words
 
 COUNT, QUICK = 30_000, 3_000

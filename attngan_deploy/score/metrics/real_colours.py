@@ -10,8 +10,8 @@ from attngan_deploy.errors import ScoreError
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import split_words
-from attngan_deploy.score.colours import COLOURS
-from attngan_deploy.score.word_fidelity import REGION, Shares, shares_of, summarise
+from attngan_deploy.score.metrics.colours import COLOURS
+from attngan_deploy.score.metrics.word_fidelity import REGION, Shares, shares_of, summarise
 
 SEED = 0
 
