@@ -64,7 +64,7 @@ def test_a_run_that_is_there_is_continued_only_when_told(plan: Plan) -> None:
 
 
 def test_the_command_says_what_it_would_do(tmp_path: Path) -> None:
-    register("train", "train_all")
+    register("train", "train.all")
     options = ["train", "all", "--data", str(tmp_path), "--variants", "att2", "--first-pictures", "64", "--dry-run"]
     shown = json.loads(CliRunner().invoke(app, options).stdout)
     assert shown["first"]["pictures"] == 64 and shown["first"]["generator"]["stages"] == 1

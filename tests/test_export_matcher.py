@@ -219,7 +219,7 @@ def test_only_a_matcher_becomes_one_and_nothing_else_is_replaced(
 def test_the_command_trains_and_exports(
     tmp_path: Path, data: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register("train_damsm")
+    register("train.damsm")
     monkeypatch.setattr(config, "damsm_recipe", lambda recipe, backbone: replace(tiny_matcher_recipe(), seed=0))
     options = ["--data", data, "--out", tmp_path / "run", "--image-encoder", "judge", "--backbone", judge]
     options += ["--seed", "7", "--epochs", "1", "--bundle", tmp_path / "mine"]
@@ -233,7 +233,7 @@ def test_the_command_trains_and_exports(
 
 
 def test_only_a_matcher_has_a_bundle(tmp_path: Path) -> None:
-    register("train_damsm")
+    register("train.damsm")
     options = ["--data", tmp_path, "--out", tmp_path / "run", "--bundle", tmp_path / "mine"]
     result = CliRunner().invoke(app, ["train", "damsm", *map(str, options)])
     assert result.exit_code == 2 and "writes a matcher" in " ".join(result.output.split())

@@ -238,7 +238,7 @@ def test_a_graph_with_nan_leaves_no_bundle(tmp_path: Path, run: Path) -> None:
 
 
 def test_the_command_trains_resumes_and_exports(tmp_path: Path, shard: Path, weights: Path, run: Path) -> None:
-    register("models", "train_judge")
+    register("models", "train.judge")
     shutil.copytree(run, tmp_path / "run")
     options = ["--data", shard, "--out", tmp_path / "run", "--weights", weights, "--size", "32"]
     options += ["--epochs", "2", "--batch-size", "4", "--resume", "--bundle", tmp_path / "mine"]
@@ -248,7 +248,7 @@ def test_the_command_trains_resumes_and_exports(tmp_path: Path, shard: Path, wei
 
 
 def test_a_dry_run_prints_the_recipe_and_writes_nothing(tmp_path: Path) -> None:
-    register("models", "train_judge")
+    register("models", "train.judge")
     options = ["--data", "no.tar", "--out", str(tmp_path / "run"), "--epochs", "3", "--dry-run"]
     result = CliRunner().invoke(app, ["train", "judge", *options], catch_exceptions=False)
     assert json.loads(result.stdout)["epochs"] == 3 and not (tmp_path / "run").exists()

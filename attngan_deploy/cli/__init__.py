@@ -153,10 +153,10 @@ def _run() -> None:
         "score",
         "serve",
         "train",
-        "train_all",
-        "train_damsm",
-        "train_gan",
-        "train_judge",
+        "train.all",
+        "train.damsm",
+        "train.gan",
+        "train.judge",
         "verify",
     )
     register(*commands)
