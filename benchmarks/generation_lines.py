@@ -159,7 +159,7 @@ def published(model: str, captions: list[str]) -> Any:
     """The bundle's generator as a network of torch, with BatchNorms and nearest upsampling as published."""
     from attngan_deploy.bundles.bundle import open_bundle
     from attngan_deploy.media.tokenizer import Tokenizer
-    from attngan_deploy.train.from_bundle import generator_of
+    from attngan_deploy.train.imports.from_bundle import generator_of
 
     bundle = open_bundle(model)
     tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))

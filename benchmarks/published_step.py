@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.train.config import DiscriminatorConfig, GeneratorConfig
+from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import PublishedDiscriminator
-from attngan_deploy.train.gan_step import Encoders, initialise
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.image_encoder import BirdMobileNet
 from attngan_deploy.train.losses import Gammas, kl_loss, published_discriminator_loss, published_generator_loss
-from attngan_deploy.train.picture_set import TrainingBatch, to_images
+from attngan_deploy.train.runs.gan_step import Encoders, initialise
 
 LAMBDA = 5.0  # weight of DAMSM for birds
 

@@ -26,12 +26,12 @@ from torch import Tensor
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import ImageEncoderConfig, TextEncoderConfig, gan_recipe, generator_config
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.gan import resolve_precision
-from attngan_deploy.train.gan_step import Encoders, GanTraining
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
-from attngan_deploy.train.machine import prepare_cpu
-from attngan_deploy.train.picture_set import PictureSet, TrainingBatches
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import resolve_precision
+from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
+from attngan_deploy.train.runs.machine import prepare_cpu
 from attngan_deploy.train.text_encoder import TextEncoder
 
 CONTENDERS = ("published", "paper, before", "paper", "fast, before", "fast")

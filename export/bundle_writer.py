@@ -21,9 +21,9 @@ from attngan_deploy.export.precision_writer import write_precisions
 from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.text_encoder import build_text_encoder
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
 
 GOLDEN = "golden.npz"

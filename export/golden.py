@@ -12,7 +12,7 @@ from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
-from attngan_deploy.train.sampling import PAPER_CAPTIONS
+from attngan_deploy.train.runs.sampling import PAPER_CAPTIONS
 
 LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words
 LARGEST_DIFFERENCE = 1  # uint8 levels: rounding can go either way

@@ -30,12 +30,12 @@ from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
 from attngan_deploy.score.pictures import prepare
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig, from_json
-from attngan_deploy.train.damsm import check_same_judge, load_encoders
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
-from attngan_deploy.train.judge import split_by_name
-from attngan_deploy.train.judge_backbone import JudgeBackbone
+from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.damsm import check_same_judge, load_encoders
+from attngan_deploy.train.runs.judge import split_by_name
 from attngan_deploy.train.text_encoder import TextEncoder
 
 CASES = ((1, 1), (3, 18), (7, 5), (2, 40))  # captions and the words of the longest: sizes no graph was built with

@@ -18,8 +18,8 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.checkpoint import load_checkpoint
-from attngan_deploy.train.picture_set import pad_captions
+from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
 
 
 class TorchBatch(NamedTuple):

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from attngan_deploy.media.shards import Sample, iter_samples
-from attngan_deploy.train.data_build import BuildOptions, build
-from attngan_deploy.train.data_sources import CUB_FILES
-from attngan_deploy.train.data_split import SplitRule
+from attngan_deploy.train.data.build import BuildOptions, build
+from attngan_deploy.train.data.sources import CUB_FILES
+from attngan_deploy.train.data.split import SplitRule
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 160, 0), (0, 0, 255), (255, 255, 255)
 EVERYTHING = SplitRule(test_classes=0)

@@ -32,12 +32,12 @@ from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer
 from attngan_deploy.score.pictures import find_pictures, prepare
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
-from attngan_deploy.train.data_split import read_split_names
+from attngan_deploy.train.data.split import read_split_names
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.published_files import read_vocabulary
-from attngan_deploy.train.torch_file import load_state
+from attngan_deploy.train.imports.published_files import read_vocabulary
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from tests.tiny_bundle import WORDS, make_tiny_bundle, make_tiny_checkpoint
 
 CAPTIONS = ["a small red bird", "this bird, is blue", 'it has a "yellow" belly', "naïve CAFÉ bird — 鳥"]

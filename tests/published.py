@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attngan_deploy.train.import_published import rename_published
+from attngan_deploy.train.imports.published_names import rename_published
 
 
 class Published:

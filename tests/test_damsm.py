@@ -10,7 +10,7 @@ import torch
 
 from attngan_deploy.errors import CheckpointError, DataError, OutputError
 from attngan_deploy.train.config import TextEncoderConfig
-from attngan_deploy.train.damsm import load_damsm, r_precision, train_damsm
+from attngan_deploy.train.runs.damsm import load_damsm, r_precision, train_damsm
 from attngan_deploy.train.text_encoder import TextEncoder
 from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe
 

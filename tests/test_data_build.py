@@ -13,9 +13,9 @@ pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train import data_build
-from attngan_deploy.train.data_build import BuildOptions, build
-from attngan_deploy.train.data_split import SplitRule
+from attngan_deploy.train.data import build as data_build
+from attngan_deploy.train.data.build import BuildOptions, build
+from attngan_deploy.train.data.split import SplitRule
 from tests.data_makers import EVERYTHING, birds, described, picture, pixels, run, samples
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.data_pictures import Box, crop_square, prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.pictures import Box, crop_square, prepare_picture, refuse_decompression_bombs
 from tests.data_makers import BLUE, EVERYTHING, GREEN, RED, WHITE, close_to, described, pixels, run
 
 

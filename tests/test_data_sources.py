@@ -9,8 +9,8 @@ from PIL import Image
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train import data_build
-from attngan_deploy.train.data_build import BuildOptions
+from attngan_deploy.train.data import build as data_build
+from attngan_deploy.train.data.build import BuildOptions
 from tests.data_makers import (
     BLUE,
     EVERYTHING,

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.data_split import SplitRule, read_split_names
+from attngan_deploy.train.data.split import SplitRule, read_split_names
 from tests.data_makers import birds, described, make_cub, run, samples
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.train.efficientnet_lite import (
+from attngan_deploy.train.backbones.efficientnet_lite import (
     FEATURES,
     EfficientNetLite0,
     InvertedBottleneck,

@@ -12,8 +12,8 @@ from attngan_deploy.cli import app, register
 from attngan_deploy.errors import OutputError, StoppedError
 from attngan_deploy.export import everything
 from attngan_deploy.export.everything import Plan, make_everything, make_plan
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import DiscriminatorConfig
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from tests.tiny_training import (
     FEATURES,
     make_tiny_backbone,

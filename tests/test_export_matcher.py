@@ -27,12 +27,12 @@ from attngan_deploy.score.pictures import prepare
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train import config
-from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, resize_pictures
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
-from attngan_deploy.train.damsm import load_damsm, load_encoders, train_damsm
-from attngan_deploy.train.gan import GanRun
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
-from attngan_deploy.train.judge_backbone import JudgeBackbone, resize_pictures
+from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.runs.damsm import load_damsm, load_encoders, train_damsm
+from attngan_deploy.train.runs.gan import GanRun
 from attngan_deploy.train.text_encoder import TextEncoder
 from tests.tiny_judge import FEATURES, SIZE, make_tiny_judge
 from tests.tiny_training import make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
@@ -227,7 +227,7 @@ def test_the_command_trains_and_exports(
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["real"]["pictures"] == 24
     assert Matcher.load(tmp_path / "mine").name == "mine"
-    monkeypatch.setattr("attngan_deploy.train.damsm.DamsmTraining", None)  # what is finished is not trained again
+    monkeypatch.setattr("attngan_deploy.train.runs.damsm.DamsmTraining", None)  # what is finished is not trained again
     again = CliRunner().invoke(app, ["train", "damsm", *map(str, options), "--resume"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
 

@@ -15,12 +15,12 @@ from attngan_deploy.export.rewrite import GraphOptions, deployed
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.pictures import find_pictures
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig
-from attngan_deploy.train.damsm import train_damsm
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.gan import GanRun
-from attngan_deploy.train.picture_set import pad_captions
+from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.damsm import train_damsm
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import GanRun
 from tests.alike import alike
 from tests.tiny_judge import make_tiny_judge
 from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe

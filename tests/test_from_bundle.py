@@ -14,13 +14,13 @@ from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.rewrite import GraphOptions
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig
-from attngan_deploy.train.damsm import load_damsm, train_damsm
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.from_bundle import check_same_text_encoder, generator_of, text_encoder_of
-from attngan_deploy.train.gan import GanRun
-from attngan_deploy.train.picture_set import pad_captions
+from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.imports.from_bundle import check_same_text_encoder, generator_of, text_encoder_of
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.damsm import load_damsm, train_damsm
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import GanRun
 from attngan_deploy.train.text_encoder import EncodedText
 from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
 from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe

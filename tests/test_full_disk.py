@@ -17,12 +17,12 @@ from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
 from attngan_deploy.system.lock import is_lock
-from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint
-from attngan_deploy.train.damsm import train_damsm
-from attngan_deploy.train.data_build import BuildOptions, build
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.gan import GanRun
-from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.data.build import BuildOptions, build
+from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.runs.damsm import train_damsm
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import GanRun
+from attngan_deploy.train.runs.run_folder import RunFolder
 from tests.commands import t2i
 from tests.data_makers import birds
 from tests.tiny_bundle import make_tiny_checkpoint

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from attngan_deploy.errors import CheckpointError, StoppedError, T2IError
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GanRecipe, GeneratorConfig, checked
-from attngan_deploy.train.damsm import train_damsm
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.damsm import train_damsm
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import GanRun
 from tests.tiny_judge import make_tiny_judge
 from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
 
@@ -146,7 +146,7 @@ def test_two_processes_train_one_model(ground: Ground, tmp_path: Path) -> None:
     script.write_text(f"""
 import sys
 from pathlib import Path
-from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.runs.gan import GanRun
 from tests.tiny_training import tiny_gan_recipe
 import torch
 folder = Path({str(ground.folder)!r})

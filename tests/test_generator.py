@@ -15,7 +15,7 @@ from attngan_deploy.train.generator import (
     ToImage,
     Upsample,
 )
-from attngan_deploy.train.import_published import GENERATOR
+from attngan_deploy.train.imports.published_names import GENERATOR
 from tests.published import Published
 
 CBAM = (

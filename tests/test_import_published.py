@@ -19,9 +19,9 @@ from attngan_deploy.cli import app, register
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.published import import_published
-from attngan_deploy.train.checkpoint import load_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, Variant
-from attngan_deploy.train.published_files import read_published
+from attngan_deploy.train.imports.published_files import read_published
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from tests.published_model import PublishedFiles, captions_content, published_state
 from tests.tiny_bundle import random_generator
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import CheckpointError, DataError
-from attngan_deploy.train.published_files import read_published, read_vocabulary
-from attngan_deploy.train.torch_file import load_state
-from attngan_deploy.train.unpickle import load_plain
+from attngan_deploy.train.imports.published_files import read_published, read_vocabulary
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.imports.unpickle import load_plain
 from tests.published_model import PublishedFiles, captions_content, state_of
 
 register("import_", "models")  # a lone command would need no name

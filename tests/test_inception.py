@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.train.inception import InceptionV3, load_inception
+from attngan_deploy.train.backbones.inception import InceptionV3, load_inception
 
 register("import_judge")
 PARAMETERS = 23_834_568  # of torchvision's inception_v3 without its auxiliary classifier

@@ -16,7 +16,7 @@ import pytest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.system.files import OLD_SUFFIX, atomic_folder, part_path
 from attngan_deploy.system.lock import is_lock, lock_folder, lock_path, writing
-from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.runs.run_folder import RunFolder
 from tests.commands import t2i
 from tests.tiny_bundle import make_tiny_checkpoint
 from tests.tiny_training import tiny_gan_recipe

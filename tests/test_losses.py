@@ -8,7 +8,7 @@ import torch
 from attngan_deploy.train.config import DiscriminatorConfig, TextEncoderConfig
 from attngan_deploy.train.discriminators import OneWayDiscriminator, PublishedDiscriminator
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
-from attngan_deploy.train.import_published import DISCRIMINATOR, IMAGE_HEADS, TEXT_ENCODER, rename_published
+from attngan_deploy.train.imports.published_names import DISCRIMINATOR, IMAGE_HEADS, TEXT_ENCODER, rename_published
 from attngan_deploy.train.losses import (
     Gammas,
     consistency_loss,

@@ -31,13 +31,13 @@ from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.pictures import find_pictures, prepare_all
 from attngan_deploy.system.files import read_file, read_json
-from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
-from attngan_deploy.train.data_pictures import prepare_picture, refuse_decompression_bombs
-from attngan_deploy.train.data_split import read_split_names
+from attngan_deploy.train.data.picture_set import read_pictures
+from attngan_deploy.train.data.pictures import prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.split import read_split_names
 from attngan_deploy.train.image_encoder import BirdMobileNet
-from attngan_deploy.train.picture_set import read_pictures
-from attngan_deploy.train.torch_file import load_state
-from attngan_deploy.train.unpickle import load_plain
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.imports.unpickle import load_plain
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
 from tests.golden_bundle import with_manifest
 from tests.memory import little_memory
 from tests.tiny_bundle import make_tiny_checkpoint

@@ -9,7 +9,10 @@ from attngan_deploy.generate import replay, writer
 from attngan_deploy.media import captions, images, shards, tokenizer
 from attngan_deploy.serve.settings import Limits
 from attngan_deploy.system import files
-from attngan_deploy.train import data_pictures, data_sources, data_split, unpickle
+from attngan_deploy.train.data import pictures as data_pictures
+from attngan_deploy.train.data import sources as data_sources
+from attngan_deploy.train.data import split as data_split
+from attngan_deploy.train.imports import unpickle
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "security.md"
 MIB, GIB = 2**20, 2**30

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.checkpoint import load_checkpoint
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.gan import GanRun
 from tests.test_gan import Ground, ground, weights  # noqa: F401
 from tests.tiny_training import tiny_gan_recipe
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from attngan_deploy.train.gan import GanRun
+from attngan_deploy.train.runs.gan import GanRun
 from tests.tiny_training import tiny_gan_recipe
 
 folder, out, mark, pictures = (*map(Path, sys.argv[1:4]), int(sys.argv[4]))

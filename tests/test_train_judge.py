@@ -20,9 +20,10 @@ from attngan_deploy.export import judge as export
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.pictures import prepare
-from attngan_deploy.train.checkpoint import load_checkpoint, save_checkpoint
-from attngan_deploy.train.efficientnet_lite import EfficientNetLite0
-from attngan_deploy.train.judge import (
+from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0
+from attngan_deploy.train.data.picture_set import read_pictures
+from attngan_deploy.train.runs.checkpoint import load_checkpoint, save_checkpoint
+from attngan_deploy.train.runs.judge import (
     JudgeRecipe,
     JudgeTraining,
     imagenet_classifier,
@@ -31,7 +32,6 @@ from attngan_deploy.train.judge import (
     split_by_name,
     train_judge,
 )
-from attngan_deploy.train.picture_set import read_pictures
 
 CARD_TOLERANCE = 0.01  # weights rounded to float16 may change the first class of a few pictures
 RECIPE = JudgeRecipe(epochs=2, batch_size=4, size=32)

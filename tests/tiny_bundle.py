@@ -9,9 +9,9 @@ from torch import nn
 
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.media.tokenizer import PADDING
-from attngan_deploy.train.checkpoint import save_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
 from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.runs.checkpoint import save_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
 
 torch.set_num_threads(1)  # threads cost tiny networks more than they bring, much more on a busy machine

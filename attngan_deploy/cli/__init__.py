@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def load_extra(module: str, extra: str) -> Any:
-    """Import a room that needs an optional extra, e.g. `load_extra("attngan_deploy.train.damsm", "train")`.
+    """Import a room that needs an optional extra, e.g. `load_extra("attngan_deploy.train.runs.damsm", "train")`.
 
     Raises:
         MissingExtraError: with the text of the ImportError and the line that installs the extra.

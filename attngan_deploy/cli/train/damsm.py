@@ -57,7 +57,7 @@ def train_damsm(
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
-    damsm = load_extra("attngan_deploy.train.damsm", "train")
+    damsm = load_extra("attngan_deploy.train.runs.damsm", "train")
     kept = None if text_encoder is None else open_bundle(text_encoder)
     precision = damsm.train_damsm(chosen, data, out, backbone, data_name=data_name, text_bundle=kept, resume=resume)
     facts = {"r_precision": precision, "run": str(out)}

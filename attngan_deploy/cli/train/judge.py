@@ -27,7 +27,7 @@ def train_judge(
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Fine-tune EfficientNet-Lite0 on labelled pictures; a fifth of each class is held out."""
-    judge = load_extra("attngan_deploy.train.judge", "train")
+    judge = load_extra("attngan_deploy.train.runs.judge", "train")
     recipe = judge.JudgeRecipe(epochs=epochs, batch_size=batch_size, size=size, seed=seed)
     if dry_run:
         print(json.dumps({"data": [str(path) for path in data], "out": str(out), **asdict(recipe)}, indent=1))

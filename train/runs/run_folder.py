@@ -19,7 +19,13 @@ from torch import Tensor
 from attngan_deploy.errors import CheckpointError, OutputError
 from attngan_deploy.system.files import append_whole, make_folder, read_json, sweep, write_atomically
 from attngan_deploy.system.lock import lock_folder
-from attngan_deploy.train.checkpoint import DESCRIPTION, Checkpoint, checkpoints_of, load_checkpoint, save_checkpoint
+from attngan_deploy.train.runs.checkpoint import (
+    DESCRIPTION,
+    Checkpoint,
+    checkpoints_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 GAP = 900.0  # seconds
 

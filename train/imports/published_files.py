@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.checkpoint import first_misfit, save_checkpoint
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.import_published import GENERATOR, TEXT_ENCODER, rename_published
+from attngan_deploy.train.imports.published_names import GENERATOR, TEXT_ENCODER, rename_published
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.imports.unpickle import load_plain
+from attngan_deploy.train.runs.checkpoint import first_misfit, save_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
-from attngan_deploy.train.torch_file import load_state
-from attngan_deploy.train.unpickle import load_plain
 
 # Of each network of the published code: the start of one weight's name, what to call it, and its file.
 KINDS = (

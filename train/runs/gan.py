@@ -18,19 +18,19 @@ from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import read_json, uninterrupted, write_atomically
-from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
-from attngan_deploy.train.damsm import load_damsm
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.evaluation import Evaluation
-from attngan_deploy.train.from_bundle import check_same_text_encoder, generator_of
-from attngan_deploy.train.gan_step import Encoders, GanTraining
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, read_pictures
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.machine import prepare_cpu
-from attngan_deploy.train.picture_set import PictureSet, TrainingBatches, read_pictures
-from attngan_deploy.train.run_folder import RunFolder, training_curve
-from attngan_deploy.train.sampling import GRID_CAPTIONS, sample_grid
+from attngan_deploy.train.imports.from_bundle import check_same_text_encoder, generator_of
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.damsm import load_damsm
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.evaluation import Evaluation
+from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
+from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.run_folder import RunFolder, training_curve
+from attngan_deploy.train.runs.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
 COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two

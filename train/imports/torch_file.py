@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.unpickle import describe_bytes
+from attngan_deploy.train.imports.unpickle import describe_bytes
 
 STATE_DICT = "a state dict: names and tensors"
 # How torch 0.3 and older saved a tensor. It puts a shape on stored numbers, as its successor does, which torch trusts.

@@ -19,8 +19,8 @@ import PIL
 
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.system.files import atomic_folder, sha256_of
-from attngan_deploy.train.data_pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
-from attngan_deploy.train.data_sources import (
+from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.sources import (
     HELP,
     KINDS,
     Entry,
@@ -31,8 +31,8 @@ from attngan_deploy.train.data_sources import (
     read_cub,
     read_folder,
 )
-from attngan_deploy.train.data_split import SplitRule, class_of, split_entries
-from attngan_deploy.train.vocabulary import ORDER, build_vocabulary
+from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
+from attngan_deploy.train.data.vocabulary import ORDER, build_vocabulary
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
-from attngan_deploy.train.from_bundle import check_same_words, text_encoder_of
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
-from attngan_deploy.train.judge_backbone import JudgeBackbone, no_gradient
+from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
-from attngan_deploy.train.machine import prepare_cpu
-from attngan_deploy.train.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
-from attngan_deploy.train.run_folder import RunFolder
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
 
 R_PRECISION_CANDIDATES = 100

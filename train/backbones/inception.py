@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.torch_file import load_state
+from attngan_deploy.train.imports.torch_file import load_state
 
 SIZE, FEATURES = 299, 2048
 FID_OUTPUTS = 1008

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.data_sources import HELP, Entry, Skip
-from attngan_deploy.train.unpickle import DAMAGED, without_frames
+from attngan_deploy.train.data.sources import HELP, Entry, Skip
+from attngan_deploy.train.imports.unpickle import DAMAGED, without_frames
 
 DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 50 of 200
 MAX_SPLIT_BYTES = 16 * 2**20

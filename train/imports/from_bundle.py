@@ -20,8 +20,8 @@ from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.attention import McanLayerNorm
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
+from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.generator import ConvGlu, Generator, Residual
-from attngan_deploy.train.picture_set import pad_captions
 from attngan_deploy.train.text_encoder import TextEncoder
 
 ZERO_CODE = 128  # of weights stored in 8 bits
