@@ -15,7 +15,7 @@ from pathlib import Path
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.tensorrt.build import RTX_DEVICES, load_tensorrt, precisions_for
-from attngan_deploy.export.engines import Built, prebuild
+from attngan_deploy.export.targets.engines import Built, prebuild
 
 FLAVOUR = "tensorrt-rtx"
 

@@ -18,7 +18,7 @@ from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
 from attngan_deploy.engines.load import combinations, load_engine
 from attngan_deploy.errors import T2IError
-from attngan_deploy.export.precision_parity import (
+from attngan_deploy.export.precision.parity import (
     PICTURES,
     SEED,
     SIZES,
@@ -27,7 +27,7 @@ from attngan_deploy.export.precision_parity import (
     make_reference,
     measure,
 )
-from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
+from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.machine import this_machine
 
 REFERENCE = ("onnxruntime", "cpu", "fp32")

@@ -13,9 +13,9 @@ from torch import fx, nn
 
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, ParityError
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, save_graph
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, save_graph
+from attngan_deploy.export.graphs.rewrite import check_finite, fold_into
 from attngan_deploy.export.import_judge import JudgeOptions, write_judge
-from attngan_deploy.export.rewrite import check_finite, fold_into
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.backbones.inception import FEATURES, SIZE, BasicConv2d, InceptionV3, load_inception

@@ -16,8 +16,8 @@ from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manife
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.rewrite import check_finite, fold_into, round_weights
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
+from attngan_deploy.export.graphs.rewrite import check_finite, fold_into, round_weights
 from attngan_deploy.train.backbones.efficientnet_lite import (
     FEATURES,
     EfficientNetLite0,

@@ -18,12 +18,12 @@ from attngan_deploy.bundles.bundle import MATCHER, check_replaceable, write_mani
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
+from attngan_deploy.export.cards.matcher_card import CARD, write_matcher_card
+from attngan_deploy.export.cards.model_card import licence_of
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.matcher_card import CARD, write_matcher_card
-from attngan_deploy.export.model_card import licence_of
-from attngan_deploy.export.rewrite import round_weights
-from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
+from attngan_deploy.export.graphs.rewrite import round_weights
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher

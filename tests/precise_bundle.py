@@ -9,7 +9,7 @@ import onnx
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.engines.facts import Tensors
-from attngan_deploy.export.precision import convert, load_plain
+from attngan_deploy.export.precision.half import convert, load_plain
 
 
 def add_half_generator(source: Path, folder: Path, *precisions: str) -> Bundle:

@@ -16,9 +16,9 @@ from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import CheckpointError, OutputError, ParityError, T2IError
 from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.export.generator import build_generator
-from attngan_deploy.export.golden import PAPER_CAPTIONS, golden_captions
-from attngan_deploy.export.rewrite import GraphOptions
+from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.rewrite import GraphOptions
+from attngan_deploy.export.parity.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.train.config import Variant

@@ -15,7 +15,8 @@ from attngan_deploy.bundles import bundle
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
-from attngan_deploy.export import bundle_writer, precision_writer
+from attngan_deploy.export import bundle_writer
+from attngan_deploy.export.precision import writer as precision_writer
 from attngan_deploy.train.config import VARIANTS
 from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_checkpoint

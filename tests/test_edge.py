@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import BundleError, OutputError, ParityError
-from attngan_deploy.export.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
-from attngan_deploy.export.precision_writer import extend_bundle
+from attngan_deploy.export.precision.writer import extend_bundle
+from attngan_deploy.export.targets.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.captions import MAX_WORDS
 from attngan_deploy.media.tokenizer import Tokenizer
@@ -169,7 +169,7 @@ def test_no_torch_is_needed(tiny_bundle: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.modules["torch"] = None  # importing it raises
-from attngan_deploy.export.edge import write_edge
+from attngan_deploy.export.targets.edge import write_edge
 write_edge(sys.argv[1], Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", code, str(tiny_bundle), str(tmp_path / EDGE)]

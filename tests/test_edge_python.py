@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from attngan_deploy import TextToImage
-from attngan_deploy.export.edge import EDGE, write_edge
+from attngan_deploy.export.targets.edge import EDGE, write_edge
 from tests.alike import alike
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "edge" / "python" / "generate.py"

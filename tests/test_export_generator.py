@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.export.generator import build_generator
-from attngan_deploy.export.rewrite import GraphOptions, fold, fold_batch_norms, round_weights
+from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.rewrite import GraphOptions, fold, fold_batch_norms, round_weights
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
 from attngan_deploy.train.generator import Generator
 from tests.tiny_bundle import random_generator

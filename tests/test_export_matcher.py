@@ -17,8 +17,8 @@ from attngan_deploy.engines.verify import verify_matcher
 from attngan_deploy.errors import BundleError, CheckpointError, OutputError, ParityError
 from attngan_deploy.export import matcher as export
 from attngan_deploy.export.everything import make_plan
-from attngan_deploy.export.graph import save_graph
-from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.export.graphs.graph import save_graph
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher

@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 import torch
 
-from attngan_deploy.export.graph import GraphBuilder, save_graph
-from attngan_deploy.export.rewrite import LARGE, round_weights
-from attngan_deploy.export.stored_weights import as_exact_rows, from_rows, to_rows
-from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.export.graphs.graph import GraphBuilder, save_graph
+from attngan_deploy.export.graphs.rewrite import LARGE, round_weights
+from attngan_deploy.export.graphs.stored_weights import as_exact_rows, from_rows, to_rows
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.train.config import TextEncoderConfig
 from attngan_deploy.train.text_encoder import TextEncoder
 from tests.tiny_bundle import random_text_encoder

@@ -8,9 +8,9 @@ import pytest
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.cache import make_cache
 from attngan_deploy.errors import OutputError, T2IError
-from attngan_deploy.export import edge, engines, triton
-from attngan_deploy.export.engines import Built
-from attngan_deploy.export.targets import TARGETS, build_target, check_targets
+from attngan_deploy.export.targets import edge, engines, triton
+from attngan_deploy.export.targets.engines import Built
+from attngan_deploy.export.targets.targets import TARGETS, build_target, check_targets
 
 
 def test_the_bundle_itself_is_no_product(tiny_bundle: Path) -> None:

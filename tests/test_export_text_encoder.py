@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from attngan_deploy.export.rewrite import round_weights
-from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.export.graphs.rewrite import round_weights
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.train.config import TextEncoderConfig
 from attngan_deploy.train.text_encoder import TextEncoder
 from tests.tiny_bundle import random_text_encoder

@@ -12,7 +12,7 @@ from torch import Tensor
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.export.rewrite import GraphOptions
+from attngan_deploy.export.graphs.rewrite import GraphOptions
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.train.config import GeneratorConfig
 from attngan_deploy.train.data.picture_set import pad_captions

@@ -18,8 +18,8 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.openvino.engine import settings
 from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.export.precision import load_plain
-from attngan_deploy.export.quantize import Quantizer
+from attngan_deploy.export.precision.half import load_plain
+from attngan_deploy.export.precision.quantize import Quantizer
 from attngan_deploy.generate.pipeline import TextToImage
 from tests.precise_bundle import generator_inputs
 

@@ -10,11 +10,11 @@ import torch
 from onnx import numpy_helper
 
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.generator import build_generator
-from attngan_deploy.export.graph import save_graph
-from attngan_deploy.export.parity import CASES, check_parity
-from attngan_deploy.export.rewrite import GraphOptions, Networks, deployed
-from attngan_deploy.export.text_encoder import build_text_encoder
+from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.graph import save_graph
+from attngan_deploy.export.graphs.rewrite import GraphOptions, Networks, deployed
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
+from attngan_deploy.export.parity.parity import CASES, check_parity
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from tests.tiny_bundle import random_generator, random_text_encoder
 

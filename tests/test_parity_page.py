@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.cli import report_errors
-from attngan_deploy.export.precision_writer import extend_bundle
+from attngan_deploy.export.precision.writer import extend_bundle
 from benchmarks import parity
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "SIZES", (4, 1))
-    monkeypatch.setattr("attngan_deploy.export.precision_writer.SIZES", (8, 1))
+    monkeypatch.setattr("attngan_deploy.export.precision.writer.SIZES", (8, 1))
 
 
 @pytest.mark.usefixtures("few")

@@ -11,8 +11,8 @@ from attngan_deploy.engines.cache import find_entry, read_entry
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.openvino.engine import settings
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
-from attngan_deploy.export import engines
-from attngan_deploy.export.engines import prebuild
+from attngan_deploy.export.targets import engines
+from attngan_deploy.export.targets.engines import prebuild
 from tests.fake_gpu import FakeCuda, use_fake_cuda
 from tests.precise_bundle import add_half_generator, generator_inputs
 

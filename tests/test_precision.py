@@ -9,9 +9,9 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.export.generator import build_generator
-from attngan_deploy.export.precision import convert, emulated, fold_constants, layer_of, layers, load_plain
-from attngan_deploy.export.rewrite import GraphOptions, fold_batch_norms, round_weights
+from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.rewrite import GraphOptions, fold_batch_norms, round_weights
+from attngan_deploy.export.precision.half import convert, emulated, fold_constants, layer_of, layers, load_plain
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
 from tests.tiny_bundle import random_generator
 

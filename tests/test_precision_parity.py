@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import CaptionError, ParityError
-from attngan_deploy.export.precision_parity import (
+from attngan_deploy.export.precision.parity import (
     PICTURES,
     SIZES,
     Reference,
@@ -21,7 +21,7 @@ from attngan_deploy.export.precision_parity import (
     make_reference,
     measure,
 )
-from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
+from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 
 COUNTS = (3, 2, 1, 1)
 
@@ -107,14 +107,14 @@ def build(kept: Collection[str]) -> ModelProto:
 def test_the_costliest_layers_are_kept_until_the_floor_is_cleared(
     floor: float, kept: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attngan_deploy.export.precision_parity.to_uint8", lambda images: images)
+    monkeypatch.setattr("attngan_deploy.export.precision.parity.to_uint8", lambda images: images)
     inputs = batches()
     reference = Reference(inputs, [{"image_128": batch["z"]} for batch in inputs], 1)
     assert choose_kept(list(COSTS), build, reference, "fp16", floor) == kept
 
 
 def test_a_precision_that_fits_no_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.export.precision_parity.to_uint8", lambda images: images)
+    monkeypatch.setattr("attngan_deploy.export.precision.parity.to_uint8", lambda images: images)
     inputs = batches()
     reference = Reference(inputs, [{"image_128": batch["z"]} for batch in inputs], 1)
     with pytest.raises(ParityError, match=r"int8 changes the pictures too much in every layer; found 26\.0 dB"):
@@ -122,7 +122,7 @@ def test_a_precision_that_fits_no_layer_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_layer_that_overflows_is_the_costliest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attngan_deploy.export.precision_parity.to_uint8", lambda images: images)
+    monkeypatch.setattr("attngan_deploy.export.precision.parity.to_uint8", lambda images: images)
     inputs = batches()
     reference = Reference(inputs, [{"image_128": batch["z"]} for batch in inputs], 1)
     costs = {"a": 0.01, "b": float("inf")}

@@ -17,8 +17,8 @@ from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import BundleError, ParityError, T2IError
-from attngan_deploy.export import precision_writer
-from attngan_deploy.export.precision_writer import PRECISIONS, check_precisions, extend_bundle
+from attngan_deploy.export.precision import writer as precision_writer
+from attngan_deploy.export.precision.writer import PRECISIONS, check_precisions, extend_bundle
 from tests.tiny_judge import make_tiny_judge
 
 

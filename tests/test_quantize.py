@@ -8,10 +8,10 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.export import quantize
-from attngan_deploy.export.precision import layer_of, load_plain
-from attngan_deploy.export.quantize import Quantizer, quantizable
-from attngan_deploy.export.sample_inputs import Arrays, sample_batches, sample_captions
+from attngan_deploy.export.precision import quantize
+from attngan_deploy.export.precision.half import layer_of, load_plain
+from attngan_deploy.export.precision.quantize import Quantizer, quantizable
+from attngan_deploy.export.precision.sample_inputs import Arrays, sample_batches, sample_captions
 
 
 @pytest.fixture(scope="module")

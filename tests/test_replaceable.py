@@ -8,8 +8,8 @@ import pytest
 
 from attngan_deploy.bundles.bundle import check_replaceable
 from attngan_deploy.errors import OutputError, T2IError
-from attngan_deploy.export.precision_writer import extend_bundle
-from attngan_deploy.export.targets import check_targets
+from attngan_deploy.export.precision.writer import extend_bundle
+from attngan_deploy.export.targets.targets import check_targets
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.system.files import write_atomically
 

@@ -12,7 +12,7 @@ import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.export.triton import write_triton_repository
+from attngan_deploy.export.targets.triton import write_triton_repository
 from attngan_deploy.generate.pipeline import TextToImage
 
 pytest.importorskip("rapidjson", reason="needs tritonclient[grpc]")  # without it that package raises no ImportError

@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from attngan_deploy.bundles.bundle import write_manifest
-from attngan_deploy.export.graph import describe_graph
+from attngan_deploy.export.graphs.graph import describe_graph
 
 SIZE, CLASSES, FEATURES = 16, 3, 3
 

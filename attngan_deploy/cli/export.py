@@ -90,8 +90,8 @@ def export(
         raise typer.BadParameter("nothing to make: a bundle has fp32 graphs; add --precision, --target or -o")
     if captions is not None and precisions == ["fp32"]:
         raise typer.BadParameter("--captions calibrates and measures precisions other than fp32: add --precision")
-    making = load_extra("attngan_deploy.export.targets", "export")
-    writer = load_extra("attngan_deploy.export.precision_writer", "export")
+    making = load_extra("attngan_deploy.export.targets.targets", "export")
+    writer = load_extra("attngan_deploy.export.precision.writer", "export")
     writer.check_precisions(precisions)
     making.check_targets(targets, precisions, target_output, _listed(device))
     before = _precisions_at(output or (None if variant is None else MODELS / variant))
@@ -133,7 +133,7 @@ def _from_checkpoint(
 ) -> Path:
     source, folder = checkpoint or _run_of(variant), output or MODELS / variant
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")
-    rewrite = load_extra("attngan_deploy.export.rewrite", "train")
+    rewrite = load_extra("attngan_deploy.export.graphs.rewrite", "train")
     print(f"exporting {source} to {folder}", file=sys.stderr)
     options = rewrite.GraphOptions(weights=weights.value)
     made: Path = writer.export_bundle(

@@ -128,4 +128,4 @@ def load_torch(checkpoint: Path) -> Any:
         MissingExtraError: torch is not installed.
         CheckpointError: missing, damaged, or without a generator.
     """
-    return load_extra("attngan_deploy.export.torch_maker", "train").torch_maker(checkpoint)
+    return load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)

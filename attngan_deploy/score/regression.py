@@ -35,7 +35,7 @@ class MadePictures(Protocol):
 
 
 class PictureMaker(Protocol):
-    """What makes pictures: a `TextToImage` of any engine, or `attngan_deploy.export.torch_maker`'s of a checkpoint."""
+    """What makes pictures: a `TextToImage` of any engine, or of a checkpoint `export.parity.torch_maker`'s."""
 
     @property
     def description(self) -> str:

@@ -7,7 +7,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from attngan_deploy.export.graph import GraphBuilder
+from attngan_deploy.export.graphs.graph import GraphBuilder
 from attngan_deploy.train.text_encoder import TextEncoder
 
 DIRECTIONS = ("", "_reverse")

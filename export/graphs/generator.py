@@ -6,8 +6,8 @@ from collections.abc import Callable
 import onnx
 from torch import Tensor, nn
 
-from attngan_deploy.export.graph import GraphBuilder
-from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, split_glu
+from attngan_deploy.export.graphs.graph import GraphBuilder
+from attngan_deploy.export.graphs.rewrite import DEFAULT_OPTIONS, GraphOptions, split_glu
 from attngan_deploy.train.attention import Cbam, McanLayerNorm, WordAttention, WordSelfAttention
 from attngan_deploy.train.generator import (
     NEAREST_AS_TRANSPOSED,

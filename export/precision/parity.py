@@ -15,7 +15,7 @@ from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.sample_inputs import Arrays
+from attngan_deploy.export.precision.sample_inputs import Arrays
 from attngan_deploy.media.images import to_uint8
 
 BATCHES = (33, 8, 1)  # pictures that are made together: none of them what a graph was built for

@@ -20,8 +20,8 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from attngan_deploy.export.precision import layer_of
-from attngan_deploy.export.sample_inputs import Arrays
+from attngan_deploy.export.precision.half import layer_of
+from attngan_deploy.export.precision.sample_inputs import Arrays
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Resize")
 PLAIN = "plain.onnx"
@@ -34,7 +34,7 @@ class Quantizer:
     """Makes int8 graphs of one fp32 graph; the ranges of its tensors are measured once.
 
     Args:
-        plain: the float32 graph, see `precision.load_plain`.
+        plain: the float32 graph, see `half.load_plain`.
         batches: inputs to calibrate with.
         folder: for its files; may be removed when the quantizer is no longer used.
     """
@@ -47,7 +47,7 @@ class Quantizer:
         """The graph in int8.
 
         Args:
-            keep: layers (`precision.layer_of`) that stay in fp32.
+            keep: layers (`half.layer_of`) that stay in fp32.
         """
         path = self._folder / "int8.onnx"
         with _silence():

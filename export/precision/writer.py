@@ -14,10 +14,10 @@ from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceab
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import OutputError, T2IError
+from attngan_deploy.export.cards.model_card import CARD, write_card
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.model_card import CARD, write_card
-from attngan_deploy.export.precision import TYPES, convert, emulated, layers, load_plain
-from attngan_deploy.export.precision_parity import (
+from attngan_deploy.export.precision.half import TYPES, convert, emulated, layers, load_plain
+from attngan_deploy.export.precision.parity import (
     ONNX_RUNTIME,
     PICTURES,
     SEED,
@@ -28,9 +28,9 @@ from attngan_deploy.export.precision_parity import (
     make_reference,
     measure_model,
 )
-from attngan_deploy.export.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
-from attngan_deploy.export.quantize import SEED as CALIBRATION_SEED
-from attngan_deploy.export.sample_inputs import sample_batches, sample_captions
+from attngan_deploy.export.precision.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
+from attngan_deploy.export.precision.quantize import SEED as CALIBRATION_SEED
+from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all

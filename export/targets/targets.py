@@ -8,7 +8,7 @@ from typing import Any
 from attngan_deploy.bundles.bundle import Bundle, bundle_folders
 from attngan_deploy.engines.facts import PRECISIONS
 from attngan_deploy.errors import OutputError, T2IError
-from attngan_deploy.export import engines
+from attngan_deploy.export.targets import engines
 
 ONNX, OPENVINO, TRITON, EDGE = "onnx", "openvino", "triton", "edge"
 TARGETS = (ONNX, *engines.TARGETS, TRITON, EDGE)  # "onnx" is the bundle itself
@@ -113,13 +113,13 @@ def _build(
 ) -> list[Product]:
     precision = precisions[0]
     if target == TRITON:
-        from attngan_deploy.export.triton import write_triton_repository
+        from attngan_deploy.export.targets.triton import write_triton_repository
 
         made = write_triton_repository(bundle, out or _beside(bundle, "-triton"), precision)
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
         return [Product(target, "model repository", precision, made, size)]
     if target == EDGE:
-        from attngan_deploy.export.edge import write_edge
+        from attngan_deploy.export.targets.edge import write_edge
 
         facts = write_edge(bundle, out or _beside(bundle, "-edge.onnx"), precision)
         return [Product(target, "single file", precision, facts.path, facts.bytes)]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from attngan_deploy.export.stored_weights import ZERO_CODE, as_exact_half, as_exact_rows, as_float32
+from attngan_deploy.export.graphs.stored_weights import ZERO_CODE, as_exact_half, as_exact_rows, as_float32
 
 OPSET = 17
 IR_VERSION = 8  # the version that came with opset 17; every runtime since 2022 reads it

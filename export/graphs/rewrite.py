@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.export.stored_weights import as_float32, from_rows, to_rows
+from attngan_deploy.export.graphs.stored_weights import as_float32, from_rows, to_rows
 from attngan_deploy.train.attention import Cbam
 from attngan_deploy.train.generator import ConvGlu, FirstStage, Generator, Residual
 from attngan_deploy.train.text_encoder import TextEncoder

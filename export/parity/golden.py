@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.parity import Arrays, largest_image, run_torch
-from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.export.graphs.rewrite import Networks
+from attngan_deploy.export.parity.parity import Arrays, largest_image, run_torch
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import to_uint8
