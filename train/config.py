@@ -10,8 +10,33 @@ PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
 PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
-Variant = Literal["attngan", "base", "att1", "att2"]
-VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
+Variant = str  # a key of ATTENTION_BLOCKS
+
+
+@dataclass(frozen=True)
+class AttentionBlocks:
+    """What a variant has at the beginning of each later stage; the names are keys of the tables in `attention.py`.
+
+    Attributes:
+        words: what the word features pass through first; nothing where it is empty.
+        image: what is computed from the image features and added to them first; nothing where it is empty.
+        attention: what brings the words to the places of the image.
+        fuses: whether a convolution brings [h, context] back to the width of h.
+    """
+
+    words: str = ""
+    image: str = ""
+    attention: str = "words"
+    fuses: bool = True
+
+
+ATTENTION_BLOCKS = {
+    "attngan": AttentionBlocks(fuses=False),
+    "base": AttentionBlocks(),
+    "att1": AttentionBlocks(words="self_attention"),
+    "att2": AttentionBlocks(words="self_attention", image="cbam"),
+}
+VARIANTS = tuple(ATTENTION_BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -53,27 +78,17 @@ class GeneratorConfig:
     upsampling: Literal["nearest", "transposed"] = "nearest"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
+        if self.variant not in ATTENTION_BLOCKS:
+            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(ATTENTION_BLOCKS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
         if not 0 <= self.residual_blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
-    def fuses(self) -> bool:
-        """True where a convolution brings [h, context] back to the width of h."""
-        return self.variant != "attngan"
-
-    @property
-    def attends_words(self) -> bool:
-        """True where words first pass through self-attention."""
-        return self.variant in ("att1", "att2")
-
-    @property
-    def gates_features(self) -> bool:
-        """True where h first passes through CBAM."""
-        return self.variant == "att2"
+    def blocks(self) -> AttentionBlocks:
+        """The attention blocks of the variant."""
+        return ATTENTION_BLOCKS[self.variant]
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -210,8 +225,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in VARIANTS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
+    if variant not in ATTENTION_BLOCKS:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(ATTENTION_BLOCKS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 

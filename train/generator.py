@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
+from attngan_deploy.engines.openvino.graph import TRANSPOSED
+from attngan_deploy.train.attention import IMAGE_BLOCKS, WORD_ATTENTION, WORD_BLOCKS
 from attngan_deploy.train.compiled import norm_add, norm_glu
 from attngan_deploy.train.config import GeneratorConfig
 
-# nearest x2, then taps [w0, w1, w2], is a transposed convolution of stride 2 with [w2, w1 + w2, w0 + w1, w0], padding 1
-NEAREST_AS_TRANSPOSED = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+NEAREST_AS_TRANSPOSED = torch.from_numpy(TRANSPOSED)
 
 
 class Generated(NamedTuple):
@@ -30,7 +30,8 @@ def transposed_weight(weight: Tensor) -> Tensor:
     """Kernel [in, out, 4, 4] of the transposed convolution that equals nearest x2 and then `weight` [out, in, 3, 3]."""
     matrix = NEAREST_AS_TRANSPOSED.to(weight)
     both_sides = torch.kron(matrix, matrix)  # one product of matrices instead of one for each kernel
-    return (weight.flatten(2) @ both_sides.T).unflatten(2, (4, 4)).transpose(0, 1)
+    kernels: Tensor = (weight.flatten(2) @ both_sides.T).unflatten(2, (4, 4))
+    return kernels.transpose(0, 1)
 
 
 class ConvGlu(nn.Module):
@@ -108,7 +109,8 @@ class FirstStage(nn.Module):
     def forward(self, condition: Tensor, z: Tensor) -> Tensor:
         """Condition [N, c] and z [N, noise] to h [N, width, 64, 64]."""
         x = F.glu(self.norm(self.linear(torch.cat([condition, z], dim=1))), dim=1)
-        return self.upsample(x.view(len(x), -1, 4, 4))
+        h: Tensor = self.upsample(x.unflatten(1, (-1, 4, 4)))
+        return h
 
 
 class NextStage(nn.Module):
@@ -116,12 +118,13 @@ class NextStage(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        width = config.width
-        self.self_attention = WordSelfAttention(config.features) if config.attends_words else None
-        self.cbam = Cbam(width) if config.gates_features else None
-        self.attention = WordAttention(width, config.features)
-        self.fuse = ConvGlu(2 * width, width) if config.fuses else None
-        inner = width if config.fuses else 2 * width
+        width, blocks = config.width, config.blocks
+        # checkpoints know the first two by the names of the blocks that were first there
+        self.self_attention = WORD_BLOCKS[blocks.words](config.features) if blocks.words else None
+        self.cbam = IMAGE_BLOCKS[blocks.image](width) if blocks.image else None
+        self.attention = WORD_ATTENTION[blocks.attention](width, config.features)
+        self.fuse = ConvGlu(2 * width, width) if blocks.fuses else None
+        inner = width if blocks.fuses else 2 * width
         self.residual = nn.Sequential(*(Residual(inner) for _ in range(config.residual_blocks)))
         self.upsample = Upsample(inner, width, config.upsampling)
 
@@ -147,7 +150,8 @@ class ToImage(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [N, C, S, S] to an image [N, 3, S, S] in [-1, 1]."""
-        return self.conv(h).tanh()
+        image: Tensor = self.conv(h).tanh()
+        return image
 
 
 class Generator(nn.Module):

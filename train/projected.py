@@ -1,6 +1,7 @@
 """A discriminator that looks at the features of a frozen network trained on birds (Projected GAN, 2021)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ class ProjectedDiscriminator(nn.Module):
     """Four small heads on randomly mixed features of four strides; together they give logits [N, 64].
 
     The mixing is fixed: 1x1 convolutions bring every scale to `config.projected` channels, then each takes in the
-    coarser ones from above (sections 3.2 of Projected GAN, with 1x1 instead of 3x3 kernels). A head halves its map down
+    coarser ones from above (section 3.2 of Projected GAN, with 1x1 instead of 3x3 kernels). A head halves its map down
     to 4 x 4 and gives each place a logit plus its inner product with the sentence (projection discriminator).
 
     Args:
@@ -44,7 +45,8 @@ class ProjectedDiscriminator(nn.Module):
 
     def features(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Features of a picture, finest scale first, to maps [N, C, 4, 4], one a head."""
-        return [head.trunk(x) for head, x in zip(self.heads, self.mixed(maps), strict=True)]
+        heads: list[Any] = list(self.heads)
+        return [head.trunk(x) for head, x in zip(heads, self.mixed(maps), strict=True)]
 
     def conditional_logits(self, features: Sequence[Tensor], sentence: Tensor) -> Tensor:
         """Maps [N, C, 4, 4] of each head and sentences [N, D] to logits [N, heads x 16]."""
@@ -66,4 +68,5 @@ class _Head(nn.Module):
 
     def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
         matched = torch.einsum("nchw,nc->nhw", x, self.sentence(sentence))
-        return (self.logit(x).squeeze(1) + matched).flatten(1)
+        logits: Tensor = self.logit(x).squeeze(1) + matched
+        return logits.flatten(1)

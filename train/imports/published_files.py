@@ -217,7 +217,7 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
         features=_size(path, state, "augmentation.linear.weight", 1),
         residual_blocks=len(_numbers(state, "later.0.residual.")),
     )
-    if config.attends_words and config.features % SELF_ATTENTION_HEADS:
+    if config.blocks.words and config.features % SELF_ATTENTION_HEADS:
         raise CheckpointError(
             f"{path}: its text features can't be parted among heads",
             found=str(config.features),
