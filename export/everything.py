@@ -103,7 +103,7 @@ def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[
     if _finished(out, -(-recipe.pictures // recipe.batch_size)):
         return
     begun = bool(checkpoints_of(out))
-    run = GanRun(recipe, plan.data, plan.runs / DAMSM, out, plan.backbone, start=start, resume=resume and begun)
+    run = GanRun.prepare(recipe, plan.data, plan.runs / DAMSM, out, plan.backbone, start=start, resume=resume and begun)
     run.train()
 
 

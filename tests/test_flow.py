@@ -36,8 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, backbone = make_tiny_shards(place / "data", size=140), make_tiny_backbone(place / "backbone.safetensors")
     train_damsm(tiny_damsm_recipe(epochs=1), data, place / "damsm", backbone)
     stages = [tiny_gan_recipe(pictures=8, generator=GeneratorConfig("att1", count, 2, 4, 4, 16)) for count in (1, 2)]
-    first = GanRun(stages[0], data, place / "damsm", place / "first", backbone, processes=Processes()).train()
-    second = GanRun(stages[1], data, place / "damsm", place / "run", backbone, start=(first,), processes=Processes())
+    first = GanRun.prepare(stages[0], data, place / "damsm", place / "first", backbone, processes=Processes()).train()
+    second = GanRun.prepare(
+        stages[1], data, place / "damsm", place / "run", backbone, start=(first,), processes=Processes()
+    )
     return second.train()
 
 

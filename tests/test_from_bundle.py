@@ -92,7 +92,9 @@ def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(tmp_path: Path) ->
     train_damsm(tiny_damsm_recipe(epochs=1), data, tmp_path / "damsm", backbone)
     shape = GeneratorConfig("att1", 2, 2, 4, 4, 16)
     recipe = tiny_gan_recipe(pictures=8, generator=shape, crop=128)
-    first = GanRun(recipe, data, tmp_path / "damsm", tmp_path / "first", backbone, processes=Processes()).train()
+    first = GanRun.prepare(
+        recipe, data, tmp_path / "damsm", tmp_path / "first", backbone, processes=Processes()
+    ).train()
     bundle = export_bundle(first, tmp_path / "bundle", GraphOptions(), name="tiny")
     again = tmp_path / "again"
     train_damsm(tiny_damsm_recipe(epochs=2, seed=7), data, again, backbone, text_bundle=open_bundle(bundle))
@@ -102,7 +104,7 @@ def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(tmp_path: Path) ->
     assert all(not value.equal(old[name]) for name, value in learned.items() if name.endswith("weight"))
 
     waiting = replace(recipe, head_start=8)
-    run = GanRun(waiting, data, again, tmp_path / "on", backbone, start=(bundle,), processes=Processes())
+    run = GanRun.prepare(waiting, data, again, tmp_path / "on", backbone, start=(bundle,), processes=Processes())
     begun = {name: value.clone() for name, value in run.training.generator.state_dict().items()}
     heads = {name: value.clone() for name, value in run.training.discriminators.state_dict().items()}
     run.train()
@@ -114,7 +116,9 @@ def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(tmp_path: Path) ->
 
     train_damsm(tiny_damsm_recipe(epochs=1, seed=8), data, tmp_path / "other", backbone)
     with pytest.raises(CheckpointError, match=r"another text encoder.*--text-encoder"):
-        GanRun(waiting, data, tmp_path / "other", tmp_path / "no", backbone, start=(bundle,), processes=Processes())
+        GanRun.prepare(
+            waiting, data, tmp_path / "other", tmp_path / "no", backbone, start=(bundle,), processes=Processes()
+        )
     text, _, words, _ = load_damsm(tmp_path / "damsm", backbone)
     check_same_text_encoder(open_bundle(bundle), text, words)
     with pytest.raises(CheckpointError, match=r"vocabulary is not that of the bundle tiny.*copy that file"):

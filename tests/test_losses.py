@@ -102,17 +102,19 @@ def test_words_loss_attention_matches_published(shared: Path) -> None:
     published = Published(shared / "fixtures/words_loss_5x5.npz")
     for i, length in enumerate(published.inputs["cap_lens"].tolist()):
         words = published.inputs["words_emb"][i : i + 1, :, :length]
-        _, attention = word_region_attention(words, published.inputs["img_features"][i : i + 1], 4.0)
-        published.check(f"att_maps.{i}", attention)
+        regions = published.inputs["img_features"][i : i + 1]
+        _, attention = word_region_attention(regions.flatten(2), words, torch.ones(1, length, dtype=torch.bool), 4.0)
+        published.check(f"att_maps.{i}", attention[0].unflatten(2, regions.shape[2:]))
 
 
 def test_word_region_attention_matches_published(shared: Path) -> None:
     published = Published(shared / "fixtures/func_attention.npz")
-    context, attention = word_region_attention(
-        published.inputs["query"], published.inputs["context"], published.sizes["gamma1"]
-    )
-    published.check("weighted_context", context)
-    published.check("attn", attention)
+    words, regions = published.inputs["query"], published.inputs["context"]
+    everywhere = torch.ones(len(words), words.shape[2], dtype=torch.bool)
+    _, attention = word_region_attention(regions.flatten(2), words, everywhere, published.sizes["gamma1"])
+    own = attention[range(len(words)), range(len(words))]  # each caption with its own picture
+    published.check("weighted_context", regions.flatten(2) @ own.transpose(1, 2))
+    published.check("attn", own.unflatten(2, regions.shape[2:]))
 
 
 @pytest.mark.parametrize("classes", [True, False])

@@ -217,7 +217,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 def _of_run(run: Path) -> Path:
     try:
-        best = run / "checkpoints" / read_json(run / "best.json")["checkpoint"]
+        best: Path = run / "checkpoints" / read_json(run / "best.json")["checkpoint"]
         if (best / DESCRIPTION).is_file():
             return best
     except (OSError, ValueError, KeyError, TypeError):

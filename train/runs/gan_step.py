@@ -1,8 +1,8 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.train.augmentation import shifted
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe, from_json
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
@@ -17,18 +18,20 @@ from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import (
+    ADVERSARIAL_LOSSES,
+    Discriminator,
     Gammas,
-    Seen,
+    Inputs,
     consistency_loss,
-    gan_losses,
+    damsm_terms,
+    generator_objective,
     kl_loss,
     matching_gradient_penalty,
-    sentence_loss,
-    words_loss,
 )
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.ema import ParameterAverage
+from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
 
@@ -40,14 +43,17 @@ class Encoders:
     image: ImageEncoder
 
 
-class Looks(NamedTuple):
-    """An image as the discriminators and DAMSM see it.
+class Views(NamedTuple):
+    """Pictures as the discriminators and DAMSM see them.
 
-    image: of the last stage; seen: for each discriminator; scales: the backbone's pass, where a discriminator needs it.
+    Attributes:
+        image: of the last stage.
+        inputs: of each discriminator.
+        scales: the backbone's pass over the image, where a discriminator needs it.
     """
 
     image: Tensor
-    seen: list[Seen]
+    inputs: list[Inputs]
     scales: Scales | None
 
 
@@ -63,12 +69,15 @@ class GanTraining:
         self.device = processes.device
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.layout = layout
-        if recipe.discriminator.projected and not isinstance(encoders.image.backbone, BirdMobileNet):
-            raise CheckpointError(
-                "the projected discriminator looks through the bird MobileNetV2",
-                found=f"a DAMSM with {encoders.image.config.backbone}",
-                next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
-            )
+        self.lens: BirdMobileNet | None = None  # what the projected discriminator looks through
+        if recipe.discriminator.projected:
+            if not isinstance(encoders.image.backbone, BirdMobileNet):
+                raise CheckpointError(
+                    "the projected discriminator looks through the bird MobileNetV2",
+                    found=f"a DAMSM with {encoders.image.config.backbone}",
+                    next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
+                )
+            self.lens = encoders.image.backbone
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
@@ -77,9 +86,9 @@ class GanTraining:
         self.discriminators = build_discriminators(recipe.discriminator, self.sizes, channels)
         initialise(self.discriminators)
         self.text = encoders.text.to(self.device)
-        self.image = encoders.image.to(self.device, memory_format=layout)
+        self.image = lay_out(encoders.image, layout, self.device)
         for net in (self.generator, self.discriminators):
-            net.to(self.device, memory_format=layout)
+            lay_out(net, layout, self.device)
         if recipe.freeze_first_stage:
             for frozen in self._first_stage():
                 frozen.requires_grad_(False)
@@ -89,7 +98,7 @@ class GanTraining:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
-        self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
+        self.losses = ADVERSARIAL_LOSSES[recipe.loss]
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
 
     def _first_stage(self) -> tuple[nn.Module, ...]:
@@ -131,17 +140,16 @@ class GanTraining:
         noise = torch.from_numpy(rng.standard_normal((len(batch.lengths), config.noise + config.condition), np.float32))
         z, eps = noise.to(device).split([config.noise, config.condition], dim=1)
         images = to_images(batch.pictures.to(device)).contiguous(memory_format=self.layout)
-        real = [F.interpolate(images, size=(size, size), mode="area") for size in self.sizes]
         with torch.no_grad():
             text = self.text(batch.captions.to(device), batch.lengths)
         with self._autocast():
-            made = self.generator(text.sentence, text.words, text.mask, z, eps)
+            generated = self.generator(text.sentence, text.words, text.mask, z, eps)
         with torch.no_grad():
-            real = self._look(real)
-        fake = self._look(made.images[-len(self.sizes) :])
+            real = self._views([F.interpolate(images, size=(size, size), mode="area") for size in self.sizes])
+        fake = self._views(generated.images[-len(self.sizes) :])
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
+            metrics |= self._update_generator(generated, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
         return metrics
 
@@ -155,28 +163,34 @@ class GanTraining:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
 
-    def _look(self, images: Sequence[Tensor]) -> "Looks":
+    def _views(self, images: Sequence[Tensor]) -> Views:
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""
-        seen: list[Seen] = list(images) if self.recipe.discriminator.kind != "none" else []
-        if not self.recipe.discriminator.projected:
-            return Looks(images[-1], seen, None)
+        inputs: list[Inputs] = list(images) if self.recipe.discriminator.kind != "none" else []
+        if self.lens is None:
+            return Views(images[-1], inputs, None)
         with self._autocast():
-            scales = self.image.backbone.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
-        return Looks(images[-1], [*seen, scales.maps], scales)
+            scales = self.lens.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
+        return Views(images[-1], [*inputs, scales.maps], scales)
 
-    def _encode(self, looks: "Looks") -> EncodedImages:
-        if looks.scales is None:
-            return self.image(looks.image)
-        return self.image.heads(looks.scales.regions, looks.scales.pooled)
+    def _encode(self, views: Views) -> EncodedImages:
+        encoded: EncodedImages
+        if views.scales is None:
+            encoded = self.image(views.image)
+        else:
+            encoded = self.image.heads(views.scales.regions, views.scales.pooled)
+        return encoded
 
-    def _update_discriminators(self, real: "Looks", fake: "Looks", sentence: Tensor, number: int) -> float:
+    def _pairs(self, views: Views) -> Iterable[tuple[Discriminator, Inputs]]:
+        return zip(cast(Iterable[Discriminator], self.discriminators), views.inputs, strict=True)
+
+    def _update_discriminators(self, real: Views, fake: Views, sentence: Tensor, number: int) -> float:
         recipe = self.recipe
         self.discriminators.requires_grad_(True)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for net, true, made in zip(self.discriminators, real.seen, fake.seen, strict=True):
+        for (net, true), false in zip(self._pairs(real), fake.inputs, strict=True):
             with self._autocast():
-                loss = self.discriminator_loss(net, true, made, sentence)
+                loss = self.losses.discriminator(net, true, false, sentence)
             loss.backward()
             total += loss.detach()
             if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
@@ -189,40 +203,37 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, made: Generated, fake: "Looks", text: EncodedText, classes: Tensor, number: int
+        self, generated: Generated, fake: Views, text: EncodedText, classes: Tensor, number: int
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
+        damsm = consistency = kl = None
         with self._autocast():
-            adversarial = torch.stack(
-                [
-                    self.generator_loss(net, image, text.sentence)
-                    for net, image in zip(self.discriminators, fake.seen, strict=True)
-                ]
-            ).sum()
-        metrics = {"loss/generator": adversarial.item()}
-        loss = adversarial
+            adversarial = [self.losses.generator(net, inputs, text.sentence) for net, inputs in self._pairs(fake)]
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
-            words = sum(words_loss(encoded.regions.float(), text.words, text.mask, self.gammas, classes))
-            codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
-            loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
-            metrics |= {"loss/words": words.item(), "loss/sentence": codes.item()}
-        if recipe.consistency_weight and len(made.images) > 1:
-            consistency = consistency_loss(made.images)
-            loss = loss + recipe.consistency_weight * consistency
-            metrics["loss/consistency"] = consistency.item()
+            damsm = damsm_terms(encoded, text, self.gammas, classes)
+        if recipe.consistency_weight and len(generated.images) > 1:
+            consistency = consistency_loss(generated.images)
         if not recipe.freeze_first_stage:
-            kl = kl_loss(made.mu.float(), made.logvar.float())
-            loss = loss + recipe.kl_weight * kl
-            metrics["loss/kl"] = kl.item()
-        loss.backward()
+            kl = kl_loss(generated.mu.float(), generated.logvar.float())
+        with self._autocast():
+            objective = generator_objective(
+                adversarial,
+                damsm,
+                consistency,
+                kl,
+                damsm_weight=recipe.damsm_weight * recipe.damsm_every,
+                consistency_weight=recipe.consistency_weight,
+                kl_weight=recipe.kl_weight,
+            )
+        objective.loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()
         self.processes.average_buffers(self.generator)
-        return metrics
+        return {f"loss/{name}": term.item() for name, term in objective.terms.items()}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint holds: the averaged generator and the text encoder to ship, the rest to resume."""
@@ -279,21 +290,6 @@ def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
     own: dict[str, Tensor] = net.state_dict()
     shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict(own | shared)
-
-
-def shifted(images: Tensor, size: int, shift: float) -> Tensor:
-    """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side and mirrored at random.
-
-    A network with strides likes some patterns at some places; what moves can't be drawn to please them, and a
-    discriminator finds it harder to learn pictures by heart (differentiable augmentation, Zhao et al., 2020).
-    """
-    n = len(images)
-    moves = torch.zeros(n, 2, 3, device=images.device)
-    moves[:, 0, 0] = torch.randint(0, 2, (n,)).to(moves) * 2 - 1
-    moves[:, 1, 1] = 1
-    moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * 2 * shift
-    grid = F.affine_grid(moves, [n, 3, size, size], align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def initialise(net: nn.Module) -> None:

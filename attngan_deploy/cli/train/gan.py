@@ -79,7 +79,7 @@ def train_gan(
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
     gan = load_extra("attngan_deploy.train.runs.gan", "train")
-    run = gan.GanRun(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
+    run = gan.GanRun.prepare(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
     print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
     print(json.dumps({"run": str(folder), "pictures": run.seen}))
