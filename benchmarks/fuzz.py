@@ -3,10 +3,10 @@
     pip install atheris
     python benchmarks/fuzz.py --seconds 30
 
-Each reader of `tests/fuzz_targets.py` runs in a process of its own, with a limit of memory and a limit of time for each
-input. A reader may refuse what it likes with an error of our own tree; another exception, a crash of the process, too
-much memory and too much time are faults, and the input is kept (`--keep`). Where atheris can't be installed, hypothesis
-does it: `T2I_FUZZ_EXAMPLES=5000 pytest tests/test_fuzz.py`.
+Each reader of `tests/makers/fuzz_targets.py` runs in a process of its own, with a limit of memory and a limit of time
+for each input. A reader may refuse what it likes with an error of our own tree; another exception, a crash of the
+process, too much memory and too much time are faults, and the input is kept (`--keep`). Where atheris can't be
+installed, hypothesis does it: `T2I_FUZZ_EXAMPLES=5000 pytest tests/robustness/test_fuzz.py`.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=OURS, enable_loader_override=False):
-        from tests.fuzz_targets import targets
+        from tests.makers.fuzz_targets import targets
     in_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as ground:
         target = targets(Path(ground))[name]
@@ -91,7 +91,7 @@ def fuzz(name: str, seconds: int, keep: Path, seed: int) -> Outcome:
 
 def names() -> list[str]:
     """All readers."""
-    from tests.test_fuzz import NAMES
+    from tests.robustness.test_fuzz import NAMES
 
     return list(NAMES)
 

@@ -38,9 +38,9 @@ from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
 from attngan_deploy.train.runs.damsm import train_damsm
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan import GanRun
-from tests.data_makers import birds
-from tests.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
-from tests.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
+from tests.makers.data_makers import birds
+from tests.makers.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
+from tests.makers.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
 
 CHANGING = ("time", "img/s")  # of a line of metrics
 PATIENCE = 120.0  # seconds for a run that was not killed

@@ -3,7 +3,7 @@
 Eager float32, default memory layout, nearest upsampling and then a convolution, an optimizer and a backward pass for
 each discriminator, discriminators that collect gradients while the generator learns, the text encoder in every step,
 the words loss caption by caption, and an average updated parameter by parameter. The networks are the same classes as
-ours with every trick off (`tests/test_generator.py` holds them to the published ones).
+ours with every trick off (`tests/train/test_generator.py` holds them to the published ones).
 """
 
 import torch
