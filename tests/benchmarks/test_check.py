@@ -12,7 +12,7 @@ import pytest
 
 from attngan_deploy.system.machine import this_machine
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
 TABLE = {"a : b": 2.0, "c : d": 1.0}
 
 
@@ -95,4 +95,4 @@ def test_the_command(
 
 
 def test_continuous_integration_runs_it() -> None:
-    assert "python benchmarks/check.py" in (BENCHMARKS.parent / ".ci" / "run").read_text()
+    assert "python benchmarks/speed/check.py" in (BENCHMARKS.parents[1] / ".ci" / "run").read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.export.precision.writer import extend_bundle
-from benchmarks import parity
+from benchmarks.paper import parity
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
-from benchmarks.scale_cost import tables
+from benchmarks.speed.scale_cost import tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

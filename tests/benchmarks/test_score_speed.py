@@ -13,8 +13,8 @@ from PIL import Image
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
-from benchmarks.fidelity_judge import TorchGraph, fidelity_score
-from benchmarks.score_speed import GENERATE, SCORE, TORCH, Measured, as_markdown, parse, run
+from benchmarks.speed.fidelity_judge import TorchGraph, fidelity_score
+from benchmarks.speed.score_speed import GENERATE, SCORE, TORCH, Measured, as_markdown, parse, run
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.served import Served
+from benchmarks.serve.served import Served
 
 
 class Answer:

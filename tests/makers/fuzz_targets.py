@@ -1,5 +1,5 @@
 """Every reader of files that somebody else may have made, as functions of bytes; `tests/robustness/test_fuzz.py` and
-`benchmarks/fuzz.py` feed them.
+`benchmarks/robustness/fuzz.py` feed them.
 
 A reader may refuse whatever it likes, with an error of the tree in `attngan_deploy.errors`; anything else that is
 raised is a fault.

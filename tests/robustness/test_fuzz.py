@@ -1,6 +1,6 @@
 """Readers fed with odd bytes: no error but ours, no hang, little memory; and what is written is read back.
 
-A short form of `benchmarks/fuzz.py`. T2I_FUZZ_EXAMPLES sets how many inputs each reader gets.
+A short form of `benchmarks/robustness/fuzz.py`. T2I_FUZZ_EXAMPLES sets how many inputs each reader gets.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Commands killed at random moments: the short form of `benchmarks/kill_at_random.py`, which kills each 50 times."""
+"""Commands killed at random moments: the short form of `kill_at_random.py` of the benchmarks, which kills each 50 times."""
 
 import os
 import subprocess
@@ -14,7 +14,15 @@ MOMENTS = 2
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_no_kill_leaves_half_of_anything() -> None:
     """Each is run again after it, and must end with what an uninterrupted run makes."""
-    command = ["benchmarks/kill_at_random.py", "--moments", str(MOMENTS), "--only", "generate", "train gan", "export"]
+    command = [
+        "benchmarks/robustness/kill_at_random.py",
+        "--moments",
+        str(MOMENTS),
+        "--only",
+        "generate",
+        "train gan",
+        "export",
+    ]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]

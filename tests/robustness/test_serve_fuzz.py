@@ -1,4 +1,4 @@
-"""A short form of `benchmarks/serve_fuzz.py`: odd requests to a server of a tiny bundle, by schema and as bytes."""
+"""A short form of `benchmarks/serve/fuzz.py`: odd requests to a server of a tiny bundle, by schema and as bytes."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ def test_no_odd_request_gets_a_5xx(tiny_bundle: Path) -> None:
     if not Path(sys.executable).with_name("st").is_file():
         pytest.skip("needs schemathesis: pip install 'attngan-deploy[dev]'")
     server = ["--model", str(tiny_bundle), "--backend", "onnxruntime", "--threads", "1"]
-    command = [sys.executable, "benchmarks/serve_fuzz.py", "--requests", str(REQUESTS), "--", *server]
+    command = [sys.executable, "benchmarks/serve/fuzz.py", "--requests", str(REQUESTS), "--", *server]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.schemas import GenerateRequest, WordsRequest
-from benchmarks.served import Served, serve
+from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.asking import ask, pixels, raw
 from tests.makers.commands import t2i

@@ -16,7 +16,7 @@ from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protection import Protection
 from attngan_deploy.serve.settings import Limits
-from benchmarks.served import Served, serve
+from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.asking import ask, pixels, wait_for
 

@@ -15,7 +15,7 @@ from PIL import Image
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.serve.app import PAGE, PAGE_TYPES
-from benchmarks.served import Served, serve
+from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.browser_page import Page, find_browser, open_page, text_of
 from tests.makers.tiny_bundle import make_tiny_bundle

@@ -18,7 +18,7 @@ from attngan_deploy.train.losses import Gammas, words_loss
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
 from attngan_deploy.train.text_encoder import TextEncoder
-from benchmarks.published_step import PublishedTraining, plain_words_loss
+from benchmarks.speed.published_step import PublishedTraining, plain_words_loss
 from tests.makers.tiny_training import make_tiny_backbone
 
 FORMS = {

@@ -1,7 +1,7 @@
 """Whether generation has become slower: ratios measured here, compared with those of a committed table.
 
-    python benchmarks/check.py                # exit status 1 where a ratio has lost more than a fifth
-    python benchmarks/check.py --update       # after a change that was meant: writes the table
+    python benchmarks/speed/check.py                # exit status 1 where a ratio has lost more than a fifth
+    python benchmarks/speed/check.py --update       # after a change that was meant: writes the table
 
 Lines take turns and have one thread each, so that a busy machine slows all of them alike; a ratio is the median over
 rounds of the same round's times. A ratio that has fallen is measured again before it counts. The table says on which
@@ -20,7 +20,7 @@ from generation_lines import EAGER, Line, Turn, turns
 from attngan_deploy.score.generated import read_caption_list
 from attngan_deploy.system.machine import this_machine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("ratios.json")
 LOSS = 0.2
 PROCESSOR = "processor"  # in the table

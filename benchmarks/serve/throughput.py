@@ -1,6 +1,6 @@
 """Saturation throughput of `t2i serve` against `t2i bench` for the same engine, in turns within one run.
 
-    python benchmarks/serve_throughput.py --model base --backend onnxruntime --precision fp32
+    python benchmarks/serve/throughput.py --model base --backend onnxruntime --precision fp32
 
 Each round times the bench's own process at the server's batch size (captions to uint8 pictures, no HTTP, no files),
 and then the server with each form of request, over HTTP, files made. The client's time is the server's loss: both run

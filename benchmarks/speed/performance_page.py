@@ -1,7 +1,7 @@
-"""docs/performance.md from benchmarks/performance.json, and the table of the README.
+"""docs/performance.md from benchmarks/speed/performance.json, and the table of the README.
 
-python benchmarks/performance_page.py > docs/performance.md
-python benchmarks/performance_page.py --readme
+python benchmarks/speed/performance_page.py > docs/performance.md
+python benchmarks/speed/performance_page.py --readme
 """
 
 import argparse
@@ -11,17 +11,17 @@ from typing import Any
 
 from generation_lines import EAGER, SIDES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MEASURED = Path(__file__).with_name("performance.json")
 FASTEST = "OpenVINO int8"
 COMMANDS = """```
 t2i export --bundle base --precision int8 -o base-int8
-python benchmarks/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2 \\
+python benchmarks/speed/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2 \\
     --rounds 3 --only engines,commands,first,profiles --command openvino/int8,openvino/bf16 \\
-    --json benchmarks/performance.json
-python benchmarks/generation_speed.py --captions ../shared/data/cub152/test.tar --threads 2 --rounds 3 --only memory \\
-    --command openvino/bf16 --counts 10,100,1000,10000,100000 --json benchmarks/performance.json
-python benchmarks/performance_page.py > docs/performance.md
+    --json benchmarks/speed/performance.json
+python benchmarks/speed/generation_speed.py --captions ../shared/data/cub152/test.tar --threads 2 --rounds 3 \\
+    --only memory --command openvino/bf16 --counts 10,100,1000,10000,100000 --json benchmarks/speed/performance.json
+python benchmarks/speed/performance_page.py > docs/performance.md
 ```"""
 COLUMNS = {
     "of_eager_best": "published network at its best batch",

@@ -1,7 +1,7 @@
 """What a million and a billion pictures cost, from what this machine measures: the figures of docs/scale.md.
 
-    python benchmarks/scale_cost.py --write docs/scale.json     # measures for two or three minutes, then prints
-    python benchmarks/scale_cost.py --measured docs/scale.json  # prints the same tables again
+    python benchmarks/speed/scale_cost.py --write docs/scale.json     # measures for two or three minutes, then prints
+    python benchmarks/speed/scale_cost.py --measured docs/scale.json  # prints the same tables again
 
 Every way of making pictures has its turn in every round, so that whatever disturbs the machine disturbs all alike.
 """

@@ -1,7 +1,7 @@
 """Ten thousand requests that nobody would send to `t2i serve`: no answer may be a 5xx, and the server stays well.
 
-    python benchmarks/serve_fuzz.py                                   # --requests 10000, half of each kind
-    python benchmarks/serve_fuzz.py --requests 500 -- --model base
+    python benchmarks/serve/fuzz.py                                   # --requests 10000, half of each kind
+    python benchmarks/serve/fuzz.py --requests 500 -- --model base
 
 Half come from schemathesis, which makes requests from the server's own OpenAPI schema, those that fit it and those that
 do not, and holds the answers against it; half are bytes: noise, real requests with bytes changed, cut short or

@@ -1,6 +1,6 @@
 """Word fidelity of models and, as a yardstick, of real pictures; prints Markdown tables.
 
-    python benchmarks/word_colours.py test.tar base att1 att2
+    python benchmarks/paper/word_colours.py test.tar base att1 att2
 
 The real pictures are those of the tar whose first caption names exactly one of the colours. Needs no torch.
 """

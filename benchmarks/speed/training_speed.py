@@ -1,6 +1,6 @@
 """Training steps side by side: the published code's, recipe `paper`, recipe `fast`; and where their time goes.
 
-    python benchmarks/training_speed.py --backbone mobilenet_v2_inat_birds.safetensors --json training_speed.json
+    python benchmarks/speed/training_speed.py --backbone mobilenet_v2_inat_birds.safetensors --json training_speed.json
 
 Every contender has a process of its own (settings of memory and denormals are a process's) and makes steps in turns
 with the others; medians. The networks have their published widths and two stages (64 and 128 px), pictures and captions

@@ -1,6 +1,6 @@
 """Kill the worker of `t2i serve` again and again under load: every request is answered, with the picture that it asked.
 
-    python benchmarks/serve_kill.py --kills 20 -- --model base --backend onnxruntime --precision fp32
+    python benchmarks/serve/kill.py --kills 20 -- --model base --backend onnxruntime --precision fp32
 
 Clients ask for pictures of a few captions and seeds, over and over; each answer must be the picture that was made
 before the first kill. What stands behind -- goes to `t2i serve`.

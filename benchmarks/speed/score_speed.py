@@ -1,7 +1,7 @@
 """How long scoring takes: straight from the generator next to generation alone, and of a folder next to torch-fidelity.
 
-    python benchmarks/score_speed.py base --captions data/test.tar --n 2000 --rounds 3
-    python benchmarks/score_speed.py base --folder out/ --rounds 5 --json
+    python benchmarks/speed/score_speed.py base --captions data/test.tar --n 2000 --rounds 3
+    python benchmarks/speed/score_speed.py base --folder out/ --rounds 5 --json
 
 Every measurement is a process of its own, and they take turns, so that what else the machine does meets all alike.
 Times start when everything is loaded; memory is the most that the process held, its start included. The second part
@@ -30,7 +30,7 @@ from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.machine import this_machine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STRAIGHT_LIMIT = 1.5  # times generation alone
 MEMORY_LIMIT = 600e6  # bytes, while generating and scoring
 FOLDER_LIMIT = 2.0  # times as fast as torch-fidelity
@@ -82,7 +82,7 @@ def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float 
     if contender in (TORCH, SAME_ENGINE):
         import torch
 
-        from benchmarks.fidelity_judge import fidelity_score, load_fidelity
+        from benchmarks.speed.fidelity_judge import fidelity_score, load_fidelity
 
         if options.threads:
             torch.set_num_threads(options.threads)

@@ -1,6 +1,6 @@
 """Build a model's engines with TensorRT-RTX and print their sizes and build times as a Markdown table.
 
-    python benchmarks/build_engines.py base
+    python benchmarks/speed/build_engines.py base
 
 Needs no GPU. Every engine is built afresh, for every compute capability and in every precision that the bundle stores
 and TensorRT-RTX takes, except fp32 where it has none. Times depend on the machine's CPU alone.

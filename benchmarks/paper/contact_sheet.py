@@ -1,6 +1,6 @@
 """A numbered sheet of unselected pictures, for people who count how many show a bird, and in which colour.
 
-    python benchmarks/contact_sheet.py base att1 att2 --captions data/test.tar -o docs/sheets
+    python benchmarks/paper/contact_sheet.py base att1 att2 --captions data/test.tar -o docs/sheets
 
 Captions are the first of every k-th picture of the shard (or every k-th line of a file), so that all species are asked
 for; picture n is sample 0 of the nth caption with the seed given. Beside each sheet stands a list of its captions.

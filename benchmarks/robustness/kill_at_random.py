@@ -1,6 +1,6 @@
 """Kills commands with SIGKILL at random moments, looks at what they left, and runs them again; prints Markdown.
 
-    python benchmarks/kill_at_random.py --moments 50
+    python benchmarks/robustness/kill_at_random.py --moments 50
 
 Each moment is drawn between the start of a command's first write and its end, as an uninterrupted run had them. After
 each kill, everything that stands under a final name must be whole; the same command again must end well, and leave,
@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from safetensors.torch import load_file

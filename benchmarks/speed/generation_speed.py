@@ -1,8 +1,8 @@
 """How fast pictures are made on a CPU, next to the published network, a plain export, and what the processor could do.
 
     t2i export --bundle base --precision int8 -o base-int8
-    python benchmarks/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2
-    python benchmarks/generation_speed.py --short
+    python benchmarks/speed/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2
+    python benchmarks/speed/generation_speed.py --short
 
 Everything is measured in turns within one run, and results are ratios of the same round: the median over rounds. Each
 section may be run alone (`--only`); `--json FILE` keeps the sections that a file holds already. Needs the extras
@@ -28,7 +28,7 @@ from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
 from attngan_deploy.score.generated import read_caption_list
 from attngan_deploy.system.machine import this_machine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "captions.txt"
 EAGER_BATCH = 100  # the published code's own
 EAGER_BATCHES, OUR_BATCHES = (4, 8, 16, 32), (4, 8, 16, 32)

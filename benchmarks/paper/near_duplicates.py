@@ -1,6 +1,6 @@
 """How the threshold of near-duplicates was chosen, and how diverse real pictures of one species are; prints Markdown.
 
-    python benchmarks/near_duplicates.py test.tar
+    python benchmarks/paper/near_duplicates.py test.tar
 
 Each real picture (centre crop, resized for the judge) is compared with changed copies of itself and with the nearest
 other picture, by the cosine distance of the shipped judge's features. Needs no torch.

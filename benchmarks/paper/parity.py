@@ -1,7 +1,7 @@
 """Compare every engine and precision that runs here with ONNX Runtime in fp32, and print a Markdown page.
 
     t2i export --bundle base --precision fp16,bf16,int8 -o base-all
-    python benchmarks/parity.py base-all > docs/parity.md
+    python benchmarks/paper/parity.py base-all > docs/parity.md
 
 256 pictures of real captions, in batches of 1, 8 and 33. What can't run here says why. What the export measured for
 precisions that need other hardware stands below. Needs onnx, no torch.
@@ -76,7 +76,7 @@ def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
     return f"""# Parity
 
 How far pictures of other engines and precisions are from those of ONNX Runtime in fp32 on the CPU, which the export
-compared with torch. Made by `python benchmarks/parity.py` with model `{bundle.name}` ({bundle.hash[:12]}) on
+compared with torch. Made by `python benchmarks/paper/parity.py` with model `{bundle.name}` ({bundle.hash[:12]}) on
 {here.cpu}, {here.cores} cores, Python {here.python}.
 
 {PICTURES} pictures, each with noise of its own, in batches of 1, 8 and 33; every value was finite. PSNR is over all

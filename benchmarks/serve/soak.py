@@ -1,7 +1,7 @@
 """`t2i serve` at saturation for ten minutes: errors, latency, and the slope of memory after the warm-up.
 
-    python benchmarks/serve_soak.py                      # --minutes 10, all installed models
-    python benchmarks/serve_soak.py --minutes 1 -- --model base --backend onnxruntime --precision fp32
+    python benchmarks/serve/soak.py                      # --minutes 10, all installed models
+    python benchmarks/serve/soak.py --minutes 1 -- --model base --backend onnxruntime --precision fp32
 
 Requests are of every kind: single PNG and WebP pictures, several as JSON, with attention, and one in twenty that must
 be refused. What stands behind -- goes to `t2i serve`.

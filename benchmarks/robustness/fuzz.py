@@ -1,7 +1,7 @@
 """Feeds every reader of files with odd bytes, led by coverage (atheris), and prints what came of it as Markdown.
 
     pip install atheris
-    python benchmarks/fuzz.py --seconds 30
+    python benchmarks/robustness/fuzz.py --seconds 30
 
 Each reader of `tests/makers/fuzz_targets.py` runs in a process of its own, with a limit of memory and a limit of time
 for each input. A reader may refuse what it likes with an error of our own tree; another exception, a crash of the
@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 MEMORY = 1500  # MB a process may hold; torch alone has a third of it

@@ -1,6 +1,6 @@
 """Figures 6 to 9 of the paper as pictures for the README: one for each model, its captions beside in the README.
 
-    python benchmarks/paper_figures.py base att1 att2 -o docs/figures
+    python benchmarks/paper/paper_figures.py base att1 att2 -o docs/figures
 
 On top ten pictures of caption 1 (Figure 6), below caption 2 in red, black, yellow and blue, a row each, with the same
 noise in a column (Figures 7 to 9). The same as `t2i report` draws, seed 0, nothing picked.
