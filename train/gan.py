@@ -99,7 +99,10 @@ class GanRun:
         self.training = GanTraining(recipe, Encoders(text, image), self.processes)
         self.evaluation = None
         if recipe.judge != "none" and self.processes.rank == 0:
-            self.evaluation = Evaluation(recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop)
+            self.evaluation = Evaluation(
+                recipe.judge, data, self.tokenizer, recipe.score_pictures, recipe.crop, recipe.generator.sizes[-1]
+            )
+            self.training.probe = self.evaluation.probe
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.step, self.means = 0, _Means()
         self.resumed_at = self.seen_before = 0  # step and pictures of the checkpoint that it goes on from
@@ -260,7 +263,8 @@ class GanRun:
         self.folder.log(self.step, {"pictures": seen, "img/s": round(speed, 2), **metrics})
         if clock.due("line"):
             left = (self.steps - self.step) * self.effective_batch / speed
-            losses = "  ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in metrics.items())
+            shown = {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
             self._say(f"{seen} pictures  {losses}  {speed:.1f} img/s  {left / 3600:.1f} h left")
 
     def _averaged(self) -> Generator:
@@ -280,7 +284,7 @@ class GanRun:
             return {}
         scores = self.evaluation.scores(self._averaged(), self.training.text)
         self.folder.log(self.step, {"pictures": self.seen, **scores})
-        self._say("  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+        self._say("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
         return scores
 
     def save_grid(self) -> None:

@@ -25,11 +25,16 @@ from attngan_deploy.train.losses import (
     gan_losses,
     kl_loss,
     matching_gradient_penalty,
+    nearest_loss,
     sentence_loss,
     words_loss,
 )
 from attngan_deploy.train.picture_set import TrainingBatch, to_images
+from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
+
+METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
+MEMORY = 2048  # pictures whose features `nearest_loss` compares with
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class GanTraining:
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
         self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
+        self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
+        self.memory = Memory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
 
     def _first_stage(self) -> tuple[nn.Module, ...]:
@@ -136,10 +143,16 @@ class GanTraining:
             text = self.text(batch.captions.to(device), batch.lengths)
         with self._autocast():
             made = self.generator(text.sentence, text.words, text.mask, z, eps)
+        size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else None
         with torch.no_grad():
-            real = self._look(real)
-        fake = self._look(made.images[-len(self.sizes) :])
+            real = self._look(real, size)
+        fake = self._look(made.images[-len(self.sizes) :], size)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
+        if self.probe is not None and number % METER_EVERY == 0:
+            metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
+            metrics |= self._probe_logits(self.probe, size)
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+            self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
             metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
@@ -155,19 +168,46 @@ class GanTraining:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
 
-    def _look(self, images: Sequence[Tensor]) -> "Looks":
+    def _look(self, images: Sequence[Tensor], size: int | None = None) -> "Looks":
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""
-        seen: list[Seen] = list(images) if self.recipe.discriminator.kind != "none" else []
-        if not self.recipe.discriminator.projected:
+        recipe = self.recipe
+        seen: list[Seen] = list(images) if recipe.discriminator.kind != "none" else []
+        if not recipe.discriminator.projected:
             return Looks(images[-1], seen, None)
         with self._autocast():
-            scales = self.image.backbone.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
-        return Looks(images[-1], [*seen, scales.maps], scales)
+            scales = self.image.backbone.scales(self._varied(images[-1], size or self.image.config.input_size))
+        maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
+        return Looks(images[-1], [*seen, maps], scales)
+
+    def _varied(self, images: Tensor, size: int) -> Tensor:
+        images = recoloured(images, self.recipe.colour) if self.recipe.colour else images
+        return shifted(images, size, self.recipe.shift, self.recipe.zoom)
 
     def _encode(self, looks: "Looks") -> EncodedImages:
         if looks.scales is None:
             return self.image(looks.image)
         return self.image.heads(looks.scales.regions, looks.scales.pooled)
+
+    @torch.no_grad()
+    def _logits(self, name: str, looks: "Looks", sentence: Tensor) -> dict[str, float]:
+        """Mean logits of every discriminator: what it thinks of real pictures that it learns from, and of others."""
+        found = {}
+        self.discriminators.eval()
+        for kind, net, seen in zip(judged_by(self.recipe), self.discriminators, looks.seen, strict=True):
+            with self._autocast():
+                features = net.features(seen)
+                logits = {"conditional": net.conditional_logits(features, sentence)}
+                if (unconditional := net.unconditional_logits(features)) is not None:
+                    logits["unconditional"] = unconditional
+            found |= {f"logit/{kind}/{term}/{name}": value.float().mean().item() for term, value in logits.items()}
+        self.discriminators.train()
+        return found
+
+    @torch.no_grad()
+    def _probe_logits(self, probe: TrainingBatch, size: int | None) -> dict[str, float]:
+        images = to_images(probe.pictures.to(self.device)).contiguous(memory_format=self.layout)
+        looks = self._look([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+        return self._logits("test", looks, self.text(probe.captions.to(self.device), probe.lengths).sentence)
 
     def _update_discriminators(self, real: "Looks", fake: "Looks", sentence: Tensor, number: int) -> float:
         recipe = self.recipe
@@ -210,6 +250,10 @@ class GanTraining:
             codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
             loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
             metrics |= {"loss/words": words.item(), "loss/sentence": codes.item()}
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+            nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
+            loss = loss + recipe.nearest_weight * nearest
+            metrics["loss/nearest"] = nearest.item()
         if recipe.consistency_weight and len(made.images) > 1:
             consistency = consistency_loss(made.images)
             loss = loss + recipe.consistency_weight * consistency
@@ -233,6 +277,7 @@ class GanTraining:
             "discriminators": self.discriminators.state_dict(),
             "generator_optimizer": optimizer_tensors(self.generator_optimizer),
             "discriminator_optimizer": optimizer_tensors(self.discriminator_optimizer),
+            **({"memory": self.memory.tensors()} if self.recipe.nearest_weight else {}),
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -242,6 +287,8 @@ class GanTraining:
         self.average.load(checkpoint.tensors("generator"), checkpoint.step)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
+        if self.recipe.nearest_weight:
+            self.memory.add(**checkpoint.tensors("memory"))
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.
@@ -249,7 +296,7 @@ class GanTraining:
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
-        if recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss:
+        if recipe.loss == self.recipe.loss:
             ours, theirs = judged_by(self.recipe), judged_by(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
             parts = ((name.partition("."), value) for name, value in checkpoint.tensors("discriminators").items())
@@ -263,15 +310,50 @@ class GanTraining:
         self.average = ParameterAverage(self.generator, self.recipe.ema)
 
 
+class Memory:
+    """The latest pooled features [M, P] of real and of generated pictures, first in, first out."""
+
+    def __init__(self) -> None:
+        self.real, self.generated = torch.empty(0), torch.empty(0)
+
+    def add(self, real: Tensor, generated: Tensor) -> None:
+        """Take the features of a batch, and forget the oldest beyond `MEMORY`."""
+        self.real, self.generated = (
+            torch.cat([kept, new])[-MEMORY:] if len(kept) else new
+            for kept, new in ((self.real, real), (self.generated, generated))
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """False at the beginning, when the nearest ones would not be near."""
+        return len(self.real) >= MEMORY
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `add` gives back to an empty memory."""
+        return {"real": self.real, "generated": self.generated}
+
+
+def recoloured(images: Tensor, amount: float) -> Tensor:
+    """Images [N, 3, S, S] with another brightness, saturation and contrast each, at random (DiffAugment, 2020)."""
+    images = images.float()
+    brightness, saturation, contrast = ((torch.rand(3, len(images), 1, 1, 1) * 2 - 1) * amount).to(images)
+    images = images + brightness
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * (1 + saturation)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (1 + contrast)
+
+
 def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
     """Sides of the stages that have discriminators: all but a frozen first one."""
     return recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
 
 
 def judged_by(recipe: GanRecipe) -> list[str]:
-    """What each discriminator of a recipe is, in order: the size that it judges, the projected one the last."""
+    """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected one last."""
     sizes = judged_sizes(recipe)
-    kinds = [f"{size} px" for size in sizes] if recipe.discriminator.kind != "none" else []
+    kind = recipe.discriminator.kind
+    kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
@@ -281,8 +363,8 @@ def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
     net.load_state_dict(own | shared)
 
 
-def shifted(images: Tensor, size: int, shift: float) -> Tensor:
-    """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side and mirrored at random.
+def shifted(images: Tensor, size: int, shift: float, zoom: float = 0.0) -> Tensor:
+    """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side, zoomed and mirrored at random.
 
     A network with strides likes some patterns at some places; what moves can't be drawn to please them, and a
     discriminator finds it harder to learn pictures by heart (differentiable augmentation, Zhao et al., 2020).
@@ -292,6 +374,8 @@ def shifted(images: Tensor, size: int, shift: float) -> Tensor:
     moves[:, 0, 0] = torch.randint(0, 2, (n,)).to(moves) * 2 - 1
     moves[:, 1, 1] = 1
     moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * 2 * shift
+    if zoom:
+        moves[:, :, :2] *= (1 + zoom * (torch.rand(n, 1, 1) * 2 - 1)).to(moves)
     grid = F.affine_grid(moves, [n, 3, size, size], align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

@@ -168,12 +168,21 @@ Seen = Tensor | Sequence[Tensor]  # what a discriminator looks at: images [N, 3,
 def hinge_discriminator_loss(
     net: OneWayDiscriminator | ProjectedDiscriminator, real: Seen, fake: Seen, sentence: Tensor
 ) -> Tensor:
-    """Hinge loss with matching, mismatching and generated pairs (equation 2 of DF-GAN); `fake` is detached here."""
-    real_features = net.features(real)
+    """Hinge loss of one discriminator; `fake` is detached here.
+
+    With an unconditional output it is equation (8) of the paper with hinges: one half for real against generated, one
+    half for a matching pair against mismatching and generated ones. Without one, all of it is asked of the conditional
+    output (equation (2) of DF-GAN).
+    """
+    real_features, fake_features = net.features(real), net.features(_detached(fake))
     matching = F.relu(1 - net.conditional_logits(real_features, sentence)).mean()
     mismatching = F.relu(1 + net.conditional_logits(real_features, sentence.roll(1, 0))).mean()
-    generated = F.relu(1 + net.conditional_logits(net.features(_detached(fake)), sentence)).mean()
-    return matching + (mismatching + generated) / 2
+    generated = F.relu(1 + net.conditional_logits(fake_features, sentence)).mean()
+    conditional = matching + (mismatching + generated) / 2
+    real_logits, fake_logits = net.unconditional_logits(real_features), net.unconditional_logits(fake_features)
+    if real_logits is None or fake_logits is None:
+        return conditional
+    return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean() + conditional) / 2
 
 
 def _detached(seen: Seen) -> Seen:
@@ -181,8 +190,33 @@ def _detached(seen: Seen) -> Seen:
 
 
 def hinge_generator_loss(net: OneWayDiscriminator | ProjectedDiscriminator, fake: Seen, sentence: Tensor) -> Tensor:
-    """The generator's side of the hinge loss of one discriminator."""
-    return -net.conditional_logits(net.features(fake), sentence).mean()
+    """The generator's side of `hinge_discriminator_loss`: with two terms equation (7) of the paper with hinges."""
+    features = net.features(fake)
+    conditional = -net.conditional_logits(features, sentence).mean()
+    logits = net.unconditional_logits(features)
+    return conditional if logits is None else (conditional - logits.mean()) / 2
+
+
+def nearest_loss(features: Tensor, real: Tensor, generated: Tensor, sharpness: float = 0.05) -> Tensor:
+    """Pull generated pictures towards the nearest real ones and away from the nearest generated ones.
+
+    The direction is the difference of two weighted means, over real and over generated features, in which what is near
+    weighs more; it is zero where both lie alike (a mean shift, as in Generative Modeling via Drifting, 2026).
+
+    Args:
+        features: [N, D] of generated pictures.
+        real: [M, D].
+        generated: [K, D] of other generated pictures.
+        sharpness: temperature of the weights, as a share of the mean distance.
+    """
+    with torch.no_grad():
+        x = features.detach()
+        near, far = torch.cdist(x, real), torch.cdist(x, generated)
+        far = far.masked_fill(far < 1e-3, float("inf"))
+        scale = near.mean()
+        pull = (-near / (sharpness * scale)).softmax(1) @ real - (-far / (sharpness * scale)).softmax(1) @ generated
+        pull = pull / pull.norm(dim=1).mean().clamp_min(1e-6) / scale
+    return -(features * pull).sum(1).mean()
 
 
 def matching_gradient_penalty(net: OneWayDiscriminator, real: Tensor, sentence: Tensor, power: float = 6) -> Tensor:
