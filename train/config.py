@@ -101,7 +101,8 @@ class DiscriminatorConfig:
     """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's.
 
     `projected` is the width of one more, which looks at the last stage's picture through the image encoder's backbone;
-    0 for none.
+    0 for none. `pooled` is the width of its head on the backbone's pooled vector, 0 for none. With `two_terms` those of
+    the hinge loss have an unconditional output beside the conditional one, as AttnGAN's always has.
     """
 
     kind: Literal["published", "one_way", "none"] = "published"
@@ -109,6 +110,8 @@ class DiscriminatorConfig:
     features: int = 256
     unconditional: bool = True
     projected: int = 0
+    pooled: int = 0
+    two_terms: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "none" and not self.projected:
@@ -146,7 +149,9 @@ class GanRecipe:
 
     `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
     begins to learn; over the last `decay` of them both rates fall to zero in a straight line; `shift` is how far, as a
-    share of their side, pictures move at random before the projected discriminator looks at them.
+    share of their side, pictures move at random before the projected discriminator looks at them; `zoom` is how much
+    larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change.
+    `nearest_weight` weighs the pull of pictures towards the nearest real ones in the backbone's pooled features.
     """
 
     name: str = "paper"
@@ -170,6 +175,10 @@ class GanRecipe:
     penalty_weight: float = 0.0
     penalty_every: int = 1
     shift: float = 0.0
+    zoom: float = 0.0
+    colour: float = 0.0
+    backbone_sizes: tuple[int, ...] = ()
+    nearest_weight: float = 0.0
     ema: float = 0.999
     max_words: int = 18
     crop: int = 128

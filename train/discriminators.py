@@ -99,6 +99,7 @@ class OneWayDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.joint = nn.Conv2d(width + config.features, 2 * config.width, 3, padding=1, bias=False)
         self.conditional = nn.Conv2d(2 * config.width, 1, 4, bias=False)
+        self.unconditional = nn.Conv2d(width, 1, 4, bias=False) if config.two_terms else None
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, 3, S, S] to features [N, C, 4, 4]."""
@@ -110,6 +111,13 @@ class OneWayDiscriminator(nn.Module):
         tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
         joint = F.leaky_relu(self.joint(torch.cat([features, tiled], dim=1)), 0.2)
         logits: Tensor = self.conditional(joint)
+        return logits.view(-1)
+
+    def unconditional_logits(self, features: Tensor) -> Tensor | None:
+        """Features [N, C, 4, 4] to logits [N], or None where this network has no such head."""
+        if self.unconditional is None:
+            return None
+        logits: Tensor = self.unconditional(features)
         return logits.view(-1)
 
 

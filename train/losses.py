@@ -1,6 +1,6 @@
 """Losses, as functions of tensors. Where the published code departs from the paper's equations, a comment says so."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -134,24 +134,17 @@ class Objective(NamedTuple):
 def generator_objective(
     adversarial: Sequence[Tensor],
     damsm: tuple[Tensor, Tensor] | None,
-    consistency: Tensor | None,
-    kl: Tensor | None,
-    *,
     damsm_weight: float,
-    consistency_weight: float,
-    kl_weight: float,
+    additions: Mapping[str, tuple[Tensor, float]],
 ) -> Objective:
     """L = L_G + lambda L_DAMSM (equation (5) of the paper), L_G the sum of L_Gi (equation (6) of the paper).
 
-    The published code adds the divergence of the conditioning; the consistency of stages is of recipe `fast`. A term
-    that is None is left out.
-
     Args:
         adversarial: L_Gi of each discriminator (equation (7) of the paper).
-        damsm: both parts of L_DAMSM.
-        consistency: as `consistency_loss` gives it.
-        kl: as `kl_loss` gives it.
+        damsm: both parts of L_DAMSM, or None at a step without it.
         damsm_weight: lambda.
+        additions: terms that the equations lack, with their weights. The published code adds the divergence of the
+            conditioning (`kl_loss`); the others are ours.
     """
     loss = torch.stack(list(adversarial)).sum()  # equation (6) of the paper
     terms = {"generator": loss}
@@ -159,10 +152,9 @@ def generator_objective(
         words, sentence = damsm
         loss = loss + damsm_weight * (words + sentence)  # equation (5) of the paper
         terms |= {"words": words, "sentence": sentence}
-    for name, term, weight in (("consistency", consistency, consistency_weight), ("kl", kl, kl_weight)):
-        if term is not None:
-            loss = loss + weight * term
-            terms[name] = term
+    for name, (term, weight) in additions.items():
+        loss = loss + weight * term
+        terms[name] = term
     return Objective(loss, terms)
 
 
@@ -177,6 +169,9 @@ class Discriminator(Protocol):
 
     def conditional_logits(self, features: Any, sentence: Tensor, /) -> Tensor:
         """Features and sentences [N, D] to logits, of N rows."""
+
+    def unconditional_logits(self, features: Any, /) -> Tensor | None:
+        """Features to logits, of N rows; None where the network has no such output."""
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -229,16 +224,21 @@ Inputs = Tensor | Sequence[Tensor]  # of a discriminator: images [N, 3, S, S], o
 
 
 def hinge_discriminator_loss(net: Discriminator, real: Inputs, fake: Inputs, sentence: Tensor) -> Tensor:
-    """Equation (8) of the paper with the hinge loss of DF-GAN in its place (equation (2) of DF-GAN).
+    """Hinge loss of one discriminator; `fake` is detached here.
 
-    Real pictures with their own captions against real ones with another's and generated ones with their own; there is
-    no unconditional half. `fake` is detached here.
+    With an unconditional output it is equation (8) of the paper with hinges: one half for real against generated, one
+    half for a matching pair against mismatching and generated ones. Without one, all of it is asked of the conditional
+    output (equation (2) of DF-GAN).
     """
-    real_features = net.features(real)
+    real_features, fake_features = net.features(real), net.features(_detached(fake))
     matching = F.relu(1 - net.conditional_logits(real_features, sentence)).mean()
     mismatching = F.relu(1 + net.conditional_logits(real_features, sentence.roll(1, 0))).mean()
-    generated = F.relu(1 + net.conditional_logits(net.features(_detached(fake)), sentence)).mean()
-    return matching + (mismatching + generated) / 2
+    generated = F.relu(1 + net.conditional_logits(fake_features, sentence)).mean()
+    conditional = matching + (mismatching + generated) / 2
+    real_logits, fake_logits = net.unconditional_logits(real_features), net.unconditional_logits(fake_features)
+    if real_logits is None or fake_logits is None:
+        return conditional
+    return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean() + conditional) / 2
 
 
 def _detached(inputs: Inputs) -> Inputs:
@@ -246,8 +246,34 @@ def _detached(inputs: Inputs) -> Inputs:
 
 
 def hinge_generator_loss(net: Discriminator, fake: Inputs, sentence: Tensor) -> Tensor:
-    """Equation (7) of the paper with the hinge loss of DF-GAN in its place; there is no unconditional half."""
-    return -net.conditional_logits(net.features(fake), sentence).mean()
+    """The generator's side of `hinge_discriminator_loss`: with two terms equation (7) of the paper with hinges."""
+    features = net.features(fake)
+    conditional = -net.conditional_logits(features, sentence).mean()
+    logits = net.unconditional_logits(features)
+    return conditional if logits is None else (conditional - logits.mean()) / 2
+
+
+def nearest_loss(features: Tensor, real: Tensor, generated: Tensor, sharpness: float = 0.05) -> Tensor:
+    """Pull generated pictures towards the nearest real ones and away from the nearest generated ones.
+
+    The direction is the difference of two weighted means, over real and over generated features, in which what is near
+    weighs more; it is zero where both lie alike (a mean shift, as in Generative Modeling via Drifting, 2026).
+
+    Args:
+        features: [N, D] of generated pictures.
+        real: [M, D].
+        generated: [K, D] of other generated pictures.
+        sharpness: temperature of the weights, as a share of the mean distance.
+    """
+    with torch.no_grad():
+        x = features.detach()
+        near, far = torch.cdist(x, real), torch.cdist(x, generated)
+        far = far.masked_fill(far < 1e-3, float("inf"))
+        scale = near.mean()
+        pull = (-near / (sharpness * scale)).softmax(1) @ real - (-far / (sharpness * scale)).softmax(1) @ generated
+        pull = pull / pull.norm(dim=1).mean().clamp_min(1e-6) / scale
+    along: Tensor = (features * pull).sum(1)
+    return -along.mean()
 
 
 def matching_gradient_penalty(net: Discriminator, real: Tensor, sentence: Tensor, power: float = 6) -> Tensor:

@@ -13,8 +13,10 @@ from attngan_deploy.train.losses import (
     Gammas,
     consistency_loss,
     hinge_discriminator_loss,
+    hinge_generator_loss,
     kl_loss,
     matching_gradient_penalty,
+    nearest_loss,
     published_discriminator_loss,
     published_generator_loss,
     sentence_loss,
@@ -163,10 +165,43 @@ def test_unknown_published_weight_is_named() -> None:
         rename_published({"extra.weight": torch.zeros(1)}, DISCRIMINATOR)
 
 
+def test_hinge_loss_of_two_terms_judges_pictures_and_pairs_apart() -> None:
+    class Stub(OneWayDiscriminator):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+            self.unconditional = None
+
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def conditional_logits(self, features: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
+            return features * sentence
+
+        def unconditional_logits(self, features: torch.Tensor) -> torch.Tensor:
+            return features.abs() - 1
+
+    sentence = torch.tensor([1.0, -1.0])
+    real, fake = torch.tensor([3.0, -3.0]), torch.tensor([-0.5, 0.0])
+    # pairs as above: 0.375; real pictures are at 2: no loss; generated ones at -0.5 and -1: (0.5 + 0) / 2
+    assert hinge_discriminator_loss(Stub(), real, fake, sentence).item() == pytest.approx((0.375 + 0.25) / 2)
+    # pairs at -0.5 and 0, pictures at -0.5 and -1: the generator gains by both
+    assert hinge_generator_loss(Stub(), fake, sentence).item() == pytest.approx((0.25 + 0.75) / 2)
+
+
+def test_pictures_are_pulled_to_the_nearest_real_ones_and_pushed_from_their_like() -> None:
+    features = torch.tensor([[0.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    real = torch.tensor([[0.0, 3.0], [100.0, 100.0]])
+    nearest_loss(features, real, features.detach()).backward()
+    step = -features.grad
+    assert (step[:, 1] > 0).all(), "towards the near real one, not the far one"
+    assert step[0, 0] < 0 < step[1, 0], "away from each other"
+
+
 def test_hinge_loss_ranks_matching_pairs_first() -> None:
     class Stub(OneWayDiscriminator):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
+            self.unconditional = None
 
         def features(self, images: torch.Tensor) -> torch.Tensor:
             return images

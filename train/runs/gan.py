@@ -100,7 +100,10 @@ class GanRun:
         training = GanTraining(recipe, Encoders(text, image), processes)
         evaluation = None
         if recipe.judge != "none" and processes.rank == 0:
-            evaluation = Evaluation(recipe.judge, data, tokenizer, recipe.score_pictures, recipe.crop)
+            evaluation = Evaluation(
+                recipe.judge, data, tokenizer, recipe.score_pictures, recipe.crop, recipe.generator.sizes[-1]
+            )
+            training.probe = evaluation.probe
         folder = RunFolder(out, recipe, resume=resume, writes=processes.rank == 0)
         run = cls(recipe, material, checkpoint, training, evaluation, folder)
         run._begin(start, resume)
@@ -214,7 +217,8 @@ class GanRun:
         speed = clock.speed(self.step) * self.effective_batch
         self.folder.log(self.step, {"pictures": self.seen, "img/s": round(speed, 2), **metrics})
         if clock.due("line"):
-            losses = "  ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in metrics.items())
+            shown = {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
             hours = clock.hours_left(self.step, self.steps)
             self.processes.say(f"{self.seen} pictures  {losses}  {speed:.1f} img/s  {hours:.1f} h left")
 
@@ -235,7 +239,7 @@ class GanRun:
             return {}
         scores = self.evaluation.scores(self._averaged(), self.training.text)
         self.folder.log(self.step, {"pictures": self.seen, **scores})
-        self.processes.say("  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+        self.processes.say("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
         return scores
 
     def save_grid(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.augmentation import shifted
+from attngan_deploy.train.augmentation import recoloured, shifted
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe, from_json
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
@@ -27,12 +27,17 @@ from attngan_deploy.train.losses import (
     generator_objective,
     kl_loss,
     matching_gradient_penalty,
+    nearest_loss,
 )
+from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.ema import ParameterAverage
+from attngan_deploy.train.runs.feature_memory import FeatureMemory
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
+
+METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class GanTraining:
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
         self.losses = ADVERSARIAL_LOSSES[recipe.loss]
+        self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
+        self.memory = FeatureMemory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
 
     def _first_stage(self) -> tuple[nn.Module, ...]:
@@ -139,15 +146,19 @@ class GanTraining:
         config = recipe.generator
         noise = torch.from_numpy(rng.standard_normal((len(batch.lengths), config.noise + config.condition), np.float32))
         z, eps = noise.to(device).split([config.noise, config.condition], dim=1)
-        images = to_images(batch.pictures.to(device)).contiguous(memory_format=self.layout)
-        with torch.no_grad():
-            text = self.text(batch.captions.to(device), batch.lengths)
+        text = self._encode_text(batch)
         with self._autocast():
             generated = self.generator(text.sentence, text.words, text.mask, z, eps)
-        with torch.no_grad():
-            real = self._views([F.interpolate(images, size=(size, size), mode="area") for size in self.sizes])
-        fake = self._views(generated.images[-len(self.sizes) :])
+        size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else self.image.config.input_size
+        real = self._real_views(batch, size)
+        fake = self._views(generated.images[-len(self.sizes) :], size)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
+        if self.probe is not None and number % METER_EVERY == 0:
+            metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
+            unseen = self._real_views(self.probe, size)
+            metrics |= self._logits("test", unseen, self._encode_text(self.probe).sentence)
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+            self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
             metrics |= self._update_generator(generated, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
@@ -163,14 +174,27 @@ class GanTraining:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
 
-    def _views(self, images: Sequence[Tensor]) -> Views:
-        """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""
-        inputs: list[Inputs] = list(images) if self.recipe.discriminator.kind != "none" else []
+    @torch.no_grad()
+    def _encode_text(self, batch: TrainingBatch) -> EncodedText:
+        text: EncodedText = self.text(batch.captions.to(self.device), batch.lengths)
+        return text
+
+    @torch.no_grad()
+    def _real_views(self, batch: TrainingBatch, size: int) -> Views:
+        images = to_images(batch.pictures.to(self.device)).contiguous(memory_format=self.layout)
+        return self._views([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+
+    def _views(self, images: Sequence[Tensor], size: int) -> Views:
+        """What each discriminator looks at; DAMSM shares the backbone's pass over the last image, at side `size`."""
+        recipe = self.recipe
+        inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
         if self.lens is None:
             return Views(images[-1], inputs, None)
+        last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
-            scales = self.lens.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
-        return Views(images[-1], [*inputs, scales.maps], scales)
+            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
+        maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
+        return Views(images[-1], [*inputs, maps], scales)
 
     def _encode(self, views: Views) -> EncodedImages:
         encoded: EncodedImages
@@ -182,6 +206,21 @@ class GanTraining:
 
     def _pairs(self, views: Views) -> Iterable[tuple[Discriminator, Inputs]]:
         return zip(cast(Iterable[Discriminator], self.discriminators), views.inputs, strict=True)
+
+    @torch.no_grad()
+    def _logits(self, name: str, views: Views, sentence: Tensor) -> dict[str, float]:
+        """Mean logits of every discriminator: what it thinks of real pictures that it learns from, and of others."""
+        means: dict[str, float] = {}
+        self.discriminators.eval()
+        for kind, (net, inputs) in zip(judged_by(self.recipe), self._pairs(views), strict=True):
+            with self._autocast():
+                features = net.features(inputs)
+                logits = {"conditional": net.conditional_logits(features, sentence)}
+                if (unconditional := net.unconditional_logits(features)) is not None:
+                    logits["unconditional"] = unconditional
+            means |= {f"logit/{kind}/{term}/{name}": value.float().mean().item() for term, value in logits.items()}
+        self.discriminators.train()
+        return means
 
     def _update_discriminators(self, real: Views, fake: Views, sentence: Tensor, number: int) -> float:
         recipe = self.recipe
@@ -208,27 +247,22 @@ class GanTraining:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        damsm = consistency = kl = None
+        damsm, additions = None, {}
         with self._autocast():
             adversarial = [self.losses.generator(net, inputs, text.sentence) for net, inputs in self._pairs(fake)]
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
             damsm = damsm_terms(encoded, text, self.gammas, classes)
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+            nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
+            additions["nearest"] = nearest, recipe.nearest_weight
         if recipe.consistency_weight and len(generated.images) > 1:
-            consistency = consistency_loss(generated.images)
+            additions["consistency"] = consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:
-            kl = kl_loss(generated.mu.float(), generated.logvar.float())
+            additions["kl"] = kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
         with self._autocast():
-            objective = generator_objective(
-                adversarial,
-                damsm,
-                consistency,
-                kl,
-                damsm_weight=recipe.damsm_weight * recipe.damsm_every,
-                consistency_weight=recipe.consistency_weight,
-                kl_weight=recipe.kl_weight,
-            )
+            objective = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
         objective.loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()
@@ -244,6 +278,7 @@ class GanTraining:
             "discriminators": self.discriminators.state_dict(),
             "generator_optimizer": optimizer_tensors(self.generator_optimizer),
             "discriminator_optimizer": optimizer_tensors(self.discriminator_optimizer),
+            **({"memory": self.memory.tensors()} if self.recipe.nearest_weight else {}),
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -253,6 +288,8 @@ class GanTraining:
         self.average.load(checkpoint.tensors("generator"), checkpoint.step)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
+        if self.recipe.nearest_weight:
+            self.memory.add(**checkpoint.tensors("memory"))
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.
@@ -260,7 +297,7 @@ class GanTraining:
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
-        if recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss:
+        if recipe.loss == self.recipe.loss:
             ours, theirs = judged_by(self.recipe), judged_by(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
             parts = ((name.partition("."), value) for name, value in checkpoint.tensors("discriminators").items())
@@ -280,9 +317,10 @@ def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
 
 
 def judged_by(recipe: GanRecipe) -> list[str]:
-    """What each discriminator of a recipe is, in order: the size that it judges, the projected one the last."""
+    """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected one last."""
     sizes = judged_sizes(recipe)
-    kinds = [f"{size} px" for size in sizes] if recipe.discriminator.kind != "none" else []
+    kind = recipe.discriminator.kind
+    kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
