@@ -212,6 +212,14 @@ def checked(recipe: GanRecipe) -> GanRecipe:
     return recipe
 
 
+Recipe = TypeVar("Recipe", DamsmRecipe, GanRecipe)
+
+
+def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with these settings in the place of its own; None leaves one as it is."""
+    return replace(recipe, **{name: value for name, value in settings.items() if value is not None})
+
+
 def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
     """The named recipe for DAMSM: `paper` is the published schedule, `fast` reaches its R-precision in minutes.
 
