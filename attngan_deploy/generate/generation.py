@@ -18,7 +18,7 @@ from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import Tokenized, tokenize
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.system.files import uninterrupted
+from attngan_deploy.system.signals import uninterrupted
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid

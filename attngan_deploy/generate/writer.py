@@ -28,8 +28,9 @@ from attngan_deploy.generate.claim import RUN, is_claimed, not_written
 from attngan_deploy.generate.storage import LooseFiles, PictureStore, TarShards
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
-from attngan_deploy.system.files import append_whole, is_part, read_file, read_json, uninterrupted, write_atomically
+from attngan_deploy.system.files import append_whole, is_part, read_file, read_json, write_atomically
 from attngan_deploy.system.lock import lock_folder
+from attngan_deploy.system.signals import uninterrupted
 
 MANIFEST, ATTENTION = "manifest.jsonl", "attention"
 ENGINE_OF_RUN = "engine"  # in run.json: what makes the pictures of the run that holds the folder, or held it last

@@ -11,7 +11,8 @@ import numpy as np
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.system.files import uninterrupted, write_atomically
+from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.signals import uninterrupted
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch

@@ -86,7 +86,7 @@ class GanTraining:
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
-        self.sizes = judged_sizes(recipe)
+        self.sizes = discriminator_sizes(recipe)
         channels = [channels for channels, _ in SCALES.values()]
         self.discriminators = build_discriminators(recipe.discriminator, self.sizes, channels)
         initialise(self.discriminators)
@@ -212,7 +212,7 @@ class GanTraining:
         """Mean logits of every discriminator: what it thinks of real pictures that it learns from, and of others."""
         means: dict[str, float] = {}
         self.discriminators.eval()
-        for kind, (net, inputs) in zip(judged_by(self.recipe), self._pairs(views), strict=True):
+        for kind, (net, inputs) in zip(discriminator_names(self.recipe), self._pairs(views), strict=True):
             with self._autocast():
                 features = net.features(inputs)
                 logits = {"conditional": net.conditional_logits(features, sentence)}
@@ -298,7 +298,7 @@ class GanTraining:
         """
         recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
         if recipe.loss == self.recipe.loss:
-            ours, theirs = judged_by(self.recipe), judged_by(recipe)
+            ours, theirs = discriminator_names(self.recipe), discriminator_names(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
             parts = ((name.partition("."), value) for name, value in checkpoint.tensors("discriminators").items())
             taken = {f"{shared[net]}.{name}": value for (net, _, name), value in parts if net in shared}
@@ -311,14 +311,14 @@ class GanTraining:
         self.average = ParameterAverage(self.generator, self.recipe.ema)
 
 
-def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
+def discriminator_sizes(recipe: GanRecipe) -> tuple[int, ...]:
     """Sides of the stages that have discriminators: all but a frozen first one."""
     return recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
 
 
-def judged_by(recipe: GanRecipe) -> list[str]:
+def discriminator_names(recipe: GanRecipe) -> list[str]:
     """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected one last."""
-    sizes = judged_sizes(recipe)
+    sizes = discriminator_sizes(recipe)
     kind = recipe.discriminator.kind
     kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds

@@ -29,8 +29,9 @@ from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
+from attngan_deploy.system.files import sha256_of, write_atomically
 from attngan_deploy.system.progress import show_progress
+from attngan_deploy.system.signals import uninterrupted
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 INSTALL = {"tensorrt": "pip install 'attngan-deploy[gpu]'", "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'"}
