@@ -124,19 +124,12 @@ def consistency_loss(images: Sequence[Tensor]) -> Tensor:
     ).sum()
 
 
-class Objective(NamedTuple):
-    """A generator's loss [], and its terms before they are weighed, by their names in the metrics."""
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-
-
 def generator_objective(
     adversarial: Sequence[Tensor],
     damsm: tuple[Tensor, Tensor] | None,
     damsm_weight: float,
     additions: Mapping[str, tuple[Tensor, float]],
-) -> Objective:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """L = L_G + lambda L_DAMSM (equation (5) of the paper), L_G the sum of L_Gi (equation (6) of the paper).
 
     Args:
@@ -145,6 +138,9 @@ def generator_objective(
         damsm_weight: lambda.
         additions: terms that the equations lack, with their weights. The published code adds the divergence of the
             conditioning (`kl_loss`); the others are ours.
+
+    Returns:
+        The loss [], and its terms before they are weighed, by their names in the metrics.
     """
     loss = torch.stack(list(adversarial)).sum()  # equation (6) of the paper
     terms = {"generator": loss}
@@ -155,7 +151,7 @@ def generator_objective(
     for name, (term, weight) in additions.items():
         loss = loss + weight * term
         terms[name] = term
-    return Objective(loss, terms)
+    return loss, terms
 
 
 class Discriminator(Protocol):
@@ -285,14 +281,8 @@ def matching_gradient_penalty(net: Discriminator, real: Tensor, sentence: Tensor
     return norm.pow(power).mean()
 
 
-class AdversarialLosses(NamedTuple):
-    """The loss of a discriminator and what the generator gets from it, both of one kind."""
-
-    discriminator: Callable[..., Tensor]
-    generator: Callable[..., Tensor]
-
-
-ADVERSARIAL_LOSSES = {
-    "published": AdversarialLosses(published_discriminator_loss, published_generator_loss),
-    "hinge": AdversarialLosses(hinge_discriminator_loss, hinge_generator_loss),
+# the loss of a discriminator, and what the generator gets from it
+ADVERSARIAL_LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "published": (published_discriminator_loss, published_generator_loss),
+    "hinge": (hinge_discriminator_loss, hinge_generator_loss),
 }

@@ -23,8 +23,8 @@ from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, p
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.losses import Gammas, damsm_terms, sentence_similarities
-from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
-from attngan_deploy.train.runs.epochs import epochs_done, train_epochs
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
 from attngan_deploy.train.runs.machine import prepare_cpu
 from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
@@ -88,7 +88,7 @@ def r_precision(
     return right / total
 
 
-class DamsmTraining:
+class DamsmTraining(EpochTraining):
     """Everything that a DAMSM run holds between steps."""
 
     def __init__(
@@ -116,6 +116,7 @@ class DamsmTraining:
         self.heads = ImageEncoderHeads(
             backbone.region_channels, backbone.pooled_channels, recipe.image_encoder.features
         )
+        self.networks = {"text_encoder": self.text, "image_encoder": self.heads}
         self.parameters = [*([] if frozen_text else self.text.parameters()), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(
             self.parameters, recipe.learning_rate, betas=(0.5, 0.999), weight_decay=recipe.weight_decay
@@ -165,20 +166,6 @@ class DamsmTraining:
             f"words {metrics['loss/words']:.3f}  sentence {metrics['loss/sentence']:.3f}  "
             f"R-precision {score:.1%} (chance 1.0%)"
         )
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds: the two encoders, and the optimizer for resuming."""
-        return {
-            "text_encoder": self.text.state_dict(),
-            "image_encoder": self.heads.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of this run."""
-        checkpoint.load_into("text_encoder", self.text)
-        checkpoint.load_into("image_encoder", self.heads)
-        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
 
 
 def train_damsm(

@@ -1,34 +1,46 @@
 """The loop of what is trained in whole epochs: DAMSM and the judge. Each epoch is scored, logged and saved."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from attngan_deploy.train.runs.checkpoint import Checkpoint
+from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.progress import Clock, say
 from attngan_deploy.train.runs.run_folder import RunFolder
 
 
-class EpochTraining(Protocol):
-    """Networks and their optimizer between epochs. All randomness of an epoch comes from the seed and its number."""
+class EpochTraining(ABC):
+    """Networks, by their names in a checkpoint, and an optimizer; an epoch's randomness comes from its number alone."""
 
+    networks: dict[str, nn.Module]
+    optimizer: torch.optim.Optimizer
     epoch_pictures: int
 
+    @abstractmethod
     def epoch(self, number: int) -> dict[str, float]:
         """Train one epoch; returns its metrics."""
 
+    @abstractmethod
     def evaluate(self) -> float:
         """The score of the networks as they are."""
 
+    @abstractmethod
     def line(self, metrics: Mapping[str, float], score: float) -> str:
         """What is said of an epoch."""
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds."""
+        """What a checkpoint holds: the networks, and the optimizer for resuming."""
+        states = {name: net.state_dict() for name, net in self.networks.items()}
+        return {**states, "optimizer": optimizer_tensors(self.optimizer)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run."""
+        for name, net in self.networks.items():
+            checkpoint.load_into(name, net)
+        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
 
 
 def epochs_done(checkpoint: Checkpoint | None) -> int:

@@ -103,7 +103,7 @@ class GanTraining:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
-        self.losses = ADVERSARIAL_LOSSES[recipe.loss]
+        self.discriminator_loss, self.generator_loss = ADVERSARIAL_LOSSES[recipe.loss]
         self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
         self.memory = FeatureMemory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
@@ -229,7 +229,7 @@ class GanTraining:
         total = torch.zeros((), device=self.device)
         for (net, true), false in zip(self._pairs(real), fake.inputs, strict=True):
             with self._autocast():
-                loss = self.losses.discriminator(net, true, false, sentence)
+                loss = self.discriminator_loss(net, true, false, sentence)
             loss.backward()
             total += loss.detach()
             if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
@@ -249,7 +249,7 @@ class GanTraining:
         self.generator_optimizer.zero_grad(set_to_none=True)
         damsm, additions = None, {}
         with self._autocast():
-            adversarial = [self.losses.generator(net, inputs, text.sentence) for net, inputs in self._pairs(fake)]
+            adversarial = [self.generator_loss(net, inputs, text.sentence) for net, inputs in self._pairs(fake)]
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
@@ -262,12 +262,12 @@ class GanTraining:
         if not recipe.freeze_first_stage:
             additions["kl"] = kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
         with self._autocast():
-            objective = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
-        objective.loss.backward()
+            loss, terms = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
+        loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()
         self.processes.average_buffers(self.generator)
-        return {f"loss/{name}": term.item() for name, term in objective.terms.items()}
+        return {f"loss/{name}": term.item() for name, term in terms.items()}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint holds: the averaged generator and the text encoder to ship, the rest to resume."""

@@ -22,8 +22,8 @@ from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
 from attngan_deploy.train.data.picture_set import PictureSet, read_pictures, to_images
 from attngan_deploy.train.imports.torch_file import load_state
-from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
-from attngan_deploy.train.runs.epochs import epochs_done, train_epochs
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
@@ -124,7 +124,7 @@ def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNe
     return lay_out(net, torch.channels_last)
 
 
-class JudgeTraining:
+class JudgeTraining(EpochTraining):
     """Everything that a run of the judge holds between steps."""
 
     def __init__(self, recipe: JudgeRecipe, data: PictureSet, net_weights: Path) -> None:
@@ -147,6 +147,7 @@ class JudgeTraining:
             )
         torch.manual_seed(recipe.seed)
         self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout)
+        self.networks = {"judge": self.net}
         head = list(self.net.fc.parameters())
         backbone = [tensor for name, tensor in self.net.named_parameters() if not name.startswith("fc.")]
         self.optimizer = torch.optim.AdamW(
@@ -215,15 +216,6 @@ class JudgeTraining:
             Path(self.data.names[int(np.argmax(self.data.classes == class_id))]).parent.name or str(class_id)
             for class_id in self.class_ids
         ]
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds: the network, and the optimizer for resuming."""
-        return {"judge": self.net.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of this run."""
-        checkpoint.load_into("judge", self.net)
-        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
 
 
 def train_judge(
