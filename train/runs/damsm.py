@@ -19,7 +19,14 @@ from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.backbones.backbone import Backbone
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
-from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
+from attngan_deploy.train.data.picture_set import (
+    PictureSet,
+    TrainingBatches,
+    centre_crop,
+    pad_captions,
+    read_pictures,
+    to_images,
+)
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.losses import Gammas, damsm_terms, sentence_similarities
@@ -45,12 +52,11 @@ class BackboneFeatures:
 @torch.inference_mode()
 def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> BackboneFeatures:
     """Features of the centre crop of every picture, for each flip asked for."""
-    edge = (data.pictures.shape[1] - size) // 2
     regions: list[Tensor] = []
     pooled: list[Tensor] = []
     for flip in flips:
         for start in range(0, len(data), 64):
-            crop = data.pictures[start : start + 64, edge : edge + size, edge : edge + size]
+            crop = centre_crop(data.pictures[start : start + 64], size)
             images = to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
             raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
             regions.append(raw.half().contiguous())

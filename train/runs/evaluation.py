@@ -14,7 +14,7 @@ from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_dist
 from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.metrics.kernel import kernel_distance
 from attngan_deploy.score.pictures import fit
-from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, pad_captions, read_pictures
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, centre_crop, pad_captions, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.sampling import sample_pictures
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -40,8 +40,7 @@ class Evaluation:
         self.judge, self.pictures = Judge.load(judge), pictures
         real = read_pictures([data / "test.tar"])
         self.captions = self._choose(real, tokenizer)
-        edge = (real.pictures.shape[1] - crop) // 2
-        cropped = real.pictures[:, edge : edge + crop, edge : edge + crop]
+        cropped = centre_crop(real.pictures, crop)
         self.probe = self._probe(cropped, real, tokenizer)
         self.real = np.concatenate(
             [

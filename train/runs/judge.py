@@ -20,7 +20,7 @@ from torch.nn import functional
 from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
-from attngan_deploy.train.data.picture_set import PictureSet, read_pictures, to_images
+from attngan_deploy.train.data.picture_set import PictureSet, centre_crop, random_crop, read_pictures, to_images
 from attngan_deploy.train.imports.torch_file import load_state
 from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
@@ -183,12 +183,7 @@ class JudgeTraining(EpochTraining):
             group["lr"] = group["peak"] * min(epochs_done, 1.0) * half_cosine
 
     def _augmented(self, places: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
-        size, side = self.recipe.size, self.data.pictures.shape[1]
-        crops = np.empty((len(places), size, size, 3), np.uint8)
-        for row, place in enumerate(places):
-            top, left = rng.integers(0, side - size + 1, 2)
-            crop = self.data.pictures[place, top : top + size, left : left + size]
-            crops[row] = crop[:, ::-1] if rng.random() < 0.5 else crop
+        crops = np.stack([random_crop(self.data.pictures[place], self.recipe.size, rng) for place in places])
         images = to_images(torch.from_numpy(crops)).contiguous(memory_format=torch.channels_last)
         return jitter_colours(images, self.recipe.jitter, rng)
 
@@ -196,12 +191,10 @@ class JudgeTraining(EpochTraining):
     def evaluate(self) -> float:
         """Share of the held-out pictures, centre-cropped, whose class comes first."""
         self.net.eval()
-        edge = (self.data.pictures.shape[1] - self.recipe.size) // 2
-        inside = slice(edge, edge + self.recipe.size)
         right = 0
         for start in range(0, len(self.split.held_out), 64):
             places = self.split.held_out[start : start + 64]
-            images = to_images(torch.from_numpy(self.data.pictures[places][:, inside, inside]))
+            images = to_images(torch.from_numpy(centre_crop(self.data.pictures[places], self.recipe.size)))
             logits, _ = self.net(images.contiguous(memory_format=torch.channels_last))
             right += int((logits.argmax(1) == self.labels[places]).sum())
         return right / len(self.split.held_out)
