@@ -1,4 +1,4 @@
-"""Commands killed at random moments: the short form of `kill_at_random.py` of the benchmarks, which kills each 50 times."""
+"""Commands killed at random moments: `benchmarks/robustness/kill_at_random.py`, which kills each 50 times, in short."""
 
 import os
 import subprocess

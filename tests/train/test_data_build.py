@@ -1,4 +1,4 @@
-"""`data_build`: shards that are whole or not there, the same bytes each time, and a report."""
+"""`data.build`: shards that are whole or not there, the same bytes each time, and a report."""
 
 import json
 import os
