@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from contact_sheet import numbered
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,7 +30,6 @@ from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import decode_picture, make_grid
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.system.files import make_folder, write_atomically
-from benchmarks.paper.contact_sheet import numbered
 
 QUESTIONS = {
     "bird": "one recognisable bird: a head and a body that belong together and stand out from the background",

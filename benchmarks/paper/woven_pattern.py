@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from blind_sheet import real_tile
 from numpy.typing import NDArray
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.shards import iter_samples
-from benchmarks.paper.blind_sheet import real_tile
 
 PERIOD, NEAR, FAR, PERCENTILE = 4, 3, 6, 95
 BATCH = 256

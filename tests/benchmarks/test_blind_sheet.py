@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blind_sheet import QUESTIONS, Tile, draw, interval, rates, read_verdicts
 
 from attngan_deploy.errors import DataError
-from benchmarks.paper.blind_sheet import QUESTIONS, Tile, draw, interval, rates, read_verdicts
 
 
 def some_tiles(count: int) -> list[Tile]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from woven_pattern import share_above, strengths
 
 from attngan_deploy.errors import DataError
-from benchmarks.paper.woven_pattern import share_above, strengths
 
 
 def clouds(count: int, seed: int) -> np.ndarray:
