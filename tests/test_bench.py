@@ -12,29 +12,29 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.engines.bench import rounds as module
-from attngan_deploy.engines.bench.page import page
-from attngan_deploy.engines.bench.rounds import Process, Report, Row, Schedule, run_rounds
-from attngan_deploy.engines.bench.tables import HEADINGS, cells, notes
-from attngan_deploy.engines.bench.worker import Loaded
-from attngan_deploy.engines.contenders import Contender
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError
+from attngan_deploy.generate.bench import rounds as module
+from attngan_deploy.generate.bench.page import page
+from attngan_deploy.generate.bench.rounds import Process, Report, Row, Schedule, run_rounds
+from attngan_deploy.generate.bench.tables import HEADINGS, cells, notes
+from attngan_deploy.generate.bench.worker import Loaded
 from tests.commands import children
 from tests.golden_bundle import with_manifest
 
-GOOD = Contender("onnxruntime", "cpu", "fp32")
+GOOD = EngineRequest("onnxruntime", "cpu", "fp32")
 QUICK = Schedule(batches=(3, 1), rounds=2, seconds=0.01, threads=1)
 
 
 @pytest.fixture(scope="module")
 def report(tiny_bundle: Path) -> Report:
-    """Two good contenders, and one that can't run."""
-    wanted = [GOOD, Contender("onnxruntime", "cpu", "int8"), Contender("auto", "cpu", "fp32")]
+    """Two good engines, and one that can't run."""
+    wanted = [GOOD, EngineRequest("onnxruntime", "cpu", "int8"), EngineRequest("auto", "cpu", "fp32")]
     return run_rounds(open_bundle(tiny_bundle), wanted, QUICK)
 
 
 def test_rows(report: Report) -> None:
-    assert [(row.batch, row.contender.backend) for row in report.rows] == [
+    assert [(row.batch, row.request.backend) for row in report.rows] == [
         *((1, "onnxruntime"), (1, "auto")),
         *((3, "onnxruntime"), (3, "auto")),
     ]
@@ -54,8 +54,8 @@ def test_rows(report: Report) -> None:
 
 
 def test_what_can_not_run_says_why(report: Report) -> None:
-    ((contender, why),) = report.refused
-    assert contender.precision == "int8"
+    ((request, why),) = report.refused
+    assert request.precision == "int8"
     assert "has no graph 'generator' in int8" in why
 
 
@@ -101,7 +101,7 @@ def test_every_engine_has_its_turn_in_every_round(tiny_bundle: Path, monkeypatch
     done: list[tuple[int, int]] = []
     run_rounds(
         open_bundle(tiny_bundle),
-        [GOOD, Contender("auto", "cpu", "fp32")],
+        [GOOD, EngineRequest("auto", "cpu", "fp32")],
         Schedule((2,), 2, 0.01, 1),
         progress=lambda now, total: done.append((now, total)),
     )
@@ -156,7 +156,7 @@ def test_a_process_that_never_starts(tiny_bundle: Path, monkeypatch: pytest.Monk
 
 
 def test_what_libraries_print_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy = "import os; from attngan_deploy.engines.bench import worker; "
+    noisy = "import os; from attngan_deploy.generate.bench import worker; "
     noisy += "worker.peak_memory = lambda: os.write(1, b'hello'); "
     monkeypatch.setattr(module, "START", noisy + "worker.main()")
     with Process() as process:

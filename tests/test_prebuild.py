@@ -10,6 +10,7 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.cache import find_entry, read_entry
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.openvino.engine import settings
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
 from attngan_deploy.export.targets import engines
 from attngan_deploy.export.targets.engines import prebuild
@@ -122,7 +123,7 @@ def test_openvino(precise_bundle: Bundle, tmp_path: Path) -> None:
     compiled = openvino.Core().import_model(made.path.read_bytes(), "CPU", settings("CPU", "fp32", None))
     inputs = generator_inputs(precise_bundle, 2, 3)
     found = {name: value for port, value in compiled(inputs).items() for name in port.get_names()}
-    expected = load_engine(precise_bundle, "generator", "openvino", "cpu", "fp32").run(inputs)
+    expected = load_engine(precise_bundle, "generator", EngineRequest("openvino", "cpu", "fp32")).run(inputs)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     assert prebuild(precise_bundle, "openvino", tmp_path) == [replace(made, cached=True)]

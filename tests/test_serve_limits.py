@@ -51,7 +51,7 @@ def test_a_full_queue_gets_429_and_a_slow_worker_503(server: Served) -> None:
 
 
 def test_a_killed_worker_comes_back_and_loses_nothing(server: Served, tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     (worker,) = server.workers()
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(6) as pool:

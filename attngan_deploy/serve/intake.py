@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
@@ -12,7 +13,7 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest, UnknownWord, WordsAnswer
-from attngan_deploy.serve.settings import Engines, Limits
+from attngan_deploy.serve.settings import Limits
 
 LOOKED_UP = 5  # unknown words of a caption whose nearest known word is looked up: each takes some 20 ms
 SHOWN = 40  # letters of what a request said that a sentence repeats
@@ -60,14 +61,14 @@ class Job:
     unknown: list[list[str]]
 
 
-def open_models(engines: Engines) -> dict[str, Served]:
+def open_models(folders: Mapping[str, Path]) -> dict[str, Served]:
     """Open and check the bundles of a server.
 
     Raises:
         BundleError: one can't be used.
     """
     opened = {}
-    for name, folder in engines.folders.items():
+    for name, folder in folders.items():
         bundle = open_bundle(folder)
         opened[name] = Served(name, bundle, Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
     return opened

@@ -6,11 +6,27 @@ Both ends are this package, and the pipe is private to them, so that a pickle is
 import pickle
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
+
 HEAD = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Load:
+    """The first message to the worker: which models to load, and on what.
+
+    Attributes:
+        folders: the folder of each model's bundle, by name.
+        engine: what runs them.
+    """
+
+    folders: dict[str, Path]
+    engine: EngineRequest = ANY_ENGINE
 
 
 @dataclass(frozen=True)
@@ -103,12 +119,24 @@ class Failed:
     why: str
 
 
-def pack(message: object) -> bytes:
+Command = Load | Batch
+Answer = Ready | Done | Failed
+Message = Command | Answer
+
+
+def pack(message: Message) -> bytes:
     """A message as bytes."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(len(data)) + data
 
 
-def unpack(data: bytes) -> object:
-    """The message of bytes without their head."""
-    return pickle.loads(data)
+def unpack(data: bytes) -> Message:
+    """The message of bytes without their head.
+
+    Raises:
+        TypeError: they hold something else.
+    """
+    message = pickle.loads(data)
+    if not isinstance(message, Message):
+        raise TypeError(f"a message is no {type(message).__name__}")
+    return message

@@ -17,18 +17,20 @@ from attngan_deploy.generate.pipeline import TextFeatures, TextToImage, UnknownW
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
     HEAD,
+    Answer,
     Attention,
     Batch,
     Done,
     Failed,
+    Load,
     Made,
+    Message,
     Order,
     Ready,
     Running,
     pack,
     unpack,
 )
-from attngan_deploy.serve.settings import Engines
 
 WARM_UP = Order("", 0, (0, 0))  # its caption is a word of the model's vocabulary
 
@@ -39,11 +41,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
-    engines = _receive(sys.stdin.buffer)
-    if not isinstance(engines, Engines):
+    load = _receive(sys.stdin.buffer)
+    if not isinstance(load, Load):
         return
     try:
-        models = load_models(engines)
+        models = load_models(load)
     except T2IError as error:
         _write(answers, Failed(str(error)))
         return
@@ -52,17 +54,15 @@ def main() -> None:
         _write(answers, answer(models, batch))
 
 
-def load_models(engines: Engines) -> dict[str, TextToImage]:
+def load_models(load: Load) -> dict[str, TextToImage]:
     """Load every model, and make one picture with each, as the first run of an engine makes plans.
 
     Raises:
         T2IError: a bundle or an engine can't be had.
     """
     models = {}
-    for name, folder in engines.folders.items():
-        model = TextToImage.load(
-            folder, engines.backend, engines.precision, engines.threads, engines.device, engines.allow_fallback
-        )
+    for name, folder in load.folders.items():
+        model = TextToImage.load_on(folder, load.engine)
         make(model, [Order(model.tokenizer.words[1], WARM_UP.seed, WARM_UP.place)])
         models[name] = model
     return models
@@ -125,7 +125,7 @@ def _running(model: TextToImage) -> Running:
     return Running(model.description, facts.backend, facts.precision)
 
 
-def _receive(stream: IO[bytes]) -> object:
+def _receive(stream: IO[bytes]) -> Message | None:
     """The next message; None where the pipe was closed."""
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
@@ -135,7 +135,7 @@ def _receive(stream: IO[bytes]) -> object:
     return unpack(data) if len(data) == size else None
 
 
-def _write(stream: IO[bytes], message: Ready | Done | Failed) -> None:
+def _write(stream: IO[bytes], message: Answer) -> None:
     left = memoryview(pack(message))
     while left:
         left = left[stream.write(left) :]

@@ -7,8 +7,19 @@ import sys
 from contextlib import suppress
 
 from attngan_deploy.errors import EngineError
-from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Ready, Running, pack, unpack
-from attngan_deploy.serve.settings import Engines
+from attngan_deploy.serve.messages import (
+    HEAD,
+    Batch,
+    Command,
+    Done,
+    Failed,
+    Load,
+    Message,
+    Ready,
+    Running,
+    pack,
+    unpack,
+)
 
 START = "from attngan_deploy.serve.worker import main; main()"
 BUFFER_BYTES = 8 * 2**20  # an answer of a batch comes in at once
@@ -30,7 +41,7 @@ class WorkerProcess:
         self._process, self.running = process, running
 
     @classmethod
-    async def start(cls, engines: Engines) -> "WorkerProcess":
+    async def start(cls, load: Load) -> "WorkerProcess":
         """Start one, and wait until its models are loaded.
 
         Raises:
@@ -46,7 +57,7 @@ class WorkerProcess:
         )
         worker = cls(process, {})
         try:
-            worker._send(engines)
+            worker._send(load)
             first = await worker._receive()
         except BaseException:
             worker.kill()
@@ -98,13 +109,13 @@ class WorkerProcess:
             self.kill()
             await self._process.wait()
 
-    def _send(self, message: Engines | Batch) -> None:
+    def _send(self, message: Command) -> None:
         assert self._process.stdin
         if self._process.returncode is not None or self._process.stdin.is_closing():
             raise WorkerDied(self._last_word())
         self._process.stdin.write(pack(message))
 
-    async def _receive(self) -> object:
+    async def _receive(self) -> Message:
         assert self._process.stdout
         try:
             head = await self._process.stdout.readexactly(HEAD.size)

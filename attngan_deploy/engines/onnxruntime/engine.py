@@ -13,8 +13,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
+from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
+from attngan_deploy.engines.request import SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 

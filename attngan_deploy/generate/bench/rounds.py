@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.bench.worker import Loaded
-from attngan_deploy.engines.contenders import Contender
 from attngan_deploy.engines.golden import load_golden
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
+from attngan_deploy.generate.bench.worker import Loaded
 from attngan_deploy.system.machine import Machine, this_machine
 
-START = (
-    "from attngan_deploy.engines.bench.worker import main; main()"  # "-m" would give its classes another home to pickle
-)
+# "-m" would give the worker's classes another home to pickle.
+START = "from attngan_deploy.generate.bench.worker import main; main()"
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
 
 
@@ -105,7 +104,7 @@ class Row:
     """An engine at one batch size.
 
     Attributes:
-        contender: what was asked for.
+        request: what was asked for.
         loaded: what was got, its load time, size and golden pictures.
         batch: pictures made together.
         speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
@@ -115,7 +114,7 @@ class Row:
         why: the error that ended it.
     """
 
-    contender: Contender
+    request: EngineRequest
     loaded: Loaded
     batch: int
     speeds: list[float] = field(default_factory=list)
@@ -136,7 +135,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values."""
         return {
-            "asked": asdict(self.contender),
+            "asked": self.request.names,
             "engine": asdict(self.loaded.facts),
             "batch": self.batch,
             "images_per_second": self.speed,
@@ -160,15 +159,15 @@ class Report:
         bundle: of which model.
         machine: where.
         schedule: how.
-        rows: by batch, and in the order of the contenders.
-        refused: contenders that can't run here, each with its reason.
+        rows: by batch, and in the order of the requests.
+        refused: requests that can't run here, each with its reason.
     """
 
     bundle: Bundle
     machine: Machine
     schedule: Schedule
     rows: list[Row]
-    refused: list[tuple[Contender, str]]
+    refused: list[tuple[EngineRequest, str]]
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, without pictures."""
@@ -178,18 +177,18 @@ class Report:
             "machine": asdict(self.machine),
             "schedule": asdict(self.schedule),
             "rows": [row.to_json() for row in self.rows],
-            "refused": [{**asdict(contender), "why": why} for contender, why in self.refused],
+            "refused": [{**request.names, "why": why} for request, why in self.refused],
         }
 
 
 def run_rounds(
     bundle: Bundle,
-    wanted: Sequence[Contender],
+    requests: Sequence[EngineRequest],
     schedule: Schedule,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Measure contenders side by side. No process of it outlives it.
+    """Measure engines side by side. No process of it outlives it.
 
     Args:
         tell: called with a line about what is loaded now.
@@ -200,28 +199,28 @@ def run_rounds(
     """
     load_golden(bundle)
     machine = this_machine()
-    refused: list[tuple[Contender, str]] = []
+    refused: list[tuple[EngineRequest, str]] = []
     teams: list[Team] = []
     with ExitStack() as stack:
-        for contender in wanted:
-            tell(f"loading {contender}")
+        for request in requests:
+            tell(f"loading {request}")
             process = stack.enter_context(Process())
             try:
-                loaded = process.ask("load", bundle.folder, contender, schedule.threads)
+                loaded = process.ask("load", bundle.folder, replace(request, threads=schedule.threads))
             except EngineError as error:
-                refused.append((contender, str(error)))
+                refused.append((request, str(error)))
                 process.end()
             else:
-                teams.append(Team(contender, loaded, process))
+                teams.append(Team(request, loaded, process))
         rows = _rows(teams, schedule, progress)
     return Report(bundle, machine, schedule, rows, refused)
 
 
 @dataclass
 class Team:
-    """A contender, its process, and the error that ended it."""
+    """What was asked for, its process, and the error that ended it."""
 
-    contender: Contender
+    request: EngineRequest
     loaded: Loaded
     process: Process
     why: str = ""
@@ -260,10 +259,10 @@ def _turn(team: Team, batch: int, seconds: float) -> list[float]:
 
 def _row(team: Team, batch: int, rounds: Sequence[list[float]]) -> Row:
     if team.why:
-        return Row(team.contender, team.loaded, batch, why=team.why)
+        return Row(team.request, team.loaded, batch, why=team.why)
     speeds = [len(calls) * batch / sum(calls) for calls in rounds]
     latencies = [seconds for calls in rounds for seconds in calls] if batch == 1 else []
-    return Row(team.contender, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
+    return Row(team.request, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
 
 
 def _with_ratios(rows: Sequence[Row]) -> list[Row]:

@@ -1,6 +1,6 @@
 """A report as the cells of one table, for the terminal and for a page."""
 
-from attngan_deploy.engines.bench.rounds import Report, Row
+from attngan_deploy.generate.bench.rounds import Report, Row
 
 HEADINGS = (
     *("engine", "device", "precision", "batch", "img/s", "ratio", "p50 ms", "p99 ms"),
@@ -47,4 +47,4 @@ def notes(report: Report) -> list[str]:
     ]
     told = [row.loaded.facts for row in report.rows if row.loaded.facts.notes or row.loaded.facts.elsewhere]
     lines += dict.fromkeys(str(facts) for facts in told)
-    return lines + [f"{row.contender}, batch {row.batch}: {row.why}" for row in report.rows if row.why]
+    return lines + [f"{row.request}, batch {row.batch}: {row.why}" for row in report.rows if row.why]

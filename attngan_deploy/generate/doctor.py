@@ -25,6 +25,7 @@ from attngan_deploy.bundles.bundle import (
     read_manifest,
 )
 from attngan_deploy.engines.openvino.package import TELEMETRY
+from attngan_deploy.engines.request import BACKENDS, BUILDERS, SUPPORTED, EngineRequest
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
@@ -40,8 +41,6 @@ OPTIONAL = {
     "torch": "pip install 'attngan-deploy[train]'",
     "onnx": "pip install 'attngan-deploy[export]'",
 }
-BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-BUILDS = ("tensorrt", "tensorrt-rtx")  # they build an engine for minutes before one can be loaded
 SECONDS = 300
 ANSWER = "t2i-doctor "  # before each answer, as libraries print too
 DOCTOR = "t2i doctor"
@@ -204,7 +203,7 @@ def _generation() -> Finding:
 
 def _ask(function: str, *arguments: str) -> Iterator[dict[str, str]]:
     """Answers of a function below, run in a Python of its own; the last one has the "error" that ended it, if any."""
-    code = f"from attngan_deploy.engines.doctor import {function} as run; run(*{list(arguments)!r})"
+    code = f"from attngan_deploy.generate.doctor import {function} as run; run(*{list(arguments)!r})"
     command = [sys.executable, "-P", "-c", code]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
@@ -245,7 +244,6 @@ def try_backend(backend: str) -> None:
     Where the backend itself works, and it is this machine that lacks something, the answer also has "refused".
     """
     try:
-        from attngan_deploy.engines.facts import SUPPORTED
         from attngan_deploy.engines.load import load_engine
         from attngan_deploy.engines.tensorrt.build import load_tensorrt
         from attngan_deploy.engines.tensorrt.cuda import find_gpu
@@ -254,12 +252,12 @@ def try_backend(backend: str) -> None:
         return
     for device, precisions in SUPPORTED[backend].items():
         try:
-            if backend in BUILDS:
+            if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
                 module, gpu = load_tensorrt(backend), find_gpu()
                 found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
             else:
                 bundle = open_bundle(DEFAULT_MODEL)
-                found = str(load_engine(bundle, "generator", backend, device, precisions[0]).facts)
+                found = str(load_engine(bundle, "generator", EngineRequest(backend, device, precisions[0])).facts)
         except EngineError as error:
             _answer(device=device, error=_without_next(error), mend=error.next_step, refused="yes")
         except T2IError as error:
@@ -273,8 +271,8 @@ def try_backend(backend: str) -> None:
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
     try:
-        from attngan_deploy.engines.verify import verify_model
         from attngan_deploy.generate.pipeline import TextToImage
+        from attngan_deploy.generate.verify import verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
     except T2IError as error:
