@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from attngan_deploy.errors import EngineError
+from attngan_deploy.errors import EngineError, install_line
 
 # What each backend computes in on each of its devices; the first device of a backend is its default.
 # The int8 graph of a bundle has unsigned activations, as CPUs want them and TensorRT does not.
@@ -25,6 +25,13 @@ DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for devic
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 BUILDERS = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 AUTO, ALL = "auto", "all"
+# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
+INSTALL = {
+    "onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    "openvino": install_line("openvino"),
+    "tensorrt": install_line("gpu"),
+    "tensorrt-rtx": install_line("rtx"),
+}
 
 
 @dataclass(frozen=True)

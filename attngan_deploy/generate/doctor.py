@@ -24,22 +24,20 @@ from attngan_deploy.bundles.bundle import (
     open_bundle,
     read_manifest,
 )
+from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, list_entries
 from attngan_deploy.engines.openvino.package import TELEMETRY
-from attngan_deploy.engines.request import BACKENDS, BUILDERS, SUPPORTED, EngineRequest
-from attngan_deploy.errors import EngineError, T2IError
+from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
+from attngan_deploy.errors import EngineError, T2IError, install_line
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
 OLDEST_PYTHON = (3, 11)
 BASE = {"numpy": "numpy", "pillow": "PIL", "onnxruntime": "onnxruntime", "rich": "rich", "typer": "typer"}
 OPTIONAL = {
-    "onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "openvino": "pip install 'attngan-deploy[openvino]'",
-    "tensorrt": "pip install 'attngan-deploy[gpu]'",
-    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'",
-    "cuda-bindings": "pip install 'attngan-deploy[rtx]'",
-    "torch": "pip install 'attngan-deploy[train]'",
-    "onnx": "pip install 'attngan-deploy[export]'",
+    **INSTALL,
+    "cuda-bindings": INSTALL["tensorrt-rtx"],
+    "torch": install_line("train"),
+    "onnx": install_line("export"),
 }
 SECONDS = 300
 ANSWER = "t2i-doctor "  # before each answer, as libraries print too
@@ -151,15 +149,13 @@ def _backend(backend: str, installed: dict[str, str]) -> Iterator[Finding]:
 
 
 def _cache() -> Finding:
-    mend = "set T2I_CACHE to a folder of yours"
+    mend = f"set {CACHE_VARIABLE} to a folder of yours"
     try:
-        from attngan_deploy.engines.cache import cache_folder, list_entries  # brings numpy
-
         folder = cache_folder()
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         entries = list_entries(folder) if folder.is_dir() else []
         writable = place.is_dir() and _can_write(place)
-    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Finding("cache", "folder", BROKEN, _words(error), mend)
     if not writable:
         return Finding("cache", str(folder), BROKEN, f"{place} can't be written", mend)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
-from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, check_device, settings
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.request import BUILDERS
 from attngan_deploy.engines.tensorrt.build import (
     RTX_DEVICES,
     check_precision,
@@ -24,8 +25,7 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.signal_stack import own_signal_stack
 
-GENERATOR = "generator"
-TARGETS = ("tensorrt", "tensorrt-rtx", "openvino")
+TARGETS = (*BUILDERS, "openvino")
 
 
 @dataclass(frozen=True)

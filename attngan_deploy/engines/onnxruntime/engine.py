@@ -15,7 +15,7 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
-from attngan_deploy.engines.request import SUPPORTED
+from attngan_deploy.engines.request import INSTALL, SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 
@@ -27,11 +27,10 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
-# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
-INSTALL = {
-    "cuda": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "tensorrt": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt",
-    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]' and --backend tensorrt-rtx, or an ONNX Runtime built with it",
+PROVIDER_INSTALL = {
+    "cuda": INSTALL["onnxruntime-gpu"],
+    "tensorrt": f"{INSTALL['onnxruntime-gpu']} tensorrt",
+    "tensorrt-rtx": f"{INSTALL['tensorrt-rtx']} and --backend tensorrt-rtx, or an ONNX Runtime built with it",
 }
 WAITS = {"lengths"}  # an input that an LSTM on CUDA waits for on the CPU, which a CUDA graph can't
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
@@ -147,7 +146,7 @@ def check_provider(device: str, precision: str) -> None:
             f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
             found=", ".join(available),
             expected=PROVIDERS[device],
-            next_step=INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
+            next_step=PROVIDER_INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
 
 

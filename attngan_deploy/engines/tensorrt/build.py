@@ -26,16 +26,14 @@ from attngan_deploy.engines.cache import (
     store_entry,
 )
 from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
 from attngan_deploy.system.progress import show_progress
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-INSTALL = {"tensorrt": "pip install 'attngan-deploy[gpu]'", "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'"}
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
-PRECISIONS = ("fp32", "fp16", "bf16")  # a bundle's int8 graph has uint8 activations with zero points, for CPUs
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
 Tensors = dict[str, tuple[str, list[int]]]  # name to dtype and shape, -1 where a size is dynamic
@@ -123,7 +121,7 @@ def ensure_engine(
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
     """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
-    return ("fp16",) if without_fp32_products(flavour, device) else PRECISIONS
+    return ("fp16",) if without_fp32_products(flavour, device) else SUPPORTED[flavour]["cuda"]
 
 
 def check_precision(flavour: str, device: str, precision: str) -> None:
@@ -215,13 +213,14 @@ def load_tensorrt(flavour: str) -> Any:
         EngineError: no such flavour.
         MissingExtraError: its package is missing or broken; the text of the ImportError is in it.
     """
-    if flavour not in MODULES:
-        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(MODULES))
+    if flavour not in BUILDERS:
+        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(BUILDERS))
+    module = flavour.replace("-", "_")
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(module)
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            f"the package {MODULES[flavour]} can't be imported: {error}", next_step=INSTALL[flavour]
+            f"the package {module} can't be imported: {error}", next_step=INSTALL[flavour]
         ) from error
 
 
