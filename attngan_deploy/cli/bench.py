@@ -12,7 +12,7 @@ from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
 
 if TYPE_CHECKING:
-    from attngan_deploy.generate.bench.rounds import Report
+    from attngan_deploy.generate.bench.rounds import BenchReport
 
 WIDTH = 150  # where standard output is no terminal
 
@@ -78,7 +78,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def _print(report: "Report") -> None:
+def _print(report: "BenchReport") -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -54,10 +54,10 @@ def serve(
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
     from attngan_deploy.engines.request import EngineRequest
-    from attngan_deploy.serve.settings import KEY_VARIABLE, Limits, Settings, read_api_key
+    from attngan_deploy.serve.settings import KEY_VARIABLE, ServerLimits, Settings, read_api_key
 
     server = load_extra("attngan_deploy.serve.server", "serve")
-    limits = Limits(
+    limits = ServerLimits(
         caption_letters=max_letters,
         captions=max_captions,
         pictures=max_pictures,

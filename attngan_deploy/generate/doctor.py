@@ -24,7 +24,7 @@ from attngan_deploy.bundles.bundle import (
     open_bundle,
     read_manifest,
 )
-from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, list_entries
+from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
 from attngan_deploy.errors import EngineError, T2IError, install_line
@@ -153,7 +153,7 @@ def _cache() -> Finding:
     try:
         folder = cache_folder()
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        entries = list_entries(folder) if folder.is_dir() else []
+        entries = cached_engines(folder) if folder.is_dir() else []
         writable = place.is_dir() and _can_write(place)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Finding("cache", "folder", BROKEN, _words(error), mend)

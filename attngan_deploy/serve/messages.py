@@ -66,7 +66,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Made:
+class PictureResult:
     """One picture.
 
     Attributes:
@@ -81,7 +81,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchOrder:
     """Pictures of one model to make together."""
 
     model: str
@@ -89,7 +89,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Running:
+class ModelEngine:
     """What runs a model: the whole line, and what a picture's metadata says of it."""
 
     description: str
@@ -98,29 +98,29 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Ready:
+class LoadResult:
     """The worker's first answer: what runs each model."""
 
-    running: dict[str, Running]
+    engines: dict[str, ModelEngine]
 
 
 @dataclass(frozen=True)
-class Done:
+class BatchResult:
     """The pictures of a batch, in its order, and the seconds that they took."""
 
-    made: list[Made]
+    pictures: list[PictureResult]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failure:
     """An error of the toolkit, in words; for the first answer, why the worker can't start."""
 
     why: str
 
 
-Command = Load | Batch
-Answer = Ready | Done | Failed
+Command = Load | BatchOrder
+Answer = LoadResult | BatchResult | Failure
 Message = Command | Answer
 
 

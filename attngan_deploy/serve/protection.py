@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key; so are the files of the page
 PAGE = "/page/"
@@ -35,7 +35,7 @@ class Protection:
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
+        self, app: ASGIApp, limits: ServerLimits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
     ) -> None:
         self._app, self._limits, self._metrics, self._paths = app, limits, metrics, paths
         self._key = api_key.encode()

@@ -11,7 +11,7 @@ HANGING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What protects the server; a request beyond one of them is refused with a sentence that names it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Settings:
     engine: EngineRequest = ANY_ENGINE
     host: str = "127.0.0.1"
     port: int = 8000
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     batch_size: int = 16
     window: float = 0.004
     api_key: str = ""

@@ -19,15 +19,15 @@ from attngan_deploy.serve.messages import (
     HEAD,
     Answer,
     Attention,
-    Batch,
-    Done,
-    Failed,
+    BatchOrder,
+    BatchResult,
+    Failure,
     Load,
-    Made,
+    LoadResult,
     Message,
+    ModelEngine,
     Order,
-    Ready,
-    Running,
+    PictureResult,
     pack,
     unpack,
 )
@@ -47,10 +47,10 @@ def main() -> None:
     try:
         models = load_models(load)
     except T2IError as error:
-        _write(answers, Failed(str(error)))
+        _write(answers, Failure(str(error)))
         return
-    _write(answers, Ready({name: _running(model) for name, model in models.items()}))
-    while isinstance(batch := _receive(sys.stdin.buffer), Batch):
+    _write(answers, LoadResult({name: _engine_of(model) for name, model in models.items()}))
+    while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
         _write(answers, answer(models, batch))
 
 
@@ -68,17 +68,17 @@ def load_models(load: Load) -> dict[str, TextToImage]:
     return models
 
 
-def answer(models: dict[str, TextToImage], batch: Batch) -> Done | Failed:
+def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | Failure:
     """Make a batch; an error of the toolkit becomes its text."""
     start = time.perf_counter()
     try:
-        made = make(models[batch.model], batch.orders)
+        pictures = make(models[batch.model], batch.orders)
     except T2IError as error:
-        return Failed(str(error))
-    return Done(made, time.perf_counter() - start)
+        return Failure(str(error))
+    return BatchResult(pictures, time.perf_counter() - start)
 
 
-def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
+def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
     """Make pictures of several requests together, each from its own seed and place.
 
     Raises:
@@ -97,14 +97,14 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
     ]
     z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
     if not any(order.preview or order.attention for order in orders):
-        return [Made(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
+        return [PictureResult(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
     stages = model.decode(spread, z, eps)
     pictures = to_uint8(stages.images[model.picture_size])
     wanted = [row for row, order in enumerate(orders) if order.preview]
     small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
     previews = dict(zip(wanted, small, strict=True)) if small is not None else {}
     return [
-        Made(
+        PictureResult(
             pictures[row],
             previews.get(row),
             _attention(model, order.caption, stages.attention[row]) if order.attention else None,
@@ -120,9 +120,9 @@ def _attention(model: TextToImage, caption: str, maps: NDArray[np.float32]) -> A
     return Attention(words, [float(each.mean()) for each in maps], np.rint(maps / peaks * 255).astype(np.uint8))
 
 
-def _running(model: TextToImage) -> Running:
+def _engine_of(model: TextToImage) -> ModelEngine:
     facts = model.facts
-    return Running(model.description, facts.backend, facts.precision)
+    return ModelEngine(model.description, facts.backend, facts.precision)
 
 
 def _receive(stream: IO[bytes]) -> Message | None:

@@ -9,14 +9,14 @@ from contextlib import suppress
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.messages import (
     HEAD,
-    Batch,
+    BatchOrder,
+    BatchResult,
     Command,
-    Done,
-    Failed,
+    Failure,
     Load,
+    LoadResult,
     Message,
-    Ready,
-    Running,
+    ModelEngine,
     pack,
     unpack,
 )
@@ -34,11 +34,11 @@ class WorkerProcess:
     """A worker in a Python of its own; `WorkerProcess.start` makes one that is ready.
 
     Attributes:
-        running: what runs each model.
+        engines: what runs each model.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, running: dict[str, Running]) -> None:
-        self._process, self.running = process, running
+    def __init__(self, process: asyncio.subprocess.Process, engines: dict[str, ModelEngine]) -> None:
+        self._process, self.engines = process, engines
 
     @classmethod
     async def start(cls, load: Load) -> "WorkerProcess":
@@ -63,17 +63,17 @@ class WorkerProcess:
             worker.kill()
             await process.wait()
             raise
-        if isinstance(first, Ready):
-            return cls(process, first.running)
+        if isinstance(first, LoadResult):
+            return cls(process, first.engines)
         await worker.end()
-        raise EngineError(first.why if isinstance(first, Failed) else f"the worker answered {type(first).__name__}")
+        raise EngineError(first.why if isinstance(first, Failure) else f"the worker answered {type(first).__name__}")
 
     @property
     def number(self) -> int:
         """Its process id."""
         return self._process.pid
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: BatchOrder) -> None:
         """Give it a batch; batches are answered in order.
 
         Raises:
@@ -81,14 +81,14 @@ class WorkerProcess:
         """
         self._send(batch)
 
-    async def read(self) -> Done | Failed:
+    async def read(self) -> BatchResult | Failure:
         """Its next answer.
 
         Raises:
             WorkerDied: it ended.
         """
         message = await self._receive()
-        if not isinstance(message, Done | Failed):
+        if not isinstance(message, BatchResult | Failure):
             raise WorkerDied(f"the worker answered {type(message).__name__}")
         return message
 

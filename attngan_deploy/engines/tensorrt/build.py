@@ -17,13 +17,13 @@ import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import (
+    CachedEngine,
     EngineKey,
-    Entry,
     as_file_name,
     cache_folder,
-    find_entry,
+    find_engine,
     make_cache,
-    store_entry,
+    store_engine,
 )
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
@@ -78,7 +78,7 @@ def ensure_engine(
     precision: str = "fp32",
     folder: Path | None = None,
     profile: Profile = DEFAULT_PROFILE,
-) -> tuple[Entry, str]:
+) -> tuple[CachedEngine, str]:
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
     Args:
@@ -106,7 +106,7 @@ def ensure_engine(
     key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
     reason = "not in the cache"
     try:
-        if entry := find_entry(key, folder):
+        if entry := find_engine(key, folder):
             return entry, ""
     except EngineError as error:
         reason = error.what
@@ -116,7 +116,7 @@ def ensure_engine(
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:
         data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
-    return store_entry(key, data, time.perf_counter() - start, folder, facts), reason
+    return store_engine(key, data, time.perf_counter() - start, folder, facts), reason
 
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:

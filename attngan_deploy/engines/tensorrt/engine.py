@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
-from attngan_deploy.engines.cache import Entry, store_facts
+from attngan_deploy.engines.cache import CachedEngine, store_facts
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
@@ -130,7 +130,7 @@ class TensorRtEngine:
             raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.said()}", next_step="t2i doctor")
         return context, kernels
 
-    def _check(self, bundle: Bundle, graph: str, entry: Entry) -> None:
+    def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
         if bundle.kind != TEXT_TO_IMAGE:
             return  # it has no golden pictures

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.engines.request import by_reason
-from attngan_deploy.generate.bench.rounds import Report, Row
+from attngan_deploy.generate.bench.rounds import BenchReport, Row
 from attngan_deploy.generate.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 
 
-def page(report: Report) -> str:
+def page(report: BenchReport) -> str:
     """The whole page."""
     title = f"{report.bundle.name}: engines side by side"
     packages = ", ".join(f"{name} {number}" for name, number in report.machine.packages.items())
@@ -39,7 +39,7 @@ def _table(rows: Sequence[Row]) -> str:
     return wide(lines)
 
 
-def _refused(report: Report) -> str:
+def _refused(report: BenchReport) -> str:
     if not report.refused:
         return ""
     lines = [row((what, why), text_columns=2) for what, why in by_reason(report.refused)]

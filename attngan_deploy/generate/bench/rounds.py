@@ -16,7 +16,7 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
-from attngan_deploy.generate.bench.worker import Loaded
+from attngan_deploy.generate.bench.worker import LoadedEngine
 from attngan_deploy.system.machine import Machine, this_machine
 
 # "-m" would give the worker's classes another home to pickle.
@@ -47,7 +47,7 @@ class Process:
         self.end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Give a command of `Worker` and wait for the answer.
+        """Give a command of `BenchWorker` and wait for the answer.
 
         Raises:
             EngineError: the worker met an error, or died.
@@ -115,7 +115,7 @@ class Row:
     """
 
     request: EngineRequest
-    loaded: Loaded
+    loaded: LoadedEngine
     batch: int
     speeds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """What was measured.
 
     Attributes:
@@ -187,7 +187,7 @@ def run_rounds(
     schedule: Schedule,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
+) -> BenchReport:
     """Measure engines side by side. No process of it outlives it.
 
     Args:
@@ -200,7 +200,7 @@ def run_rounds(
     load_golden(bundle)
     machine = this_machine()
     refused: list[tuple[EngineRequest, str]] = []
-    teams: list[Team] = []
+    teams: list[BenchedEngine] = []
     with ExitStack() as stack:
         for request in requests:
             tell(f"loading {request}")
@@ -211,22 +211,22 @@ def run_rounds(
                 refused.append((request, str(error)))
                 process.end()
             else:
-                teams.append(Team(request, loaded, process))
+                teams.append(BenchedEngine(request, loaded, process))
         rows = _rows(teams, schedule, progress)
-    return Report(bundle, machine, schedule, rows, refused)
+    return BenchReport(bundle, machine, schedule, rows, refused)
 
 
 @dataclass
-class Team:
+class BenchedEngine:
     """What was asked for, its process, and the error that ended it."""
 
     request: EngineRequest
-    loaded: Loaded
+    loaded: LoadedEngine
     process: Process
     why: str = ""
 
 
-def _rows(teams: Sequence[Team], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
+def _rows(teams: Sequence[BenchedEngine], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
     """Time every batch size; within one, each round gives every engine its turn."""
     turns, done = len(schedule.batches) * (schedule.rounds + 1), 0
     progress(0, turns)
@@ -246,7 +246,7 @@ def _rows(teams: Sequence[Team], schedule: Schedule, progress: Callable[[int, in
     return _with_ratios(rows)
 
 
-def _turn(team: Team, batch: int, seconds: float) -> list[float]:
+def _turn(team: BenchedEngine, batch: int, seconds: float) -> list[float]:
     if team.why:
         return []
     try:
@@ -257,7 +257,7 @@ def _turn(team: Team, batch: int, seconds: float) -> list[float]:
     return calls
 
 
-def _row(team: Team, batch: int, rounds: Sequence[list[float]]) -> Row:
+def _row(team: BenchedEngine, batch: int, rounds: Sequence[list[float]]) -> Row:
     if team.why:
         return Row(team.request, team.loaded, batch, why=team.why)
     speeds = [len(calls) * batch / sum(calls) for calls in rounds]

@@ -1,6 +1,6 @@
 """A report as the cells of one table, for the terminal and for a page."""
 
-from attngan_deploy.generate.bench.rounds import Report, Row
+from attngan_deploy.generate.bench.rounds import BenchReport, Row
 
 HEADINGS = (
     *("engine", "device", "precision", "batch", "img/s", "ratio", "p50 ms", "p99 ms"),
@@ -33,7 +33,7 @@ def _shown(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     return NONE if value is None else f"{value * scale:.{digits}f}"
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: BenchReport) -> list[str]:
     """What the numbers mean, and what is odd about an engine, a line each."""
     schedule = report.schedule
     lines = [

@@ -30,7 +30,7 @@ STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEngine:
     """An engine that is ready.
 
     Attributes:
@@ -50,10 +50,10 @@ class Loaded:
     pictures: "NDArray[np.uint8]"
 
 
-class Worker:
+class BenchWorker:
     """The engine, once it is loaded, and the commands."""
 
-    def load(self, folder: Path, request: "EngineRequest") -> Loaded:
+    def load(self, folder: Path, request: "EngineRequest") -> LoadedEngine:
         """Open the bundle on an engine, and verify it."""
         start = time.perf_counter()
         from attngan_deploy.engines.golden import load_golden
@@ -68,7 +68,7 @@ class Worker:
         pictures = self._model.generate(shown, SHOWN_SEED, SHOWN_SAMPLES)
         captions = [caption for caption in shown for _ in range(SHOWN_SAMPLES)]
         size = sum(path.stat().st_size for path in _graph_files(bundle, self._model.facts))
-        return Loaded(self._model.facts, seconds, size, verification, captions, pictures)
+        return LoadedEngine(self._model.facts, seconds, size, verification, captions, pictures)
 
     def time(self, batch: int, seconds: float, calls: int) -> list[float]:
         """Seconds of each call that makes `batch` pictures, captions to uint8: at least `calls`, for `seconds`."""
@@ -113,7 +113,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the bench ends its workers itself
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    worker = Worker()
+    worker = BenchWorker()
     commands: dict[str, Callable[..., Any]] = {"load": worker.load, "time": worker.time, "memory": worker.memory}
     while True:
         try:
