@@ -22,7 +22,6 @@ from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, can_make_pictures
 from attngan_deploy.engines.golden import check_engines, golden_inputs, load_golden
 from attngan_deploy.engines.load import load_engine
-from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import ANY_ENGINE, BUILDERS, REFERENCE, EngineRequest
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
 from attngan_deploy.system.files import read_json, write_atomically
@@ -109,15 +108,15 @@ def _is_here(candidate: EngineRequest) -> bool:
     """Whether an installed engine has the device; what can't run after all says so when it is measured."""
     if candidate.backend != "openvino":
         return True
-    device = candidate.device
+    from attngan_deploy.engines.openvino.engine import check_device
+
     try:
-        openvino = load_openvino()
+        check_device(candidate.device, candidate.precision)
     except MissingExtraError:
-        return device == "cpu" and candidate.precision == "fp32"  # loading it says what is wrong
-    core = openvino.Core()
-    if device not in (name.partition(".")[0].lower() for name in core.available_devices):
+        return candidate.device == "cpu" and candidate.precision == "fp32"  # loading it says what is wrong
+    except EngineError:
         return False
-    return candidate.precision.upper() in core.get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    return True
 
 
 def _try(bundle: Bundle, candidates: list[EngineRequest]) -> Iterator[Trial]:

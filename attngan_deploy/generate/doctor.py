@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -74,6 +74,12 @@ class Diagnosis:
     def works(self) -> bool:
         """Whether the default model makes its golden pictures here."""
         return any(finding.area == "pictures" and finding.status == OK for finding in self.findings)
+
+    def __str__(self) -> str:
+        """The last line: whether pictures can be made, and how many things are broken."""
+        broken = sum(finding.status == BROKEN for finding in self.findings)
+        head = f"t2i generate {'works' if self.works else 'does NOT work'} here"
+        return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as JSON values."""
@@ -290,11 +296,3 @@ def _words(error: Exception) -> str:
 def _without_next(error: T2IError) -> str:
     parts = [error.what, error.found and f"found {error.found}", error.expected and f"expected {error.expected}"]
     return " ".join("; ".join(part for part in parts if part).split())
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """The last line: whether pictures can be made, and how many things are broken."""
-    broken = sum(finding.status == BROKEN for finding in findings)
-    works = Diagnosis(list(findings)).works
-    head = "t2i generate works here" if works else "t2i generate does NOT work here"
-    return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")

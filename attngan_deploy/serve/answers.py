@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.serve.intake import AcceptedRequest
-from attngan_deploy.serve.messages import Attention, ModelEngine, PictureResult
+from attngan_deploy.serve.messages import Attention, PictureResult
 
 UNKNOWN_HEADER = "T2I-Unknown-Words"
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
@@ -21,7 +22,7 @@ LINES = "application/x-ndjson"
 
 
 def picture_file(
-    accepted: AcceptedRequest, number: int, result: PictureResult, engine: ModelEngine, file_format: str
+    accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts, file_format: str
 ) -> bytes:
     """A picture as the bytes of a file; a PNG says what made it, as one of `t2i generate` does."""
     place = accepted.orders[number].place
@@ -30,7 +31,7 @@ def picture_file(
     return encode_picture(result.picture, file_format, record)
 
 
-def picture_entry(accepted: AcceptedRequest, number: int, result: PictureResult, engine: ModelEngine) -> dict[str, Any]:
+def picture_entry(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> dict[str, Any]:
     """A picture as JSON values, see `schemas.Picture`."""
     data = picture_file(accepted, number, result, engine, "png")
     entry = {**_place(accepted, number), "size": result.picture.shape[0], "data": _text(data)}
@@ -45,7 +46,7 @@ def preview_line(accepted: AcceptedRequest, number: int, result: PictureResult) 
     return line({"event": "preview", **_place(accepted, number), "size": size, "data": data})
 
 
-def picture_line(accepted: AcceptedRequest, number: int, result: PictureResult, engine: ModelEngine) -> bytes:
+def picture_line(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> bytes:
     """The line of a stream with a picture."""
     return line({"event": "picture", **picture_entry(accepted, number, result, engine)})
 
@@ -61,12 +62,12 @@ def attention_entry(attention: Attention) -> dict[str, Any]:
     }
 
 
-def facts(accepted: AcceptedRequest, engine: ModelEngine) -> dict[str, Any]:
+def facts(accepted: AcceptedRequest, engine: EngineFacts) -> dict[str, Any]:
     """What is true of all pictures of a request, as JSON values."""
     return {
         "model": accepted.served.name,
         "model_hash": accepted.served.hash,
-        "engine": engine.description,
+        "engine": str(engine),
         "seed": accepted.request.seed,
         "unknown": accepted.unknown,
     }

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from attngan_deploy import __version__
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import T2IError
 from attngan_deploy.serve import answers, schemas
 from attngan_deploy.serve.batcher import Batcher
@@ -25,7 +26,7 @@ from attngan_deploy.serve.intake import (
     explain,
     find_unknown,
 )
-from attngan_deploy.serve.messages import ModelEngine, PictureResult
+from attngan_deploy.serve.messages import PictureResult
 from attngan_deploy.serve.metrics import MEDIA_TYPE, Metrics
 from attngan_deploy.serve.protection import Protection
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
@@ -159,14 +160,14 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
     return app
 
 
-def _entry(served: ServedModel, engine: ModelEngine) -> schemas.ModelAnswer:
+def _entry(served: ServedModel, engine: EngineFacts) -> schemas.ModelAnswer:
     manifest = served.bundle.manifest
     return schemas.ModelAnswer(
         name=served.name,
         variant=manifest.get("variant"),
         default=False,
         hash=served.hash,
-        engine=engine.description,
+        engine=str(engine),
         picture_size=served.stage_sizes[-1],
         preview_size=served.stage_sizes[0],
         words=len(served.tokenizer) - 1,
@@ -252,7 +253,7 @@ async def _until_gone(request: Request, work: Awaitable[dict[int, PictureResult]
         gone.cancel()
 
 
-def _whole_answer(accepted: AcceptedRequest, results: dict[int, PictureResult], engine: ModelEngine) -> Response:
+def _whole_answer(accepted: AcceptedRequest, results: dict[int, PictureResult], engine: EngineFacts) -> Response:
     wanted = accepted.request.format
     if wanted != "json":
         data = answers.picture_file(accepted, 0, results[0], engine, wanted)
@@ -263,7 +264,7 @@ def _whole_answer(accepted: AcceptedRequest, results: dict[int, PictureResult], 
 
 
 async def _lines(
-    accepted: AcceptedRequest, ticket: Ticket, engine: ModelEngine, seconds: float
+    accepted: AcceptedRequest, ticket: Ticket, engine: EngineFacts, seconds: float
 ) -> AsyncIterator[bytes]:
     """The lines of a stream: the facts, then of all pictures that are ready the previews and then the pictures."""
     try:

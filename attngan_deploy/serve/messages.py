@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 
 HEAD = struct.Struct("<Q")
@@ -89,19 +90,10 @@ class BatchOrder:
 
 
 @dataclass(frozen=True)
-class ModelEngine:
-    """What runs a model: the whole line, and what a picture's metadata says of it."""
-
-    description: str
-    backend: str
-    precision: str
-
-
-@dataclass(frozen=True)
 class LoadResult:
     """The worker's first answer: what runs each model."""
 
-    engines: dict[str, ModelEngine]
+    engines: dict[str, EngineFacts]
 
 
 @dataclass(frozen=True)

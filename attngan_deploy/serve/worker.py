@@ -25,7 +25,6 @@ from attngan_deploy.serve.messages import (
     Load,
     LoadResult,
     Message,
-    ModelEngine,
     Order,
     PictureResult,
     pack,
@@ -49,7 +48,7 @@ def main() -> None:
     except T2IError as error:
         _write(answers, Failure(str(error)))
         return
-    _write(answers, LoadResult({name: _engine_of(model) for name, model in models.items()}))
+    _write(answers, LoadResult({name: model.facts for name, model in models.items()}))
     while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
         _write(answers, answer(models, batch))
 
@@ -118,11 +117,6 @@ def _attention(model: TextToImage, caption: str, maps: NDArray[np.float32]) -> A
     maps = maps[: len(words)]
     peaks = np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
     return Attention(words, [float(each.mean()) for each in maps], np.rint(maps / peaks * 255).astype(np.uint8))
-
-
-def _engine_of(model: TextToImage) -> ModelEngine:
-    facts = model.facts
-    return ModelEngine(model.description, facts.backend, facts.precision)
 
 
 def _receive(stream: IO[bytes]) -> Message | None:

@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.messages import (
     HEAD,
@@ -16,7 +17,6 @@ from attngan_deploy.serve.messages import (
     Load,
     LoadResult,
     Message,
-    ModelEngine,
     pack,
     unpack,
 )
@@ -37,7 +37,7 @@ class WorkerProcess:
         engines: what runs each model.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, engines: dict[str, ModelEngine]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, engines: dict[str, EngineFacts]) -> None:
         self._process, self.engines = process, engines
 
     @classmethod

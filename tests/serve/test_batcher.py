@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.batcher import DEATHS, Batcher
-from attngan_deploy.serve.messages import BatchOrder, BatchResult, Failure, ModelEngine, Order, PictureResult
+from attngan_deploy.serve.messages import BatchOrder, BatchResult, Failure, Order, PictureResult
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import ServerLimits
@@ -23,7 +24,7 @@ class PlayedWorker:
     """Answers when the test says so; a picture's value is its order's seed."""
 
     def __init__(self) -> None:
-        self.engines = {"base": ModelEngine("played", "onnxruntime", "fp32")}
+        self.engines = {"base": EngineFacts("onnxruntime", "1", "cpu")}
         self.number = 1
         self.batches: list[BatchOrder] = []
         self.is_killed = self.is_ended = False
