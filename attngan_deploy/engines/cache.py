@@ -180,9 +180,9 @@ def store_facts(entry: CachedEngine, facts: Mapping[str, Any]) -> CachedEngine:
         OutputError: the folder can't be written.
     """
     entry = replace(entry, facts={**entry.facts, **facts})
-    told = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
+    sidecar = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
     try:
-        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(told, indent=2) + "\n")
+        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(sidecar, indent=2) + "\n")
     except OSError as error:
         raise _unwritable(entry.path.parent, error) from error
     return entry
@@ -201,10 +201,10 @@ def cached_engines(folder: Path | None = None) -> list[CachedEngine]:
 
 def _read_sidecar(path: Path) -> CachedEngine:
     try:
-        told = read_json(path.with_suffix(SIDECAR))
-        if told.pop("schema") != SCHEMA_VERSION:
+        sidecar = read_json(path.with_suffix(SIDECAR))
+        if sidecar.pop("schema") != SCHEMA_VERSION:
             raise ValueError("it is of another version of this program")
-        entry = CachedEngine(path, EngineKey(**told.pop("key")), **told)
+        entry = CachedEngine(path, EngineKey(**sidecar.pop("key")), **sidecar)
     except FileNotFoundError as error:
         raise _damaged(path, "it has no sidecar") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

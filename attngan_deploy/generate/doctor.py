@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -135,11 +136,11 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
 
 
 def _gpu(found: Nvidia) -> Finding:
-    said = [f"driver {found.driver}"] if found.driver else []
-    said += [f"CUDA {found.cuda}"] if found.cuda else []
+    software = [f"driver {found.driver}"] if found.driver else []
+    software += [f"CUDA {found.cuda}"] if found.cuda else []
     if found.gpus:
-        return Finding("GPU", "NVIDIA", OK, ", ".join([*found.gpus, *said]))
-    return Finding("GPU", "NVIDIA", OFF, ", ".join([found.why, *said]))
+        return Finding("GPU", "NVIDIA", OK, ", ".join([*found.gpus, *software]))
+    return Finding("GPU", "NVIDIA", OFF, ", ".join([found.why, *software]))
 
 
 def _backend(backend: str, installed: dict[str, str]) -> Iterator[Finding]:
@@ -228,65 +229,57 @@ def _answer(**facts: str) -> None:
     print(f"\n{ANSWER}{json.dumps(facts)}", flush=True)
 
 
+@contextmanager
+def _answering(**facts: str) -> Iterator[None]:
+    """Answer with these facts and the "error" that ends what is tried; "refused" where this machine lacks something."""
+    try:
+        yield
+    except T2IError as error:
+        refused = {"refused": "yes"} if isinstance(error, EngineError) else {}
+        _answer(**facts, error=_without_next(error), mend=error.next_step, **refused)
+    except (ImportError, OSError) as error:
+        _answer(**facts, error=_words(error))
+
+
 def try_imports(*modules: str) -> None:
     """Import modules, and answer with the "name" of each and the "error" of those that fail."""
     sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     for name in modules:
-        try:
+        with _answering(name=name):
             import_module(name)
-        except (ImportError, OSError) as error:
-            _answer(name=name, error=_words(error))
-        else:
             _answer(name=name)
 
 
 def try_backend(backend: str) -> None:
-    """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it.
-
-    Where the backend itself works, and it is this machine that lacks something, the answer also has "refused".
-    """
-    try:
+    """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it."""
+    with _answering():
         from attngan_deploy.engines.load import load_engine
         from attngan_deploy.engines.tensorrt.build import load_tensorrt
         from attngan_deploy.engines.tensorrt.cuda import find_gpu
-    except (ImportError, OSError) as error:
-        _answer(error=_words(error))
-        return
-    for device, precisions in SUPPORTED[backend].items():
-        try:
-            if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
-                module, gpu = load_tensorrt(backend), find_gpu()
-                found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
-            else:
-                bundle = open_bundle(DEFAULT_MODEL)
-                found = str(load_engine(bundle, "generator", EngineRequest(backend, device, precisions[0])).facts)
-        except EngineError as error:
-            _answer(device=device, error=_without_next(error), mend=error.next_step, refused="yes")
-        except T2IError as error:
-            _answer(device=device, error=_without_next(error), mend=error.next_step)
-        except (ImportError, OSError) as error:
-            _answer(device=device, error=_words(error))
-        else:
-            _answer(device=device, found=found)
+
+        for device, precisions in SUPPORTED[backend].items():
+            with _answering(device=device):
+                if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
+                    module, gpu = load_tensorrt(backend), find_gpu()
+                    found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
+                else:
+                    bundle = open_bundle(DEFAULT_MODEL)
+                    found = str(load_engine(bundle, "generator", EngineRequest(backend, device, precisions[0])).facts)
+                _answer(device=device, found=found)
 
 
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
-    try:
+    with _answering():
         from attngan_deploy.generate.pipeline import TextToImage
         from attngan_deploy.generate.verify import verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
-    except T2IError as error:
-        _answer(error=_without_next(error), mend=error.next_step)
-    except (ImportError, OSError) as error:
-        _answer(error=_words(error))
-    else:
-        told = f"{result.engine}: {result}"
+        verdict = f"{result.engine}: {result}"
         if result.passed:
-            _answer(found=told)
+            _answer(found=verdict)
         else:
-            _answer(error=told, mend="t2i generate --backend onnxruntime --precision fp32")
+            _answer(error=verdict, mend="t2i generate --backend onnxruntime --precision fp32")
 
 
 def _words(error: Exception) -> str:

@@ -118,8 +118,8 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
     async def list_models() -> schemas.ModelsAnswer:
         entries = [_entry(served, batcher.engines[name]) for name, served in models.items()]
         entries[0].default = True
-        told = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
-        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**told))
+        values = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
+        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**values))
 
     @app.get(
         "/health",
@@ -129,8 +129,8 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
     )
     async def health() -> Response:
         down = batcher.why_down
-        told = schemas.HealthAnswer(status="down" if down else "ok", why=down, waiting=batcher.waiting)
-        return JSONResponse(told.model_dump(), 503 if down else 200)
+        state = schemas.HealthAnswer(status="down" if down else "ok", why=down, waiting=batcher.waiting)
+        return JSONResponse(state.model_dump(), 503 if down else 200)
 
     @app.get(
         "/metrics",
@@ -197,26 +197,26 @@ def _add_page(app: FastAPI) -> None:
 def _add_problems(app: FastAPI) -> None:
     """Turn errors into a status and one sentence."""
 
-    def told(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    def respond(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"detail": sentence}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return told(422, explain(error.errors()))
+        return respond(422, explain(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
         status = 422 if error.status_code == 400 else error.status_code
-        return told(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
+        return respond(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
 
     @app.exception_handler(T2IError)
     async def ours(request: Request, error: T2IError) -> Response:
         status, headers = problem(error)
-        return told(status, str(error), headers)
+        return respond(status, str(error), headers)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return told(500, "something went wrong in the server; its log says what")
+        return respond(500, "something went wrong in the server; its log says what")
 
 
 def problem(error: T2IError) -> tuple[int, dict[str, str]]:

@@ -73,13 +73,13 @@ class OnnxRuntimeEngine:
         spins: bool = True,
     ) -> None:
         self._path, described = path, described or {}
-        said = _load_libraries() if device != "cpu" else ""
+        problem = _load_libraries() if device != "cpu" else ""
         capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
         self._session, captured = _open(path, device, threads, capture, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[device]:
             raise EngineError(
-                f"ONNX Runtime did not start on {device}{said and f': {said}'}",
+                f"ONNX Runtime did not start on {device}{problem and f': {problem}'}",
                 found=", ".join(providers),
                 expected=PROVIDERS[device],
                 next_step="t2i doctor",
@@ -152,12 +152,12 @@ def check_provider(device: str, precision: str) -> None:
 
 def _load_libraries() -> str:
     """Load CUDA and cuDNN from their Python packages where they are installed; returns what went wrong."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         onnxruntime.set_default_logger_severity(FATAL_ONLY)
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-    return " ".join(said.getvalue().split())
+    return " ".join(printed.getvalue().split())
 
 
 def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:

@@ -152,12 +152,12 @@ class OpenVinoEngine:
             rewrite(model)
         if use is not _Use.ALL:
             model = only_pictures(model, self._image)
-        told, count = self._settings, 1
+        options, count = self._settings, 1
         if use is _Use.STREAMS:
             self._requests.pop(_Use.PICTURES, None)  # its memory: the graph is compiled again where it is needed
             count = self.streams
-            told = {**told, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
-        compiled = self._core.compile_model(model, self._name, told)
+            options = {**options, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
+        compiled = self._core.compile_model(model, self._name, options)
         self._requests[use] = SimpleQueue()
         for _ in range(count):
             self._requests[use].put(compiled.create_infer_request())
@@ -254,9 +254,9 @@ def _precision(compiled: Any) -> str:
     )
     if any(counts[name] for name in QUANTISED):
         return "int8"
-    names = {told: ours for ours, told in COMPUTES_IN.items()}
-    told = counts.most_common(1)[0][0] if counts else compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    return names.get(told, told)
+    ours = {theirs: name for name, theirs in COMPUTES_IN.items()}
+    theirs = counts.most_common(1)[0][0] if counts else compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return ours.get(theirs, theirs)
 
 
 def _reason(error: Exception) -> str:

@@ -162,12 +162,12 @@ def build_engine(
         try:
             builder = trt.Builder(log)
         except (TypeError, RuntimeError) as error:  # without a driver TensorRT makes no builder
-            raise EngineError(f"{flavour} does not start: {log.said() or error}", next_step="t2i doctor") from error
+            raise EngineError(f"{flavour} does not start: {log.cause() or error}", next_step="t2i doctor") from error
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, log)
         if not parser.parse_from_file(str(path)):
-            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.said()}")
+            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.cause()}")
         check_tensors(path.name, network_tensors(trt, network), description)
         _check_weights(trt, network, path)
         if without_fp32_products(flavour, device):
@@ -187,7 +187,7 @@ def build_engine(
     if progress is not None and data is not None:
         progress(STEPS, STEPS)
     if data is None:
-        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.said()}", next_step="t2i doctor")
+        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.cause()}", next_step="t2i doctor")
     if flavour != "tensorrt-rtx" and timing is not None:
         with suppress(OSError):  # it only saves time; that the cache can't be written is said when the engine is
             timing.parent.mkdir(parents=True, exist_ok=True)
@@ -253,8 +253,8 @@ def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> 
         EngineError: a name, dtype or shape differs.
     """
     expected = {
-        tensor: (said["dtype"], [-1 if isinstance(size, str) else size for size in said["shape"]])
-        for tensor, said in {**description["inputs"], **description["outputs"]}.items()
+        name: (tensor["dtype"], [-1 if isinstance(size, str) else size for size in tensor["shape"]])
+        for name, tensor in {**description["inputs"], **description["outputs"]}.items()
     }
     if found == expected:
         return
@@ -321,8 +321,8 @@ def _halve_products(trt: Any, network: Any) -> None:
 
 def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> Any:
     made = builder.create_optimization_profile()
-    for name, said in inputs.items():
-        made.set_shape(name, *(profile.shape(said["shape"], which) for which in range(3)))
+    for name, tensor in inputs.items():
+        made.set_shape(name, *(profile.shape(tensor["shape"], which) for which in range(3)))
     return made
 
 

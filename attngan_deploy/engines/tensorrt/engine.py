@@ -64,12 +64,12 @@ class TensorRtEngine:
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
         engine = self._deserialise(entry.path)
         if engine is None and not reason:  # whole, but not for this machine after all, such as of another driver
-            reason = f"TensorRT refused it ({self._log.said()})"
+            reason = f"TensorRT refused it ({self._log.cause()})"
             entry.path.unlink()
             entry, _ = ensure_engine(bundle, graph, flavour, place, precision)
             engine = self._deserialise(entry.path)
         if engine is None:
-            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.cause()}", next_step="t2i doctor")
         check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
 
         halved = without_fp32_products(flavour, gpu.capability)
@@ -93,8 +93,7 @@ class TensorRtEngine:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
                 engine, or the GPU failed.
         """
-        described = self._description["inputs"]
-        check_inputs(self._name, described, inputs)
+        check_inputs(self._name, self._description["inputs"], inputs)
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
         with self._lock:
@@ -127,7 +126,7 @@ class TensorRtEngine:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.cause()}", next_step="t2i doctor")
         return context, kernels
 
     def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
@@ -149,8 +148,8 @@ class TensorRtEngine:
 
     def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         largest = DEFAULT_PROFILE.words[2]
-        for name, said in self._description["inputs"].items():
-            if "words" in said["shape"] and (found := inputs[name].shape[said["shape"].index("words")]) > largest:
+        for name, tensor in self._description["inputs"].items():
+            if "words" in tensor["shape"] and (found := inputs[name].shape[tensor["shape"].index("words")]) > largest:
                 raise EngineError(
                     f"a caption is too long for the engine of {self._name}",
                     found=f"{found} words",
@@ -167,8 +166,8 @@ class TensorRtEngine:
             self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
             self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
         outputs = {}
-        for name, said in self._description["outputs"].items():
-            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said["dtype"])
+        for name, tensor in self._description["outputs"].items():
+            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), tensor["dtype"])
             self._buffers[name].reserve(outputs[name].nbytes)
             self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
         self._expect(self._context.execute_async_v3(self._stream.handle), "run")
@@ -179,4 +178,4 @@ class TensorRtEngine:
 
     def _expect(self, success: bool, what: str) -> None:
         if not success:
-            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.said()}")
+            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.cause()}")

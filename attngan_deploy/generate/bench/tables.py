@@ -45,6 +45,6 @@ def notes(report: BenchReport) -> list[str]:
         "load: from a fresh Python to ready, imports and hashes of the files included. "
         "PSNR: against the golden pictures, which torch made in fp32.",
     ]
-    told = [row.loaded.facts for row in report.rows if row.loaded.facts.notes or row.loaded.facts.elsewhere]
-    lines += dict.fromkeys(str(facts) for facts in told)
+    odd = [row.loaded.facts for row in report.rows if row.loaded.facts.notes or row.loaded.facts.elsewhere]
+    lines += dict.fromkeys(str(facts) for facts in odd)
     return lines + [f"{row.request}, batch {row.batch}: {row.why}" for row in report.rows if row.why]
