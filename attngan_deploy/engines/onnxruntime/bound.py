@@ -62,15 +62,15 @@ class BoundRunner:
     def _bind(self, inputs: Mapping[str, NDArray[Any]]) -> _Bound:
         sizes = {
             size: have
-            for name, tensor in self._inputs.items()
-            for size, have in zip(tensor["shape"], inputs[name].shape, strict=True)
+            for name, said in self._inputs.items()
+            for size, have in zip(said["shape"], inputs[name].shape, strict=True)
         }
         value, binding = onnxruntime.OrtValue, self._session.io_binding()
         taken = {name: value.ortvalue_from_numpy(inputs[name], self._memory, 0) for name in self._inputs}
         given = {}
-        for name, tensor in self._outputs.items():
-            shape = [sizes.get(size, size) for size in tensor["shape"]]
-            given[name] = value.ortvalue_from_shape_and_type(shape, tensor["dtype"], self._memory, 0)
+        for name, said in self._outputs.items():
+            shape = [sizes.get(size, size) for size in said["shape"]]
+            given[name] = value.ortvalue_from_shape_and_type(shape, said["dtype"], self._memory, 0)
         for name, tensor in taken.items():
             binding.bind_ortvalue_input(name, tensor)
         for name, tensor in given.items():

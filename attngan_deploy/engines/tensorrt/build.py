@@ -253,8 +253,8 @@ def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> 
         EngineError: a name, dtype or shape differs.
     """
     expected = {
-        name: (tensor["dtype"], [-1 if isinstance(size, str) else size for size in tensor["shape"]])
-        for name, tensor in {**description["inputs"], **description["outputs"]}.items()
+        tensor: (said["dtype"], [-1 if isinstance(size, str) else size for size in said["shape"]])
+        for tensor, said in {**description["inputs"], **description["outputs"]}.items()
     }
     if found == expected:
         return
@@ -321,8 +321,8 @@ def _halve_products(trt: Any, network: Any) -> None:
 
 def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> Any:
     made = builder.create_optimization_profile()
-    for name, tensor in inputs.items():
-        made.set_shape(name, *(profile.shape(tensor["shape"], which) for which in range(3)))
+    for name, said in inputs.items():
+        made.set_shape(name, *(profile.shape(said["shape"], which) for which in range(3)))
     return made
 
 

@@ -93,7 +93,8 @@ class TensorRtEngine:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
                 engine, or the GPU failed.
         """
-        check_inputs(self._name, self._description["inputs"], inputs)
+        described = self._description["inputs"]
+        check_inputs(self._name, described, inputs)
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
         with self._lock:
@@ -148,8 +149,8 @@ class TensorRtEngine:
 
     def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         largest = DEFAULT_PROFILE.words[2]
-        for name, tensor in self._description["inputs"].items():
-            if "words" in tensor["shape"] and (found := inputs[name].shape[tensor["shape"].index("words")]) > largest:
+        for name, said in self._description["inputs"].items():
+            if "words" in said["shape"] and (found := inputs[name].shape[said["shape"].index("words")]) > largest:
                 raise EngineError(
                     f"a caption is too long for the engine of {self._name}",
                     found=f"{found} words",
@@ -166,8 +167,8 @@ class TensorRtEngine:
             self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
             self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
         outputs = {}
-        for name, tensor in self._description["outputs"].items():
-            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), tensor["dtype"])
+        for name, said in self._description["outputs"].items():
+            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said["dtype"])
             self._buffers[name].reserve(outputs[name].nbytes)
             self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
         self._expect(self._context.execute_async_v3(self._stream.handle), "run")
