@@ -121,8 +121,9 @@ def _is_here(candidate: EngineRequest) -> bool:
 
 def _try(bundle: Bundle, candidates: list[EngineRequest]) -> Iterator[Trial]:
     for candidate in candidates:
+        alone = replace(candidate, allow_fallback=False)  # another engine's speed says nothing of this one
         try:
-            text_encoder, generator = (load_engine(bundle, graph, candidate) for graph in (TEXT_ENCODER, GENERATOR))
+            text_encoder, generator = (load_engine(bundle, graph, alone) for graph in (TEXT_ENCODER, GENERATOR))
             verification = check_engines(bundle, text_encoder, generator)
             if verification.passed:
                 yield Trial(candidate, _speed(bundle, text_encoder, generator))

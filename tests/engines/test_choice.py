@@ -228,6 +228,19 @@ def test_what_does_not_run_is_left_out(bundle: Bundle, here: set[Names], monkeyp
 
 
 @pytest.mark.usefixtures("cache", "here")
+def test_a_fallback_is_never_measured(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = module.load_engine
+
+    def load(bundle: Bundle, graph: str, request: EngineRequest) -> Engine:
+        assert not request.allow_fallback
+        return real(bundle, graph, request)
+
+    monkeypatch.setattr(module, "load_engine", load)
+    speeds(monkeypatch, 1.0, 2.0, 1.0)
+    assert choose(bundle, EngineRequest(allow_fallback=True))[0] == EngineRequest(*OPENVINO, allow_fallback=True)
+
+
+@pytest.mark.usefixtures("cache", "here")
 def test_without_the_reference_nothing_else_is_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken fp32 graph is a broken bundle: its int8 graph is no way out."""
 
