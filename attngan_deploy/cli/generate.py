@@ -112,6 +112,9 @@ def generate(
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
+    from attngan_deploy.engines.request import EngineRequest
+
+    wanted = EngineRequest(backend, device, precision, threads, allow_fallback)
     if shard is not None or engine is Runner.RAY:
         from attngan_deploy.cli.generate_parts import Asked, generate_parts
 
@@ -122,7 +125,7 @@ def generate(
             )
         kind = (file_format or Format.TAR).value
         request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
-        generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
+        generate_parts(request, engine is Runner.RAY, wanted, batch_size)
         return
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.cli.generate_parts import made_line
@@ -144,7 +147,7 @@ def generate(
     options = Options(seed, n, shared_noise, batch_size, (file_format or Format.PNG).value, grid, attention)
     bundle = open_bundle(DEFAULT_MODEL if model is None else model)
     check_output(bundle, items, folder, options)
-    network = TextToImage.load(bundle.folder, backend, precision, threads, device, allow_fallback)
+    network = TextToImage.load_on(bundle.folder, wanted)
     tokenized = tokenize(items, network.tokenizer, strict)
     for word, line in tokenized.unknown.items():
         print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)

@@ -3,9 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attngan_deploy.media.captions import STANDARD_INPUT
 from attngan_deploy.system.filesystems import is_url
+
+if TYPE_CHECKING:
+    from attngan_deploy.engines.request import EngineRequest
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,12 @@ class Asked:
     file_format: str
 
 
-def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int | None, bool, int | None]) -> None:
+def generate_parts(asked: Asked, on_ray: bool, engine: "EngineRequest", batch_size: int | None) -> None:
     """Make a part of a run, or on Ray all of it.
 
     Args:
-        engine: backend, device, precision, threads, allow_fallback and batch_size.
+        engine: what makes the pictures.
+        batch_size: pictures made together; None for the run's, or else the model's default.
 
     Raises:
         T2IError: as `attngan_deploy.generate.share.make_share` and `attngan_deploy.generate.ray_engine.make_on_ray`.
@@ -39,7 +44,7 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
     from attngan_deploy.errors import StoppedError, T2IError
     from attngan_deploy.generate.plan import Plan, Share
     from attngan_deploy.generate.share import make_share
-    from attngan_deploy.generate.worker import EngineRequest, Job
+    from attngan_deploy.generate.worker import Job
     from attngan_deploy.media.caption_streams import CaptionFile
     from attngan_deploy.system.progress import show_progress
 
@@ -61,11 +66,12 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
         str(bundle.folder),
         bundle.hash,
         _everywhere(asked.out),
-        EngineRequest(*engine),
+        engine,
         asked.seed,
         asked.shared_noise,
         asked.strict,
         asked.file_format,
+        batch_size,
     )
     if not share.of(plan.shards):
         print(

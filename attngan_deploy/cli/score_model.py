@@ -38,11 +38,12 @@ class Maker:
 
     def load(self) -> "TextToImage":
         """The model, which is told on standard error."""
+        from attngan_deploy.engines.request import AUTO, EngineRequest
         from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None
-        engine = self.backend or "auto", self.precision or "auto", self.threads, self.device or "auto"
-        network = TextToImage.load(self.model, *engine)
+        engine = EngineRequest(self.backend or AUTO, self.device or AUTO, self.precision or AUTO, self.threads)
+        network = TextToImage.load_on(self.model, engine)
         print(f"t2i: model {network.bundle.name} {network.bundle.hash[:12]}, {network.description}", file=sys.stderr)
         return network
 
@@ -114,11 +115,12 @@ class Maker:
             )
 
     def _other(self, against: str | None) -> "TextToImage":
+        from attngan_deploy.engines.request import AUTO, EngineRequest
         from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None and against is not None
         backend, _, precision = against.partition(":")
-        return TextToImage.load(self.model, backend, precision or "auto", self.threads)
+        return TextToImage.load_on(self.model, EngineRequest(backend, AUTO, precision or AUTO, self.threads))
 
 
 def load_torch(checkpoint: Path) -> Any:

@@ -14,6 +14,7 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.generate.batching import grouped, side_by_side
@@ -110,6 +111,7 @@ class TextToImage:
     def load(
         cls,
         name_or_folder: str | Path,
+        *,
         backend: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
@@ -125,7 +127,7 @@ class TextToImage:
             backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
             threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.facts.SUPPORTED`.
+            device: "auto", or one that the backend knows: see `engines.request.SUPPORTED`.
             allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
 
         Raises:
@@ -133,14 +135,16 @@ class TextToImage:
             EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
             MissingExtraError: the backend's package is not installed.
         """
+        return cls.load_on(name_or_folder, EngineRequest(backend, device, precision, threads, allow_fallback))
+
+    @classmethod
+    def load_on(cls, name_or_folder: str | Path, request: EngineRequest) -> "TextToImage":
+        """Like `load`, with all that it says of the engine in one value."""
         bundle = open_bundle(name_or_folder)
-        choice = choose(bundle, backend, device, precision, threads)
-        text_encoder, generator = (
-            load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
-            for graph in (TEXT_ENCODER, GENERATOR)
-        )
+        engine, notes = choose(bundle, request)
+        text_encoder, generator = (load_engine(bundle, graph, engine) for graph in (TEXT_ENCODER, GENERATOR))
         _check_embedding(bundle, text_encoder)
-        model = cls(bundle, text_encoder, generator, choice.notes)
+        model = cls(bundle, text_encoder, generator, notes)
         bundle.check_unchanged()
         return model
 

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.claim import ANOTHER_FOLDER, LAYOUT, RUN, another_run, check_folder
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
@@ -21,30 +22,8 @@ from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import encode_picture
 
 ENGINE = "engine"  # in run.json
-AUTO = "auto"
 MANIFEST_SUFFIX = "jsonl"
 TAR = "tar"
-
-
-@dataclass(frozen=True)
-class EngineRequest:
-    """Which engine was asked for; what is "auto" is what the run began with, or else chosen by its first worker.
-
-    Attributes:
-        backend: as for `TextToImage.load`, like the others.
-        device: see there.
-        precision: see there.
-        threads: CPU threads of one worker.
-        allow_fallback: take what can be had.
-        batch_size: pictures made together; None for the run's, or else the model's default.
-    """
-
-    backend: str = AUTO
-    device: str = AUTO
-    precision: str = AUTO
-    threads: int | None = None
-    allow_fallback: bool = False
-    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +37,12 @@ class Job:
         model: name or folder of the bundle.
         model_hash: its hash.
         out: where shards go, a folder or a URL.
-        engine: which engine was asked for.
+        engine: what makes the pictures; what is "auto" is what the run began with, or else its first worker's choice.
         seed: the seed.
         shared_noise: whether every caption has the same noise.
         strict: whether an unknown word is an error.
         file_format: "tar", or "png", "webp" or "jpg" for one file a picture.
+        batch_size: pictures made together; None for the run's, or else the model's default.
     """
 
     file: CaptionFile
@@ -76,6 +56,7 @@ class Job:
     shared_noise: bool = False
     strict: bool = False
     file_format: str = TAR
+    batch_size: int | None = None
 
     def identity(self, bundle: Bundle) -> dict[str, Any]:
         """What must be the same for workers to share a target; with the engine, it is what `run.json` holds."""
@@ -219,11 +200,8 @@ class Worker:
         return Made(len(places), tokenized.unknown)
 
     def _load(self, bundle: Bundle) -> TextToImage:
-        asked, found = self.job.engine, self._engine
-        backend, device, precision = (
-            (found or {}).get(key, getattr(asked, key)) for key in ("backend", "device", "precision")
-        )
-        return TextToImage.load(bundle.folder, backend, precision, asked.threads, device, asked.allow_fallback)
+        names = {key: (self._engine or {}).get(key, name) for key, name in self.job.engine.names.items()}
+        return TextToImage.load_on(bundle.folder, replace(self.job.engine, **names))
 
     def _present(self) -> dict[str, Any]:
         """What the engine that is loaded is, as `run.json` holds it."""
@@ -233,7 +211,7 @@ class Worker:
             "backend": facts.backend,
             "device": facts.device.partition(":")[0],
             "precision": facts.precision,
-            "batch_size": recorded or self.job.engine.batch_size or DEFAULT_BATCH_SIZE,
+            "batch_size": recorded or self.job.batch_size or DEFAULT_BATCH_SIZE,
         }
 
     def _claim(self, bundle: Bundle) -> None:
@@ -262,8 +240,8 @@ def _recorded(job: Job, bundle: Bundle, target: Target) -> dict[str, Any] | None
         if names == {RUN} and isinstance(target, LocalTarget):
             return None
         raise another_run(target.where, found, identity, differences)
-    asked = {key: getattr(job.engine, key) for key in ("backend", "device", "precision", "batch_size")}
-    given = {key: value for key, value in asked.items() if value not in (AUTO, None)}
+    wanted = {**job.engine.names, "batch_size": job.batch_size}
+    given = {key: value for key, value in wanted.items() if value not in (AUTO, None)}
     if not job.engine.allow_fallback and any(engine.get(key) != value for key, value in given.items()):
         raise _another_engine(job, engine, given)
     return engine

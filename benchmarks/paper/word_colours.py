@@ -8,10 +8,12 @@ The real pictures are those of the tar whose first caption names exactly one of 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from attngan_deploy.cli import report_errors
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.metrics.colours import COLOURS
 from attngan_deploy.score.metrics.real_colours import real_word_colours
@@ -69,7 +71,7 @@ def print_tables(shard: Path, models: Sequence[str], threads: int | None = None)
     """Measure and print."""
     results = {"real": real_word_colours(shard)}
     for name in models:
-        results[name] = word_fidelity(TextToImage.load(name, "onnxruntime", "fp32", threads, "cpu"))
+        results[name] = word_fidelity(TextToImage.load_on(name, replace(REFERENCE, threads=threads)))
     print(HEADER)
     for name, result in results.items():
         print(row(name, result))

@@ -22,7 +22,8 @@ from statistics import median
 from typing import Any
 
 from attngan_deploy.cli import report_errors
-from attngan_deploy.engines.bench.worker import peak_memory
+from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.generate.bench.worker import peak_memory
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
@@ -71,7 +72,7 @@ def run(contender: str, options: argparse.Namespace) -> dict[str, Any]:
 def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float | None]:
     """Load what a contender needs; the work itself is returned."""
     if contender in (GENERATE, SCORE):
-        model = TextToImage.load(options.model, options.backend, options.precision, options.threads)
+        model = _load(options)
         captions, classes = read_caption_list(options.captions)
         if contender == GENERATE:
             return lambda: _generate(model, captions, options.n)
@@ -92,6 +93,11 @@ def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float 
     chosen = ScoreOptions(metrics, batch_size=options.batch_size, threads=options.threads)
     reference = options.reference if contender == SCORE else None
     return lambda: float(measure_and_score(source, judge, chosen, reference).scores["inception_score"]["mean"])
+
+
+def _load(options: argparse.Namespace) -> TextToImage:
+    request = EngineRequest(options.backend, precision=options.precision, threads=options.threads)
+    return TextToImage.load_on(options.model, request)
 
 
 def _generate(model: TextToImage, captions: list[str], count: int) -> None:
@@ -185,7 +191,7 @@ def _make_folder(options: argparse.Namespace, place: Path) -> Path:
     from attngan_deploy.generate.generation import Options, generate_folder
     from attngan_deploy.media.captions import from_texts
 
-    model = TextToImage.load(options.model, options.backend, options.precision, options.threads)
+    model = _load(options)
     captions = read_caption_list(options.captions)[0]
     samples = -(-options.n // len(captions))
     generate_folder(model, from_texts(captions[: options.n]), place, Options(samples=samples))

@@ -69,7 +69,7 @@ def test_facts(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
 
 
 def test_it_makes_the_pictures_of_the_runtime(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = model.generate(CAPTIONS, seed=11)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.cli.generate_parts import Asked, generate_parts
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import MissingExtraError, T2IError
 from tests.generate.test_scale import COMMAND, ENGINE, hashes, write_captions
 
@@ -84,11 +85,11 @@ def test_without_ray_the_line_that_installs_it(
     monkeypatch.setattr(ray_start, "find_spec", lambda name: None)
     path = str(write_captions(tmp_path / "c.jsonl", 2))
     asked = Asked(path, None, str(tmp_path / "out"), str(tiny_bundle), 1, 0, False, False, None, None, 10, "tar")
-    engine = ("onnxruntime", "cpu", "fp32", 1, False, None)
+    engine = EngineRequest("onnxruntime", "cpu", "fp32", 1)
     with pytest.raises(MissingExtraError, match=r"pip install 'attngan-deploy\[ray\]'"):
-        generate_parts(asked, True, engine)
+        generate_parts(asked, True, engine, None)
     with pytest.raises(T2IError, match="two ways to do the same"):
         generate_parts(
-            Asked(path, None, "out", str(tiny_bundle), 1, 0, False, False, "0/1", None, 10, "tar"), True, engine
+            Asked(path, None, "out", str(tiny_bundle), 1, 0, False, False, "0/1", None, 10, "tar"), True, engine, None
         )
     assert sys.modules.get("ray") is None or not (tmp_path / "out").exists()

@@ -256,7 +256,7 @@ def test_a_graph_whose_weights_are_elsewhere(tiny_bundle: Path, tmp_path: Path, 
     with_manifest(folder)
     (tmp_path / "kept").rename(folder / "link")
     with pytest.raises(EngineError, match=r"generator\.onnx"):
-        TextToImage.load(folder, backend, "fp32", 1)
+        TextToImage.load(folder, backend=backend, precision="fp32", threads=1)
 
 
 def test_what_never_ends_is_not_opened(tmp_path: Path, tiny_bundle: Path, checkpoint: Path) -> None:

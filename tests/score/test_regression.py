@@ -173,7 +173,7 @@ def test_torch_and_the_bundle_that_was_made_of_it(tmp_path: Path, judge: Judge) 
 
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint")
     bundle = export_bundle(checkpoint, tmp_path / "bundle", GraphOptions(weights="fp32"))
-    model, maker = TextToImage.load(bundle, "onnxruntime", threads=1), torch_maker(checkpoint)
+    model, maker = TextToImage.load(bundle, backend="onnxruntime", threads=1), torch_maker(checkpoint)
     captions = ["a red bird", "this small blue bird has long wings"]
     a, b = (np.concatenate([made.pictures for made in one.stream(captions, 3)]) for one in (model, maker))
     assert a.shape == b.shape and np.abs(a.astype(int) - b).max() <= 1

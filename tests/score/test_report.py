@@ -101,7 +101,7 @@ def test_markdown_has_a_row_for_everything_scored() -> None:
 
 @pytest.mark.filterwarnings("ignore::attngan_deploy.generate.pipeline.UnknownWordWarning")  # the tiny vocabulary
 def test_figures_change_the_colour_alone(tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", 1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     figures = draw_figures(model)
     assert figures.samples.shape == (2 * 130 + 2, 5 * 130 + 2, 3)
     assert list(figures.colours) == list(COLOURS)

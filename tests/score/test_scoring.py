@@ -25,7 +25,7 @@ CAPTIONS = ["a red bird", "a blue bird"]
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")

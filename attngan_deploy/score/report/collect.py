@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
+from attngan_deploy.engines.request import REFERENCE, EngineRequest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
@@ -34,7 +35,7 @@ class ReportOptions:
         splits: of the Inception Score.
         crop: side of the centre crop of real pictures, in pixels: the size of the models' own.
         seed: of noise.
-        backend, device, precision, threads: the engine of the models; not "auto", so that a report can be made again.
+        engine: of the models; nothing in it is "auto", so that a report can be made again.
         matcher: who measures R-precision; None leaves it out.
     """
 
@@ -42,10 +43,7 @@ class ReportOptions:
     splits: int = 10
     crop: int = 128
     seed: int = 0
-    backend: str = "onnxruntime"
-    device: str = "cpu"
-    precision: str = "fp32"
-    threads: int | None = None
+    engine: EngineRequest = REFERENCE
     matcher: str | None = "matcher"
 
 
@@ -58,9 +56,9 @@ class Scorer:
     """
 
     def __init__(self, reference: Path, options: ReportOptions) -> None:
-        self.options = options
-        self.judges = [Judge.load(name, threads=options.threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
-        self.matcher = None if options.matcher is None else Matcher.load(options.matcher, options.threads)
+        self.options, threads = options, options.engine.threads
+        self.judges = [Judge.load(name, threads=threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
+        self.matcher = None if options.matcher is None else Matcher.load(options.matcher, threads)
         if self.matcher is not None:
             self.matcher.check_judge(self.judges[1])
         more = () if self.matcher is None else ("r-precision",)
@@ -69,7 +67,7 @@ class Scorer:
 
     def how(self, crop: int | None, *metrics: str) -> ScoreOptions:
         """Options of a score."""
-        return ScoreOptions(metrics, self.options.splits, crop, threads=self.options.threads)
+        return ScoreOptions(metrics, self.options.splits, crop, threads=self.options.engine.threads)
 
     def score(
         self, name: str, source: PictureSource, crop: int | None, progress: Progress | None, variant: str = ""
@@ -108,9 +106,7 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     test, train = data / TEST, data / TRAIN
     if not test.is_file():
         raise DataError(f"no {TEST} in {data}", expected="a folder that t2i data build made", next_step="--data FOLDER")
-    models = [
-        TextToImage.load(name, options.backend, options.precision, options.threads, options.device) for name in names
-    ]
+    models = [TextToImage.load_on(name, options.engine) for name in names]
     captions, classes = read_caption_list(test)
     sets = {path: find_pictures(path) for path in (test, train) if path.is_file()}
     for count in (options.count, *(pictures.count() for pictures in sets.values())):
