@@ -7,8 +7,8 @@ import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import MAX_WORDS, from_texts, read_captions, tokenize
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.captions import from_texts, read_captions
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, tokenize
 
 TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])
 

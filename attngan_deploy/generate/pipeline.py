@@ -1,9 +1,9 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +16,18 @@ from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
-from attngan_deploy.generate.batching import grouped, side_by_side
+from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import describe_unknown, tokenize
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, tokenize
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
+
+
+Sheets = Sequence[NDArray[np.uint8]]  # pictures of attention, one for each picture of a batch
 
 
 class UnknownWordWarning(UserWarning):
@@ -72,17 +74,19 @@ class Batch:
         pictures: uint8 [N, S, S, 3].
         places: the caption's place in the input and the sample number of each picture.
         attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
+        captions: the caption of each picture.
     """
 
     pictures: NDArray[np.uint8]
     places: list[tuple[int, int]]
     attention: NDArray[np.float32] | None = None
+    captions: list[Caption] = field(default_factory=list, repr=False)
 
 
 class _Job(NamedTuple):
     """A batch that is to be made."""
 
-    places: list[tuple[int, int]]
+    group: list[Picture]
     features: TextFeatures
     z: NDArray[np.float32]
     eps: NDArray[np.float32]
@@ -169,7 +173,7 @@ class TextToImage:
         Raises:
             CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
-        return self._encode_ids(self._tokenize(captions))
+        return self._encode_ids([ids for _, ids in self._tokenize(captions)])
 
     def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
@@ -245,80 +249,74 @@ class TextToImage:
             attention: whether batches have one; an engine may be faster without.
             in_order: False for captions of one length together, which is faster.
         """
-        ids = self._tokenize(captions)
+        numbered = self._tokenize(captions)
         if (batch_size is not None and batch_size < 1) or images_per_caption < 1:
             raise EngineError("batch_size and images_per_caption must be 1 or more")
         if places is None:
-            places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
-        return self.stream_tokenized(ids, places, seed, batch_size, shared_noise, attention, in_order)
+            places = ((caption, sample) for caption in range(len(numbered)) for sample in range(images_per_caption))
+        pictures = (Picture(place, *numbered[place[0]]) for place in places)
+        return self.stream_pictures(pictures, seed, batch_size, shared_noise, attention, in_order)
 
-    def stream_tokenized(
+    def stream_pictures(
         self,
-        ids: Sequence[list[int]] | Mapping[int, list[int]],
-        places: Iterable[tuple[int, int]],
+        pictures: Iterable[Picture],
         seed: int = 0,
         batch_size: int | None = None,
         shared_noise: bool = False,
         attention: bool = False,
         in_order: bool = True,
     ) -> Iterator[Batch]:
-        """Like `stream`, of captions whose words have been numbered; they may be some of a longer input.
+        """Like `stream`, of captions whose words have been numbered, and which are taken as they are needed.
 
         Args:
-            ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
-            places: the pictures to make, (caption's place in the whole input, sample number), sorted.
+            pictures: those to make, sorted by place.
         """
-        places = list(places)
-        if not in_order:
-            places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
+        pictures = pictures if in_order else by_length(pictures)
         streams = 1
-        if not attention and len(places) >= STREAMS_FROM and can_make_pictures(self.generator):
-            streams = self.generator.streams
+        if not attention and can_make_pictures(self.generator):
+            first = list(islice(pictures := iter(pictures), STREAMS_FROM))
+            streams = self.generator.streams if len(first) == STREAMS_FROM else 1
+            pictures = chain(first, pictures)
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
-        jobs = self._jobs(ids, grouped(places, ids, size), seed, shared_noise)
+        jobs = self._jobs(grouped(pictures, size), seed, shared_noise)
         return self._with_attention(jobs) if attention else self._without_attention(jobs, streams)
 
     def _with_attention(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
         for job in jobs:
             stages = self.decode(job.features, job.z, job.eps)
-            yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
+            yield _batch(job, to_uint8(stages.images[self.picture_size]), stages.attention)
 
     def _without_attention(self, jobs: Iterator[_Job], streams: int) -> Iterator[Batch]:
         if streams == 1:
             for job in jobs:
-                yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
+                yield _batch(job, self.decode_pictures(job.features, job.z, job.eps))
             return
 
         def make(job: _Job) -> NDArray[np.uint8]:
             return self.decode_pictures(job.features, job.z, job.eps, alone=False)
 
         for job, pictures in side_by_side(make, jobs, streams):
-            yield Batch(pictures, job.places)
+            yield _batch(job, pictures)
 
-    def _jobs(
-        self,
-        ids: Sequence[list[int]] | Mapping[int, list[int]],
-        groups: Iterator[list[tuple[int, int]]],
-        seed: int,
-        shared_noise: bool,
-    ) -> Iterator[_Job]:
-        """What `decode` takes for each group of places."""
+    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[_Job]:
+        """What `decode` takes for each group of pictures."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
         while together := list(islice(groups, ahead)):
             ahead = max(1, ENCODED_PICTURES // len(together[0]))
-            wanted = list(dict.fromkeys(tuple(ids[caption]) for group in together for caption, _ in group))
+            wanted = list(dict.fromkeys(tuple(picture.ids) for group in together for picture in group))
             known = {caption: known[caption] for caption in wanted if caption in known}
             if new := [caption for caption in wanted if caption not in known]:
                 features = self._encode_ids([list(caption) for caption in new])
                 for row, caption in enumerate(new):
                     known[caption] = features.words[row, :, : len(caption)], features.sentence[row]
             for group in together:
-                z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
-                collated = _collate([known[tuple(ids[caption])] for caption, _ in group])
-                yield _Job(group, collated, z, eps)
+                places = [picture.place for picture in group]
+                z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
+                yield _Job(group, _collate([known[tuple(picture.ids)] for picture in group]), z, eps)
 
-    def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
+    def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
+        """Captions, numbered as if each stood on a line, with their vocabulary indices."""
         captions = [captions] if isinstance(captions, str) else list(captions)
         if not captions:
             raise CaptionError("no captions were given", expected="at least one")
@@ -330,7 +328,7 @@ class TextToImage:
             warnings.warn(
                 f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
             )
-        return tokenized.ids
+        return list(zip(numbered, tokenized.ids, strict=True))
 
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
         lengths = np.array([len(row) for row in ids], np.int64)
@@ -379,6 +377,11 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
+
+
+def _batch(job: _Job, pictures: NDArray[np.uint8], attention: NDArray[np.float32] | None = None) -> Batch:
+    places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
+    return Batch(pictures, places, attention, captions)
 
 
 def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.serve.intake import Job
 from attngan_deploy.serve.messages import Attention, Made, Running
@@ -23,9 +24,10 @@ LINES = "application/x-ndjson"
 def picture_file(job: Job, number: int, made: Made, running: Running, file_format: str) -> bytes:
     """A picture as the bytes of a file; a PNG says what made it, as one of `t2i generate` does."""
     place = job.orders[number].place
-    record = job.run.record(place, f"{job.run.name_of(place)}.{file_format}")
-    engine = {"backend": running.backend, "precision": running.precision}
-    return encode_picture(made.picture, file_format, record | engine)
+    caption = next(job.run.captions.read(place[0]))
+    file = f"{job.run.name_of(caption, place[1])}.{file_format}"
+    engine = EngineRecord(running.backend, precision=running.precision)
+    return encode_picture(made.picture, file_format, job.run.picture_record(place, caption, file, engine))
 
 
 def picture_entry(job: Job, number: int, made: Made, running: Running) -> dict[str, Any]:
