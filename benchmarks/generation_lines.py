@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from attngan_deploy.generate.features import TextFeatures
 from attngan_deploy.generate.generation import generate
-from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
+from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
 from attngan_deploy.generate.run import Run
 from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import to_uint8

@@ -9,11 +9,12 @@ from generation_lines import example, timings
 from attngan_deploy.engines.openvino.engine import _read, settings
 from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import open_folder
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.generate.pipeline import Batch, TextToImage
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.target import LocalTarget
+from attngan_deploy.generate.target import Target
 from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import encode_picture
 
@@ -50,7 +51,7 @@ def stages(model: TextToImage, captions: list[str]) -> dict[str, float]:
     run = Run.of(model.bundle, CaptionList(items))
 
     def write() -> None:
-        with tempfile.TemporaryDirectory() as folder, open_folder(LocalTarget(Path(folder) / "out"), run) as out:
+        with tempfile.TemporaryDirectory() as folder, open_folder(Target(Path(folder) / "out"), run) as out:
             for start in range(0, len(places), BATCH):
                 part = slice(start, start + BATCH)
                 out.add(Batch(pictures[part], places[part], captions=items[part]))

@@ -28,7 +28,7 @@ from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, find_record
 from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.target import LocalTarget
+from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionList, from_texts, read_captions
 from attngan_deploy.media.images import decode_picture, encode_picture
@@ -271,8 +271,8 @@ def _pictures(ground: Path) -> list[Target]:
         for path in pictures.iterdir():
             path.unlink()
         (pictures / "run.json").write_bytes(data)
-        find_record(LocalTarget(pictures), run.record)
-        with open_folder(LocalTarget(pictures), run):
+        find_record(open_target(str(pictures)), run.record)
+        with open_folder(open_target(str(pictures)), run):
             pass
 
     tar = io.BytesIO()

@@ -1,7 +1,7 @@
 """Output folders that earlier code left half-finished go on: `tests/data/unfinished`, of 30 November 2026.
 
-`loose` was killed after six of fourteen pictures, and the end of its manifest is cut; `shards` after two of five shards.
-Their bundle is there too, as weights that today's exporter makes would be another model.
+`loose` was killed after six of fourteen pictures, and its manifest is cut; `shards` after two of five shards. Their
+bundle is there too, as weights that today's exporter makes would be another model.
 """
 
 import json

@@ -23,7 +23,7 @@ from attngan_deploy.generate.pipeline import Batch
 from attngan_deploy.generate.plan import Place
 from attngan_deploy.generate.run import FORMATS, Run
 from attngan_deploy.generate.run_record import EngineRecord
-from attngan_deploy.generate.target import LocalTarget
+from attngan_deploy.generate.target import Target
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.shards import iter_samples
@@ -45,7 +45,7 @@ def batch(places: list[Place]) -> Batch:
 
 @contextmanager
 def opened(folder: Path, run: Run, engine: EngineRecord | None = None) -> Iterator[OutputFolder]:
-    with open_folder(LocalTarget(folder), run) as out:
+    with open_folder(Target(folder), run) as out:
         out.settle(engine or EngineRecord())
         yield out
 

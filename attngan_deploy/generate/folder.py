@@ -16,13 +16,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.manifest import MANIFEST, engines_in, holds, manifest_line
-from attngan_deploy.generate.pipeline import Batch, Sheets
 from attngan_deploy.generate.plan import Part, Place, Share
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, RunRecord, find_record
 from attngan_deploy.generate.storage import LooseFiles, picture_store
-from attngan_deploy.generate.target import RUN, LocalTarget, written
+from attngan_deploy.generate.target import RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.system.files import append_whole, is_part, uninterrupted, write_atomically
@@ -31,7 +31,7 @@ ATTENTION = "attention"
 
 
 @contextmanager
-def open_folder(target: LocalTarget, run: Run) -> Iterator["OutputFolder"]:
+def open_folder(target: Target, run: Run) -> Iterator["OutputFolder"]:
     """Create or take over the folder of a run, and find out what is there; what is done is kept, whatever happens.
 
     Where an error leaves nothing done, it leaves nothing.
@@ -67,7 +67,7 @@ class OutputFolder:
 
     engine = None
 
-    def __init__(self, target: LocalTarget, run: Run) -> None:
+    def __init__(self, target: Target, run: Run) -> None:
         self.target, self.folder, self.run, self.made = target, target.folder, run, 0
         self.files: dict[Place, str] = {}
         self._attended: set[Place] = set()  # whose sheets of attention are there

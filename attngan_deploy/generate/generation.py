@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.batching import Picture, side_by_side
+from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import OutputFolder, open_folder
-from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.generate.plan import Part, Share
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.generate.shards import OutputShards, another_engine, open_shards
 from attngan_deploy.generate.storage import TAR
-from attngan_deploy.generate.target import LocalTarget, Target, open_target
+from attngan_deploy.generate.target import Target, open_target
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.media.tokenizer import Encoded, Tokenizer, describe_unknown, encode_caption
+from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid
@@ -72,7 +74,7 @@ def open_output(run: Run, target: Target) -> AbstractContextManager[Output]:
     """
     if run.shard_size is not None:
         return open_shards(target, run)
-    if not isinstance(target, LocalTarget):
+    if is_url(target.where):
         raise OutputError(
             f"{target.where} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too"
         )

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
+from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_features, collate
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import to_uint8
@@ -27,60 +28,8 @@ STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for 
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
 
 
-Sheets = Sequence[NDArray[np.uint8]]  # pictures of attention, one for each picture of a batch
-
-
 class UnknownWordWarning(UserWarning):
     """A word that the model does not know was left out of a caption."""
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """What the text encoder makes of captions; may be built by hand.
-
-    Attributes:
-        words: f32 [N, D, T], a feature for each word.
-        sentence: f32 [N, D], a feature for each caption.
-        mask: bool [N, T], True where there is a word; at least one in every row.
-    """
-
-    words: NDArray[np.float32]
-    sentence: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        """Number of captions."""
-        return len(self.sentence)
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What the generator makes of text features and noise.
-
-    Attributes:
-        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
-        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
-    """
-
-    images: dict[int, NDArray[np.float32]]
-    attention: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures that were made together.
-
-    Attributes:
-        pictures: uint8 [N, S, S, 3].
-        places: the caption's place in the input and the sample number of each picture.
-        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
-        captions: the caption of each picture.
-    """
-
-    pictures: NDArray[np.uint8]
-    places: list[tuple[int, int]]
-    attention: NDArray[np.float32] | None = None
-    captions: list[Caption] = field(default_factory=list, repr=False)
 
 
 class _Job(NamedTuple):
@@ -278,25 +227,22 @@ class TextToImage:
             streams = self.generator.streams if len(first) == STREAMS_FROM else 1
             pictures = chain(first, pictures)
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
-        jobs = self._jobs(grouped(pictures, size), seed, shared_noise)
-        return self._with_attention(jobs) if attention else self._without_attention(jobs, streams)
+        return self._batches(self._jobs(grouped(pictures, size), seed, shared_noise), streams, attention)
 
-    def _with_attention(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
-        for job in jobs:
+    def _batches(self, jobs: Iterator[_Job], streams: int, attention: bool) -> Iterator[Batch]:
+        def make(job: _Job) -> Batch:
+            places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
+            if not attention:
+                pictures = self.decode_pictures(job.features, job.z, job.eps, alone=streams == 1)
+                return Batch(pictures, places, captions=captions)
             stages = self.decode(job.features, job.z, job.eps)
-            yield _batch(job, to_uint8(stages.images[self.picture_size]), stages.attention)
+            return Batch(to_uint8(stages.images[self.picture_size]), places, stages.attention, captions)
 
-    def _without_attention(self, jobs: Iterator[_Job], streams: int) -> Iterator[Batch]:
         if streams == 1:
-            for job in jobs:
-                yield _batch(job, self.decode_pictures(job.features, job.z, job.eps))
-            return
-
-        def make(job: _Job) -> NDArray[np.uint8]:
-            return self.decode_pictures(job.features, job.z, job.eps, alone=False)
-
-        for job, pictures in side_by_side(make, jobs, streams):
-            yield _batch(job, pictures)
+            yield from map(make, jobs)
+        else:
+            for _, batch in side_by_side(make, jobs, streams):
+                yield batch
 
     def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[_Job]:
         """What `decode` takes for each group of pictures."""
@@ -313,7 +259,7 @@ class TextToImage:
             for group in together:
                 places = [picture.place for picture in group]
                 z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
-                yield _Job(group, _collate([known[tuple(picture.ids)] for picture in group]), z, eps)
+                yield _Job(group, collate([known[tuple(picture.ids)] for picture in group]), z, eps)
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
         """Captions, numbered as if each stood on a line, with their vocabulary indices."""
@@ -344,25 +290,9 @@ class TextToImage:
         """What the generator takes, checked."""
         features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
         z, eps = np.asarray(z), np.asarray(eps)
-        self._check_shapes(features, z, eps)
+        sizes = self.z_size, self.eps_size
+        check_features(self.bundle.name, features, self.feature_size, z, eps, sizes)
         return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
-
-    def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
-        count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
-        expected = {
-            "words": (features.words, (count, self.feature_size, words)),
-            "sentence": (features.sentence, (count, self.feature_size)),
-            "mask": (features.mask, (count, words)),
-            "z": (z, (count, self.z_size)),
-            "eps": (eps, (count, self.eps_size)),
-        }
-        for name, (array, shape) in expected.items():
-            if array.shape != shape:
-                raise EngineError(
-                    f"{name} does not fit model {self.bundle.name}", found=str(array.shape), expected=str(shape)
-                )
-        if not features.mask.any(axis=1).all():
-            raise EngineError("a caption has no word in its mask", expected="at least one True in every row")
 
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
@@ -377,19 +307,3 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
-
-
-def _batch(job: _Job, pictures: NDArray[np.uint8], attention: NDArray[np.float32] | None = None) -> Batch:
-    places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
-    return Batch(pictures, places, attention, captions)
-
-
-def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
-    """Text features of single captions as one batch, padded to the longest."""
-    longest = max(words.shape[1] for words, _ in features)
-    mask = np.zeros((len(features), longest), np.bool_)
-    padded = np.zeros((len(features), features[0][0].shape[0], longest), np.float32)
-    for row, (words, _) in enumerate(features):
-        padded[row, :, : words.shape[1]] = words
-        mask[row, : words.shape[1]] = True
-    return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from attngan_deploy.engines.request import AUTO
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.manifest import LARGEST_MANIFEST, MANIFEST, manifest_line
-from attngan_deploy.generate.pipeline import Batch, Sheets
 from attngan_deploy.generate.plan import Part, Share, shard_captions
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, find_record

@@ -25,13 +25,11 @@ BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)  # of a tar
 
 
-class PictureStore:
-    """Pictures by name, e.g. "00001_00", encoded by the caller."""
+class LooseFiles:
+    """Pictures by name, e.g. "00001_00", encoded by the caller, each in a file of its own."""
 
-    suffix: str
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder, self.suffix = folder, suffix
 
     def file_of(self, name: str) -> str:
         """The file that a picture added now goes to, relative to the folder."""
@@ -43,40 +41,6 @@ class PictureStore:
         Raises:
             OutputError: a shard is damaged.
         """
-        raise NotImplementedError
-
-    def read(self, file: str) -> bytes:
-        """The bytes of a picture by the file that `scan` gave."""
-        return (self.folder / file).read_bytes()
-
-    def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
-        """Take a picture; True when it and all before it stand under final names."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Give final names to what was added."""
-
-    def abandon(self) -> None:
-        """Drop what has no final name yet."""
-
-
-def picture_store(
-    folder: Path, file_format: str, shard_size: int | None = None, name: str | None = None
-) -> PictureStore:
-    """What holds pictures of a format of `t2i generate`; the last two are for shards, see `TarShards`."""
-    if file_format != TAR:
-        return LooseFiles(folder, file_format)
-    return TarShards(folder, shard_size or SHARD_SIZE, name)
-
-
-class LooseFiles(PictureStore):
-    """One file a picture; what is said of it goes into the manifest, and for PNG into the file."""
-
-    def __init__(self, folder: Path, suffix: str) -> None:
-        super().__init__(folder)
-        self.suffix = suffix
-
-    def scan(self) -> dict[str, str]:
         found: dict[str, str] = {}
         if not self.folder.is_dir():
             return found
@@ -87,12 +51,23 @@ class LooseFiles(PictureStore):
                     found[name] = entry.name
         return found
 
+    def read(self, file: str) -> bytes:
+        """The bytes of a picture by the file that `scan` gave."""
+        return (self.folder / file).read_bytes()
+
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
+        """Take a picture and what is said of it; True when it and all before it stand under final names."""
         write_atomically(self.folder / self.file_of(name), data)
         return True
 
+    def finish(self) -> None:
+        """Give final names to what was added."""
 
-class TarShards(PictureStore):
+    def abandon(self) -> None:
+        """Drop what has no final name yet."""
+
+
+class TarShards(LooseFiles):
     """Tar files of `SHARD_SIZE` PNG pictures, each followed by a `.json` of its class (none: -1) and caption.
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
@@ -105,10 +80,8 @@ class TarShards(PictureStore):
         name: file of the only shard that is written; None for the next numbers.
     """
 
-    suffix = "png"
-
     def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:
-        super().__init__(folder)
+        super().__init__(folder, "png")
         self.shard_size, self._name = shard_size, name
         self._next = 1 + max((int(match[1]) for match, _ in self._shards()), default=-1)
         self._stream: io.FileIO | None = None
@@ -182,6 +155,13 @@ class TarShards(PictureStore):
             stream, self._stream = self._stream, None
             self._part.unlink(missing_ok=True)
             stream.close()
+
+
+def picture_store(folder: Path, file_format: str, shard_size: int | None = None, name: str | None = None) -> LooseFiles:
+    """What holds pictures of a format of `t2i generate`; the last two are for shards, see `TarShards`."""
+    if file_format != TAR:
+        return LooseFiles(folder, file_format)
+    return TarShards(folder, shard_size or SHARD_SIZE, name)
 
 
 def _member(name: str, data: bytes) -> bytes:

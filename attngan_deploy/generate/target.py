@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,17 +23,24 @@ COPY_BYTES = 2**20
 
 
 class Target:
-    """A place for files, by name. This class is one without locks, where nobody can tell that a run has ended."""
+    """A folder for files, by name.
 
-    where: str
+    Locks need a file system that has them; where it has none, equal shards are made twice, no worse.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        self.where, self.folder = str(where), Path(where)
 
     def names(self) -> set[str]:
         """What is there and finished; nothing where the place itself is missing."""
-        raise NotImplementedError
+        with written(self.where):
+            there = self.folder.iterdir() if self.folder.exists() else ()
+            return {path.name for path in there if not (is_part(path) or is_lock(path))}
 
     def __contains__(self, name: object) -> bool:
         """Whether one file is there; cheaper than `names` where there are many."""
-        raise NotImplementedError
+        with written(self.where):
+            return (self.folder / str(name)).exists()
 
     def read(self, name: str, limit: int = LARGEST_JSON) -> bytes:
         """A file's bytes, which must not be more than `limit`.
@@ -42,86 +49,22 @@ class Target:
             OutputError: it is not there, or can't be read.
             ValueError: it is no file, or larger.
         """
-        raise NotImplementedError
-
-    def create(self, name: str, data: bytes) -> None:
-        """Write a file, unless it is there already."""
-        raise NotImplementedError
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, or replace it."""
-        raise NotImplementedError
-
-    def take(self, file: Path) -> None:
-        """Give a finished file of this machine, which lies in a `workspace`, its final place."""
-        raise NotImplementedError
-
-    def join(self, name: str, parts: Iterable[str]) -> None:
-        """Write a file that is made of others that are here, in order."""
-        raise NotImplementedError
-
-    def workspace(self, shard: str) -> AbstractContextManager[Path]:
-        """An empty folder of this machine to build a shard in, which is removed afterwards."""
-        raise NotImplementedError
-
-    def reserve(self, number: int, shard: str) -> AbstractContextManager[bool]:
-        """Keep a shard (its number and file) from others; False where someone else is at work on it."""
-        return nullcontext(True)
-
-    def is_blank(self) -> bool:
-        """Whether what is there is of a run that ended before its first picture, so that another may begin."""
-        return False
-
-    def clear(self) -> None:
-        """Remove what a run left that ended before its first picture."""
-
-    def hold(self, alone: bool = False) -> AbstractContextManager[None]:
-        """Keep runs of other kinds out, or with `alone` everyone.
-
-        Raises:
-            OutputError: they are at work here, or nothing can be written here.
-        """
-        return nullcontext()
-
-
-def open_target(where: str) -> Target:
-    """The target at a path or URL; nothing is made yet.
-
-    Raises:
-        MissingExtraError: a URL without the package that reads it.
-    """
-    return RemoteTarget(where) if is_url(where) else LocalTarget(where)
-
-
-class LocalTarget(Target):
-    """A folder. Locks need a file system that has them; where it has none, equal shards are made twice, no worse."""
-
-    def __init__(self, where: str | Path) -> None:
-        self.where, self.folder = str(where), Path(where)
-
-    def names(self) -> set[str]:
-        with written(self.where):
-            there = self.folder.iterdir() if self.folder.exists() else ()
-            return {path.name for path in there if not (is_part(path) or is_lock(path))}
-
-    def __contains__(self, name: object) -> bool:
-        with written(self.where):
-            return (self.folder / str(name)).exists()
-
-    def read(self, name: str, limit: int = LARGEST_JSON) -> bytes:
         with written(self.where):
             return read_file(self.folder / name, limit)
 
     def is_blank(self) -> bool:
+        """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
             return all(name == RUN or not (self.folder / name).stat().st_size for name in self.names())
 
     def clear(self) -> None:
+        """Remove what a run left that ended before its first picture."""
         with self.hold(alone=True):
             for name in self.names():
                 (self.folder / name).unlink()
 
     def create(self, name: str, data: bytes) -> None:
+        """Write a file, unless it is there already."""
         final = self.folder / name
         with written(self.where):
             part = part_path(final)
@@ -137,14 +80,17 @@ class LocalTarget(Target):
                 part.unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
+        """Write a file, or replace it."""
         with written(self.where):
             write_atomically(self.folder / name, data)
 
     def take(self, file: Path) -> None:
+        """Give a finished file of this machine, which lies in a `workspace`, its final place."""
         with written(self.where):
             file.replace(self.folder / file.name)
 
     def join(self, name: str, parts: Iterable[str]) -> None:
+        """Write a file that is made of others that are here, in order."""
         final = self.folder / name
         with written(self.where):
             part = part_path(final)
@@ -159,6 +105,7 @@ class LocalTarget(Target):
 
     @contextmanager
     def workspace(self, shard: str) -> Iterator[Path]:
+        """An empty folder of this machine to build a shard in, which is removed afterwards."""
         place = part_path(self.folder / shard)
         with written(self.where):
             place.mkdir()
@@ -169,6 +116,7 @@ class LocalTarget(Target):
 
     @contextmanager
     def reserve(self, number: int, shard: str) -> Iterator[bool]:
+        """Keep a shard (its number and file) from others; False where someone else is at work on it."""
         # A byte of `run.json` is locked, which leaves no file behind, whatever happens.
         try:
             stream = (self.folder / RUN).open("r+b")
@@ -183,6 +131,11 @@ class LocalTarget(Target):
 
     @contextmanager
     def hold(self, alone: bool = False) -> Iterator[None]:
+        """Keep runs of other kinds out, or with `alone` everyone.
+
+        Raises:
+            OutputError: they are at work here, or nothing can be written here.
+        """
         with written(self.where):
             above = (self.folder, *self.folder.absolute().parents)
             missing = list(takewhile(lambda each: not (each.exists() or each.is_symlink()), above))
@@ -266,10 +219,24 @@ class RemoteTarget(Target):
             yield Path(place)
 
     @contextmanager
+    def reserve(self, number: int, shard: str) -> Iterator[bool]:
+        yield True
+
+    def is_blank(self) -> bool:
+        return False  # without locks, nobody can tell that a run has ended
+
+    @contextmanager
     def hold(self, alone: bool = False) -> Iterator[None]:
-        if alone:
-            raise OutputError(f"{self.where} belongs to another run", next_step=ANOTHER_FOLDER)
         yield
+
+
+def open_target(where: str) -> Target:
+    """The target at a path or URL; nothing is made yet.
+
+    Raises:
+        MissingExtraError: a URL without the package that reads it.
+    """
+    return RemoteTarget(where) if is_url(where) else Target(where)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
@@ -32,7 +33,40 @@ class HashedStream:
         return data
 
 
-def lines_of(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:
+def rows_of(
+    stream: "IO[bytes] | HashedStream", name: str, kind: str, column: str | None, offset: int = 0, number: int = 1
+) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
+    """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
+
+    Args:
+        stream: the file.
+        name: what errors call it.
+        kind: "text", "csv" or "jsonl".
+        column: column of a table or field of JSON lines.
+        offset: where a row starts.
+        number: the line on which it stands.
+
+    Raises:
+        CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
+    """
+    if kind == "csv":
+        rows = _CsvRows(name, _lines(stream, name))
+        header = rows.header()
+        place = _csv_place(name, header, column)
+        if offset:
+            rows = _CsvRows(name, _lines(stream, name, offset, number))
+        for line, start, row in rows:
+            yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+        return
+    for line, start, data in _lines(stream, name, offset, number):
+        if _is_text(data):
+            if kind == "jsonl":
+                yield line, start, partial(_json_caption, name, data, line, start, column)
+            else:
+                yield line, start, partial(_text_caption, name, data, line, start)
+
+
+def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:
     r"""Lines from `offset` on, where line `number` starts; \n, \r\n and \r end one."""
     stream.seek(offset)
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
@@ -64,13 +98,6 @@ def lines_of(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, num
         chunk = stream.read(CHUNK)
 
 
-def text_starts(lines: Iterator[Line]) -> Iterator[tuple[int, int]]:
-    """Line and offset of each line that is not empty."""
-    for number, offset, data in lines:
-        if _is_text(data):
-            yield number, offset
-
-
 def _is_text(data: bytes) -> bool:
     """Whether a line has anything but white space, that of Unicode included."""
     data = data.strip()
@@ -79,15 +106,7 @@ def _is_text(data: bytes) -> bool:
     return bool(data.decode("utf-8", "replace").strip())
 
 
-def csv_starts(name: str, lines: Iterator[Line], column: str | None) -> Iterator[tuple[int, int]]:
-    """Line and offset of each row of a CSV file that is not empty."""
-    rows = Rows(name, lines)
-    csv_place(name, rows.header(), column)
-    for number, offset, _ in rows:
-        yield number, offset
-
-
-class Rows:
+class _CsvRows:
     """Rows of a CSV file that are not empty, each with its line and offset."""
 
     def __init__(self, name: str, lines: Iterator[Line]) -> None:
@@ -117,10 +136,10 @@ class Rows:
             self._number = number
             if self._is_first:
                 self._is_first, self._first = False, (number, offset)
-            yield decoded(self._name, number, offset, data) + "\n"
+            yield _decoded(self._name, number, offset, data) + "\n"
 
 
-def decoded(name: str, number: int, offset: int, data: bytes) -> str:
+def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -131,7 +150,7 @@ def decoded(name: str, number: int, offset: int, data: bytes) -> str:
         ) from error
 
 
-def csv_place(name: str, header: Sequence[str], column: str | None) -> int:
+def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
     """Which cell of a row is the caption."""
     header = [cell.strip() for cell in header]
     if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
@@ -141,7 +160,7 @@ def csv_place(name: str, header: Sequence[str], column: str | None) -> int:
     return header.index(choose_column(f"the first line of {name}", header, column))
 
 
-def csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int) -> Caption:
+def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int) -> Caption:
     """The caption of a row that starts on `line`."""
     if len(row) != cells:
         raise CaptionError(
@@ -151,11 +170,15 @@ def csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int
     return checked_caption(name, row[place], line)
 
 
-def json_caption(name: str, row: str, line: int, field: str | None) -> Caption:
+def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
+    return Caption(_decoded(name, line, offset, data).strip(), line)
+
+
+def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
     """The caption of a line of JSON."""
     where = f"line {line} of {name}"
     try:
-        record = json.loads(row)
+        record = json.loads(_decoded(name, line, offset, data))
     except (ValueError, RecursionError) as error:
         raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
     if not isinstance(record, dict):

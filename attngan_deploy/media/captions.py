@@ -13,22 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption, is_empty, no_captions, opened
-from attngan_deploy.media.caption_lines import (
-    CHUNK,
-    HashedStream,
-    Rows,
-    csv_caption,
-    csv_place,
-    csv_starts,
-    decoded,
-    json_caption,
-    lines_of,
-    text_starts,
-)
+from attngan_deploy.media.caption_lines import CHUNK, HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.system.filesystems import is_url, open_binary
 
@@ -38,43 +27,24 @@ KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parq
 NOTED_EVERY = 1000  # captions
 
 
-class Captions(Protocol):
-    """The captions of a run, in order."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-
-    @property
-    def last_line(self) -> int:
-        """Line of the last one."""
-
-    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
-        """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.
-
-        Raises:
-            CaptionError: a caption that can't be read, or the file is shorter than it was.
-        """
-
-
 @dataclass(frozen=True)
 class CaptionList:
-    """Captions that are in memory."""
+    """Captions that are in memory, in order."""
 
     captions: Sequence[Caption]
 
     @property
     def count(self) -> int:
-        """See `Captions`."""
+        """How many there are."""
         return len(self.captions)
 
     @property
     def last_line(self) -> int:
-        """See `Captions`."""
+        """Line of the last one."""
         return self.captions[-1].line
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
-        """See `Captions`."""
+        """Yield the captions at places `start` to `stop` - 1; None for all from `start` on."""
         return iter(self.captions[start:stop])
 
 
@@ -124,12 +94,10 @@ class CaptionFile:
             return cls(source, column, name, kind, rows, rows, digest)
         with opened(name), open_binary(source) as stream:
             hashed = HashedStream(stream)
-            lines = lines_of(hashed, name)
-            starts = csv_starts(name, lines, column) if kind == "csv" else text_starts(lines)
             count = last = 0
             offsets, numbers = array("q"), array("q")
             try:
-                for last, offset in starts:
+                for last, offset, _ in rows_of(hashed, name, kind, column):
                     if count % NOTED_EVERY == 0:
                         offsets.append(offset)
                         numbers.append(last)
@@ -144,7 +112,11 @@ class CaptionFile:
         return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
-        """See `Captions`."""
+        """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.
+
+        Raises:
+            CaptionError: a caption that can't be read, or the file is shorter than it was.
+        """
         stop = self.count if stop is None else stop
         if start >= stop:
             return
@@ -154,25 +126,15 @@ class CaptionFile:
         found = start
         with opened(self.name), open_binary(self.source) as stream:
             note = start // NOTED_EVERY
-            captions = self._from(stream, self.offsets[note], self.lines[note])
-            for caption in islice(captions, start % NOTED_EVERY, start % NOTED_EVERY + stop - start):
-                yield caption
+            rows = rows_of(stream, self.name, self.kind, self.column, self.offsets[note], self.lines[note])
+            for _, _, caption in islice(rows, start % NOTED_EVERY, start % NOTED_EVERY + stop - start):
+                yield caption()
                 found += 1
         if found < stop:
             raise CaptionError(f"{self.name} became shorter while it was read", found=f"{found} captions")
 
-    def _from(self, stream: IO[bytes], offset: int, number: int) -> Iterator[Caption]:
-        if self.kind == "csv":
-            header = Rows(self.name, lines_of(stream, self.name)).header()
-            place = csv_place(self.name, header, self.column)
-            for line, _, row in Rows(self.name, lines_of(stream, self.name, offset, number)):
-                yield csv_caption(self.name, row, line, len(header), place)
-            return
-        for line, start, data in lines_of(stream, self.name, offset, number):
-            text = decoded(self.name, line, start, data)
-            if text.strip():
-                is_json = self.kind == "jsonl"
-                yield json_caption(self.name, text, line, self.column) if is_json else Caption(text.strip(), line)
+
+Captions = CaptionFile | CaptionList
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from attngan_deploy.errors import CaptionError, ScoreError
-from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage, UnknownWordWarning
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
