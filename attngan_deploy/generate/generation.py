@@ -25,7 +25,7 @@ from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.generate.shards import OutputShards, another_engine, open_shards
 from attngan_deploy.generate.storage import TAR
-from attngan_deploy.generate.target import Target, open_target
+from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import encode_picture, make_grid
@@ -66,19 +66,17 @@ def say_to_person(line: str) -> None:
     print(f"t2i: {line}", file=sys.stderr)
 
 
-def open_output(run: Run, target: Target) -> AbstractContextManager[Output]:
-    """Open the output of a run.
+def open_output(run: Run, out: str) -> AbstractContextManager[Output]:
+    """Open what a run is written to: a folder, or for a run in parts also a URL.
 
     Raises:
-        OutputError: as `open_folder` or `open_shards`.
+        OutputError: as `open_folder` or `open_shards`, or a URL.
     """
     if run.shard_size is not None:
-        return open_shards(target, run)
-    if is_url(target.where):
-        raise OutputError(
-            f"{target.where} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too"
-        )
-    return open_folder(target, run)
+        return open_shards(open_target(out), run)
+    if is_url(out):
+        raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")
+    return open_folder(open_target(out), run)
 
 
 def generate(
@@ -102,7 +100,7 @@ def generate(
         OutputError: the target belongs to another run, holds other things, or can't be written.
         T2IError: the bundle or the engine can't be loaded.
     """
-    with open_output(run, open_target(out)) as output:
+    with open_output(run, out) as output:
         total, parts = output.missing(share)
         seconds = 0.0
         if total:
