@@ -4,12 +4,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from attngan_deploy.errors import MissingExtraError, install_line
-from attngan_deploy.generate.share import Report
-from attngan_deploy.generate.worker import Job
+from attngan_deploy.generate.generation import Report
+from attngan_deploy.generate.run import Run
 
 
 def make_on_ray(
-    job: Job,
+    run: Run,
+    out: str,
     workers: int | None,
     progress: Callable[[int, int], None],
     say: Callable[[str], None],
@@ -26,4 +27,4 @@ def make_on_ray(
         )
     from attngan_deploy.generate import ray_engine
 
-    return ray_engine.make_on_ray(job, workers, progress, say)
+    return ray_engine.make_on_ray(run, out, workers, progress, say)

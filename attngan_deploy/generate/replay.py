@@ -18,9 +18,9 @@ from attngan_deploy.engines.facts import GENERATOR, EngineFacts
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
-from attngan_deploy.generate.writer import MANIFEST, read_manifest
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.lock import writing

@@ -12,10 +12,12 @@ from typing import Any
 from PIL import Image
 
 from attngan_deploy.errors import CaptionError, ScoreError
-from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage, UnknownWordWarning
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import read_captions, tokenize
+from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
+from attngan_deploy.media.tokenizer import tokenize
 from attngan_deploy.score.pictures import Prepared, check_shape, fit
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less

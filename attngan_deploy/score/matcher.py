@@ -16,8 +16,7 @@ from attngan_deploy.engines.facts import TEXT_ENCODER, Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from attngan_deploy.score.judge import Judge
 
 DEFAULT_MATCHER = "matcher"

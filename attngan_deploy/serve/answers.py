@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attngan_deploy.engines.facts import EngineFacts
+from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.serve.intake import AcceptedRequest
 from attngan_deploy.serve.messages import Attention, PictureResult
@@ -26,9 +27,10 @@ def picture_file(
 ) -> bytes:
     """A picture as the bytes of a file; a PNG says what made it, as one of `t2i generate` does."""
     place = accepted.orders[number].place
-    record = accepted.run.record(place, f"{accepted.run.name_of(place)}.{file_format}")
-    record |= {"backend": engine.backend, "precision": engine.precision}
-    return encode_picture(result.picture, file_format, record)
+    caption = next(accepted.run.captions.read(place[0]))
+    file = f"{accepted.run.name_of(caption, place[1])}.{file_format}"
+    record = EngineRecord(engine.backend, precision=engine.precision)
+    return encode_picture(result.picture, file_format, accepted.run.picture_record(place, caption, file, record))
 
 
 def picture_entry(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.writer import Run
+from attngan_deploy.generate.run import Run
 from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest, UnknownWord, WordsAnswer
@@ -102,7 +103,7 @@ def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: 
         for sample in range(request.n)
     ]
     lines = [Caption(text.strip(), line) for line, text in enumerate(request.captions, start=1)]
-    run = Run(lines, request.seed, request.shared_noise, served.bundle.name, served.hash)
+    run = Run(CaptionList(lines), request.seed, request.shared_noise, served.bundle.name, served.hash)
     return AcceptedRequest(served, request, orders, run, unknown)
 
 

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.generate.generation import Options, generate_folder
-from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.generate.features import TextFeatures
+from attngan_deploy.generate.generation import generate
+from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
+from attngan_deploy.generate.run import Run
+from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import to_uint8
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
@@ -287,10 +289,11 @@ def _folder(line: Line, captions: list[str], threads: int) -> Callable[[int], Wo
 
     def prepare(batch: int) -> Work:
         items = from_texts([captions[place % len(captions)] for place in range(batch)])
+        run = Run.of(model.bundle, CaptionList(items))
 
         def work() -> None:
             with tempfile.TemporaryDirectory() as place:
-                generate_folder(model, items, Path(place) / "out", Options())
+                generate(run, str(Path(place) / "out"), say=lambda line: None, model=model)
 
         return work
 

@@ -188,13 +188,15 @@ def _verdict(kept: bool) -> str:
 
 def _make_folder(options: argparse.Namespace, place: Path) -> Path:
     """Pictures of the model as PNG files."""
-    from attngan_deploy.generate.generation import Options, generate_folder
-    from attngan_deploy.media.captions import from_texts
+    from attngan_deploy.generate.generation import generate
+    from attngan_deploy.generate.run import Run
+    from attngan_deploy.media.captions import CaptionList, from_texts
 
     model = _load(options)
     captions = read_caption_list(options.captions)[0]
     samples = -(-options.n // len(captions))
-    generate_folder(model, from_texts(captions[: options.n]), place, Options(samples=samples))
+    run = Run.of(model.bundle, CaptionList(from_texts(captions[: options.n])), samples=samples)
+    generate(run, str(place), say=lambda line: None, model=model)
     return place
 
 

@@ -13,8 +13,8 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.media.captions import MAX_WORDS, read_captions
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
 

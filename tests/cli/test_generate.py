@@ -18,7 +18,7 @@ from PIL import Image
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import EngineError
-from attngan_deploy.generate.writer import read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from tests.makers.alike import alike
 
 CAPTIONS = "a small red bird with black wings\n\nthis bird is blue\n"

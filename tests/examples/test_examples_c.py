@@ -18,8 +18,7 @@ from PIL import Image
 
 from attngan_deploy import TextToImage
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_for
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests.examples.test_edge_python import read_ppm
 from tests.makers.alike import alike
 from tests.makers.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, hash_again, signs, with_vocabulary

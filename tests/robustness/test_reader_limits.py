@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.writer import read_manifest
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples

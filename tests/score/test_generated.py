@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import CaptionError, DataError, ScoreError
-from attngan_deploy.generate.generation import Options, generate_folder
+from attngan_deploy.generate.generation import generate
 from attngan_deploy.generate.pipeline import Batch, TextToImage
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.generate.run import Run
+from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.score.generated import GeneratedPictures, made_ahead, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import ScoreOptions, measure
@@ -50,7 +51,8 @@ def make_shard(path: Path, captions: list[list[str]], classes: list[int]) -> Pat
 
 @pytest.mark.parametrize("samples", [1, 3])
 def test_scores_are_those_of_the_files(tmp_path: Path, model: TextToImage, judge: Judge, samples: int) -> None:
-    generate_folder(model, from_texts(CAPTIONS), tmp_path / "out", Options(seed=5, samples=samples, batch_size=3))
+    run = Run.of(model.bundle, CaptionList(from_texts(CAPTIONS)), 5, samples=samples, batch_size=3)
+    generate(run, str(tmp_path / "out"), model=model)
     options = ScoreOptions(("is", "fid", "kid"), batch_size=5, threads=1)
     stored = measure(find_pictures(tmp_path / "out"), judge, options)
     straight = measure(GeneratedPictures(model, CAPTIONS, 4 * samples, 5, 3), judge, options)
@@ -93,7 +95,7 @@ def test_the_passport_says_what_made_them(model: TextToImage, judge: Judge) -> N
 
 
 def test_pictures_are_cropped_and_resized_like_files(tmp_path: Path, model: TextToImage, judge: Judge) -> None:
-    generate_folder(model, from_texts(CAPTIONS), tmp_path / "out", Options())
+    generate(Run.of(model.bundle, CaptionList(from_texts(CAPTIONS))), str(tmp_path / "out"), model=model)
     for crop in (None, 100, judge.size):
         options = ScoreOptions(crop=crop, threads=1)
         stored, straight = (
