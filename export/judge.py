@@ -12,7 +12,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.manifest import JUDGE
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.final_names import new_folder

@@ -141,7 +141,7 @@ def _bundles(ground: Path) -> list[Target]:
     def open_odd(data: bytes) -> None:
         (odd.folder / "bundle.json").write_bytes(data)
         bundle = open_bundle(odd.folder)
-        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.floors
+        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.manifest.floors
         for graph in ("text_encoder", "generator"):
             assert [bundle.graph_path(graph, precision) for precision in bundle.precisions(graph)]
         load_golden(bundle)

@@ -92,7 +92,7 @@ def test_a_fifth_of_each_class_is_held_out_whatever_the_order() -> None:
 
 def test_the_judge_that_ships_is_as_accurate_as_its_card_says(shared: Path) -> None:
     judge = Judge.load("judge")
-    facts = judge.bundle.manifest
+    facts = judge.bundle.manifest.document
     samples = list(iter_samples(shared / "data/cub152/test.tar"))
     labels = np.array([facts["class_ids"].index(sample.class_id) for sample in samples])
     share = facts["provenance"]["recipe"]["held_out"]
@@ -201,7 +201,7 @@ def test_the_bundle_computes_what_torch_computes(tmp_path: Path, run: Path) -> N
     found_logits, found_features = judge.look(pictures)
     np.testing.assert_allclose(found_logits, logits, atol=export.TOLERANCE)
     np.testing.assert_allclose(found_features, features, atol=export.TOLERANCE)
-    manifest = judge.bundle.manifest
+    manifest = judge.bundle.manifest.document
     assert manifest["classes"] == 3 and manifest["parity"]["batches"] == [1, 3, 7]
     assert "held-out pictures" in (tmp_path / "judge" / "README.md").read_text()
 

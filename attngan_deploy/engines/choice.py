@@ -88,7 +88,7 @@ def choose(
     ]
     if len(candidates) < 2:
         return Choice(*(candidates or wanted)[0])
-    if "golden" not in bundle.manifest:
+    if bundle.manifest.golden is None:
         return Choice(*candidates[0], ("not measured, as the bundle has no golden cases",))
     path = cache_folder() / f"choice-{_key(bundle, (backend, device, precision), threads)}.json"
     kept = _recall(path)
@@ -197,7 +197,7 @@ def _key(bundle: Bundle, request: Combination, threads: int | None) -> str:
     """What the choice depends on, as a short hash: bundle, request, versions, and this machine."""
     from attngan_deploy.system.machine import versions  # a base install has no choice, and starts faster without it
 
-    files = {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()}
+    files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
     facts: list[Any] = [SCHEMA_VERSION, bundle.hash, files, request, threads, versions(), _machine()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

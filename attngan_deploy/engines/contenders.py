@@ -6,7 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundles.bundle import JUDGE, MATCHER, Bundle
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import JUDGE, MATCHER
 from attngan_deploy.engines.choice import NATIVE
 from attngan_deploy.engines.facts import BACKENDS, DEVICES, PRECISIONS, EngineFacts, about_device
 from attngan_deploy.engines.golden import Verification

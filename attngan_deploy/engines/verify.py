@@ -1,19 +1,11 @@
 """Does a bundle make its own pictures here, on this engine? Needs no torch and no data."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from attngan_deploy.bundles.bundle import (
-    GRAPHS,
-    MANIFEST,
-    TEXT_TO_IMAGE,
-    Bundle,
-    bundle_folders,
-    open_bundle,
-    read_manifest,
-)
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.engines.golden import GoldenCases, Verification, check_engines, load_golden
 from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.generate.pipeline import TextToImage
@@ -27,11 +19,11 @@ def open_any(name_or_folder: str) -> Bundle:
     Raises:
         BundleError: not found, damaged or too new.
     """
-    folder = bundle_folders().get(name_or_folder, Path(name_or_folder))
-    kind = read_manifest(folder).kind if (folder / MANIFEST).is_file() else TEXT_TO_IMAGE
-    if kind not in GRAPHS:
-        raise BundleError(f"bundle {folder} is of an unknown kind", found=kind, expected=" or ".join(GRAPHS))
-    return open_bundle(name_or_folder, kind)
+    bundle = open_bundle(name_or_folder, None)
+    if bundle.kind not in GRAPHS:
+        expected = " or ".join(GRAPHS)
+        raise BundleError(f"bundle {bundle.folder} is of an unknown kind", found=bundle.kind, expected=expected)
+    return bundle
 
 
 def verify_judge(judge: Judge) -> Verification:

@@ -139,7 +139,7 @@ def make_on_ray(
         total = sum(len(plan.places(shard)) for shard in missing)
         start, made = time.perf_counter(), 0
         if missing:
-            words = UnknownWords(Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
+            words = UnknownWords(Tokenizer.load(bundle.vocabulary))
             for row in _rows(job, missing, workers, say):
                 if not made and row["about"]:
                     say(f"model {bundle.name}, {row['about']}")

@@ -38,7 +38,7 @@ class Served:
     @property
     def stage_sizes(self) -> list[int]:
         """Pixels along a side of each stage's pictures."""
-        return [int(size) for size in self.bundle.manifest["sizes"]["stages"]]
+        return list(self.bundle.manifest.sizes.stages)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def open_models(engines: Engines) -> dict[str, Served]:
     opened = {}
     for name, folder in engines.folders.items():
         bundle = open_bundle(folder)
-        opened[name] = Served(name, bundle, Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
+        opened[name] = Served(name, bundle, Tokenizer.load(bundle.vocabulary))
     return opened
 
 

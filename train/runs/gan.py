@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import MANIFEST, open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
@@ -131,7 +132,7 @@ class GanRun:
         check_same_text_encoder(bundle, self.training.text, self.words)
         captions = [self.tokenizer.encode(options[0]).ids for options in pictures.captions]
         self.training.start_with(generator_of(bundle, [ids for ids in captions if ids]).state_dict())
-        kept = {name: bundle.manifest["provenance"].get(name) for name in REMEMBERED}
+        kept = {name: bundle.manifest.told("provenance", name) for name in REMEMBERED}
         return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
 
     def _grid_captions(self, pictures: PictureSet) -> list[list[int]]:
