@@ -24,7 +24,7 @@ from attngan_deploy.export.parity.parity import check_parity
 from attngan_deploy.export.precision.writer import write_precisions
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.records import JsonObject
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -91,8 +91,8 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
     Raises:
         CheckpointError: damaged, of another variant, or with parts that don't fit each other.
     """
-    config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
-    text_config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
+    config = checkpoint.config(GeneratorConfig, "generator")
+    text_config = checkpoint.config(TextEncoderConfig, "text_encoder")
     if variant is not None and config.variant != variant:
         raise CheckpointError(
             f"{checkpoint.folder} is another variant",
@@ -180,7 +180,7 @@ def _manifest(
     options: GraphOptions,
     name: str | None,
 ) -> dict[str, Any]:
-    config, description = networks.generator.config, checkpoint.description
+    config, description = networks.generator.config, checkpoint.document
     told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
     if provenance.get("started_from"):

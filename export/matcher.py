@@ -33,7 +33,7 @@ from attngan_deploy.score.pictures import prepare
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
-from attngan_deploy.train.config import ImageEncoderConfig, from_json
+from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.runs.damsm import check_same_judge, load_encoders
@@ -93,7 +93,7 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
         DataError, ScoreError: R-precision can't be measured on `test.tar`.
     """
     checkpoint = load_checkpoint(run, "damsm")
-    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
+    config = checkpoint.config(ImageEncoderConfig, "image_encoder")
     if config.backbone != "judge":
         raise CheckpointError(
             f"{checkpoint.folder} is no matcher",
@@ -221,7 +221,7 @@ def _inputs(number: int, captions: int, words: int, encoders: Encoders) -> dict[
 def _manifest(
     name: str, models: dict[str, onnx.ModelProto], checkpoint: Checkpoint, encoders: Encoders, judge: Judge
 ) -> dict[str, Any]:
-    told = {key: checkpoint.description.get(key) for key in KEPT}
+    told = {key: checkpoint.document.get(key) for key in KEPT}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)
     config = encoders.text.config
     return {

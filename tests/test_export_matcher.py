@@ -93,7 +93,7 @@ def test_pictures_are_resized_as_for_a_score(data: Path) -> None:
 
 
 def test_a_run_says_which_judge_it_was_made_with(run: Path, judge: Path) -> None:
-    facts = load_checkpoint(run, "damsm").description
+    facts = load_checkpoint(run, "damsm").document
     assert facts["judge"] == {"name": "colours", "hash": read_manifest(judge).hash}
     assert (facts["data"], facts["pictures"], facts["recipe"]["seed"]) == ("CUB-like squares", 24, 7)
 

@@ -131,7 +131,7 @@ def test_training_learns(shard: Path, weights: Path) -> None:
 
 
 def test_a_run_says_what_it_was_made_from(run: Path, shard: Path) -> None:
-    facts = load_checkpoint(run, "judge").description
+    facts = load_checkpoint(run, "judge").document
     assert facts["class_ids"] == [0, 10, 20] and facts["class_names"] == ["kind0", "kind1", "kind2"]
     assert facts["pictures"] == {"trained": 12, "held_out": 3}
     assert facts["data"][0]["file"] == shard.name and len(facts["imagenet_weights"]["sha256"]) == 64
@@ -231,7 +231,7 @@ def test_a_graph_with_nan_leaves_no_bundle(tmp_path: Path, run: Path) -> None:
     checkpoint = load_checkpoint(run)
     state = checkpoint.tensors("judge")
     state["bn1.running_var"] = -torch.ones_like(state["bn1.running_var"])
-    save_checkpoint(tmp_path / "damaged", checkpoint.description, {"judge": state})
+    save_checkpoint(tmp_path / "damaged", checkpoint.document, {"judge": state})
     with pytest.raises(CheckpointError, match="not finite"):
         export.export_judge(tmp_path / "damaged", tmp_path / "judge")
     assert not (tmp_path / "judge").exists()

@@ -19,7 +19,7 @@ class RecordError(ValueError):
     """
 
     def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"{found}, not {expected}")
+        super().__init__(f"{found}; expected {expected}")
         self.found, self.expected = found, expected
 
 

@@ -93,7 +93,7 @@ def to_make(bundle: Bundle, precisions: Sequence[str], anew: bool = True) -> lis
 
 
 def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path | None = None) -> None:
-    """Write graphs of other precisions and the manifest of a bundle that is being made, and what they cost into its card.
+    """Write graphs of other precisions into a bundle that is being made, and what they cost into its manifest and card.
 
     Raises:
         CaptionError, ParityError: as `extend_bundle`.
