@@ -76,7 +76,7 @@ def export_bundle(
     """
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
-    vocabulary = _vocabulary(loaded, trained)
+    vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
     check_replaceable(out, TEXT_TO_IMAGE)
     with new_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
@@ -110,24 +110,9 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
             found=f"{text_config.features} text features",
             expected=str(config.features),
         )
-    checkpoint.check_fits("text_encoder", lambda: TextEncoder(text_config))
-    checkpoint.check_fits("generator", lambda: Generator(config))
-    text_encoder, generator = TextEncoder(text_config), Generator(config)
-    checkpoint.load_into("text_encoder", text_encoder)
-    checkpoint.load_into("generator", generator)
+    text_encoder = checkpoint.network("text_encoder", lambda: TextEncoder(text_config))
+    generator = checkpoint.network("generator", lambda: Generator(config))
     return Networks(text_encoder.eval(), generator.eval())
-
-
-def _vocabulary(checkpoint: Checkpoint, networks: Networks) -> list[str]:
-    vocabulary = checkpoint.vocabulary()
-    rows = networks.text_encoder.config.words
-    if len(vocabulary) != rows:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
-            found=f"{len(vocabulary)} words",
-            expected=str(rows),
-        )
-    return Tokenizer(vocabulary).words
 
 
 def _write_bundle(

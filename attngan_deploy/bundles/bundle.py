@@ -74,8 +74,12 @@ class Bundle:
 
     @property
     def vocabulary(self) -> Path:
-        """Its file of words."""
-        return self.path(self.manifest.vocabulary)
+        """Its file of words.
+
+        Raises:
+            BundleError: it reads none.
+        """
+        return self.path(self.manifest.vocabulary or "")
 
     def check_unchanged(self) -> None:
         """See that no file was replaced since the bundle was opened: what was loaded belongs together.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attngan_deploy.bundles.parity import Parity, PrecisionParity
 from attngan_deploy.errors import BundleError
 from attngan_deploy.system.records import JsonObject, RecordError, decode, look_up
 
@@ -17,6 +18,7 @@ GRAPHS = {
     MATCHER: ("text_encoder", "picture_encoder"),
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
+TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that need not be there
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
 
 Size = int | str | None  # of a tensor: a number, a name that is the same size wherever it stands, or None for any
@@ -39,30 +41,12 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class PrecisionCost:
-    """How far pictures of a precision are from those of fp32: see `export.precision.parity`.
-
-    Attributes:
-        psnr_db: that of the worst image; None where all are equal.
-        worst_level: largest difference of a pixel, in levels of 255.
-        pictures, captions: how many were compared.
-        measured: what made them.
-    """
-
-    psnr_db: float | None
-    worst_level: int
-    pictures: int
-    captions: int
-    measured: str
-
-
-@dataclass(frozen=True)
 class StoredPrecision:
     """A graph in another precision than fp32, the layers that stayed in fp32, and what it costs where that is known."""
 
     file: str
     kept: tuple[str, ...] = ()
-    parity: PrecisionCost | None = None
+    parity: PrecisionParity | None = None
 
 
 @dataclass(frozen=True)
@@ -95,56 +79,6 @@ class Sizes:
     width: int = 0
     stages: tuple[int, ...] = ()
     attention: int = 0
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """How far an output of a graph is from torch's, over all cases.
-
-    Attributes:
-        worst: largest absolute difference.
-        tolerance: what it may be.
-        pixels_differ: values that differ after rounding to uint8; None for an output that is no image.
-        pixels: how many values were rounded.
-    """
-
-    worst: float
-    tolerance: float
-    pixels_differ: int | None = None
-    pixels: int | None = None
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How far the stored weights move the pictures of the network that was trained, both computed by torch.
-
-    Attributes:
-        psnr_db: peak signal-to-noise ratio; None when the pictures are equal.
-        worst_level: largest difference in uint8 levels.
-        pixels_differ: share of uint8 values that differ.
-    """
-
-    psnr_db: float | None
-    worst_level: int
-    pixels_differ: float
-
-
-@dataclass(frozen=True)
-class Parity:
-    """A passed comparison of a text-to-image bundle with torch: each output of each graph, and the effect of rounding.
-
-    Attributes:
-        reference, engine: what was compared, e.g. "torch 2.13.0".
-        cases: pictures and words of each.
-        golden_worst_level: largest difference of a golden picture, in levels of 255.
-    """
-
-    reference: str
-    engine: str
-    cases: tuple[Mapping[str, int], ...]
-    outputs: Mapping[str, OutputParity]
-    stored_weights: Rounding
-    golden_worst_level: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,7 +127,7 @@ class Manifest:
         files: every file of the bundle.
         graphs: by name.
         sizes: of its tensors.
-        vocabulary: its file of words; "" where it reads none.
+        vocabulary: its file of words; None where it reads none.
         golden: its file of golden cases; None where it has none.
         variant: of the generator.
         licence: what its weights may be used for.
@@ -208,7 +142,7 @@ class Manifest:
     files: Mapping[str, StoredFile]
     graphs: Mapping[str, Graph]
     sizes: Sizes
-    vocabulary: str
+    vocabulary: str | None
     golden: str | None
     variant: str | None
     licence: str | None
@@ -245,7 +179,7 @@ def decode_manifest(folder: Path, document: object) -> Manifest:
     graphs = {key: _graph(folder, key, entry) for key, entry in _field(folder, document, "graphs", dict).items()}
     if missing := [key for key in GRAPHS.get(kind, ()) if key not in graphs]:
         raise damaged(folder, f"it has no graph '{missing[0]}'")
-    texts = {key: _text(folder, document, key) for key in ("vocabulary", "golden", "variant", "licence")}
+    texts = {key: _text(folder, document, key) for key in TEXTS}
     listed = [
         file for graph in graphs.values() for file in (graph.file, *(it.file for it in graph.precisions.values()))
     ]
@@ -269,11 +203,7 @@ def decode_manifest(folder: Path, document: object) -> Manifest:
         files=files,
         graphs=graphs,
         sizes=sizes,
-        vocabulary=texts["vocabulary"] or "",
-        golden=texts["golden"],
-        variant=texts["variant"],
-        licence=texts["licence"],
-        weights_dtype=_text(folder, document, "weights_dtype"),
+        **texts,
         floors=FLOORS | {precision: float(floor) for precision, floor in floors.items()},
         parity=parity,
     )

@@ -13,7 +13,8 @@ from attngan_deploy.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
-    from attngan_deploy.bundles.manifest import Parity, StoredPrecision
+    from attngan_deploy.bundles.manifest import StoredPrecision
+    from attngan_deploy.bundles.parity import Parity
 
 RUNS, MODELS = Path("runs"), Path("models")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.bundles.manifest import StoredPrecision
+from attngan_deploy.bundles.parity import PrecisionParity
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
 from attngan_deploy.engines.load import combinations, load_engine
@@ -22,7 +23,6 @@ from attngan_deploy.export.precision.parity import (
     PICTURES,
     SEED,
     SIZES,
-    PrecisionParity,
     Reference,
     make_reference,
     measure,

@@ -102,7 +102,7 @@ def _text_to_image(model: str | Path) -> Bundle:
 
 def _needed(bundle: Bundle) -> list[str]:
     graphs = [bundle.graph(key).file for key in ("text_encoder", "generator")]
-    return [MANIFEST, bundle.manifest.vocabulary, *graphs]
+    return [MANIFEST, bundle.vocabulary.name, *graphs]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Precisions of a bundle: each becomes a graph beside the fp32 one, measured against it. Needs no torch."""
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from onnx import ModelProto
 
 from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle, write_manifest
-from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE, Manifest
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import OutputError, T2IError
@@ -117,23 +118,12 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
         file = f"generator.{precision}.onnx"
         (bundle.folder / file).write_bytes(model.SerializeToString(deterministic=True))
         made[precision] = {"file": file, **entry}
-    manifest = write_manifest(bundle.folder, _with_precisions(manifest, made) | {"floors": floors})
+    fields = json.loads(json.dumps(manifest.document)) | {"floors": floors}
+    fields["graphs"]["generator"].setdefault("precisions", {}).update(made)
+    manifest = write_manifest(bundle.folder, fields)
     if manifest.golden is not None and manifest.told("card", "text") == CARD:
         write_card(bundle.folder / CARD, manifest, load_golden(bundle).captions[:2])
         write_manifest(bundle.folder, manifest.document)
-
-
-def _with_precisions(manifest: Manifest, made: JsonObject) -> dict[str, object]:
-    """The fields of a manifest with further entries of its generator's precisions."""
-    generator = "graphs", "generator"
-    stored = {**_table(manifest, *generator, "precisions"), **made}
-    graphs = {**_table(manifest, "graphs"), "generator": {**_table(manifest, *generator), "precisions": stored}}
-    return {**manifest.document, "graphs": graphs}
-
-
-def _table(manifest: Manifest, *keys: str) -> JsonObject:
-    told = manifest.told(*keys)
-    return told if isinstance(told, dict) else {}
 
 
 def _half(plain: ModelProto, precision: str, reference: Reference, floor: float) -> tuple[ModelProto, JsonObject]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,8 @@ from attngan_deploy.system.records import JsonObject, Record, RecordError, decod
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
 VOCABULARY = "vocabulary.txt"
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -132,16 +135,33 @@ class Checkpoint:
                 expected="nothing" if wanted is None else str(list(wanted)),
             )
 
-    def vocabulary(self) -> list[str]:
+    def vocabulary(self, rows: int) -> list[str]:
         """Its words; line 0 is the padding word.
 
+        Args:
+            rows: of the embedding.
+
         Raises:
-            CheckpointError: it has none.
+            CheckpointError: it has none, or another number of words.
         """
         try:
-            return read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
+            words = read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.folder / VOCABULARY} can't be read: {error}") from error
+        if len(words) != rows:
+            raise CheckpointError(
+                f"{self.folder}: the vocabulary does not fit the embedding",
+                found=f"{len(words)} words",
+                expected=str(rows),
+            )
+        return words
+
+    def network(self, name: str, make: Callable[[], Network]) -> Network:
+        """The network that `make` builds, with its weights `name`; see `check_fits` and `load_into`."""
+        self.check_fits(name, make)
+        network = make()
+        self.load_into(name, network)
+        return network
 
     def load_into(self, name: str, module: torch.nn.Module) -> None:
         """Load the weights `name` into a module of the same shape.

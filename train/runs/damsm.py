@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
@@ -266,22 +267,15 @@ def _best_value(run: RunFolder) -> float:
     return best.value if best else 0.0
 
 
-@dataclass(frozen=True)
-class _TrainedOn:
-    """What a checkpoint says of the judge (name and hash) that a matcher reads pictures through."""
-
-    judge: Mapping[str, str] | None = None
-
-
 def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) -> None:
     """Refuse another judge (name and hash, None for no judge) than the one that a checkpoint was trained on.
 
     Raises:
         CheckpointError: it is another one.
     """
-    before = checkpoint.facts(_TrainedOn).judge or {}
-    told = [f"{facts['name']} {facts['hash'][:12]}" if facts else "no judge" for facts in (judge, before)]
-    if before.get("hash") != (judge or {}).get("hash"):
+    both = (judge, checkpoint.document.get("judge"))
+    told = [f"{look_up(each, 'name')} {str(look_up(each, 'hash'))[:12]}" if each else "no judge" for each in both]
+    if look_up(both[0], "hash") != look_up(both[1], "hash"):
         raise CheckpointError(
             f"{checkpoint.folder} was trained on another judge",
             found=told[0],
@@ -327,15 +321,6 @@ def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[Tex
         CheckpointError: damaged, or a vocabulary of another size than the embedding.
     """
     config = checkpoint.config(TextEncoderConfig, "text_encoder")
-    checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
-    text = TextEncoder(config)
-    checkpoint.load_into("text_encoder", text)
+    text = checkpoint.network("text_encoder", lambda: TextEncoder(config))
     checkpoint.load_into("image_encoder", heads)
-    words = checkpoint.vocabulary()
-    if len(words) != text.config.words:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
-            found=f"{len(words)} words",
-            expected=str(text.config.words),
-        )
-    return text, words
+    return text, checkpoint.vocabulary(config.words)
