@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,7 +82,7 @@ def extend_bundle(
     with new_folder(place) as folder:
         for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
-        write_precisions(replace(bundle, folder=folder), missing, captions)
+        write_precisions(Bundle(folder, bundle.manifest), missing, captions)
     return place
 
 
