@@ -35,7 +35,7 @@ def verify(
     if as_json:
         print(json.dumps([outcome.to_json() for outcome in outcomes], indent=2))
     else:
-        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest['files'])} files match their hashes")
+        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest.files)} files match their hashes")
         for outcome in outcomes:
             if outcome.verification:
                 print(f"{outcome.verification.engine}: {outcome.verification}")

@@ -68,7 +68,7 @@ def choose(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Choice:
     ]
     if len(candidates) < 2:
         return (candidates or wanted)[0], ()
-    if "golden" not in bundle.manifest:
+    if bundle.manifest.golden is None:
         return candidates[0], ("not measured, as the bundle has no golden cases",)
     path = cache_folder() / f"choice-{_key(bundle, request)}.json"
     kept = _recall(path, request)
@@ -176,7 +176,7 @@ def _key(bundle: Bundle, request: EngineRequest) -> str:
     """What the choice depends on, as a short hash: bundle, request, versions, and this machine."""
     from attngan_deploy.system.machine import versions  # a base install has no choice, and starts faster without it
 
-    files = {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()}
+    files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
     names = list(request.names.values())
     facts: list[Any] = [SCHEMA_VERSION, bundle.hash, files, names, request.threads, versions(), _machine()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -5,7 +5,6 @@ that Python, not the doctor. `try_imports`, `try_backend` and `try_generation` r
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from typing import Any
 
 from attngan_deploy.bundles.bundle import (
     DEFAULT_MODEL,
-    GRAPHS,
     LIST_MODELS,
     MODELS_VARIABLE,
     bundle_folders,
+    missing_roots,
     open_bundle,
-    read_manifest,
 )
+from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
@@ -179,13 +178,12 @@ def _can_write(folder: Path) -> bool:
 
 
 def _models() -> Iterator[Finding]:
-    for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep):
-        if root and not Path(root).is_dir():
-            found = f"it names {root}, which is no folder"
-            yield Finding("model", MODELS_VARIABLE, BROKEN, found, f"set {MODELS_VARIABLE} to folders of bundles")
+    for root in missing_roots():
+        found = f"it names {root}, which is no folder"
+        yield Finding("model", MODELS_VARIABLE, BROKEN, found, f"set {MODELS_VARIABLE} to folders of bundles")
     for name, folder in sorted(bundle_folders().items()):
         try:
-            bundle = open_bundle(folder, read_manifest(folder).kind)
+            bundle = open_bundle(folder, None)
             precisions = ", ".join(bundle.precisions(GRAPHS[bundle.kind][-1])) if bundle.kind in GRAPHS else "unknown"
         except T2IError as error:
             yield Finding("model", name, BROKEN, _without_next(error), error.next_step)

@@ -54,11 +54,11 @@ class TextToImage:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
-        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self.tokenizer = Tokenizer.load(bundle.vocabulary)
         self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
-        sizes = bundle.manifest["sizes"]
-        self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
-        self.stage_sizes = [int(size) for size in sizes["stages"]]
+        sizes = bundle.manifest.sizes
+        self.z_size, self.eps_size, self.feature_size = sizes.z, sizes.eps, sizes.features
+        self.stage_sizes = list(sizes.stages)
 
     @classmethod
     def load(
@@ -301,7 +301,7 @@ class TextToImage:
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
     """See that the last word of the vocabulary has a feature; what is behind the end of its table has none."""
-    last = bundle.manifest["sizes"].get("words", 2) - 1
+    last = (bundle.manifest.sizes.words or 2) - 1
     try:
         text_encoder.run({"captions": np.array([[last]], np.int64), "lengths": np.ones(1, np.int64)})
     except EngineError as error:

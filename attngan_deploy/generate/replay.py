@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.catalogue import installed_bundles
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.choice import is_stored
 from attngan_deploy.engines.facts import GENERATOR, EngineFacts
 from attngan_deploy.engines.golden import psnr_db
@@ -154,7 +156,7 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
 
 def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:
     """Whether pictures are as close as the coarser of two precisions asks for."""
-    floors = [floor for precision, floor in bundle.floors.items() if precision in precisions]
+    floors = [floor for precision, floor in bundle.manifest.floors.items() if precision in precisions]
     found = psnr_db(difference, np.zeros_like(difference), 255.0)
     return bool(floors) and (found is None or found >= min(floors))
 

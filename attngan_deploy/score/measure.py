@@ -266,9 +266,15 @@ def _hash_of(captions: list[str]) -> str:
 
 def judge_facts(judge: Judge) -> JudgeFacts:
     """What a passport says about a judge."""
-    provenance = judge.bundle.manifest.get("provenance")
-    accuracy = provenance.get("held_out_accuracy") if isinstance(provenance, dict) else None
-    return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, str(judge.engine.facts))
+    accuracy = judge.bundle.manifest.told("provenance", "held_out_accuracy")
+    return JudgeFacts(
+        judge.name,
+        judge.hash,
+        judge.classes,
+        judge.size,
+        accuracy if isinstance(accuracy, float) else None,
+        str(judge.engine.facts),
+    )
 
 
 def broken_picture(skipped: str) -> ScoreError:

@@ -3,22 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bundles.bundle import (
-    GRAPHS,
-    JUDGE,
-    MANIFEST,
-    MATCHER,
-    TEXT_TO_IMAGE,
-    Bundle,
-    bundle_folders,
-    open_bundle,
-    read_manifest,
-)
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import GRAPHS, JUDGE, MATCHER
 from attngan_deploy.engines.golden import Verification
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
@@ -90,11 +80,11 @@ def open_any(name_or_folder: str) -> Bundle:
     Raises:
         BundleError: not found, damaged or too new.
     """
-    folder = bundle_folders().get(name_or_folder, Path(name_or_folder))
-    kind = read_manifest(folder).kind if (folder / MANIFEST).is_file() else TEXT_TO_IMAGE
-    if kind not in GRAPHS:
-        raise BundleError(f"bundle {folder} is of an unknown kind", found=kind, expected=" or ".join(GRAPHS))
-    return open_bundle(name_or_folder, kind)
+    bundle = open_bundle(name_or_folder, None)
+    if bundle.kind not in GRAPHS:
+        expected = " or ".join(GRAPHS)
+        raise BundleError(f"bundle {bundle.folder} is of an unknown kind", found=bundle.kind, expected=expected)
+    return bundle
 
 
 def verify_judge(judge: Judge) -> Verification:

@@ -164,14 +164,14 @@ def _entry(served: ServedModel, engine: EngineFacts) -> schemas.ModelAnswer:
     manifest = served.bundle.manifest
     return schemas.ModelAnswer(
         name=served.name,
-        variant=manifest.get("variant"),
+        variant=manifest.variant,
         default=False,
         hash=served.hash,
         engine=str(engine),
         picture_size=served.stage_sizes[-1],
         preview_size=served.stage_sizes[0],
         words=len(served.tokenizer) - 1,
-        licence=manifest.get("licence"),
+        licence=manifest.licence,
     )
 
 

@@ -40,7 +40,7 @@ class ServedModel:
     @property
     def stage_sizes(self) -> list[int]:
         """Pixels along a side of each stage's pictures."""
-        return [int(size) for size in self.bundle.manifest["sizes"]["stages"]]
+        return list(self.bundle.manifest.sizes.stages)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def open_models(folders: Mapping[str, Path]) -> dict[str, ServedModel]:
     opened = {}
     for name, folder in folders.items():
         bundle = open_bundle(folder)
-        opened[name] = ServedModel(name, bundle, Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
+        opened[name] = ServedModel(name, bundle, Tokenizer.load(bundle.vocabulary))
     return opened
 
 

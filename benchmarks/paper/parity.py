@@ -11,9 +11,10 @@ import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import StoredPrecision
+from attngan_deploy.bundles.parity import PrecisionParity
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
 from attngan_deploy.engines.load import load_engine
@@ -23,7 +24,6 @@ from attngan_deploy.export.precision.parity import (
     PICTURES,
     SEED,
     SIZES,
-    PrecisionParity,
     Reference,
     make_reference,
     measure,
@@ -68,7 +68,7 @@ def compare_engines(bundle: Bundle, captions: Path | None = None, threads: int |
 def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
     """The page."""
     ran = [_measured(row.engine, row.precision, bundle, row.parity) for row in rows if row.parity is not None]
-    stored = bundle.graph(GENERATOR).get("precisions", {}).items()
+    stored = bundle.graph(GENERATOR).precisions.items()
     exported = [_exported(precision, entry, bundle) for precision, entry in stored]
     refused = [(row.engine, row.precision, row.why) for row in rows if row.parity is None]
     here = this_machine()
@@ -114,15 +114,16 @@ def _measured(engine: str, precision: str, bundle: Bundle, parity: PrecisionPari
     return engine.rpartition(",")[0], precision, psnr, floor, f"{parity.worst_level} of 255", str(parity.captions)
 
 
-def _exported(precision: str, entry: dict[str, Any], bundle: Bundle) -> tuple[str, ...]:
-    parity = entry["parity"]
-    psnr = "equal" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
-    kept = ", ".join(f"`{layer}`" for layer in entry["kept"]) or "none"
-    return precision, psnr, _floor(bundle, precision), f"{parity['worst_level']} of 255", kept, parity["measured"]
+def _exported(precision: str, stored: StoredPrecision, bundle: Bundle) -> tuple[str, ...]:
+    if (parity := stored.parity) is None:
+        return precision, "not measured", _floor(bundle, precision), "", "", ""
+    psnr = "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+    kept = ", ".join(f"`{layer}`" for layer in stored.kept) or "none"
+    return precision, psnr, _floor(bundle, precision), f"{parity.worst_level} of 255", kept, parity.measured
 
 
 def _floor(bundle: Bundle, precision: str) -> str:
-    return f"{bundle.floors[precision]:g} dB" if precision in bundle.floors else ""
+    return f"{bundle.manifest.floors[precision]:g} dB" if precision in bundle.manifest.floors else ""
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

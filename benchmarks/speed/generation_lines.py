@@ -164,7 +164,7 @@ def published(model: str, captions: list[str]) -> Any:
     from attngan_deploy.train.imports.from_bundle import generator_of
 
     bundle = open_bundle(model)
-    tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    tokenizer = Tokenizer.load(bundle.vocabulary)
     network = generator_of(bundle, [tokenizer.encode(text).ids for text in captions])
     assert network.config.upsampling == "nearest"
     return network

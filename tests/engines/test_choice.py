@@ -110,7 +110,7 @@ def test_measured_again_where_something_differs(
     assert measured() == 3
     folder = Path(shutil.copytree(bundle.folder, tmp_path / "other"))
     (folder / "generator.fp16.onnx").write_bytes(b"new")
-    write_manifest(folder, bundle.manifest)
+    write_manifest(folder, bundle.manifest.document)
     bundle = open_bundle(folder)
     assert measured() == 3
 
@@ -269,7 +269,7 @@ def test_without_golden_cases_nothing_is_measured(
 ) -> None:
     monkeypatch.setattr(module, "_try", None)
     folder = Path(shutil.copytree(bundle.folder, tmp_path / "plain"))
-    write_manifest(folder, {key: value for key, value in bundle.manifest.items() if key != "golden"})
+    write_manifest(folder, {key: value for key, value in bundle.manifest.document.items() if key != "golden"})
     assert here
     assert choose(open_bundle(folder)) == (EngineRequest(*ORT), ("not measured, as the bundle has no golden cases",))
 

@@ -32,9 +32,9 @@ def inputs(bundle: Bundle, pictures: int, words: int, seed: int = 0) -> dict[str
     """Random inputs of the generator."""
     rng, sizes = np.random.default_rng(seed), {"batch": pictures, "words": words}
     made = {}
-    for name, said in bundle.graph("generator")["inputs"].items():
-        shape = [sizes.get(size, size) for size in said["shape"]]
-        made[name] = rng.standard_normal(shape, np.float32) if said["dtype"] == "float32" else np.ones(shape, np.bool_)
+    for name, said in bundle.graph("generator").inputs.items():
+        shape = [sizes.get(size, size) for size in said.shape]
+        made[name] = rng.standard_normal(shape, np.float32) if said.dtype == "float32" else np.ones(shape, np.bool_)
     return made
 
 
@@ -150,7 +150,7 @@ def test_bound_tensors_give_the_same(bundle: Bundle) -> None:
         bundle.graph("generator"),
         load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu", threads=1)),
     )
-    runner = BoundRunner(engine._session, graph["inputs"], graph["outputs"], memory="cpu")  # type: ignore[attr-defined]
+    runner = BoundRunner(engine._session, graph.inputs, graph.outputs, memory="cpu")  # type: ignore[attr-defined]
     shapes = [(1, 3), (1, 3), (2, 3), (1, 3), *[(1, words) for words in range(1, 9)] * 2, (1, 3)]
     for seed, shape in enumerate(shapes):
         tensors = inputs(bundle, *shape, seed=seed)

@@ -93,7 +93,7 @@ def test_pictures_are_resized_as_for_a_score(data: Path) -> None:
 
 
 def test_a_run_says_which_judge_it_was_made_with(run: Path, judge: Path) -> None:
-    facts = load_checkpoint(run, "damsm").description
+    facts = load_checkpoint(run, "damsm").document
     assert facts["judge"] == {"name": "colours", "hash": read_manifest(judge).hash}
     assert (facts["data"], facts["pictures"], facts["recipe"]["seed"]) == ("CUB-like squares", 24, 7)
 
@@ -156,7 +156,7 @@ def test_the_bundle_computes_what_torch_computes(bundle: Path, judge: Path, run:
 
 
 def test_the_manifest_says_what_real_pictures_get(bundle: Path, data: Path, judge: Path) -> None:
-    facts, matcher = read_manifest(bundle).manifest, Matcher.load(bundle)
+    facts, matcher = read_manifest(bundle).manifest.document, Matcher.load(bundle)
     assert (facts["kind"], facts["name"], facts["judge"]) == ("matcher", "mine", read_manifest(judge).hash)
     real = facts["real"]
     assert real == export.measure_real(matcher, Judge.load(judge), data / "test.tar", 64) == dict(matcher.real)

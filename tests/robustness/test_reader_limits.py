@@ -150,7 +150,7 @@ def test_a_checkpoint_whose_configuration_asks_for_a_terabyte(checkpoint: Path) 
     description = json.loads((checkpoint / "checkpoint.json").read_text())
     with little_memory(), pytest.raises(CheckpointError, match="does not fit its configuration"):
         load_checkpoint(checkpoint).check_fits("generator", lambda: torch.nn.Linear(10**6, 10**6))
-    assert description == load_checkpoint(checkpoint).description
+    assert description == load_checkpoint(checkpoint).document
 
 
 @pytest.mark.parametrize("make", [huge_npy, packed_npy])
@@ -386,4 +386,4 @@ def test_a_checkpoint_may_hold_a_link(tmp_path: Path, checkpoint: Path) -> None:
     assert load_checkpoint(checkpoint).tensors("extra")["w"].shape == (3,)
     (checkpoint / "zero.safetensors").symlink_to("/dev/zero")
     with little_memory(seconds=5), pytest.raises(CheckpointError, match="is no file"):
-        Checkpoint(checkpoint, {}).tensors("zero")
+        Checkpoint(checkpoint, "gan", {}).tensors("zero")

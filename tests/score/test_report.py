@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.report.curve import draw_curve, parts
 from attngan_deploy.score.report.figures import COLOURS, Figures, draw_figures
@@ -113,10 +114,10 @@ def test_figures_change_the_colour_alone(tiny_bundle: Path) -> None:
 def test_curves_of_all_runs_that_led_to_a_model() -> None:
     first = {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE, "started_from": None}
     second = {"generator": {"stages": 2, "variant": "att1"}, "curve": CURVE[:1], "started_from": [first, first]}
-    assert parts(second) == [("64 px, base", CURVE), ("128 px, att1", CURVE[:1])]
-    assert parts({"curve": [{"pictures": 5}]}) == []
+    assert parts(read_run(second)) == [("64 px, base", CURVE), ("128 px, att1", CURVE[:1])]
+    assert parts(read_run({"curve": [{"pictures": 5}]})) == []
     old = {"started_from": {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE}}
-    assert parts(old) == [("64 px, base", CURVE)]
+    assert parts(read_run(old)) == [("64 px, base", CURVE)]
 
 
 @pytest.mark.parametrize("axis", ["pictures", "hours"])

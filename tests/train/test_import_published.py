@@ -95,9 +95,9 @@ def test_the_command_makes_a_checkpoint_and_a_bundle(files: PublishedFiles) -> N
     assert (facts["hash"], facts["name"], facts["variant"], facts["words"]) == (bundle.hash, "birds", "attngan", 60)
     sizes = {"z": 16, "eps": 12, "features": 32, "width": 4, "stages": [64, 128], "attention": 64}
     assert facts["sizes"] | sizes == facts["sizes"]
-    assert bundle.manifest["licence"] == "MIT, says X"
-    assert bundle.manifest["weights_dtype"] == "float32"
-    assert bundle.manifest["provenance"]["imported"]["generator"]["file"] == "netG_epoch_1.pth"
+    assert bundle.manifest.licence == "MIT, says X"
+    assert bundle.manifest.weights_dtype == "float32"
+    assert bundle.manifest.told("provenance", "imported", "generator", "file") == "netG_epoch_1.pth"
     assert str(files.folder) not in (out / "bundle.json").read_text() + (out / "README.md").read_text()
     assert (out / "vocabulary.txt").read_text().splitlines() == list(captions_content()[2].values())
     networks = load_networks(load_checkpoint(Path(facts["checkpoint"]), "gan"))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
@@ -53,7 +54,7 @@ class OnnxRuntimeEngine:
         device: "cpu", "cuda", "tensorrt" or "tensorrt-rtx".
         threads: CPU threads inside one operator; None for one a core.
         precision: what the file computes in, for `facts`.
-        described: the manifest's entry of the graph, its inputs and outputs; those of the file where it has none.
+        described: what the manifest says of the graph; None to ask the file for its inputs.
         notes: for `facts`.
         spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
             takes turns with another engine's would take that one's cores.
@@ -68,13 +69,13 @@ class OnnxRuntimeEngine:
         device: str = "cpu",
         threads: int | None = None,
         precision: str = "fp32",
-        described: Mapping[str, Any] | None = None,
+        described: Graph | None = None,
         notes: tuple[str, ...] = (),
         spins: bool = True,
     ) -> None:
-        self._path, described = path, described or {}
+        self._path = path
         problem = _load_libraries() if device != "cpu" else ""
-        capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
+        capture = device == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
         self._session, captured = _open(path, device, threads, capture, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[device]:
@@ -84,9 +85,9 @@ class OnnxRuntimeEngine:
                 expected=PROVIDERS[device],
                 next_step="t2i doctor",
             )
-        self._inputs = described.get("inputs") or _described(self._session)
+        self._inputs = described.inputs if described is not None else _described(self._session)
         self._outputs = [node.name for node in self._session.get_outputs()]
-        self._runner = BoundRunner(self._session, self._inputs, described["outputs"]) if captured else None
+        self._runner = BoundRunner(self._session, self._inputs, described.outputs) if described and captured else None
         elsewhere = placed_elsewhere(self._session, PROVIDERS[device])
         if elsewhere is None and device != "cpu":
             notes = (*notes, "this version does not tell which nodes run elsewhere")
@@ -196,8 +197,6 @@ def _providers(device: str, capture: bool) -> list[Any]:
     return list(dict.fromkeys((PROVIDERS[device], CPU)))
 
 
-def _described(session: Any) -> dict[str, dict[str, Any]]:
+def _described(session: Any) -> dict[str, TensorSpec]:
     """Inputs of a graph of which no manifest says anything."""
-    return {
-        node.name: {"dtype": DTYPES.get(node.type, node.type), "shape": node.shape} for node in session.get_inputs()
-    }
+    return {node.name: TensorSpec(DTYPES.get(node.type, node.type), tuple(node.shape)) for node in session.get_inputs()}

@@ -68,7 +68,7 @@ class OpenVinoEngine:
         self._described = bundle.graph(graph)
         self._settings = settings(self._name, precision, threads)
         self._is_rewritten = device == "cpu" and graph == GENERATOR
-        images = [name for name in self._described["outputs"] if name.startswith(IMAGE)]
+        images = [name for name in self._described.outputs if name.startswith(IMAGE)]
         self._image = max(images, key=lambda name: int(name.removeprefix(IMAGE)), default="")
         self.makes_pictures = self._is_rewritten and bool(self._image)
         self._requests: dict[_Use, SimpleQueue[Any]] = {}
@@ -96,8 +96,8 @@ class OpenVinoEngine:
         Raises:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape; or OpenVINO failed.
         """
-        check_inputs(self._path.name, self._described["inputs"], inputs)
-        return self._infer(inputs, list(self._described["outputs"]), _Use.ALL)
+        check_inputs(self._path.name, self._described.inputs, inputs)
+        return self._infer(inputs, list(self._described.outputs), _Use.ALL)
 
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
@@ -109,14 +109,14 @@ class OpenVinoEngine:
         Raises:
             EngineError: as in `run`.
         """
-        check_inputs(self._path.name, self._described["inputs"], inputs)
+        check_inputs(self._path.name, self._described.inputs, inputs)
         return self._infer(self._padded(inputs), [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
     def _padded(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """The same with words of padding, as OpenVINO keeps memory for every shape that it has met."""
         padded: Tensors = {}
         for name, array in inputs.items():
-            shape = self._described["inputs"][name]["shape"]
+            shape = self._described.inputs[name].shape
             missing = [
                 -have % WORDS_STEP if size == WORDS else 0 for size, have in zip(shape, array.shape, strict=True)
             ]

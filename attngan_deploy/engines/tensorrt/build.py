@@ -6,7 +6,7 @@ for the GPU of this machine; TensorRT-RTX for any compute capability, on a machi
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import Graph, Size
 from attngan_deploy.engines.cache import (
     CachedEngine,
     EngineKey,
@@ -36,7 +37,7 @@ from attngan_deploy.system.progress import show_progress
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
-Tensors = dict[str, tuple[str, list[int]]]  # name to dtype and shape, -1 where a size is dynamic
+Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1 where a size is dynamic
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Profile:
         """One line, e.g. "batch 1-16-64, words 1-18-64"."""
         return f"batch {'-'.join(map(str, self.batch))}, words {'-'.join(map(str, self.words))}"
 
-    def shape(self, shape: list[int | str], which: int) -> list[int]:
+    def shape(self, shape: Sequence[Size], which: int) -> list[int]:
         """A shape of the manifest with its named sizes filled in; `which` is 0 for smallest, 1 for best, 2 for largest.
 
         Raises:
@@ -137,7 +138,7 @@ def check_precision(flavour: str, device: str, precision: str) -> None:
 def build_engine(
     flavour: str,
     path: Path,
-    description: Mapping[str, Any],
+    graph: Graph,
     device: str,
     profile: Profile = DEFAULT_PROFILE,
     progress: Progress | None = None,
@@ -148,13 +149,13 @@ def build_engine(
     Args:
         flavour: "tensorrt" or "tensorrt-rtx".
         path: the ONNX file.
-        description: the manifest's "inputs" and "outputs" of the graph: name to dtype and shape.
+        graph: what the manifest says of it.
         device: compute capability, e.g. "sm89"; TensorRT itself builds for the GPU of this machine.
         progress: called with (done, total) while building; what it raises ends the build, and is raised here.
         timing: where TensorRT keeps its measurements of kernels between builds; TensorRT-RTX measures none.
 
     Raises:
-        EngineError: the graph can't be read or built, its tensors differ from `description`, or weights are no numbers.
+        EngineError: the graph can't be read or built, its tensors differ from `graph`, or weights are no numbers.
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
     log.errors.clear()
@@ -168,13 +169,13 @@ def build_engine(
         parser = trt.OnnxParser(network, log)
         if not parser.parse_from_file(str(path)):
             raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.cause()}")
-        check_tensors(path.name, network_tensors(trt, network), description)
+        check_tensors(path.name, network_tensors(trt, network), graph)
         _check_weights(trt, network, path)
         if without_fp32_products(flavour, device):
             _halve_products(trt, network)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: TF32 keeps 10 bits of a product's factors
-        config.add_optimization_profile(_make_profile(builder, description["inputs"], profile))
+        config.add_optimization_profile(_make_profile(builder, graph.inputs, profile))
         monitor = make_monitor(trt, progress, signals)
         config.progress_monitor = monitor
         if flavour == "tensorrt-rtx":
@@ -246,15 +247,15 @@ def engine_tensors(trt: Any, engine: Any) -> Tensors:
     }
 
 
-def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> None:
-    """Compare tensors with the manifest's "inputs" and "outputs".
+def check_tensors(name: str, found: Tensors, graph: Graph) -> None:
+    """Compare tensors with what the manifest says of a graph.
 
     Raises:
         EngineError: a name, dtype or shape differs.
     """
     expected = {
-        tensor: (said["dtype"], [-1 if isinstance(size, str) else size for size in said["shape"]])
-        for tensor, said in {**description["inputs"], **description["outputs"]}.items()
+        tensor: (said.dtype, [-1 if isinstance(size, str) else size for size in said.shape])
+        for tensor, said in {**graph.inputs, **graph.outputs}.items()
     }
     if found == expected:
         return
@@ -266,7 +267,7 @@ def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> 
     )
 
 
-def _shown(tensor: tuple[str, list[int]] | None) -> str:
+def _shown(tensor: tuple[str, list[int | None]] | None) -> str:
     return "none" if tensor is None else f"{tensor[0]} {tensor[1]}"
 
 
@@ -322,7 +323,7 @@ def _halve_products(trt: Any, network: Any) -> None:
 def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> Any:
     made = builder.create_optimization_profile()
     for name, said in inputs.items():
-        made.set_shape(name, *(profile.shape(said["shape"], which) for which in range(3)))
+        made.set_shape(name, *(profile.shape(said.shape, which) for which in range(3)))
     return made
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.cache import CachedEngine, store_facts
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
@@ -77,7 +78,7 @@ class TensorRtEngine:
         notes += [f"matrix products in fp16, as {gpu.capability} has no others"] if halved else []
         self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
         self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
-        self._buffers = {name: Buffer() for name in (*self._description["inputs"], *self._description["outputs"])}
+        self._buffers = {name: Buffer() for name in (*self._description.inputs, *self._description.outputs)}
         with uninterrupted():
             self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
         if kernels is not None or not entry.facts.get("checked"):
@@ -93,7 +94,7 @@ class TensorRtEngine:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
                 engine, or the GPU failed.
         """
-        described = self._description["inputs"]
+        described = self._description.inputs
         check_inputs(self._name, described, inputs)
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
@@ -138,7 +139,7 @@ class TensorRtEngine:
             self if key == graph else reference_engine(bundle, key) for key in (TEXT_ENCODER, GENERATOR)
         )
         result = check_engines(bundle, encoder, generator)
-        near = result.psnr_db is None or result.psnr_db >= bundle.floors["fp16"]
+        near = result.psnr_db is None or result.psnr_db >= bundle.manifest.floors["fp16"]
         good_half = self.facts.precision == "fp16" and near
         if not (result.passed or good_half):
             raise EngineError(
@@ -149,8 +150,8 @@ class TensorRtEngine:
 
     def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         largest = DEFAULT_PROFILE.words[2]
-        for name, said in self._description["inputs"].items():
-            if "words" in said["shape"] and (found := inputs[name].shape[said["shape"].index("words")]) > largest:
+        for name, said in self._description.inputs.items():
+            if "words" in said.shape and (found := inputs[name].shape[said.shape.index("words")]) > largest:
                 raise EngineError(
                     f"a caption is too long for the engine of {self._name}",
                     found=f"{found} words",
@@ -167,8 +168,8 @@ class TensorRtEngine:
             self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
             self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
         outputs = {}
-        for name, said in self._description["outputs"].items():
-            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said["dtype"])
+        for name, said in self._description.outputs.items():
+            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said.dtype)
             self._buffers[name].reserve(outputs[name].nbytes)
             self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
         self._expect(self._context.execute_async_v3(self._stream.handle), "run")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
+from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.engines.request import REFERENCE, EngineRequest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
@@ -115,7 +116,7 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     scored, drawn = [], []
     for model in models:
         source = GeneratedPictures(model, captions, options.count, options.seed, classes=classes)
-        row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest["variant"]))
+        row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest.variant))
         scored.append(Scored(row.name, [*row.passports, score_words(model).to_json()], row.variant))
         drawn.append(_draw(model, options.seed))
     real = [
@@ -136,10 +137,11 @@ def record(names: Sequence[str], results: Results) -> None:
     """
     for name, row in zip(names, results.models, strict=True):
         bundle = open_bundle(name)
-        write_manifest(bundle.folder, {**bundle.manifest, "scores": list(row.passports)})
+        write_manifest(bundle.folder, {**bundle.manifest.document, "scores": list(row.passports)})
 
 
 def _draw(model: TextToImage, seed: int) -> Drawn:
-    provenance = model.bundle.manifest.get("provenance", {})
     about = f"{model.bundle.name} {model.bundle.hash[:12]}, {model.description}, seed {seed}"
-    return Drawn(model.bundle.name, about, draw_figures(model, seed), parts(provenance))
+    return Drawn(
+        model.bundle.name, about, draw_figures(model, seed), parts(read_run(model.bundle.manifest.told("provenance")))
+    )

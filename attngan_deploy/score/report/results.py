@@ -61,7 +61,7 @@ class Drawn:
     name: str
     about: str
     figures: Figures
-    curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = ()
+    curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]] = ()
 
 
 @dataclass(frozen=True)
