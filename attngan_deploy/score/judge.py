@@ -17,7 +17,7 @@ from attngan_deploy.bundles.bundle import JUDGE, Bundle, open_bundle
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.metrics.inception_score import softmax
+from attngan_deploy.score.outputs import softmax
 
 DEFAULT_JUDGE = "judge"
 FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads

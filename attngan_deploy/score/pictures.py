@@ -22,6 +22,7 @@ from attngan_deploy.errors import DataError, ScoreError
 from attngan_deploy.generate.writer import MANIFEST, read_manifest
 from attngan_deploy.media.images import BAD_PICTURE, DECODERS, MAX_PIXELS
 from attngan_deploy.media.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
+from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.system.files import read_file
 
 ORDERS = ("auto", "manifest", "name", "stored")
@@ -51,7 +52,7 @@ class PictureSource(Protocol):
         """Place of each picture by name, where a manifest says it: others don't count, and missing ones are broken."""
 
     @property
-    def generated(self) -> Mapping[str, Any] | None:
+    def generated(self) -> GeneratedFacts | None:
         """What made the pictures, where they come straight from a generator."""
 
     def count(self) -> int:
@@ -60,12 +61,12 @@ class PictureSource(Protocol):
     def arrange(self, names: list[str]) -> list[int]:
         """Places of the pictures `names`, as they came, in the order in which they count."""
 
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["PreparedPicture", None, None]:
         """Yield every picture at the judge's size; closing it ends what goes on behind it."""
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredPicture:
     """A picture that was found, still encoded.
 
     Attributes:
@@ -105,7 +106,7 @@ class PictureFiles:
     places: Mapping[str, int] | None = None
     captions: Mapping[str, str] = field(default_factory=dict)
     described: frozenset[str] = frozenset()
-    generated: Mapping[str, Any] | None = None
+    generated: GeneratedFacts | None = None
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""
@@ -121,11 +122,11 @@ class PictureFiles:
         rank = self.places or {name: place for place, name in enumerate(sorted(names))}
         return sorted(range(len(names)), key=lambda place: rank[names[place]])
 
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["PreparedPicture", None, None]:
         """See `prepare_all`."""
         return prepare_all(self, size, crop, threads)
 
-    def read(self) -> Iterator[Found]:
+    def read(self) -> Iterator[StoredPicture]:
         """Yield each picture with what is known of it: the manifest's caption, else the first of its `.json`.
 
         Raises:
@@ -143,8 +144,8 @@ class PictureFiles:
                 name = f"{prefix}{sample.name}{sample.suffix}"
                 yield self._found(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
-    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> Found:
-        return Found(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
+    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> StoredPicture:
+        return StoredPicture(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
 
 
 def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
@@ -235,7 +236,7 @@ def _count_members(shard: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedPicture:
     """A picture at the judge's size, or why there is none.
 
     Attributes:
@@ -256,12 +257,12 @@ class Prepared:
     caption: str = ""
     class_id: int = NO_CLASS
 
-    def without_pixels(self) -> "Prepared":
+    def without_pixels(self) -> "PreparedPicture":
         """All but the pixels, for when they were looked at."""
         return replace(self, pixels=None)
 
 
-def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepared:
+def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> PreparedPicture:
     """Decode a picture, cut out its centre, and resize it (PIL, bilinear) where it is not `size` px already.
 
     A broken picture comes back without pixels.
@@ -277,14 +278,14 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
             width, height = picture.size
             check_shape(name, width, height, crop)
             if picture.mode not in EIGHT_BIT_MODES:
-                return Prepared(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
+                return PreparedPicture(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
             file_format = _format_of(data, picture.format or "")
             image = picture.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     except (OSError, *BAD_PICTURE) as error:
-        return Prepared(name, reason=f"can't be decoded ({_short(error)})")
-    return Prepared(name, fit(image, size, crop), (width, height), file_format)
+        return PreparedPicture(name, reason=f"can't be decoded ({_short(error)})")
+    return PreparedPicture(name, fit(image, size, crop), (width, height), file_format)
 
 
 def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:
@@ -298,16 +299,23 @@ def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.ui
     return np.asarray(image)
 
 
+def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Square pictures uint8 [N, S, S, 3] at side `size`, each by `fit`; the same array where they have it."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    return np.stack([fit(Image.fromarray(picture), size) for picture in pictures])
+
+
 def prepare_all(
     files: PictureFiles, size: int, crop: int | None = None, threads: int | None = None, ahead: int = 128
-) -> Generator[Prepared, None, None]:
+) -> Generator[PreparedPicture, None, None]:
     """Yield every picture, prepared in threads, in the order of `files.read()`; at most `ahead` wait in memory.
 
     Raises:
         ScoreError: as `prepare`, or pictures of different sizes.
         DataError: a damaged shard.
     """
-    first: Prepared | None = None
+    first: PreparedPicture | None = None
     for item in _in_threads(files, size, crop, threads, ahead):
         if item.pixels is not None:
             first = first or item
@@ -323,8 +331,8 @@ def prepare_all(
 
 def _in_threads(
     files: PictureFiles, size: int, crop: int | None, threads: int | None, ahead: int
-) -> Iterator[Prepared]:
-    waiting: deque[Future[Prepared]] = deque()
+) -> Iterator[PreparedPicture]:
+    waiting: deque[Future[PreparedPicture]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for found in files.read():
@@ -337,13 +345,13 @@ def _in_threads(
             pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
 
 
-def _load_and_prepare(found: Found, size: int, crop: int | None) -> Prepared:
+def _load_and_prepare(found: StoredPicture, size: int, crop: int | None) -> PreparedPicture:
     try:
         data = found.load()
     except OSError as error:
-        return Prepared(found.name, reason=f"can't be read ({error.strerror})")
+        return PreparedPicture(found.name, reason=f"can't be read ({error.strerror})")
     except ValueError as error:
-        return Prepared(found.name, reason=f"can't be read ({error})")
+        return PreparedPicture(found.name, reason=f"can't be read ({error})")
     return replace(prepare(found.name, data, size, crop), caption=found.caption, class_id=found.class_id)
 
 
