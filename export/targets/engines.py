@@ -66,7 +66,7 @@ def prebuild(
 
     What is in the folder already is not built again. TensorRT's engines are what the runtime looks for. OpenVINO's are
     of the generator only, since OpenVINO leaves out the lengths of captions, and for programs that call `import_model`
-    on the same device, with the settings of `engines.openvino.engine.settings` once more. The runtime does not need them: a
+    on the same device, with the settings of `openvino.engine.settings` once more. The runtime does not need them: a
     CPU compiles in a tenth of a second, and for other devices OpenVINO's own cache is filled here too.
 
     Args:

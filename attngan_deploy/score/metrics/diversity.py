@@ -19,8 +19,8 @@ NEAR_DUPLICATE = 0.1
 Chosen on 2,933 real birds of 50 species, 152 px, centre crop 144 resized to 128: a copy moved by 1 px each way is
 nearer than this for 99.3 % of them, one moved by 4 px for 98 %, one saved as JPEG of quality 75 for 81 %; another real
 picture is nearer for 0.3 % (shots of one bird in one pose, by eye too), while the nearest other picture is at 0.36 in
-the median, and two pictures of one species are at 0.55 on average (`benchmarks/near_duplicates.py`). Another judge
-needs its own threshold.
+the median, and two pictures of one species are at 0.55 on average (`benchmarks/paper/near_duplicates.py`). Another
+judge needs its own threshold.
 """
 BLOCK = 512  # rows that are worked on together: what bounds memory
 TINY = 1e-12
