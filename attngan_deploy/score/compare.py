@@ -9,7 +9,7 @@ from typing import Any
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.metrics.metric import Metric, Needs
 from attngan_deploy.score.metrics.registry import METRICS
-from attngan_deploy.score.passport import NEXT_STEP, Passport, describe_value
+from attngan_deploy.score.passport import NEXT_STEP, Passport, broken_field, describe_value
 from attngan_deploy.system.files import read_json
 from attngan_deploy.system.records import look_up
 
@@ -185,22 +185,21 @@ def comparable(document: object, where: str) -> Passport:
     Raises:
         ScoreError: no passport, or a field that is missing or can't be used; it is named.
     """
-    passport = Passport.from_json(document, where)
-    metrics = [metric for metric in METRICS.values() if metric.key in passport.scores]
-    wanted = ["pictures.source", "pictures.used", "pictures.resize", "pictures.order"]
-    if any(Needs.MODEL not in metric.needs for metric in metrics) or passport.scores.keys() - {m.key for m in metrics}:
-        wanted += ["judge.hash", "judge.size"]
-    wanted += [field for metric in metrics for need, field in NEEDED.items() if need in metric.needs]
-    for field in wanted:
-        if _get(document, field) is None:
-            raise _broken(where, field, None)
+    scores = look_up(document, "scores")
+    keys = scores.keys() if isinstance(scores, Mapping) else set()
+    metrics = [metric for metric in METRICS.values() if metric.key in keys]
+    needed = ["pictures.source", "pictures.used", "pictures.resize", "pictures.order"]
+    if len(metrics) < len(keys) or any(Needs.MODEL not in metric.needs for metric in metrics):
+        needed += ["judge.hash", "judge.size"]
+    needed += [field for metric in metrics for need, field in NEEDED.items() if need in metric.needs]
+    passport = Passport.from_json(document, where, needed)
     for metric in metrics:
         for key in filter(None, (*metric.values, metric.noise)):
             value = _get(passport.scores[metric.key], key)
             if value is None and metric.may_be_none:
                 continue
             if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < LARGEST:
-                raise _broken(where, f"scores.{metric.key}.{key}", value)
+                raise broken_field(where, f"scores.{metric.key}.{key}", value)
     return passport
 
 
@@ -267,14 +266,6 @@ def _score_differences(metric: Metric, a: Passport, b: Passport) -> Iterator[Sco
 def _get(document: object, field: str) -> object:
     """The value at a dotted path; None where there is none."""
     return look_up(document, *field.split("."))
-
-
-def _broken(where: str, field: str, value: object) -> ScoreError:
-    return ScoreError(
-        f"{where} is broken: its {field} can't be used",
-        found=describe_value(value),
-        next_step="score again with --json",
-    )
 
 
 def _with_noise(value: float, noise: float | None) -> str:

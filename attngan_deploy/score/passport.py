@@ -1,12 +1,12 @@
 """The passport of a score: how it was obtained. Numbers without one can't be compared."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.system.records import RecordError, decode
+from attngan_deploy.system.records import RecordError, decode, look_up
 
 PASSPORT_VERSION = 2
 VERSIONS = (1, PASSPORT_VERSION)  # that can be read
@@ -139,14 +139,15 @@ class Passport:
     passport: int = PASSPORT_VERSION
 
     @classmethod
-    def from_json(cls, document: object, where: str) -> "Passport":
+    def from_json(cls, document: object, where: str, needed: Iterable[str] = ()) -> "Passport":
         """Decode and check what `to_json` gave; what an older version did not say has its default.
 
         Args:
             where: what to call it in errors.
+            needed: paths of fields that must be there, with dots.
 
         Raises:
-            ScoreError: no passport, one of an unknown version, or a field of another type; it is named.
+            ScoreError: no passport, one of an unknown version, or a field that is missing or of another type.
         """
         if not isinstance(document, Mapping) or "passport" not in document:
             raise ScoreError(
@@ -165,6 +166,9 @@ class Passport:
                 expected=" or ".join(map(str, VERSIONS)),
                 next_step="pip install --upgrade attngan-deploy, or score again",
             )
+        for field_path in needed:
+            if look_up(document, *field_path.split(".")) is None:
+                raise broken_field(where, field_path, None)
         try:
             return decode(cls, document)
         except RecordError as error:
@@ -227,3 +231,9 @@ def describe_value(value: object) -> str:
     if isinstance(value, str):
         return value[:12] if len(value) == 64 else value[:80]
     return json.dumps(value, default=str)[:120]
+
+
+def broken_field(where: str, path: str, value: object) -> ScoreError:
+    """The error of a passport whose field can't be used."""
+    found = describe_value(value)
+    return ScoreError(f"{where} is broken: its {path} can't be used", found=found, next_step="score again with --json")

@@ -124,7 +124,7 @@ def check_options(options: ScoreOptions, is_model: bool, reference: Path | None)
     Raises:
         ScoreError: says what to add.
     """
-    metrics = find_metrics(options.metrics)
+    metrics = find_metrics(options.metrics or [""])  # a name that no metric has
     distances = names_that_need(Needs.REFERENCE)
     if (reference is not None) != (Needs.REFERENCE in needs_of(options.metrics)):
         raise ScoreError(

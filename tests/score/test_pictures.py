@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
-from attngan_deploy.score.pictures import Prepared, find_pictures, prepare, prepare_all
+from attngan_deploy.score.pictures import PreparedPicture, find_pictures, prepare, prepare_all
 
 
 def picture(width: int = 16, height: int | None = None, seed: int = 0) -> Image.Image:
@@ -216,5 +216,5 @@ def test_a_file_that_can_not_be_read_is_broken(tmp_path: Path) -> None:
     files = find_pictures(fill(tmp_path / "out", "a.png", "b.png"))
     (tmp_path / "out" / "a.png").unlink()
     first, second = prepare_all(files, 16)
-    assert first == Prepared("a.png", reason="can't be read (No such file or directory)")
+    assert first == PreparedPicture("a.png", reason="can't be read (No such file or directory)")
     assert second.pixels is not None

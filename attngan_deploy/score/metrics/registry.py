@@ -26,11 +26,10 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     """The metrics of these names, in the order of tables.
 
     Raises:
-        ScoreError: no name, or one that no metric has.
+        ScoreError: a name that no metric has.
     """
     chosen = list(names)
-    unknown = [name for name in chosen if name not in METRICS]
-    if unknown or not chosen:
+    if unknown := [name for name in chosen if name not in METRICS]:
         raise ScoreError(f"no metric '{', '.join(unknown)}'", expected=" or ".join(METRICS))
     return [metric for metric in METRICS.values() if metric.name in chosen]
 
