@@ -4,9 +4,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
 
 from PIL import Image
 
@@ -16,12 +16,12 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import read_captions, tokenize
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
 from attngan_deploy.score.passport import GeneratedFacts
-from attngan_deploy.score.pictures import PreparedPicture, check_shape, fit
+from attngan_deploy.score.pictures import results_ahead
+from attngan_deploy.score.preprocessing import PreparedPicture, check_shape, fit
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less
 AHEAD = 2  # batches that wait for the judge
 GENERATED = "generated"
-STOP_SECONDS = 0.05  # between two looks at whether anybody still wants pictures
 
 
 def read_caption_list(path: Path, column: str | None = None) -> tuple[list[str], list[int] | None]:
@@ -159,37 +159,8 @@ def spread(captions: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def made_ahead(batches: Iterator[Batch], ahead: int = AHEAD) -> Generator[Batch, None, None]:
-    """Yield batches that a thread makes, at most `ahead` before they are asked for; closing this ends the thread.
-
-    An error of the thread is raised here, after the batches before it.
-    """
-    waiting: Queue[Batch | BaseException | None] = Queue(ahead)
-    unwanted = Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not unwanted.is_set():
-            try:
-                return waiting.put(item, timeout=STOP_SECONDS)
-            except Full:
-                continue
-
-    def make() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if unwanted.is_set():
-                    return
-        except BaseException as error:  # it is raised in the thread that waits for it
-            put(error)
-        put(None)
-
-    thread = Thread(target=make, name="generator")
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        unwanted.set()
-        thread.join()
+    """Yield batches that a thread makes, `ahead` of those that are asked for; closing this ends the thread."""
+    for batch in results_ahead(repeat(partial(next, batches, None)), ahead + 1, 1, "generator"):
+        if batch is None:
+            return
+        yield batch

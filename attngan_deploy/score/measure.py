@@ -3,20 +3,21 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.feature_statistics import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Needs
 from attngan_deploy.score.metrics.registry import needs_of
-from attngan_deploy.score.outputs import JudgeOutputs, ScoreOptions, no_features
+from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
 from attngan_deploy.score.passport import JudgeFacts, PictureFacts, describe_resize
-from attngan_deploy.score.pictures import PictureSource, PreparedPicture
+from attngan_deploy.score.pictures import PictureSource
+from attngan_deploy.score.preprocessing import PreparedPicture
 
 STATISTICS_ROWS = 256  # pictures whose features are added at once: each time costs F x F
 COLUMNS = 64  # that are put into another order at a time
@@ -145,7 +146,7 @@ def measure_by(
     if progress is not None:
         progress(0, total)
     with closing(source.prepared(judges[0].size, how.crop, how.threads)) as pictures:
-        for batch in _batches(pictures, how.batch_size):
+        while batch := list(islice(pictures, how.batch_size)):
             good = []
             for item in batch:
                 if source.places is not None and item.name not in source.places:
@@ -218,14 +219,3 @@ def judge_facts(judge: Judge) -> JudgeFacts:
 def broken_picture(skipped: str) -> ScoreError:
     """The error of `strict`."""
     return ScoreError(f"a broken picture: {skipped}", next_step="repair it, or leave out --strict")
-
-
-def _batches(items: Iterator[PreparedPicture], size: int) -> Iterator[list[PreparedPicture]]:
-    batch: list[PreparedPicture] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -1,6 +1,6 @@
 """What a judge made of reference pictures, kept between runs by the content of the pictures.
 
-What can't be read is made anew, and the note of a `ReferencePictures` says so.
+What can't be read is made anew, and the note of the outputs says so.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ import numpy as np
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
-from attngan_deploy.score.feature_statistics import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import Progress, broken_picture, measure
 from attngan_deploy.score.metrics.metric import Needs
 from attngan_deploy.score.metrics.registry import METRICS, needs_of
-from attngan_deploy.score.outputs import ReferencePictures, ScoreOptions, no_features
+from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
 from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
+from attngan_deploy.score.preprocessing import one_line
 from attngan_deploy.system.files import sha256_of, write_atomically
 from attngan_deploy.system.records import decode
 
@@ -33,7 +33,7 @@ UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
 
 def measure_reference(
     path: Path, judge: Judge, options: ScoreOptions, progress: Progress | None = None, folder: Path | None = None
-) -> ReferencePictures:
+) -> JudgeOutputs:
     """What the judge makes of the pictures of a folder or tar: kept from an earlier run, or found out and kept.
 
     Args:
@@ -54,14 +54,14 @@ def measure_reference(
         try:
             kept = _read(file, key, features=Needs.FEATURES in needs_of(wanted))
         except UNREADABLE as error:
-            note = f"the kept statistics of the reference were broken ({_short(error)}) and were made anew: {file}"
+            note = f"the kept statistics of the reference were broken ({one_line(error)}) and were made anew: {file}"
     if kept is not None:
         if options.strict and kept.facts.skipped:
             raise broken_picture(kept.facts.skipped[0])
         return replace(kept, facts=replace(kept.facts, source=files.source, other_files=tuple(files.other_files)))
     outputs = measure(files, judge, replace(options, metrics=wanted), progress)
     facts = replace(outputs.facts, sha256=key["content"])
-    reference = ReferencePictures(facts, outputs.statistics, outputs.features, note)
+    reference = JudgeOutputs(facts, statistics=outputs.statistics, features=outputs.features, note=note)
     try:
         _write(file, key, reference)
     except (OSError, OutputError) as error:
@@ -85,7 +85,7 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
     }
 
 
-def _read(file: Path, key: dict[str, Any], features: bool) -> ReferencePictures | None:
+def _read(file: Path, key: dict[str, Any], features: bool) -> JudgeOutputs | None:
     """What is kept there; None where it has no features and they are needed."""
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         if json.loads(str(arrays["key"])) != json.loads(json.dumps(key)):
@@ -96,10 +96,11 @@ def _read(file: Path, key: dict[str, Any], features: bool) -> ReferencePictures 
         kept = np.asarray(arrays["features"], np.float32) if features else no_features()
         if features and kept.shape != (statistics.count, statistics.dimensions):
             raise ValueError(f"features of shape {list(kept.shape)}")
-        return ReferencePictures(decode(PictureFacts, json.loads(str(arrays["facts"]))), statistics, kept)
+        facts = decode(PictureFacts, json.loads(str(arrays["facts"])))
+        return JudgeOutputs(facts, statistics=statistics, features=kept)
 
 
-def _write(file: Path, key: dict[str, Any], reference: ReferencePictures) -> None:
+def _write(file: Path, key: dict[str, Any], reference: JudgeOutputs) -> None:
     arrays = {
         **reference.statistics.arrays,
         "key": np.array(json.dumps(key)),
@@ -111,7 +112,3 @@ def _write(file: Path, key: dict[str, Any], reference: ReferencePictures) -> Non
     np.savez(stream, allow_pickle=False, **arrays)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, stream.getvalue())
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__

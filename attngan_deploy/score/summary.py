@@ -23,8 +23,7 @@ def _describe(document: object) -> str:
         passport = Passport.from_json(document, "it")
     except ScoreError:
         passport = Passport({})
-    summaries = [(metric.summary, passport.scores.get(metric.key)) for metric in METRICS.values()]
-    parts = [text for summary, facts in summaries if summary and (text := summary.text(facts))]
+    parts = [text for metric in METRICS.values() if (text := metric.summary_of(passport.scores.get(metric.key, {})))]
     if not parts:
         return f"a score that this version can't read: {document}"[:100]
     if (judge := passport.judge) is None:

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from attngan_deploy.score.compare import Comparison
-from attngan_deploy.score.metrics.metric import Rows, ScoreFacts
+from attngan_deploy.score.metrics.metric import Rows
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import NOT_COMPARABLE, Passport, PictureFacts
 from attngan_deploy.score.regression import Regression
@@ -34,8 +34,11 @@ def print_answer(found: Passport | Comparison | Regression, as_json: bool) -> bo
 
 def print_passport(passport: Passport) -> None:
     """Print the scores and all that they depend on as one table."""
-    table = _facts_table(f"Score of {passport.pictures.source}")
-    sections = [_score_rows(passport.scores), _judge_rows(passport)]
+    table = Table(show_header=False, title=f"Score of {passport.pictures.source}", title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    scores = [(metric, passport.scores[metric.key]) for metric in METRICS.values() if metric.key in passport.scores]
+    sections = [[row for metric, facts in scores for row in metric.rows(facts)], _judge_rows(passport)]
     sections.append([*_origin_rows(passport.pictures), *_picture_rows(passport.pictures)])
     if passport.reference is not None:
         sections.append([("reference", passport.reference.source), *_picture_rows(passport.reference)])
@@ -51,32 +54,19 @@ def print_passport(passport: Passport) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the differences of two passports' scores, and what else is not the same."""
-    head = ("score", comparison.a, comparison.b, "difference", "its noise")
-    print_rows(f"{comparison.b} against {comparison.a}", head, comparison.rows())
+    table = Table(title=f"{comparison.b} against {comparison.a}", title_justify="left")
+    for name in ("score", comparison.a, comparison.b, "difference", "its noise"):
+        table.add_column(name, overflow="fold")
+    for row in comparison.rows():
+        table.add_row(*row)
     console = _console()
+    console.print(table)
     for note in comparison.notes():
         console.print(f"differs: {note}")
 
 
-def print_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text as a table."""
-    table = Table(title=title, title_justify="left")
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
-
-
 def _console() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-
-
-def _facts_table(title: str) -> Table:
-    table = Table(show_header=False, title=title, title_justify="left")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
 
 
 def _judge_rows(passport: Passport) -> Rows:
@@ -90,11 +80,6 @@ def _judge_rows(passport: Passport) -> Rows:
     if passport.matcher is not None:
         rows.append(("matcher", f"{passport.matcher.name} {passport.matcher.hash[:12]}"))
     return rows
-
-
-def _score_rows(scores: Mapping[str, ScoreFacts]) -> Rows:
-    metrics = [metric for metric in METRICS.values() if metric.key in scores]
-    return [row for metric in metrics for row in metric.rows(scores[metric.key])]
 
 
 def _origin_rows(pictures: PictureFacts) -> Rows:

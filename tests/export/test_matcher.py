@@ -23,7 +23,7 @@ from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions
-from attngan_deploy.score.pictures import prepare, resize_pictures
+from attngan_deploy.score.preprocessing import prepare, resize_pictures
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train import config

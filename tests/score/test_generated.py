@@ -34,7 +34,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "generator"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("generator")]
 
 
 def make_shard(path: Path, captions: list[list[str]], classes: list[int]) -> Path:

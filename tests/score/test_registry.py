@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
-from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts
 from attngan_deploy.score.metrics.registry import METRICS, describe_metrics
 from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.results import ReportRow, cells, headings
@@ -34,8 +34,8 @@ TOY = Metric(
     rows=lambda facts: [("mean brightness", f"{facts['value']:+.2f} of {facts['pictures']} pictures")],
     settings=("pictures",),
     warnings=lambda _, facts: ["the pictures are dark"] if facts["value"] < 0 else [],
-    summary=Summary("brightness", "value", ".2f"),
-    column=Column("brightness", lambda facts: f"{facts['value']:.2f}"),
+    summary="brightness {value:.2f}",
+    column=Column("brightness", "brightness", "{value:.2f}"),
 )
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from attngan_deploy import TextToImage
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.feature_statistics import FeatureStatistics
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.outputs import FeatureStatistics
 from attngan_deploy.score.regression import Check, Regression, RegressionLimits, regression
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_judge import SIZE, make_tiny_judge

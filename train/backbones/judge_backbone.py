@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.pictures import resize_pictures
+from attngan_deploy.score.preprocessing import resize_pictures
 
 
 class JudgeBackbone(nn.Module):

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.score.feature_statistics import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
-from attngan_deploy.score.outputs import SHUFFLE_SEED
-from attngan_deploy.score.pictures import resize_pictures
+from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
+from attngan_deploy.score.preprocessing import resize_pictures
 from attngan_deploy.train.data.picture_set import PictureSet, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.sampling import sample_pictures

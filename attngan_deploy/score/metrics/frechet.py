@@ -3,8 +3,8 @@
 import numpy as np
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.feature_statistics import FeatureStatistics
-from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts
+from attngan_deploy.score.outputs import FeatureStatistics
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -54,6 +54,6 @@ METRIC = Metric(
     compute=_compute,
     warnings=_warnings,
     rows=lambda facts: [("Frechet distance", f"{facts['value']:.3f}, of this judge's features")],
-    summary=Summary("Fréchet distance", "value", ".4g"),
-    column=Column("Fréchet distance", lambda facts: f"{facts['value']:.1f}"),
+    summary="Fréchet distance {value:.4g}",
+    column=Column("Fréchet distance", "Fréchet distance", "{value:.1f}"),
 )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
 from attngan_deploy.score.outputs import softmax
 
 SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
@@ -146,10 +146,11 @@ METRIC = Metric(
     settings=("splits", "ddof", "pictures_per_split"),
     warnings=lambda inputs, facts: order_warnings(facts, inputs.options.shuffle_seed),
     check=lambda pictures, _, splits: split_bounds(pictures, splits),
-    summary=Summary("Inception Score", "mean", ".4g"),
+    summary="Inception Score {mean:.4g}",
     column=Column(
+        "Inception Score",
         "Inception Score, our judge",
-        lambda facts: f"{facts['mean']:.2f} ± {facts['deviation']:.2f}",
-        lambda facts: f"Inception Score: mean ± standard deviation (ddof 0) over {facts['splits']} splits.",
+        "{mean:.2f} ± {deviation:.2f}",
+        "Inception Score: mean ± standard deviation (ddof 0) over {splits} splits.",
     ),
 )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.metrics.metric import Metric, MetricInputs, Needs, Rows, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Metric, MetricInputs, Needs, Rows, ScoreFacts
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
 
@@ -99,5 +99,5 @@ METRIC = Metric(
     values=("mean",),
     noise="deviation",
     settings=("ddof", "subsets", "subset_size", "seed"),
-    summary=Summary("kernel distance", "mean", ".4g"),
+    summary="kernel distance {mean:.4g}",
 )

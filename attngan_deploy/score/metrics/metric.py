@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import TYPE_CHECKING, Any
 
-from attngan_deploy.score.outputs import JudgeOutputs, ReferencePictures, ScoreOptions
+from attngan_deploy.score.outputs import JudgeOutputs, ScoreOptions
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.pipeline import TextToImage
@@ -44,30 +44,10 @@ class MetricInputs:
 
     outputs: JudgeOutputs
     options: ScoreOptions
-    reference: ReferencePictures | None = None
+    reference: JudgeOutputs | None = None
     matcher: "Matcher | None" = None
     model: "TextToImage | None" = None
     batch_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A score as one number, for lists.
-
-    Attributes:
-        name: what it is called there.
-        key: of the number.
-        form: its format.
-    """
-
-    name: str
-    key: str
-    form: str
-
-    def text(self, facts: object) -> str:
-        """Name and number; "" where there is none."""
-        value = facts.get(self.key) if isinstance(facts, Mapping) else None
-        return f"{self.name} {value:{self.form}}" if isinstance(value, int | float) else ""
 
 
 def _nothing(*_: Any) -> list[str]:
@@ -79,14 +59,16 @@ class Column:
     """A score in a report's table.
 
     Attributes:
+        name: of the score in notes.
         heading: of its column.
-        cell: its text there.
-        note: what must be known to read it; "" if nothing.
+        cell: its text there, with fields of the score in braces.
+        note: what must be known to read it, likewise; "" if nothing.
     """
 
+    name: str
     heading: str
-    cell: Callable[[ScoreFacts], str]
-    note: Callable[[ScoreFacts], str] = lambda _: ""
+    cell: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +88,7 @@ class Metric:
         may_be_none: whether a number may be null, where there was nothing to compute it from.
         warnings: why a score may mislead.
         check: refuses numbers of pictures, captions and splits that it can't use, before pictures are made.
-        summary: its one number in lists, if it is listed.
+        summary: its name and one number in lists, with a field of the score in braces; "" if it is not listed.
         column: its column in a report, if it has one.
     """
 
@@ -122,5 +104,12 @@ class Metric:
     may_be_none: bool = False
     warnings: Callable[[MetricInputs, ScoreFacts], list[str]] = _nothing
     check: Callable[[int, int, int], object] = _nothing
-    summary: Summary | None = None
+    summary: str = ""
     column: Column | None = None
+
+    def summary_of(self, facts: ScoreFacts) -> str:
+        """Its summary with the number of a score; "" where it is not listed, or the score can't be read."""
+        try:
+            return self.summary.format_map(facts)
+        except (KeyError, TypeError, ValueError):
+            return ""

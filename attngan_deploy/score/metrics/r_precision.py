@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
 
 if TYPE_CHECKING:
     from attngan_deploy.score.matcher import Matcher
@@ -191,10 +191,6 @@ METRIC = Metric(
     noise="deviation",
     settings=("candidates", "asked", "wrong_captions", "distinct_captions", "seed"),
     warnings=_warnings,
-    summary=Summary("R-precision", "value", ".1%"),
-    column=Column(
-        "R-precision",
-        lambda facts: f"{facts['value']:.1%}",
-        lambda facts: f"R-precision: 1 of {facts['candidates']}, chance {facts['chance']:.1%}.",
-    ),
+    summary="R-precision {value:.1%}",
+    column=Column("R-precision", "R-precision", "{value:.1%}", "R-precision: 1 of {candidates}, chance {chance:.1%}."),
 )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.metrics.colours import BOUNDS, COLOURS, colour_masks, lab
-from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts, Summary
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.pipeline import TextToImage
@@ -294,13 +294,12 @@ METRIC = Metric(
     noise="fidelity_error",
     settings=("captions", "seeds", "region", "chance"),
     may_be_none=True,
-    summary=Summary("colour words followed", "accuracy", ".1%"),
+    summary="colour words followed {accuracy:.1%}",
     column=Column(
         "words followed",
-        lambda facts: f"{facts['accuracy']:.0%}",
-        lambda _: (
-            "Words followed: how often a caption's colour word gives the picture more of that colour than any other of "
-            "four words does, with the same noise (chance 25 %)."
-        ),
+        "words followed",
+        "{accuracy:.0%}",
+        "Words followed: how often a caption's colour word gives the picture more of that colour than any other of "
+        "four words does, with the same noise (chance 25 %).",
     ),
 )

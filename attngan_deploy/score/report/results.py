@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attngan_deploy.score.metrics.metric import Column, Needs
+from attngan_deploy.score.metrics.metric import Column
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.figures import Figures
@@ -80,7 +80,7 @@ def cells(row: ReportRow) -> tuple[str, ...]:
     """A row of the table, under `headings`."""
     scores = row.scores
     ours = [row.name, f"{row.passports[0].pictures.used:,}"]
-    ours += [column.cell(scores[key]) if key in scores else "" for key, column in _columns().items()]
+    ours += [column.cell.format_map(scores[key]) if key in scores else "" for key, column in _columns().items()]
     return (*ours[:PAPER_PLACE], PAPER.get(row.variant, ""), *ours[PAPER_PLACE:])
 
 
@@ -89,13 +89,14 @@ def notes(results: Results) -> list[str]:
     rows = [*results.models, *results.real]
     lines = [NOT_COMPARABLE]
     for passport in rows[0].passports if rows else ():
-        names = ", ".join(sorted(_judged_names(passport)))
         if judge := passport.judge:
+            names = ", ".join(sorted(column.name for key, column in _columns().items() if key in passport.scores))
             lines.append(f"{names}: {judge.name} {judge.hash[:12]}, {judge.classes} classes, {judge.size} px.")
     scores = {key: value for row in reversed(rows) for key, value in row.scores.items()}
     references = {one.source: one for row in rows for passport in row.passports if (one := passport.reference)}
     lines += [f"Fréchet distance to {one.used:,} real pictures of {name}." for name, one in references.items()]
-    lines += [note for key, column in _columns().items() if key in scores and (note := column.note(scores[key]))]
+    columns = [(column, scores[key]) for key, column in _columns().items() if key in scores]
+    lines += [column.note.format_map(facts) for column, facts in columns if column.note]
     warned: dict[str, list[str]] = {}
     for row in rows:
         for line in dict.fromkeys(line for passport in row.passports for line in passport.warnings):
@@ -106,9 +107,3 @@ def notes(results: Results) -> list[str]:
 def _columns() -> dict[str, Column]:
     """Columns of the table by the keys of their scores."""
     return {metric.key: metric.column for metric in METRICS.values() if metric.column is not None}
-
-
-def _judged_names(passport: Passport) -> list[str]:
-    """Names of the scores in a passport that have a column and were measured by its judge."""
-    metrics = [metric for metric in METRICS.values() if metric.key in passport.scores and metric.column is not None]
-    return [metric.summary.name for metric in metrics if metric.summary and Needs.MODEL not in metric.needs]
