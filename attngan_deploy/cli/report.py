@@ -53,7 +53,9 @@ def report(
     names = models or ["base", "att1", "att2"]
     with writing(out), show_progress("report", "img") as progress:
         results = collect(names, data, options, progress)
-        passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
+        passports = {
+            row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
+        }
         text = markdown(results)
         write_atomically(out / "report.html", page(results))
         write_atomically(out / "report.md", text)

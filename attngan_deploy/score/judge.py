@@ -19,7 +19,7 @@ from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.metrics.inception_score import softmax
+from attngan_deploy.score.outputs import softmax
 from attngan_deploy.system.records import RecordError, decode
 
 DEFAULT_JUDGE = "judge"

@@ -27,7 +27,7 @@ from attngan_deploy.generate.bench.worker import peak_memory
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
+from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.machine import this_machine
 

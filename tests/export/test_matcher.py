@@ -22,12 +22,12 @@ from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare, resize_pictures
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.score.verify import verify_matcher
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train import config
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, resize_pictures
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint

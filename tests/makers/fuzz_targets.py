@@ -34,7 +34,8 @@ from attngan_deploy.media.captions import CaptionList, from_texts, read_captions
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer, tokenize
-from attngan_deploy.score.pictures import find_pictures, prepare
+from attngan_deploy.score.pictures import find_pictures
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.split import read_split_names
 from attngan_deploy.train.generator import Generator

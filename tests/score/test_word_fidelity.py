@@ -14,8 +14,8 @@ from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.metrics.colours import COLOURS
-from attngan_deploy.score.metrics.real_colours import centre_region, real_word_colours
 from attngan_deploy.score.metrics.word_fidelity import WORD_CAPTIONS, attended_region, colour_change, word_fidelity
+from benchmarks.paper.word_colours import centre_region, real_word_colours
 from tests.makers.painting_model import CORNER, PAINT, PaintingModel
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
