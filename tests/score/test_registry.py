@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts
 from attngan_deploy.score.metrics.registry import METRICS, describe_metrics
 from attngan_deploy.score.passport import Passport
@@ -71,11 +72,8 @@ def test_its_number_stands_in_lists_and_reports(pictures: Path) -> None:
     document = {"passport": 2, "scores": {"mean_brightness": {"value": 0.25}}, "judge": {"name": "judge"}}
     row = ReportRow("mine", [Passport.from_json(document, "it")])
     assert dict(zip(headings(), cells(row), strict=True))["brightness"] == "0.25"
-
-    class Listed:
-        manifest = {"scores": [document]}  # noqa: RUF012
-
-    assert describe_scores(Listed())[0].startswith("brightness 0.25 by judge judge")  # type: ignore[arg-type]
+    bundle = Judge.load(make_tiny_judge(pictures.parent / "scored", scores=[document])).bundle
+    assert any(line.startswith("brightness 0.25 by judge judge") for line in describe_scores(bundle))
 
 
 def test_its_name_is_asked_for(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
