@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
+from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def extra(name: str) -> Iterator[None]:
             raise
         raise MissingExtraError(
             f"this command needs the '{name}' extra: {error}",
-            next_step=f"pip install 'attngan-deploy[{name}]'",
+            next_step=install_line(name),
         ) from error
 
 

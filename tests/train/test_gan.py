@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from attngan_deploy.errors import CheckpointError, StoppedError, T2IError
+from attngan_deploy.system.records import look_up
 from attngan_deploy.train.config import DiscriminatorConfig, GanRecipe, GeneratorConfig, ImageEncoderConfig, checked
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.damsm import train_damsm
@@ -72,7 +73,7 @@ def test_every_network_learns_and_the_checkpoint_is_complete(
     still = [name for name, value in after.items() if name.endswith("weight") and torch.equal(value, before[name])]
     assert still == []
     checkpoint = load_checkpoint(tmp_path / "run", "gan")
-    assert checkpoint.description["pictures"] == 8
+    assert checkpoint.document["pictures"] == 8
     assert set(checkpoint.tensors("generator")) == set(after)
     assert list((tmp_path / "run/grids").glob("*.png"))
 
@@ -115,7 +116,7 @@ GanRun.prepare(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     left = load_checkpoint(tmp_path / "parts")
-    assert left.description["step"] == 2
+    assert left.document["step"] == 2
     ground.train(recipe, tmp_path / "parts", resume=True)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert not [path for path in (tmp_path / "parts/checkpoints").iterdir() if path.name.startswith(".")]
@@ -166,7 +167,7 @@ sys.stdout.write(f"rank {{run.processes.rank}} {{total!r}}\\n")
     sums = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("rank"))
     assert set(sums) == {"0", "1"} and sums["0"] == sums["1"]
     assert "8 effective" in done.stderr
-    assert load_checkpoint(tmp_path / "run").description["step"] == 3
+    assert load_checkpoint(tmp_path / "run").document["step"] == 3
     alone = ground.run(tiny_gan_recipe(), tmp_path / "alone")
     alone.train()
     assert sums["0"] != repr(sum(float(v.double().sum()) for v in alone.training.generator.state_dict().values()))
@@ -243,8 +244,8 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     assert set(scored) == {2, 4, 6}
     best = json.loads((tmp_path / "run/best.json").read_text())
     assert best["value"] == min(scored.values()) == scored[best["step"]]
-    assert load_checkpoint(tmp_path / "run").description["step"] == best["step"]
-    latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").description
+    assert load_checkpoint(tmp_path / "run").document["step"] == best["step"]
+    latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").document
     assert [point["fid"] for point in latest["curve"]] == [scored[2], scored[4], scored[6]]
     assert [point["pictures"] for point in latest["curve"]] == [8, 16, 24]
     later = GanRun.prepare(
@@ -268,7 +269,7 @@ def test_a_signal_after_the_last_step_saves_what_was_learned(
     monkeypatch.setattr(run, "score", stopped)
     with pytest.raises(StoppedError, match="stopped and saved after 8 pictures"):
         run.train()
-    assert load_checkpoint(tmp_path / "run").description["pictures"] == 8
+    assert load_checkpoint(tmp_path / "run").document["pictures"] == 8
     ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
 
 
@@ -351,12 +352,13 @@ def test_a_run_that_earlier_code_left_half_finished_goes_on(ground: Ground, tmp_
         assert value.equal(run.training.generator.state_dict()[name])
     run.train()
     after = load_checkpoint(folder / "checkpoints/step-00000024")
-    assert set(before.description) == set(after.description)
+    assert set(before.document) == set(after.document)
     assert {path.name for path in before.folder.iterdir()} == {path.name for path in after.folder.iterdir()}
-    assert (after.step, after.description["pictures"]) == (24, 96)
+    assert (after.step, after.document["pictures"]) == (24, 96)
     moved = after.tensors("live_generator")["first.linear.weight"]
     assert 0 < (moved - before.tensors("live_generator")["first.linear.weight"]).abs().max() < 1e-2
     first, last = (folder / "metrics.jsonl").read_text().splitlines()
     assert first == line and json.loads(last)["pictures"] == 96
-    waiting = before.description["since_last_line"]["loss/discriminator"]  # of steps 21 and 22; the line takes in all 4
+    waiting = look_up(before.document, "since_last_line", "loss/discriminator")  # of steps 21 and 22
+    assert isinstance(waiting, list)
     assert abs(json.loads(last)["loss/discriminator"] - sum(waiting) / 2) < 0.1

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.metrics.kernel import kernel_distance
-from attngan_deploy.score.pictures import fit
+from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
+from attngan_deploy.score.preprocessing import resize_pictures
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, centre_crop, pad_captions, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.sampling import sample_pictures
@@ -44,7 +44,7 @@ class Evaluation:
         self.probe = self._probe(cropped, real, tokenizer)
         self.real = np.concatenate(
             [
-                self.judge.predict(self._fit(reduced(cropped[start : start + BATCH_SIZE], size)))[1]
+                self._judged(reduced(cropped[start : start + BATCH_SIZE], size))[1]
                 for start in range(0, len(real), BATCH_SIZE)
             ]
         )
@@ -71,11 +71,8 @@ class Evaluation:
                 encoded.append(ids)
         return encoded
 
-    def _fit(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        side = self.judge.size
-        if pictures.shape[1] == side:
-            return pictures
-        return np.stack([fit(Image.fromarray(picture), side) for picture in pictures])
+    def _judged(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        return self.judge.predict(resize_pictures(pictures, self.judge.size))
 
     def _generate(self, generator: Generator, text: TextEncoder) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, self.pictures, BATCH_SIZE):
@@ -87,9 +84,9 @@ class Evaluation:
 
         The kernel distance is of one subset of all, which is unbiased where the Frechet distance of so few is not.
         """
-        parts = [self.judge.predict(self._fit(pictures)) for pictures in self._generate(generator, text)]
+        parts = [self._judged(pictures) for pictures in self._generate(generator, text)]
         probabilities, features = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-        order = np.random.RandomState(2020).permutation(self.pictures)
+        order = np.random.RandomState(SHUFFLE_SEED).permutation(self.pictures)
         return {
             "score/inception": inception_score(probabilities[order], SPLITS).mean,
             "score/fid": frechet_distance(FeatureStatistics.of(features), self.reference),

@@ -4,14 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.records import JsonObject
 from attngan_deploy.system.signals import uninterrupted
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
@@ -24,7 +25,7 @@ from attngan_deploy.train.runs.evaluation import Evaluation
 from attngan_deploy.train.runs.gan_data import GanData
 from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
 from attngan_deploy.train.runs.machine import prepare_process, resolve_precision
-from attngan_deploy.train.runs.origin import computed_as_before, start_from
+from attngan_deploy.train.runs.origin import Progress, computed_as_before, start_from
 from attngan_deploy.train.runs.progress import Clock, Means
 from attngan_deploy.train.runs.run_folder import RunFolder, training_curve
 from attngan_deploy.train.runs.sampling import sample_grid
@@ -50,7 +51,7 @@ class GanRun:
         self.evaluation, self.folder, self.processes = evaluation, folder, training.processes
         self.means = Means()
         self.step = self.resumed_at = self.seen_before = 0  # the latter two: of the checkpoint that it goes on from
-        self.started_from: list[dict[str, Any]] = []
+        self.started_from: list[JsonObject] = []
         self.is_whole = True  # False in the middle of a step
 
     @classmethod
@@ -117,9 +118,10 @@ class GanRun:
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = self.resumed_at = checkpoint.step
-            self.seen_before = int(checkpoint.description["pictures"])
-            self.means.values = dict(checkpoint.description.get("since_last_line") or {})
-            self.started_from = checkpoint.description.get("started_from") or []
+            progress = checkpoint.facts(Progress)
+            self.seen_before = progress.pictures
+            self.means.values = {name: list(values) for name, values in (progress.since_last_line or {}).items()}
+            self.started_from = [run.document for run in read_run(checkpoint.document).before]
             return
         if resume:
             self.processes.say(f"there is no checkpoint in {self.folder.path} to resume: a new run begins")
@@ -265,7 +267,7 @@ class GanRun:
             "since_last_line": self.means.values,
             "training_pictures": len(self.data),
             "effective_batch": self.effective_batch,
-            "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
+            "damsm": {key: self.damsm.document.get(key) for key in ("image_encoder", "r_precision", "step")},
         }
         name = f"score/{self.recipe.best}"
         self.folder.save(

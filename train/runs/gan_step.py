@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train.augmentation import recoloured, shifted
 from attngan_deploy.train.compiled import use_compiled
-from attngan_deploy.train.config import GanRecipe, from_json
+from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
@@ -296,7 +296,7 @@ class GanTraining:
 
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
-        recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
+        recipe = checkpoint.config(GanRecipe, "recipe")
         if recipe.loss == self.recipe.loss:
             ours, theirs = discriminator_names(self.recipe), discriminator_names(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}

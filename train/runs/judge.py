@@ -249,8 +249,32 @@ def train_judge(
         "data": [{"file": path.name, "sha256": sha256_of(path)} for path in data],
         "imagenet_weights": {"file": source.name, "sha256": sha256_of(source)},
     }
-    before = 0.0 if checkpoint is None else float(checkpoint.description["held_out_accuracy"])
+    before = 0.0 if checkpoint is None else checkpoint.facts(TrainedJudge).held_out_accuracy
     return [before, *train_epochs(training, run, range(first, recipe.epochs), "held_out_accuracy", description)][-1]
+
+
+@dataclass(frozen=True)
+class TrainedJudge:
+    """What the checkpoint of a judge says.
+
+    Attributes:
+        recipe: it was trained by.
+        class_ids, class_names: of each output.
+        pictures: how many were "trained" on, and "held_out".
+        data: "file" and "sha256" of each shard.
+        imagenet_weights: the same of the weights that it started from.
+        step: epochs.
+        held_out_accuracy: share of the pictures held out that it was right on.
+    """
+
+    recipe: JudgeRecipe
+    class_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    pictures: Mapping[str, int]
+    data: tuple[Mapping[str, str], ...]
+    imagenet_weights: Mapping[str, str]
+    step: int
+    held_out_accuracy: float
 
 
 def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:
@@ -260,8 +284,7 @@ def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:
         CheckpointError: missing, damaged or of another kind.
     """
     checkpoint = load_checkpoint(path, "judge")
-    classes = checkpoint.description.get("class_ids")
-    if not isinstance(classes, list) or not classes:
+    if not (classes := checkpoint.facts(TrainedJudge).class_ids):
         raise CheckpointError(f"{checkpoint.folder} names no classes", expected='"class_ids" in checkpoint.json')
     net = EfficientNetLite0(len(classes))
     checkpoint.load_into("judge", net)

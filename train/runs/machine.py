@@ -1,8 +1,6 @@
 """Settings of a training process, and how its machine computes best."""
 
-import ctypes
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from attngan_deploy.system.allocator import keep_freed_memory
 from attngan_deploy.train.config import GanRecipe
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -27,14 +25,9 @@ def prepare_cpu() -> None:
     """Treat denormal numbers as zero, and keep freed memory for the next step; what is computed stays the same.
 
     Adam's means of weights without gradient (rare words) become denormal, which makes steps several times slower.
-    glibc gives large blocks back to the system at every step, and page faults cost a quarter of the time.
     """
     torch.set_flush_denormal(True)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    keep_freed_memory()
 
 
 def lay_out(net: Net, layout: torch.memory_format, device: torch.device | None = None) -> Net:

@@ -1,12 +1,13 @@
 """What a run of a generator comes from: the beginning of the same run, other runs, or a bundle."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from attngan_deploy.bundles.bundle import MANIFEST, open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.system.files import read_json
+from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.imports.from_bundle import check_same_text_encoder, generator_of
 from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
@@ -14,6 +15,14 @@ from attngan_deploy.train.runs.gan_step import GanTraining
 from attngan_deploy.train.runs.run_folder import training_curve
 
 REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run had come when a checkpoint was written: pictures seen, and metrics since the last line of them."""
+
+    pictures: int
+    since_last_line: Mapping[str, tuple[float, ...]] | None = None
 
 
 def computed_as_before(recipe: GanRecipe, out: Path) -> GanRecipe:
@@ -39,7 +48,7 @@ def computed_as_before(recipe: GanRecipe, out: Path) -> GanRecipe:
 
 def start_from(
     path: Path, training: GanTraining, words: Sequence[str], captions: Sequence[Sequence[int]]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Begin with the generator of another run or of a bundle.
 
     Args:
@@ -58,11 +67,11 @@ def start_from(
     bundle = open_bundle(path)
     check_same_text_encoder(bundle, training.text, list(words))
     training.start_with(generator_of(bundle, captions).state_dict())
-    kept = {name: bundle.manifest["provenance"].get(name) for name in REMEMBERED}
+    kept = {name: bundle.manifest.told("provenance", name) for name in REMEMBERED}
     return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
 
 
-def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:
-    kept = {name: checkpoint.description.get(name) for name in REMEMBERED}
-    curve = checkpoint.description.get("curve") or training_curve(checkpoint.folder.parent.parent)
+def _ancestor(checkpoint: Checkpoint) -> JsonObject:
+    kept = {name: checkpoint.document.get(name) for name in REMEMBERED}
+    curve = checkpoint.document.get("curve") or training_curve(checkpoint.folder.parent.parent)
     return {**kept, "curve": curve}
