@@ -14,6 +14,7 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
@@ -53,16 +54,17 @@ class TextToImage:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
-        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self.tokenizer = Tokenizer.load(bundle.vocabulary)
         self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
-        sizes = bundle.manifest["sizes"]
-        self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
-        self.stage_sizes = [int(size) for size in sizes["stages"]]
+        sizes = bundle.manifest.sizes
+        self.z_size, self.eps_size, self.feature_size = sizes.z, sizes.eps, sizes.features
+        self.stage_sizes = list(sizes.stages)
 
     @classmethod
     def load(
         cls,
         name_or_folder: str | Path,
+        *,
         backend: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
@@ -78,7 +80,7 @@ class TextToImage:
             backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
             threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.facts.SUPPORTED`.
+            device: "auto", or one that the backend knows: see `engines.request.SUPPORTED`.
             allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
 
         Raises:
@@ -86,14 +88,16 @@ class TextToImage:
             EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
             MissingExtraError: the backend's package is not installed.
         """
+        return cls.load_on(name_or_folder, EngineRequest(backend, device, precision, threads, allow_fallback))
+
+    @classmethod
+    def load_on(cls, name_or_folder: str | Path, request: EngineRequest) -> "TextToImage":
+        """Like `load`, with all that it says of the engine in one value."""
         bundle = open_bundle(name_or_folder)
-        choice = choose(bundle, backend, device, precision, threads)
-        text_encoder, generator = (
-            load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
-            for graph in (TEXT_ENCODER, GENERATOR)
-        )
+        engine, notes = choose(bundle, request)
+        text_encoder, generator = (load_engine(bundle, graph, engine) for graph in (TEXT_ENCODER, GENERATOR))
         _check_embedding(bundle, text_encoder)
-        model = cls(bundle, text_encoder, generator, choice.notes)
+        model = cls(bundle, text_encoder, generator, notes)
         bundle.check_unchanged()
         return model
 
@@ -297,7 +301,7 @@ class TextToImage:
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
     """See that the last word of the vocabulary has a feature; what is behind the end of its table has none."""
-    last = bundle.manifest["sizes"].get("words", 2) - 1
+    last = (bundle.manifest.sizes.words or 2) - 1
     try:
         text_encoder.run({"captions": np.array([[last]], np.int64), "lengths": np.ones(1, np.int64)})
     except EngineError as error:

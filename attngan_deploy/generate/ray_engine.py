@@ -134,7 +134,7 @@ def make_on_ray(
         total, missing = output.missing_shards(Share())
         start, made = time.perf_counter(), 0
         if missing:
-            words = UnknownWords(Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])), say)
+            words = UnknownWords(Tokenizer.load(bundle.vocabulary), say)
             for row in _rows(run, out, missing, workers, say):
                 if not made and row["about"]:
                     say(f"model {run.model} {run.model_hash[:12]}, {row['about']}")

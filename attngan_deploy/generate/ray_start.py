@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from attngan_deploy.errors import MissingExtraError
+from attngan_deploy.errors import MissingExtraError, install_line
 from attngan_deploy.generate.generation import Report
 from attngan_deploy.generate.run import Run
 
@@ -23,7 +23,7 @@ def make_on_ray(
     missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"--engine ray needs {missing[0]}, which is not installed", next_step="pip install 'attngan-deploy[ray]'"
+            f"--engine ray needs {missing[0]}, which is not installed", next_step=install_line("ray")
         )
     from attngan_deploy.generate import ray_engine
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any
 
-from attngan_deploy.errors import CaptionError, MissingExtraError
+from attngan_deploy.errors import CaptionError, MissingExtraError, install_line
 from attngan_deploy.media.caption import Caption, checked_caption, choose_column, no_captions, opened
 from attngan_deploy.system.filesystems import open_binary
 
@@ -66,7 +66,7 @@ def _table(name: str) -> Iterator[tuple[IO[bytes], Any]]:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise MissingExtraError(
-            f"{name} needs a package that is not installed: {error}", next_step="pip install 'attngan-deploy[parquet]'"
+            f"{name} needs a package that is not installed: {error}", next_step=install_line("parquet")
         ) from error
     with opened(name):
         try:

@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+JsonObject = Mapping[str, object]
 PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 Record = TypeVar("Record")
 
@@ -18,7 +19,7 @@ class RecordError(ValueError):
     """
 
     def __init__(self, found: str, expected: str) -> None:
-        super().__init__(f"{found}, not {expected}")
+        super().__init__(f"{found}; expected {expected}")
         self.found, self.expected = found, expected
 
 
@@ -73,7 +74,9 @@ def _value(kind: Any, value: object, place: str, exact: bool) -> Any:
         if len(kinds) == len(value):
             return tuple(_value(*each, place, exact) for each in zip(kinds, value, strict=True))
     elif origin is Mapping and isinstance(value, dict):
-        return {key: _value(options[1], each, _within(place, key), exact) for key, each in value.items()}
+        return {
+            _key(options[0], key): _value(options[1], each, _within(place, key), exact) for key, each in value.items()
+        }
     elif origin is Literal:
         if value in options:
             return value
@@ -81,6 +84,14 @@ def _value(kind: Any, value: object, place: str, exact: bool) -> Any:
     elif kind is object or type(value) in PLAIN.get(kind, ()):
         return value
     raise RecordError(f"{place} is a {type(value).__name__}", kind.__name__ if origin is None else str(kind))
+
+
+def _key(kind: Any, key: str) -> Any:
+    """A key of a table as `kind`: JSON has texts for numbers."""
+    try:
+        return kind(key)
+    except ValueError as error:
+        raise RecordError(f"the key {ascii(key)[:80]}", str(kind.__name__)) from error
 
 
 def _within(place: str, key: str) -> str:

@@ -82,4 +82,4 @@ def torch_maker(checkpoint: Path) -> TorchMaker:
     """
     loaded = load_checkpoint(checkpoint, "gan")
     networks = load_networks(loaded)
-    return TorchMaker(networks, Tokenizer(loaded.vocabulary()), loaded.folder.name)
+    return TorchMaker(networks, Tokenizer(loaded.vocabulary(networks.text_encoder.config.words)), loaded.folder.name)

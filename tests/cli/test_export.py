@@ -51,7 +51,7 @@ def test_the_run_and_the_bundle_have_usual_places(place: Path) -> None:
     result = call("--variant", "att1")
     assert result.exit_code == 0, result.stderr
     assert "no --checkpoint: using runs/att1" in result.stderr
-    assert open_bundle(place / "models" / "att1").manifest["variant"] == "att1"
+    assert open_bundle(place / "models" / "att1").manifest.variant == "att1"
     for word in ("image_128", "worst difference", "stored weights against trained ones", "generator.onnx"):
         assert word in result.stdout
 
@@ -63,8 +63,8 @@ def test_json_is_what_a_program_reads(place: Path) -> None:
     facts = json.loads(result.stdout)
     bundle = open_bundle(place / "bundle")
     assert (facts["bundle"], facts["hash"], facts["bytes"]) == ("bundle", bundle.hash, bundle.bytes)
-    assert facts["parity"] == bundle.manifest["parity"]
-    assert bundle.manifest["weights_dtype"] == "float32"
+    assert facts["parity"] == bundle.manifest.told("parity")
+    assert bundle.manifest.weights_dtype == "float32"
 
 
 def test_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

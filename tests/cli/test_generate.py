@@ -75,7 +75,7 @@ def test_generate(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
     assert picture("out/00001_00.png").shape == (128, 128, 3)
     from attngan_deploy import TextToImage
 
-    expected = TextToImage.load("tiny", "onnxruntime").generate(
+    expected = TextToImage.load("tiny", backend="onnxruntime").generate(
         CAPTIONS.split("\n\n"), seed=7, images_per_caption=2, batch_size=1
     )
     for row, file in enumerate(files):

@@ -224,7 +224,9 @@ def test_what_make_needs_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_it_makes_the_picture_of_the_runtime(program: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
-    model = TextToImage.load(tiny_bundle if name == "tiny" else name, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(
+        tiny_bundle if name == "tiny" else name, backend="onnxruntime", precision="fp32", threads=1
+    )
     for text, seed in (("A small red bird, with qwertz wings", 7), ("yellow bird", LARGEST_SEED)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

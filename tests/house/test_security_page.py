@@ -7,7 +7,7 @@ import pytest
 from attngan_deploy.engines import golden
 from attngan_deploy.generate import manifest, replay
 from attngan_deploy.media import captions, images, shards, tokenizer
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.system import files
 from attngan_deploy.train.data import pictures as data_pictures
 from attngan_deploy.train.data import sources as data_sources
@@ -16,7 +16,7 @@ from attngan_deploy.train.imports import unpickle
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 MIB, GIB = 2**20, 2**30
-SERVER = Limits()
+SERVER = ServerLimits()
 
 
 def size(count: int) -> str:

@@ -34,8 +34,9 @@ from attngan_deploy.media.captions import CaptionList, from_texts, read_captions
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer, tokenize
-from attngan_deploy.score.pictures import find_pictures, prepare
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
+from attngan_deploy.score.pictures import find_pictures
+from attngan_deploy.score.preprocessing import prepare
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.split import read_split_names
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.imports.published_files import read_vocabulary
@@ -144,7 +145,7 @@ def _bundles(ground: Path) -> list[Target]:
     def open_odd(data: bytes) -> None:
         (odd.folder / "bundle.json").write_bytes(data)
         bundle = open_bundle(odd.folder)
-        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.floors
+        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.manifest.floors
         for graph in ("text_encoder", "generator"):
             assert [bundle.graph_path(graph, precision) for precision in bundle.precisions(graph)]
         load_golden(bundle)
@@ -181,8 +182,8 @@ def _checkpoints(ground: Path) -> list[Target]:
         (folder / "checkpoint.json").write_bytes(data)
         checkpoint = load_checkpoint(folder, "gan")
         assert checkpoint.step >= 0
-        config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
-        from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
+        config = checkpoint.config(GeneratorConfig, "generator")
+        checkpoint.config(TextEncoderConfig, "text_encoder")
         (folder / "checkpoint.json").write_bytes(described)
         checkpoint.check_fits("generator", lambda: Generator(config))
 

@@ -26,7 +26,7 @@ CAPTIONS = ["a red bird", "this small bird is blue with a short bill", "a black 
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "generator"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("generator")]
 
 
 def make_shard(path: Path, captions: list[list[str]], classes: list[int]) -> Path:
@@ -82,16 +82,16 @@ def test_a_picture_shows_its_caption_with_its_noise(model: TextToImage) -> None:
 def test_fewer_pictures_than_captions(model: TextToImage) -> None:
     source = GeneratedPictures(model, [*CAPTIONS, "xyzzy"], 2)
     assert [item.caption for item in source.prepared(128, None, None)] == CAPTIONS[:2]
-    assert source.generated["captions"] == 2 and running() == []
+    assert source.generated.captions == 2 and running() == []
 
 
 def test_the_passport_says_what_made_them(model: TextToImage, judge: Judge) -> None:
     source = GeneratedPictures(model, ["a red xyzzy bird", "a bird"], 3, 4)
     made = measure(source, judge).facts.generated
-    assert made is not None and made["model_hash"] == model.bundle.hash and made["engine"] == model.description
-    assert (made["captions"], made["seed"], made["unknown_words"]) == (2, 4, ["xyzzy"])
+    assert made is not None and made.model_hash == model.bundle.hash and made.engine == model.description
+    assert (made.captions, made.seed, made.unknown_words) == (2, 4, ("xyzzy",))
     other = GeneratedPictures(model, ["a red bird", "a bird"], 3, 4).generated
-    assert other["captions_sha256"] != made["captions_sha256"]
+    assert other.captions_sha256 != made.captions_sha256
 
 
 def test_pictures_are_cropped_and_resized_like_files(tmp_path: Path, model: TextToImage, judge: Judge) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy.engines import doctor
-from attngan_deploy.engines.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding, summary
-from attngan_deploy.engines.facts import BACKENDS as ALL_BACKENDS
+from attngan_deploy.engines.request import SUPPORTED
+from attngan_deploy.generate import doctor
+from attngan_deploy.generate.doctor import BACKENDS, BROKEN, OFF, OK, OPTIONAL, Diagnosis, Finding
 from attngan_deploy.system.machine import Nvidia, versions
 from tests.makers.golden_bundle import with_golden
 
@@ -48,7 +48,7 @@ def base(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_backend_is_looked_at() -> None:
-    assert BACKENDS == ALL_BACKENDS
+    assert tuple(SUPPORTED) == BACKENDS
 
 
 def test_a_backend_that_works(base: Path) -> None:
@@ -190,7 +190,7 @@ def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_summary() -> None:
     good, bad = Finding("pictures", "base", OK, ""), Finding("pictures", "base", BROKEN, "")
     other = Finding("package", "openvino", BROKEN, "")
-    assert summary([good]) == "t2i generate works here"
-    assert summary([good, other]) == "t2i generate works here; 1 thing is broken"
-    assert summary([bad, other]) == "t2i generate does NOT work here; 2 things are broken"
+    assert str(Diagnosis([good])) == "t2i generate works here"
+    assert str(Diagnosis([good, other])) == "t2i generate works here; 1 thing is broken"
+    assert str(Diagnosis([bad, other])) == "t2i generate does NOT work here; 2 things are broken"
     assert not Diagnosis([other]).works  # without pictures nothing is proven

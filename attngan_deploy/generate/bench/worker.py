@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from attngan_deploy.engines.contenders import Contender
+    from attngan_deploy.bundles.bundle import Bundle
     from attngan_deploy.engines.facts import EngineFacts
     from attngan_deploy.engines.golden import Verification
+    from attngan_deploy.engines.request import EngineRequest
 
 SHOWN_CAPTIONS, SHOWN_SAMPLES, SHOWN_SEED = 2, 2, 0
 STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEngine:
     """An engine that is ready.
 
     Attributes:
@@ -49,25 +50,25 @@ class Loaded:
     pictures: "NDArray[np.uint8]"
 
 
-class Worker:
+class BenchWorker:
     """The engine, once it is loaded, and the commands."""
 
-    def load(self, folder: Path, contender: "Contender", threads: int | None) -> Loaded:
+    def load(self, folder: Path, request: "EngineRequest") -> LoadedEngine:
         """Open the bundle on an engine, and verify it."""
         start = time.perf_counter()
-        from attngan_deploy.engines.contenders import graph_files
         from attngan_deploy.engines.golden import load_golden
-        from attngan_deploy.engines.verify import verify_model
+        from attngan_deploy.generate.pipeline import TextToImage
+        from attngan_deploy.generate.verify import verify_model
 
-        self._model = contender.load(folder, threads)
+        self._model = TextToImage.load_on(folder, request)
         seconds, bundle = time.perf_counter() - start, self._model.bundle
         self._captions = load_golden(bundle).captions
         verification = verify_model(self._model)
         shown = self._captions[:SHOWN_CAPTIONS]
         pictures = self._model.generate(shown, SHOWN_SEED, SHOWN_SAMPLES)
         captions = [caption for caption in shown for _ in range(SHOWN_SAMPLES)]
-        size = sum(path.stat().st_size for path in graph_files(bundle, self._model.facts))
-        return Loaded(self._model.facts, seconds, size, verification, captions, pictures)
+        size = sum(path.stat().st_size for path in _graph_files(bundle, self._model.facts))
+        return LoadedEngine(self._model.facts, seconds, size, verification, captions, pictures)
 
     def time(self, batch: int, seconds: float, calls: int) -> list[float]:
         """Seconds of each call that makes `batch` pictures, captions to uint8: at least `calls`, for `seconds`."""
@@ -82,6 +83,16 @@ class Worker:
     def memory(self) -> int | None:
         """Most memory that this process has held, in bytes; None where the system does not say."""
         return peak_memory()
+
+
+def _graph_files(bundle: "Bundle", facts: "EngineFacts") -> list[Path]:
+    """Files that an engine reads: the text encoder's, which is always fp32, and the generator's."""
+    from attngan_deploy.engines.choice import NATIVE
+    from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
+
+    native = facts.precision in NATIVE.get(facts.backend, ())
+    stored = facts.precision in bundle.precisions(GENERATOR) and not native
+    return [bundle.graph_path(TEXT_ENCODER), bundle.graph_path(GENERATOR, facts.precision if stored else "fp32")]
 
 
 def peak_memory() -> int | None:
@@ -102,7 +113,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the bench ends its workers itself
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    worker = Worker()
+    worker = BenchWorker()
     commands: dict[str, Callable[..., Any]] = {"load": worker.load, "time": worker.time, "memory": worker.memory}
     while True:
         try:

@@ -5,10 +5,10 @@ that Python, not the doctor. `try_imports`, `try_backend` and `try_generation` r
 """
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,31 +17,28 @@ from typing import Any
 
 from attngan_deploy.bundles.bundle import (
     DEFAULT_MODEL,
-    GRAPHS,
     LIST_MODELS,
     MODELS_VARIABLE,
     bundle_folders,
+    missing_roots,
     open_bundle,
-    read_manifest,
 )
+from attngan_deploy.bundles.manifest import GRAPHS
+from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
-from attngan_deploy.errors import EngineError, T2IError
+from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
+from attngan_deploy.errors import EngineError, T2IError, install_line
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
 OLDEST_PYTHON = (3, 11)
 BASE = {"numpy": "numpy", "pillow": "PIL", "onnxruntime": "onnxruntime", "rich": "rich", "typer": "typer"}
 OPTIONAL = {
-    "onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "openvino": "pip install 'attngan-deploy[openvino]'",
-    "tensorrt": "pip install 'attngan-deploy[gpu]'",
-    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'",
-    "cuda-bindings": "pip install 'attngan-deploy[rtx]'",
-    "torch": "pip install 'attngan-deploy[train]'",
-    "onnx": "pip install 'attngan-deploy[export]'",
+    **INSTALL,
+    "cuda-bindings": INSTALL["tensorrt-rtx"],
+    "torch": install_line("train"),
+    "onnx": install_line("export"),
 }
-BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-BUILDS = ("tensorrt", "tensorrt-rtx")  # they build an engine for minutes before one can be loaded
 SECONDS = 300
 ANSWER = "t2i-doctor "  # before each answer, as libraries print too
 DOCTOR = "t2i doctor"
@@ -77,6 +74,12 @@ class Diagnosis:
     def works(self) -> bool:
         """Whether the default model makes its golden pictures here."""
         return any(finding.area == "pictures" and finding.status == OK for finding in self.findings)
+
+    def __str__(self) -> str:
+        """The last line: whether pictures can be made, and how many things are broken."""
+        broken = sum(finding.status == BROKEN for finding in self.findings)
+        head = f"t2i generate {'works' if self.works else 'does NOT work'} here"
+        return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as JSON values."""
@@ -132,11 +135,11 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
 
 
 def _gpu(found: Nvidia) -> Finding:
-    said = [f"driver {found.driver}"] if found.driver else []
-    said += [f"CUDA {found.cuda}"] if found.cuda else []
+    software = [f"driver {found.driver}"] if found.driver else []
+    software += [f"CUDA {found.cuda}"] if found.cuda else []
     if found.gpus:
-        return Finding("GPU", "NVIDIA", OK, ", ".join([*found.gpus, *said]))
-    return Finding("GPU", "NVIDIA", OFF, ", ".join([found.why, *said]))
+        return Finding("GPU", "NVIDIA", OK, ", ".join([*found.gpus, *software]))
+    return Finding("GPU", "NVIDIA", OFF, ", ".join([found.why, *software]))
 
 
 def _backend(backend: str, installed: dict[str, str]) -> Iterator[Finding]:
@@ -152,15 +155,13 @@ def _backend(backend: str, installed: dict[str, str]) -> Iterator[Finding]:
 
 
 def _cache() -> Finding:
-    mend = "set T2I_CACHE to a folder of yours"
+    mend = f"set {CACHE_VARIABLE} to a folder of yours"
     try:
-        from attngan_deploy.engines.cache import cache_folder, list_entries  # brings numpy
-
         folder = cache_folder()
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        entries = list_entries(folder) if folder.is_dir() else []
+        entries = cached_engines(folder) if folder.is_dir() else []
         writable = place.is_dir() and _can_write(place)
-    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Finding("cache", "folder", BROKEN, _words(error), mend)
     if not writable:
         return Finding("cache", str(folder), BROKEN, f"{place} can't be written", mend)
@@ -177,13 +178,12 @@ def _can_write(folder: Path) -> bool:
 
 
 def _models() -> Iterator[Finding]:
-    for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep):
-        if root and not Path(root).is_dir():
-            found = f"it names {root}, which is no folder"
-            yield Finding("model", MODELS_VARIABLE, BROKEN, found, f"set {MODELS_VARIABLE} to folders of bundles")
+    for root in missing_roots():
+        found = f"it names {root}, which is no folder"
+        yield Finding("model", MODELS_VARIABLE, BROKEN, found, f"set {MODELS_VARIABLE} to folders of bundles")
     for name, folder in sorted(bundle_folders().items()):
         try:
-            bundle = open_bundle(folder, read_manifest(folder).kind)
+            bundle = open_bundle(folder, None)
             precisions = ", ".join(bundle.precisions(GRAPHS[bundle.kind][-1])) if bundle.kind in GRAPHS else "unknown"
         except T2IError as error:
             yield Finding("model", name, BROKEN, _without_next(error), error.next_step)
@@ -204,7 +204,7 @@ def _generation() -> Finding:
 
 def _ask(function: str, *arguments: str) -> Iterator[dict[str, str]]:
     """Answers of a function below, run in a Python of its own; the last one has the "error" that ended it, if any."""
-    code = f"from attngan_deploy.engines.doctor import {function} as run; run(*{list(arguments)!r})"
+    code = f"from attngan_deploy.generate.doctor import {function} as run; run(*{list(arguments)!r})"
     command = [sys.executable, "-P", "-c", code]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
@@ -227,66 +227,57 @@ def _answer(**facts: str) -> None:
     print(f"\n{ANSWER}{json.dumps(facts)}", flush=True)
 
 
+@contextmanager
+def _answering(**facts: str) -> Iterator[None]:
+    """Answer with these facts and the "error" that ends what is tried; "refused" where this machine lacks something."""
+    try:
+        yield
+    except T2IError as error:
+        refused = {"refused": "yes"} if isinstance(error, EngineError) else {}
+        _answer(**facts, error=_without_next(error), mend=error.next_step, **refused)
+    except (ImportError, OSError) as error:
+        _answer(**facts, error=_words(error))
+
+
 def try_imports(*modules: str) -> None:
     """Import modules, and answer with the "name" of each and the "error" of those that fail."""
     sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     for name in modules:
-        try:
+        with _answering(name=name):
             import_module(name)
-        except (ImportError, OSError) as error:
-            _answer(name=name, error=_words(error))
-        else:
             _answer(name=name)
 
 
 def try_backend(backend: str) -> None:
-    """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it.
-
-    Where the backend itself works, and it is this machine that lacks something, the answer also has "refused".
-    """
-    try:
-        from attngan_deploy.engines.facts import SUPPORTED
+    """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it."""
+    with _answering():
         from attngan_deploy.engines.load import load_engine
         from attngan_deploy.engines.tensorrt.build import load_tensorrt
         from attngan_deploy.engines.tensorrt.cuda import find_gpu
-    except (ImportError, OSError) as error:
-        _answer(error=_words(error))
-        return
-    for device, precisions in SUPPORTED[backend].items():
-        try:
-            if backend in BUILDS:
-                module, gpu = load_tensorrt(backend), find_gpu()
-                found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
-            else:
-                bundle = open_bundle(DEFAULT_MODEL)
-                found = str(load_engine(bundle, "generator", backend, device, precisions[0]).facts)
-        except EngineError as error:
-            _answer(device=device, error=_without_next(error), mend=error.next_step, refused="yes")
-        except T2IError as error:
-            _answer(device=device, error=_without_next(error), mend=error.next_step)
-        except (ImportError, OSError) as error:
-            _answer(device=device, error=_words(error))
-        else:
-            _answer(device=device, found=found)
+
+        for device, precisions in SUPPORTED[backend].items():
+            with _answering(device=device):
+                if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
+                    module, gpu = load_tensorrt(backend), find_gpu()
+                    found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
+                else:
+                    bundle = open_bundle(DEFAULT_MODEL)
+                    found = str(load_engine(bundle, "generator", EngineRequest(backend, device, precisions[0])).facts)
+                _answer(device=device, found=found)
 
 
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
-    try:
-        from attngan_deploy.engines.verify import verify_model
+    with _answering():
         from attngan_deploy.generate.pipeline import TextToImage
+        from attngan_deploy.generate.verify import verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
-    except T2IError as error:
-        _answer(error=_without_next(error), mend=error.next_step)
-    except (ImportError, OSError) as error:
-        _answer(error=_words(error))
-    else:
-        told = f"{result.engine}: {result}"
+        verdict = f"{result.engine}: {result}"
         if result.passed:
-            _answer(found=told)
+            _answer(found=verdict)
         else:
-            _answer(error=told, mend="t2i generate --backend onnxruntime --precision fp32")
+            _answer(error=verdict, mend="t2i generate --backend onnxruntime --precision fp32")
 
 
 def _words(error: Exception) -> str:
@@ -296,11 +287,3 @@ def _words(error: Exception) -> str:
 def _without_next(error: T2IError) -> str:
     parts = [error.what, error.found and f"found {error.found}", error.expected and f"expected {error.expected}"]
     return " ".join("; ".join(part for part in parts if part).split())
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """The last line: whether pictures can be made, and how many things are broken."""
-    broken = sum(finding.status == BROKEN for finding in findings)
-    works = Diagnosis(list(findings)).works
-    head = "t2i generate works here" if works else "t2i generate does NOT work here"
-    return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.bench.worker import Loaded
-from attngan_deploy.engines.contenders import Contender
 from attngan_deploy.engines.golden import load_golden
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
+from attngan_deploy.generate.bench.worker import LoadedEngine
 from attngan_deploy.system.machine import Machine, this_machine
 
-START = (
-    "from attngan_deploy.engines.bench.worker import main; main()"  # "-m" would give its classes another home to pickle
-)
+# "-m" would give the worker's classes another home to pickle.
+START = "from attngan_deploy.generate.bench.worker import main; main()"
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
 
 
@@ -48,7 +47,7 @@ class Process:
         self.end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Give a command of `Worker` and wait for the answer.
+        """Give a command of `BenchWorker` and wait for the answer.
 
         Raises:
             EngineError: the worker met an error, or died.
@@ -105,7 +104,7 @@ class Row:
     """An engine at one batch size.
 
     Attributes:
-        contender: what was asked for.
+        request: what was asked for.
         loaded: what was got, its load time, size and golden pictures.
         batch: pictures made together.
         speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
@@ -115,8 +114,8 @@ class Row:
         why: the error that ended it.
     """
 
-    contender: Contender
-    loaded: Loaded
+    request: EngineRequest
+    loaded: LoadedEngine
     batch: int
     speeds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -136,7 +135,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values."""
         return {
-            "asked": asdict(self.contender),
+            "asked": self.request.names,
             "engine": asdict(self.loaded.facts),
             "batch": self.batch,
             "images_per_second": self.speed,
@@ -153,22 +152,22 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """What was measured.
 
     Attributes:
         bundle: of which model.
         machine: where.
         schedule: how.
-        rows: by batch, and in the order of the contenders.
-        refused: contenders that can't run here, each with its reason.
+        rows: by batch, and in the order of the requests.
+        refused: requests that can't run here, each with its reason.
     """
 
     bundle: Bundle
     machine: Machine
     schedule: Schedule
     rows: list[Row]
-    refused: list[tuple[Contender, str]]
+    refused: list[tuple[EngineRequest, str]]
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, without pictures."""
@@ -178,18 +177,18 @@ class Report:
             "machine": asdict(self.machine),
             "schedule": asdict(self.schedule),
             "rows": [row.to_json() for row in self.rows],
-            "refused": [{**asdict(contender), "why": why} for contender, why in self.refused],
+            "refused": [{**request.names, "why": why} for request, why in self.refused],
         }
 
 
 def run_rounds(
     bundle: Bundle,
-    wanted: Sequence[Contender],
+    requests: Sequence[EngineRequest],
     schedule: Schedule,
     tell: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
-    """Measure contenders side by side. No process of it outlives it.
+) -> BenchReport:
+    """Measure engines side by side. No process of it outlives it.
 
     Args:
         tell: called with a line about what is loaded now.
@@ -200,34 +199,34 @@ def run_rounds(
     """
     load_golden(bundle)
     machine = this_machine()
-    refused: list[tuple[Contender, str]] = []
-    teams: list[Team] = []
+    refused: list[tuple[EngineRequest, str]] = []
+    teams: list[BenchedEngine] = []
     with ExitStack() as stack:
-        for contender in wanted:
-            tell(f"loading {contender}")
+        for request in requests:
+            tell(f"loading {request}")
             process = stack.enter_context(Process())
             try:
-                loaded = process.ask("load", bundle.folder, contender, schedule.threads)
+                loaded = process.ask("load", bundle.folder, replace(request, threads=schedule.threads))
             except EngineError as error:
-                refused.append((contender, str(error)))
+                refused.append((request, str(error)))
                 process.end()
             else:
-                teams.append(Team(contender, loaded, process))
+                teams.append(BenchedEngine(request, loaded, process))
         rows = _rows(teams, schedule, progress)
-    return Report(bundle, machine, schedule, rows, refused)
+    return BenchReport(bundle, machine, schedule, rows, refused)
 
 
 @dataclass
-class Team:
-    """A contender, its process, and the error that ended it."""
+class BenchedEngine:
+    """What was asked for, its process, and the error that ended it."""
 
-    contender: Contender
-    loaded: Loaded
+    request: EngineRequest
+    loaded: LoadedEngine
     process: Process
     why: str = ""
 
 
-def _rows(teams: Sequence[Team], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
+def _rows(teams: Sequence[BenchedEngine], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
     """Time every batch size; within one, each round gives every engine its turn."""
     turns, done = len(schedule.batches) * (schedule.rounds + 1), 0
     progress(0, turns)
@@ -247,7 +246,7 @@ def _rows(teams: Sequence[Team], schedule: Schedule, progress: Callable[[int, in
     return _with_ratios(rows)
 
 
-def _turn(team: Team, batch: int, seconds: float) -> list[float]:
+def _turn(team: BenchedEngine, batch: int, seconds: float) -> list[float]:
     if team.why:
         return []
     try:
@@ -258,12 +257,12 @@ def _turn(team: Team, batch: int, seconds: float) -> list[float]:
     return calls
 
 
-def _row(team: Team, batch: int, rounds: Sequence[list[float]]) -> Row:
+def _row(team: BenchedEngine, batch: int, rounds: Sequence[list[float]]) -> Row:
     if team.why:
-        return Row(team.contender, team.loaded, batch, why=team.why)
+        return Row(team.request, team.loaded, batch, why=team.why)
     speeds = [len(calls) * batch / sum(calls) for calls in rounds]
     latencies = [seconds for calls in rounds for seconds in calls] if batch == 1 else []
-    return Row(team.contender, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
+    return Row(team.request, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
 
 
 def _with_ratios(rows: Sequence[Row]) -> list[Row]:

@@ -6,13 +6,13 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.engines.bench.rounds import Report, Row
-from attngan_deploy.engines.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
-from attngan_deploy.engines.contenders import by_reason
+from attngan_deploy.engines.request import by_reason
+from attngan_deploy.generate.bench.rounds import BenchReport, Row
+from attngan_deploy.generate.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 
 
-def page(report: Report) -> str:
+def page(report: BenchReport) -> str:
     """The whole page."""
     title = f"{report.bundle.name}: engines side by side"
     packages = ", ".join(f"{name} {number}" for name, number in report.machine.packages.items())
@@ -39,7 +39,7 @@ def _table(rows: Sequence[Row]) -> str:
     return wide(lines)
 
 
-def _refused(report: Report) -> str:
+def _refused(report: BenchReport) -> str:
     if not report.refused:
         return ""
     lines = [row((what, why), text_columns=2) for what, why in by_reason(report.refused)]
@@ -48,7 +48,7 @@ def _refused(report: Report) -> str:
 
 def _pictures(rows: Sequence[Row]) -> str:
     """A row of pictures for each engine: the same captions and noise."""
-    engines = {each.contender: each.loaded for each in rows}
+    engines = {each.request: each.loaded for each in rows}
     if not engines:
         return ""
     captions = next(iter(engines.values())).captions

@@ -1,6 +1,6 @@
 """A report as the cells of one table, for the terminal and for a page."""
 
-from attngan_deploy.engines.bench.rounds import Report, Row
+from attngan_deploy.generate.bench.rounds import BenchReport, Row
 
 HEADINGS = (
     *("engine", "device", "precision", "batch", "img/s", "ratio", "p50 ms", "p99 ms"),
@@ -33,7 +33,7 @@ def _shown(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     return NONE if value is None else f"{value * scale:.{digits}f}"
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: BenchReport) -> list[str]:
     """What the numbers mean, and what is odd about an engine, a line each."""
     schedule = report.schedule
     lines = [
@@ -45,6 +45,6 @@ def notes(report: Report) -> list[str]:
         "load: from a fresh Python to ready, imports and hashes of the files included. "
         "PSNR: against the golden pictures, which torch made in fp32.",
     ]
-    told = [row.loaded.facts for row in report.rows if row.loaded.facts.notes or row.loaded.facts.elsewhere]
-    lines += dict.fromkeys(str(facts) for facts in told)
-    return lines + [f"{row.contender}, batch {row.batch}: {row.why}" for row in report.rows if row.why]
+    odd = [row.loaded.facts for row in report.rows if row.loaded.facts.notes or row.loaded.facts.elsewhere]
+    lines += dict.fromkeys(str(facts) for facts in odd)
+    return lines + [f"{row.request}, batch {row.batch}: {row.why}" for row in report.rows if row.why]

@@ -12,29 +12,29 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.engines.bench import rounds as module
-from attngan_deploy.engines.bench.page import page
-from attngan_deploy.engines.bench.rounds import Process, Report, Row, Schedule, run_rounds
-from attngan_deploy.engines.bench.tables import HEADINGS, cells, notes
-from attngan_deploy.engines.bench.worker import Loaded
-from attngan_deploy.engines.contenders import Contender
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError
+from attngan_deploy.generate.bench import rounds as module
+from attngan_deploy.generate.bench.page import page
+from attngan_deploy.generate.bench.rounds import BenchReport, Process, Row, Schedule, run_rounds
+from attngan_deploy.generate.bench.tables import HEADINGS, cells, notes
+from attngan_deploy.generate.bench.worker import LoadedEngine
 from tests.makers.commands import children
 from tests.makers.golden_bundle import with_manifest
 
-GOOD = Contender("onnxruntime", "cpu", "fp32")
+GOOD = EngineRequest("onnxruntime", "cpu", "fp32")
 QUICK = Schedule(batches=(3, 1), rounds=2, seconds=0.01, threads=1)
 
 
 @pytest.fixture(scope="module")
-def report(tiny_bundle: Path) -> Report:
-    """Two good contenders, and one that can't run."""
-    wanted = [GOOD, Contender("onnxruntime", "cpu", "int8"), Contender("auto", "cpu", "fp32")]
+def report(tiny_bundle: Path) -> BenchReport:
+    """Two good engines, and one that can't run."""
+    wanted = [GOOD, EngineRequest("onnxruntime", "cpu", "int8"), EngineRequest("auto", "cpu", "fp32")]
     return run_rounds(open_bundle(tiny_bundle), wanted, QUICK)
 
 
-def test_rows(report: Report) -> None:
-    assert [(row.batch, row.contender.backend) for row in report.rows] == [
+def test_rows(report: BenchReport) -> None:
+    assert [(row.batch, row.request.backend) for row in report.rows] == [
         *((1, "onnxruntime"), (1, "auto")),
         *((3, "onnxruntime"), (3, "auto")),
     ]
@@ -53,13 +53,13 @@ def test_rows(report: Report) -> None:
     assert report.rows[1].ratio == pytest.approx(report.rows[1].speed / report.rows[0].speed)  # type: ignore[operator]
 
 
-def test_what_can_not_run_says_why(report: Report) -> None:
-    ((contender, why),) = report.refused
-    assert contender.precision == "int8"
+def test_what_can_not_run_says_why(report: BenchReport) -> None:
+    ((request, why),) = report.refused
+    assert request.precision == "int8"
     assert "has no graph 'generator' in int8" in why
 
 
-def test_memory_is_the_processes_own(report: Report) -> None:
+def test_memory_is_the_processes_own(report: BenchReport) -> None:
     """A large parent does not count, which the usual `ru_maxrss` on Linux gets wrong."""
     ballast = np.ones(200 * 2**20, np.uint8)
     with Process() as process:
@@ -70,7 +70,7 @@ def test_memory_is_the_processes_own(report: Report) -> None:
     assert all(row.memory is not None and row.memory > empty for row in report.rows)
 
 
-def test_pictures_are_of_the_same_captions_and_noise(report: Report) -> None:
+def test_pictures_are_of_the_same_captions_and_noise(report: BenchReport) -> None:
     first, second = report.rows[0].loaded, report.rows[1].loaded
     assert first.pictures.shape == (4, 128, 128, 3) and first.pictures.dtype == np.uint8
     assert first.captions == second.captions and len(first.captions) == 4
@@ -78,7 +78,7 @@ def test_pictures_are_of_the_same_captions_and_noise(report: Report) -> None:
     assert not np.array_equal(first.pictures[0], first.pictures[1])
 
 
-def test_json_values(report: Report) -> None:
+def test_json_values(report: BenchReport) -> None:
     told = report.to_json()
     assert told["model"] == "tiny" and len(told["model_hash"]) == 64
     assert told["machine"]["packages"]["numpy"] == np.__version__
@@ -101,7 +101,7 @@ def test_every_engine_has_its_turn_in_every_round(tiny_bundle: Path, monkeypatch
     done: list[tuple[int, int]] = []
     run_rounds(
         open_bundle(tiny_bundle),
-        [GOOD, Contender("auto", "cpu", "fp32")],
+        [GOOD, EngineRequest("auto", "cpu", "fp32")],
         Schedule((2,), 2, 0.01, 1),
         progress=lambda now, total: done.append((now, total)),
     )
@@ -156,7 +156,7 @@ def test_a_process_that_never_starts(tiny_bundle: Path, monkeypatch: pytest.Monk
 
 
 def test_what_libraries_print_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy = "import os; from attngan_deploy.engines.bench import worker; "
+    noisy = "import os; from attngan_deploy.generate.bench import worker; "
     noisy += "worker.peak_memory = lambda: os.write(1, b'hello'); "
     monkeypatch.setattr(module, "START", noisy + "worker.main()")
     with Process() as process:
@@ -219,7 +219,7 @@ class Sources(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_else(report: Report) -> None:
+def test_the_page_needs_nothing_else(report: BenchReport) -> None:
     text = page(report)
     reader = Sources()
     reader.feed(text)
@@ -232,10 +232,10 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
     assert report.machine.cpu in text
 
 
-def test_the_page_escapes_what_it_shows(report: Report) -> None:
+def test_the_page_escapes_what_it_shows(report: BenchReport) -> None:
     row = report.rows[0]
-    loaded = Loaded(**{**vars(row.loaded), "captions": ["<script>&\"'", "b", "c", "d"]})
-    odd = Report(report.bundle, report.machine, report.schedule, [Row(GOOD, loaded, 1)], [(GOOD, "<b>bold</b>")])
+    loaded = LoadedEngine(**{**vars(row.loaded), "captions": ["<script>&\"'", "b", "c", "d"]})
+    odd = BenchReport(report.bundle, report.machine, report.schedule, [Row(GOOD, loaded, 1)], [(GOOD, "<b>bold</b>")])
     text = page(odd)
     assert "<script>" not in text and "<b>" not in text
     assert "&lt;script&gt;&amp;&quot;" in text
