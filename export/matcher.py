@@ -29,7 +29,7 @@ from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone

@@ -7,7 +7,6 @@ from typing import Any
 from attngan_deploy.bundles.bundle import DEFAULT_MODEL, Bundle, bundle_folders, open_bundle, read_manifest
 from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.errors import BundleError
-from attngan_deploy.system.records import look_up
 
 
 @dataclass(frozen=True)
@@ -73,36 +72,3 @@ def _entry(name: str, folder: Path, check: bool) -> Entry:
     except OSError as error:
         return Entry(name, folder, bundle, f"it can't be read: {error.strerror or error}")
     return Entry(name, folder, bundle)
-
-
-def describe_scores(bundle: Bundle) -> list[str]:
-    """A line for each score in a manifest, with its judge."""
-    told = bundle.manifest.told
-    accuracy = told("provenance", "held_out_accuracy")
-    lines = [f"right on {accuracy:.1%} of held-out real pictures"] if isinstance(accuracy, float) else []
-    value, candidates = told("real", "r_precision"), told("real", "candidates")
-    if isinstance(value, int | float):
-        lines.append(f"R-precision of real pictures {value:.1%}, 1 of {candidates}")
-    scores = told("scores")
-    return lines + [_describe(passport) for passport in (scores if isinstance(scores, list) else [])]
-
-
-def _describe(passport: object) -> str:
-    named = {
-        "Inception Score": look_up(passport, "scores", "inception_score", "mean"),
-        "Fréchet distance": look_up(passport, "scores", "frechet_distance", "value"),
-        "kernel distance": look_up(passport, "scores", "kernel_distance", "mean"),
-    }
-    shares = {
-        "R-precision": look_up(passport, "scores", "r_precision", "value"),
-        "colour words followed": look_up(passport, "scores", "word_fidelity", "accuracy"),
-    }
-    parts = [f"{name} {value:.4g}" for name, value in named.items() if isinstance(value, int | float)]
-    parts += [f"{name} {value:.1%}" for name, value in shares.items() if isinstance(value, int | float)]
-    if not parts:
-        return f"a score that this version can't read: {passport}"[:100]
-    if not look_up(passport, "judge"):
-        return ", ".join(parts)
-    judge, pictures = look_up(passport, "judge", "name"), look_up(passport, "pictures", "used")
-    digest = str(look_up(passport, "judge", "hash"))[:12]
-    return f"{', '.join(parts)} by judge {judge} {digest} of {pictures} pictures"

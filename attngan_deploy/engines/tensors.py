@@ -67,8 +67,8 @@ def _check_shape(
     for want, have in zip(wanted, found, strict=True):
         size, giver = sizes.setdefault(want, (have, name)) if isinstance(want, str) else (want or have, "")
         if have < 1 or have != size:
-            said = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
-            raise EngineError(wrong, found=str(list(found)), expected=shown + said)
+            source = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
+            raise EngineError(wrong, found=str(list(found)), expected=shown + source)
 
 
 def check_finite(bundle: Bundle, graph: str, *outputs: NDArray[Any]) -> None:

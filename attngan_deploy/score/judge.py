@@ -17,8 +17,9 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.metrics.inception_score import softmax
+from attngan_deploy.score.outputs import softmax
 from attngan_deploy.system.records import RecordError, decode
 
 DEFAULT_JUDGE = "judge"
@@ -98,7 +99,7 @@ class Judge:
             EngineError: it can't be run here.
         """
         bundle = open_bundle(name_or_folder, JUDGE)
-        return cls(bundle, load_engine(bundle, GRAPH, backend, "cpu", "fp32", threads))
+        return cls(bundle, load_engine(bundle, GRAPH, EngineRequest(backend, "cpu", "fp32", threads)))
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ Trained apart from every generator: it reads pictures through a judge, which has
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER, Engine
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from attngan_deploy.score.judge import Judge
 
 DEFAULT_MATCHER = "matcher"
@@ -70,7 +71,7 @@ class Matcher:
             EngineError: it can't be run here.
         """
         bundle = open_bundle(name_or_folder, MATCHER)
-        graphs = (load_engine(bundle, key, "onnxruntime", "cpu", "fp32", threads) for key in GRAPHS)
+        graphs = (load_engine(bundle, key, replace(REFERENCE, threads=threads)) for key in GRAPHS)
         return cls(bundle, *graphs)
 
     @property

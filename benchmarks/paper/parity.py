@@ -9,7 +9,7 @@ precisions that need other hardware stands below. Needs onnx, no torch.
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
@@ -17,7 +17,8 @@ from attngan_deploy.bundles.manifest import StoredPrecision
 from attngan_deploy.bundles.parity import PrecisionParity
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
-from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import ANY_ENGINE, REFERENCE, EngineRequest
 from attngan_deploy.errors import T2IError
 from attngan_deploy.export.precision.parity import (
     PICTURES,
@@ -29,8 +30,6 @@ from attngan_deploy.export.precision.parity import (
 )
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.machine import this_machine
-
-REFERENCE = ("onnxruntime", "cpu", "fp32")
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ def compare_engines(bundle: Bundle, captions: Path | None = None, threads: int |
         T2IError: the reference itself does not run.
     """
     ids = sample_captions(bundle, captions)
-    engine = load_engine(bundle, GENERATOR, *REFERENCE, threads=threads)
+    engine = load_engine(bundle, GENERATOR, replace(REFERENCE, threads=threads))
     reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     return [
-        _compare(bundle, reference, backend, device, precision, threads)
-        for backend, device, precision in combinations()
-        if (backend, device, precision) != REFERENCE
+        _compare(bundle, reference, replace(request, threads=threads))
+        for request in ANY_ENGINE.candidates()
+        if request != REFERENCE
     ]
 
 
@@ -100,13 +99,11 @@ rounded to the precision.
 """
 
 
-def _compare(
-    bundle: Bundle, reference: Reference, backend: str, device: str, precision: str, threads: int | None
-) -> Row:
-    name = f"{backend} on {device}"
+def _compare(bundle: Bundle, reference: Reference, request: EngineRequest) -> Row:
+    name, precision = f"{request.backend} on {request.device}", request.precision
     print(f"{name}, {precision}", file=sys.stderr, flush=True)
     try:
-        engine = load_engine(bundle, GENERATOR, backend, device, precision, threads)
+        engine = load_engine(bundle, GENERATOR, request)
         return Row(engine.facts.short, precision, measure(engine, reference, precision, engine.facts.short))
     except T2IError as error:
         return Row(name, precision, why=str(error))

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.media.captions import MAX_WORDS, read_captions
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -61,7 +62,7 @@ def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequenc
         seed: of the noise.
     """
     lengths = np.array([len(row) for row in captions], np.int64)
-    encoder = load_engine(bundle, "text_encoder", "onnxruntime", "cpu", "fp32")
+    encoder = load_engine(bundle, "text_encoder", REFERENCE)
     text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})
     z_size, eps_size = bundle.manifest.sizes.z, bundle.manifest.sizes.eps
     batches, start = [], 0

@@ -13,6 +13,7 @@ from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.cards.model_card import CARD, write_card
 from attngan_deploy.export.final_names import new_folder
@@ -106,7 +107,7 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
     plain = load_plain(bundle.graph_path("generator"))
     ids = sample_captions(bundle, captions)
     _say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
-    engine = load_engine(bundle, "generator", "onnxruntime", "cpu", "fp32")
+    engine = load_engine(bundle, "generator", REFERENCE)
     reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     for precision in wanted:
         _say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")

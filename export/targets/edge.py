@@ -28,9 +28,8 @@ from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
-from attngan_deploy.media.captions import MAX_WORDS
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer, split_words
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, split_words
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 

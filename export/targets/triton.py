@@ -7,12 +7,12 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, TensorSpec
-from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
+from attngan_deploy.engines.tensorrt.build import DEFAULT_PROFILE
 from attngan_deploy.export.final_names import new_folder
 
 MARKER = "repository.json"  # names the bundle, and marks a folder as one that may be replaced
-GENERATOR = "generator"
-LARGEST_BATCH, BEST_BATCH = 64, 16
+_, BEST_BATCH, LARGEST_BATCH = DEFAULT_PROFILE.batch
 LONGEST_WAIT = 2000  # microseconds that a request waits for others to share its batch
 TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}
 
@@ -183,7 +183,7 @@ def _readme(bundle: Bundle, precision: str) -> str:
         z=sizes.z,
         eps=sizes.eps,
         outputs=", ".join(f"`{name}`" for name in bundle.graph(GENERATOR).outputs),
-        best_words=18,
+        best_words=DEFAULT_PROFILE.words[1],
         wait=LONGEST_WAIT // 1000,
         image=f"image_{size}",
         size=size,

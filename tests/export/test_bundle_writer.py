@@ -76,7 +76,7 @@ def test_golden_pictures_are_made_again(tiny_bundle: Path) -> None:
     with np.load(path) as golden:
         cases = dict(golden)
     assert len(set(cases["lengths"])) > 2
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32")
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32")
     stages = model.decode(model.encode(list(cases["captions"])), cases["z"], cases["eps"])
     np.testing.assert_allclose(stages.images[128], cases["image_128"], atol=5e-4)  # half a step of float16, and 1e-4
     pictures = model.generate(list(cases["captions"]), seed=int(cases["seed"]))
@@ -94,7 +94,7 @@ def test_the_card_shows_what_its_caption_says(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(("variant", "stages"), [("attngan", 3), ("att1", 2), ("att2", 2)])
 def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages: int) -> None:
     out = export_bundle(make_tiny_checkpoint(tmp_path / "checkpoint", variant, stages), tmp_path / "bundle")
-    model = TextToImage.load(out, "onnxruntime", "fp32")
+    model = TextToImage.load(out, backend="onnxruntime", precision="fp32")
     assert model.bundle.name == variant
     pictures = model.generate(["a red bird", "a large blue bird with long wings"])
     assert pictures.shape == (2, 64 * 2 ** (stages - 1), 64 * 2 ** (stages - 1), 3)

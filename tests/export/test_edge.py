@@ -22,8 +22,7 @@ from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.precision.writer import extend_bundle
 from attngan_deploy.export.targets.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests.makers.alike import alike
 from tests.makers.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, hash_again, signs, with_vocabulary
 from tests.makers.precise_bundle import add_half_generator
@@ -69,7 +68,7 @@ def test_facts(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
 
 
 def test_it_makes_the_pictures_of_the_runtime(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = model.generate(CAPTIONS, seed=11)

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.cli import app, register
-from attngan_deploy.engines.verify import verify_matcher
 from attngan_deploy.errors import BundleError, CheckpointError, OutputError, ParityError
 from attngan_deploy.export import matcher as export
 from attngan_deploy.export.everything import make_plan
@@ -23,11 +22,12 @@ from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare, resize_pictures
 from attngan_deploy.score.scoring import measure_and_score
+from attngan_deploy.score.verify import verify_matcher
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train import config
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, resize_pictures
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint

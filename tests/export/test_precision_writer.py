@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, ParityError, T2IError
 from attngan_deploy.export.precision import writer as precision_writer
 from attngan_deploy.export.precision.writer import PRECISIONS, check_precisions, extend_bundle
@@ -85,7 +86,7 @@ def test_int8_makes_nearly_the_same_pictures(extended: Path) -> None:
         TextToImage(
             open_bundle(extended),
             load_engine(open_bundle(extended), "text_encoder"),
-            load_engine(open_bundle(extended), "generator", "onnxruntime", "cpu", precision),
+            load_engine(open_bundle(extended), "generator", EngineRequest("onnxruntime", "cpu", precision)),
         ).generate(captions)
         for precision in ("fp32", "int8")
     )

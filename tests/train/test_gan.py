@@ -92,7 +92,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(ground: Ground, tm
 import os, signal, torch
 torch.set_num_threads({torch.get_num_threads()})  # sums of floats depend on how they are shared out
 from pathlib import Path
-from attngan_deploy.train import checkpoint
+from attngan_deploy.train.runs import checkpoint
 from tests.train.test_gan import ALONE, GanRun
 from tests.makers.tiny_training import tiny_gan_recipe
 

@@ -19,7 +19,7 @@ from attngan_deploy.errors import CheckpointError, DataError, OutputError, Parit
 from attngan_deploy.export import judge as export
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0
 from attngan_deploy.train.data.picture_set import read_pictures
 from attngan_deploy.train.runs.checkpoint import load_checkpoint, save_checkpoint

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
 from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
-from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
+from attngan_deploy.train.losses import Gammas, sentence_loss, words_loss
 from attngan_deploy.train.runs.checkpoint import (
     Checkpoint,
     best_of,
@@ -36,8 +37,7 @@ from attngan_deploy.train.runs.machine import prepare_cpu
 from attngan_deploy.train.runs.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
 
-R_PRECISION_CANDIDATES = 100
-R_PRECISION_CAPTIONS = 2  # captions of each picture that ask; ten would only narrow the noise
+CAPTIONS_ASKED = 2  # of each picture; ten would only narrow the noise
 
 
 @dataclass
@@ -79,19 +79,20 @@ def r_precision(
     """
     rng = np.random.default_rng(0)  # the same questions at every epoch
     sentences = []
-    for place in range(R_PRECISION_CAPTIONS):
+    for place in range(CAPTIONS_ASKED):
         asked = [options[place % len(options)] for options in captions]
         for start in range(0, len(asked), 256):
             sentences.append(text(*pad_captions(asked[start : start + 256])).sentence)
-    similar = sentence_similarities(codes, torch.cat(sentences)).unflatten(1, (R_PRECISION_CAPTIONS, -1)).numpy()
-    right = total = 0
-    for picture in range(len(codes)):
-        others = np.flatnonzero(classes != classes[picture])
-        for place in range(R_PRECISION_CAPTIONS):
-            wrong = rng.choice(others, min(R_PRECISION_CANDIDATES - 1, len(others)), replace=False)
-            right += similar[picture, place, picture] > similar[picture, place, wrong].max()
-            total += 1
-    return right / total
+    own = np.arange(CAPTIONS_ASKED * len(codes)).reshape(CAPTIONS_ASKED, -1).T  # a picture a row
+    wrong = np.empty((*own.shape, CANDIDATES - 1), np.int64)
+    for picture, kind in enumerate(classes):
+        others = np.flatnonzero(classes != kind)
+        for place in range(CAPTIONS_ASKED):
+            drawn = rng.choice(others, min(CANDIDATES - 1, len(others)), replace=False)
+            wrong[picture, place] = np.resize(drawn, CANDIDATES - 1) + place * len(codes)  # few are asked for again
+    asking = codes.numpy().repeat(CAPTIONS_ASKED, axis=0)
+    right = count_right(asking, torch.cat(sentences).numpy(), own.ravel(), wrong.reshape(own.size, -1))
+    return right / own.size
 
 
 class DamsmTraining:

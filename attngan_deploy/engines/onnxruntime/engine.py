@@ -14,8 +14,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
+from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
+from attngan_deploy.engines.request import INSTALL, SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 
@@ -27,11 +28,10 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
-# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
-INSTALL = {
-    "cuda": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "tensorrt": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt",
-    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]' and --backend tensorrt-rtx, or an ONNX Runtime built with it",
+PROVIDER_INSTALL = {
+    "cuda": INSTALL["onnxruntime-gpu"],
+    "tensorrt": f"{INSTALL['onnxruntime-gpu']} tensorrt",
+    "tensorrt-rtx": f"{INSTALL['tensorrt-rtx']} and --backend tensorrt-rtx, or an ONNX Runtime built with it",
 }
 WAITS = {"lengths"}  # an input that an LSTM on CUDA waits for on the CPU, which a CUDA graph can't
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
@@ -74,13 +74,13 @@ class OnnxRuntimeEngine:
         spins: bool = True,
     ) -> None:
         self._path = path
-        said = _load_libraries() if device != "cpu" else ""
+        problem = _load_libraries() if device != "cpu" else ""
         capture = device == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
         self._session, captured = _open(path, device, threads, capture, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[device]:
             raise EngineError(
-                f"ONNX Runtime did not start on {device}{said and f': {said}'}",
+                f"ONNX Runtime did not start on {device}{problem and f': {problem}'}",
                 found=", ".join(providers),
                 expected=PROVIDERS[device],
                 next_step="t2i doctor",
@@ -147,18 +147,18 @@ def check_provider(device: str, precision: str) -> None:
             f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
             found=", ".join(available),
             expected=PROVIDERS[device],
-            next_step=INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
+            next_step=PROVIDER_INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
 
 
 def _load_libraries() -> str:
     """Load CUDA and cuDNN from their Python packages where they are installed; returns what went wrong."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         onnxruntime.set_default_logger_severity(FATAL_ONLY)
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-    return " ".join(said.getvalue().split())
+    return " ".join(printed.getvalue().split())
 
 
 def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:

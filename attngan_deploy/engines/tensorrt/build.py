@@ -18,25 +18,23 @@ import numpy as np
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, Size
 from attngan_deploy.engines.cache import (
+    CachedEngine,
     EngineKey,
-    Entry,
     as_file_name,
     cache_folder,
-    find_entry,
+    find_engine,
     make_cache,
-    store_entry,
+    store_engine,
 )
 from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
 from attngan_deploy.system.progress import show_progress
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-INSTALL = {"tensorrt": "pip install 'attngan-deploy[gpu]'", "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'"}
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
-PRECISIONS = ("fp32", "fp16", "bf16")  # a bundle's int8 graph has uint8 activations with zero points, for CPUs
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
 Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1 where a size is dynamic
@@ -81,7 +79,7 @@ def ensure_engine(
     precision: str = "fp32",
     folder: Path | None = None,
     profile: Profile = DEFAULT_PROFILE,
-) -> tuple[Entry, str]:
+) -> tuple[CachedEngine, str]:
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
     Args:
@@ -109,7 +107,7 @@ def ensure_engine(
     key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
     reason = "not in the cache"
     try:
-        if entry := find_entry(key, folder):
+        if entry := find_engine(key, folder):
             return entry, ""
     except EngineError as error:
         reason = error.what
@@ -119,12 +117,12 @@ def ensure_engine(
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:
         data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
-    return store_entry(key, data, time.perf_counter() - start, folder, facts), reason
+    return store_engine(key, data, time.perf_counter() - start, folder, facts), reason
 
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
     """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
-    return ("fp16",) if without_fp32_products(flavour, device) else PRECISIONS
+    return ("fp16",) if without_fp32_products(flavour, device) else SUPPORTED[flavour]["cuda"]
 
 
 def check_precision(flavour: str, device: str, precision: str) -> None:
@@ -165,12 +163,12 @@ def build_engine(
         try:
             builder = trt.Builder(log)
         except (TypeError, RuntimeError) as error:  # without a driver TensorRT makes no builder
-            raise EngineError(f"{flavour} does not start: {log.said() or error}", next_step="t2i doctor") from error
+            raise EngineError(f"{flavour} does not start: {log.cause() or error}", next_step="t2i doctor") from error
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, log)
         if not parser.parse_from_file(str(path)):
-            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.said()}")
+            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.cause()}")
         check_tensors(path.name, network_tensors(trt, network), graph)
         _check_weights(trt, network, path)
         if without_fp32_products(flavour, device):
@@ -190,7 +188,7 @@ def build_engine(
     if progress is not None and data is not None:
         progress(STEPS, STEPS)
     if data is None:
-        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.said()}", next_step="t2i doctor")
+        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.cause()}", next_step="t2i doctor")
     if flavour != "tensorrt-rtx" and timing is not None:
         with suppress(OSError):  # it only saves time; that the cache can't be written is said when the engine is
             timing.parent.mkdir(parents=True, exist_ok=True)
@@ -216,13 +214,14 @@ def load_tensorrt(flavour: str) -> Any:
         EngineError: no such flavour.
         MissingExtraError: its package is missing or broken; the text of the ImportError is in it.
     """
-    if flavour not in MODULES:
-        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(MODULES))
+    if flavour not in BUILDERS:
+        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(BUILDERS))
+    module = flavour.replace("-", "_")
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(module)
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            f"the package {MODULES[flavour]} can't be imported: {error}", next_step=INSTALL[flavour]
+            f"the package {module} can't be imported: {error}", next_step=INSTALL[flavour]
         ) from error
 
 

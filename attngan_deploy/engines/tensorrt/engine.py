@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
-from attngan_deploy.engines.cache import Entry, store_facts
+from attngan_deploy.engines.cache import CachedEngine, store_facts
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
@@ -65,12 +65,12 @@ class TensorRtEngine:
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
         engine = self._deserialise(entry.path)
         if engine is None and not reason:  # whole, but not for this machine after all, such as of another driver
-            reason = f"TensorRT refused it ({self._log.said()})"
+            reason = f"TensorRT refused it ({self._log.cause()})"
             entry.path.unlink()
             entry, _ = ensure_engine(bundle, graph, flavour, place, precision)
             engine = self._deserialise(entry.path)
         if engine is None:
-            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.cause()}", next_step="t2i doctor")
         check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
 
         halved = without_fp32_products(flavour, gpu.capability)
@@ -128,10 +128,10 @@ class TensorRtEngine:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.cause()}", next_step="t2i doctor")
         return context, kernels
 
-    def _check(self, bundle: Bundle, graph: str, entry: Entry) -> None:
+    def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
         if bundle.kind != TEXT_TO_IMAGE:
             return  # it has no golden pictures
@@ -180,4 +180,4 @@ class TensorRtEngine:
 
     def _expect(self, success: bool, what: str) -> None:
         if not success:
-            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.said()}")
+            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.cause()}")
