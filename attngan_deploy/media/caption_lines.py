@@ -12,7 +12,7 @@ from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_captio
 from attngan_deploy.media.tokenizer import split_words
 
 CHUNK = 2**20  # bytes
-MAX_LINE_BYTES = 2**20
+MAX_LINE_BYTES = 16 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 

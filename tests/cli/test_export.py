@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from attngan_deploy.bundles import bundle
+from attngan_deploy.bundles import manifest
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
@@ -172,7 +172,7 @@ def test_a_precision_below_its_floor_leaves_no_bundle(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_tiny_checkpoint(place / "checkpoint")
-    monkeypatch.setattr(bundle, "FLOORS", {**bundle.FLOORS, "bf16": 190.0})
+    monkeypatch.setattr(manifest, "FLOORS", {**manifest.FLOORS, "bf16": 190.0})
     monkeypatch.setattr(precision_writer, "SIZES", (2, 1))
     arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle", "--precision", "bf16")
     assert "bf16 changes the pictures too much" in fails_with(capsys, *arguments)
