@@ -11,14 +11,14 @@ import onnx
 from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
 from attngan_deploy.bundle_fields import runs_before
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.export.deploy import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.generator import build_generator
+from attngan_deploy.export.generator import generator_graph
 from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
 from attngan_deploy.export.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.parity import check_parity
 from attngan_deploy.export.precision_writer import write_precisions
-from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.text_encoder import build_text_encoder
 from attngan_deploy.tokenizer import Tokenizer
 from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
@@ -140,7 +140,7 @@ def _write_bundle(
     networks = deployed(trained, options)
     models = {
         "text_encoder": build_text_encoder(networks.text_encoder),
-        "generator": build_generator(networks.generator, options),
+        "generator": generator_graph(networks.generator),
     }
     paths = {key: folder / f"{key}.onnx" for key in models}
     for key, model in models.items():

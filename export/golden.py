@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.parity import Arrays, largest_image, run_torch
-from attngan_deploy.export.rewrite import Networks
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.pipeline import TextToImage

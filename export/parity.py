@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.generator import attention_name
-from attngan_deploy.export.rewrite import Networks
 from attngan_deploy.golden import psnr_db
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
@@ -86,7 +86,7 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
 
     Args:
         graphs: files of "text_encoder" and "generator".
-        networks: with folded and rounded weights (`rewrite.deployed`).
+        networks: with folded and rounded weights (`deploy.deployed`).
         original: as trained.
 
     Raises:

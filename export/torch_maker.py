@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attngan_deploy.captions import Caption, tokenize
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
-from attngan_deploy.export.rewrite import Networks
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.images import to_uint8
 from attngan_deploy.noise import noise_batch
 from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE

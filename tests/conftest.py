@@ -11,6 +11,7 @@ import pytest
 from attngan_deploy.bundle import Bundle
 from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_bundle
+from tests.traced_once import traced_once
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -21,6 +22,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep engines and choices of the tests out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2I_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traces() -> Iterator[None]:
+    """Trace networks of one structure once."""
+    with traced_once():
         yield
 
 

@@ -1,5 +1,7 @@
 """Attention blocks of the generator: words to image regions, self-attention over words (MCAN), and CBAM."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +30,7 @@ class WordAttention(nn.Module):
             context [N, C, H, W] and attention [N, T, H, W], which sums to 1 over words.
         """
         n, c, height, width = h.shape
-        e = self.project(words)  # (1): [N, C, T]
+        e = self.project.weight.squeeze(2) @ words  # (1): [N, C, T]
         scores = h.flatten(2).transpose(1, 2) @ e  # (2): [N, HW, T]
         scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
         beta = scores.float().softmax(dim=2).to(h.dtype)  # (3)
@@ -80,7 +82,7 @@ class WordSelfAttention(nn.Module):
             layer(x).view(n, t, self.heads, -1).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )  # [N, heads, T, D / heads]
         scores = query @ key.transpose(2, 3) / (d // self.heads) ** 0.5
-        scores = scores.masked_fill(~mask[:, None, None, :], -1e9)  # as published; exp gives exactly 0
+        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
         attended = self.dropout(scores.float().softmax(-1).to(value.dtype)) @ value
         return self.merge(attended.transpose(1, 2).reshape(n, t, d))
 
@@ -107,3 +109,8 @@ class Cbam(nn.Module):
         x = self.channel_gate(x)
         pooled = torch.stack([x.amax(1), x.mean(1)], dim=1)  # (max, mean), as published
         return x * self.norm(self.spatial(pooled)).sigmoid()
+
+
+# What a variant's description may name (`config.DESCRIPTIONS`), beside the module that it is the name of.
+WORD_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"self_attention": WordSelfAttention}  # words, mask to words
+FEATURE_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"cbam": Cbam}  # h to what is added to h

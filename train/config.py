@@ -10,8 +10,39 @@ PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
 PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
-Variant = Literal["attngan", "base", "att1", "att2"]
-VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
+Variant = str
+
+
+@dataclass(frozen=True)
+class VariantDescription:
+    """What tells a variant from the others.
+
+    Attributes:
+        blocks: of each later stage, by their names in `generator.NextStage`, besides what all variants have.
+        sentence: the same for readers of a model card.
+    """
+
+    blocks: tuple[str, ...]
+    sentence: str
+
+
+DESCRIPTIONS: dict[Variant, VariantDescription] = {
+    "attngan": VariantDescription(
+        (), "AttnGAN as published: the second stage continues with image features and word context side by side"
+    ),
+    "base": VariantDescription(
+        ("fuse",),
+        "AttnGAN whose attention block ends in a convolution that brings image features and word context together",
+    ),
+    "att1": VariantDescription(
+        ("fuse", "self_attention"), "`base`, with word features that first pass through one self-attention layer (MCAN)"
+    ),
+    "att2": VariantDescription(
+        ("fuse", "self_attention", "cbam"),
+        "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
+    ),
+}
+VARIANTS = tuple(DESCRIPTIONS)
 
 
 @dataclass(frozen=True)
@@ -53,27 +84,17 @@ class GeneratorConfig:
     upsampling: Literal["nearest", "transposed"] = "nearest"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
+        if self.variant not in DESCRIPTIONS:
+            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(DESCRIPTIONS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
         if not 0 <= self.residual_blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
-    def fuses(self) -> bool:
-        """True where a convolution brings [h, context] back to the width of h."""
-        return self.variant != "attngan"
-
-    @property
-    def attends_words(self) -> bool:
-        """True where words first pass through self-attention."""
-        return self.variant in ("att1", "att2")
-
-    @property
-    def gates_features(self) -> bool:
-        """True where h first passes through CBAM."""
-        return self.variant == "att2"
+    def blocks(self) -> tuple[str, ...]:
+        """What each later stage has besides what all variants have."""
+        return DESCRIPTIONS[self.variant].blocks
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -210,8 +231,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in VARIANTS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
+    if variant not in DESCRIPTIONS:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(DESCRIPTIONS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 
