@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.export.stored_weights import as_float32, from_rows, to_rows
+from attngan_deploy.export.graphs.stored_weights import as_float32, from_rows, to_rows
 from attngan_deploy.train.generator import Generator, UpsampledConv2d
 from attngan_deploy.train.layers import Norm, followed_layers
 from attngan_deploy.train.text_encoder import TextEncoder

@@ -8,15 +8,15 @@ import onnx
 import onnxruntime
 import torch
 
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, ParityError
 from attngan_deploy.export.deploy import fold_batch_norms
-from attngan_deploy.export.graph import IR_VERSION, OPSET, save_graph
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, save_graph
+from attngan_deploy.export.graphs.traced import traced_graph
 from attngan_deploy.export.import_judge import JudgeOptions, write_judge
-from attngan_deploy.export.traced import traced_graph
-from attngan_deploy.files import sha256_of
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.train.inception import FEATURES, SIZE, InceptionV3, load_inception
+from attngan_deploy.system.files import sha256_of
+from attngan_deploy.train.backbones.inception import FEATURES, SIZE, InceptionV3, load_inception
 
 TOLERANCE = 1e-4  # of the largest value
 BATCHES = (1, 2)

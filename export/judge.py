@@ -10,16 +10,16 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from attngan_deploy.bundle import JUDGE, check_replaceable, write_manifest
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import GraphOptions, deploy
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
-from attngan_deploy.export.traced import traced_graph
-from attngan_deploy.train.checkpoint import Checkpoint
-from attngan_deploy.train.efficientnet_lite import FEATURES, EfficientNetLite0
-from attngan_deploy.train.judge import load_judge
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.traced import traced_graph
+from attngan_deploy.train.backbones.efficientnet_lite import FEATURES, EfficientNetLite0
+from attngan_deploy.train.runs.checkpoint import Checkpoint
+from attngan_deploy.train.runs.judge import load_judge
 
 GRAPH_FILE = "judge.onnx"
 TOLERANCE = 1e-4

@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from attngan_deploy.bundle import Bundle
-from tests.precise_bundle import add_half_generator
-from tests.tiny_bundle import make_tiny_bundle
-from tests.traced_once import traced_once
+from attngan_deploy.bundles.bundle import Bundle
+from tests.makers.precise_bundle import add_half_generator
+from tests.makers.tiny_bundle import make_tiny_bundle
+from tests.makers.traced_once import traced_once
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
 SHARED = Path(__file__).resolve().parents[2] / "shared"
