@@ -12,7 +12,7 @@ from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, ParityError
 from attngan_deploy.export.deploy import fold_batch_norms
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, save_graph
-from attngan_deploy.export.graphs.traced import traced_graph
+from attngan_deploy.export.graphs.network import network_graph
 from attngan_deploy.export.import_judge import JudgeOptions, write_judge
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.system.files import sha256_of
@@ -86,7 +86,7 @@ def inception_graph(net: InceptionV3) -> onnx.ModelProto:
     """
     folded = fold_batch_norms(net, next_step="copy the file again")
     outputs = {"logits": ["N", net.fc.out_features], "features": ["N", FEATURES]}
-    return traced_graph("judge", folded, {"images": ("float32", ["N", 3, SIZE, SIZE])}, outputs)
+    return network_graph("judge", folded, {"images": ("float32", ["N", 3, SIZE, SIZE])}, outputs)
 
 
 @torch.inference_mode()

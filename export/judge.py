@@ -16,7 +16,7 @@ from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import GraphOptions, deploy
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
-from attngan_deploy.export.graphs.traced import traced_graph
+from attngan_deploy.export.graphs.network import network_graph
 from attngan_deploy.train.backbones.efficientnet_lite import FEATURES, EfficientNetLite0
 from attngan_deploy.train.runs.checkpoint import Checkpoint
 from attngan_deploy.train.runs.judge import load_judge
@@ -46,7 +46,7 @@ class JudgeParity:
 def judge_graph(net: EfficientNetLite0, size: int) -> onnx.ModelProto:
     """Graph of a judge that is ready: images f32 [N, 3, size, size] in [-1, 1] -> logits [N, C], features [N, 1280]."""
     outputs = {"logits": ["N", net.fc.out_features], "features": ["N", FEATURES]}
-    return traced_graph("judge", net, {"images": ("float32", ["N", 3, size, size])}, outputs)
+    return network_graph("judge", net, {"images": ("float32", ["N", 3, size, size])}, outputs)
 
 
 def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:

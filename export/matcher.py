@@ -23,8 +23,8 @@ from attngan_deploy.export.cards.model_card import licence_of
 from attngan_deploy.export.deploy import round_weights
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.network import network_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
-from attngan_deploy.export.graphs.traced import traced_graph
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
@@ -67,7 +67,7 @@ def picture_graph(linear: nn.Linear) -> onnx.ModelProto:
     """Graph: features f32 [N, F] of a judge to codes f32 [N, D]."""
     features = {"features": ("float32", ["batch", linear.in_features])}
     codes = {"codes": ["batch", linear.out_features]}
-    return traced_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
+    return network_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
 
 
 def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher") -> Matcher:

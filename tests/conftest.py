@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
+from tests.makers.exported_once import exported_once
 from tests.makers.precise_bundle import add_half_generator
 from tests.makers.tiny_bundle import make_tiny_bundle
-from tests.makers.traced_once import traced_once
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -26,9 +26,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def traces() -> Iterator[None]:
-    """Trace networks of one structure once."""
-    with traced_once():
+def exports() -> Iterator[None]:
+    """Export networks of one structure once."""
+    with exported_once():
         yield
 
 

@@ -2,7 +2,7 @@
 
 import onnx
 
-from attngan_deploy.export.graphs.traced import traced_graph
+from attngan_deploy.export.graphs.network import network_graph
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.layers import followed_layers
 
@@ -33,7 +33,7 @@ def generator_graph(generator: Generator) -> onnx.ModelProto:
     }
     outputs = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
     outputs |= {attention_name(size): ["batch", "words", size, size] for size in config.sizes[:-1]}
-    return traced_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])
+    return network_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])
 
 
 def attention_name(size: int) -> str:

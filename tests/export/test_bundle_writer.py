@@ -14,16 +14,17 @@ from safetensors.torch import load_file, save_file
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import CheckpointError, OutputError, ParityError, T2IError
-from attngan_deploy.export import bundle_writer, traced
+from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.deploy import GraphOptions
+from attngan_deploy.export.graphs import network as network_graphs
 from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.parity.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.train.config import Variant
+from tests.makers.exported_once import EXPORTER
 from tests.makers.tiny_bundle import make_tiny_checkpoint
-from tests.makers.traced_once import EXPORTER
 
 LARGEST_GOLDEN = 400_000  # bytes
 
@@ -105,7 +106,7 @@ def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages:
 def test_the_same_checkpoint_makes_the_same_bundle(
     checkpoint: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traced, "_exported", EXPORTER)
+    monkeypatch.setattr(network_graphs, "_exported", EXPORTER)
     again = open_bundle(export_bundle(checkpoint, tmp_path / "again", name="tiny"))
     assert again.hash == open_bundle(tiny_bundle).hash
 

@@ -115,6 +115,26 @@ def test_kept_layers_stay_in_fp32(plain: ModelProto, make: object) -> None:
     assert any(node.op_type == "Conv" and layer_of(node.name) == "to_image.1" for node in model.graph.node)
 
 
+@pytest.mark.parametrize(
+    ("node", "layer"),
+    [
+        ("later.0.residual.1.gated.conv.gate/Conv", "later.0.residual.1"),
+        ("later.0/Concat_2", "later.0"),
+        ("first.upsample.3.conv.value.weight/cast", "first.upsample.3"),
+        ("first/Reshape", "first"),
+        ("augmentation/Mul_2", "augmentation"),
+        ("to_image.1/Tanh", "to_image.1"),
+        ("image_64/output", "image_64"),
+        ("stage2/residual1/gated/sigmoid", "stage2/residual1"),  # of a graph that was built by hand
+        ("stage2/concat", "stage2"),
+        ("first/upsample3/value/weight/cast", "first/upsample3"),
+        ("to_image1/tanh", "to_image1"),
+    ],
+)
+def test_a_layer_is_read_from_a_name(node: str, layer: str) -> None:
+    assert layer_of(node) == layer
+
+
 def test_a_weight_that_overflows_shows_up(plain: ModelProto) -> None:
     model = ModelProto()
     model.CopyFrom(plain)

@@ -1,4 +1,4 @@
-"""Networks of one structure are traced once: the exporter takes seconds, and the weights are placed after it."""
+"""Networks of one structure are exported once: the exporter takes seconds, and weights are placed after it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from torch import nn
 
-from attngan_deploy.export.graphs import traced
+from attngan_deploy.export.graphs import network as network_graphs
 
-EXPORTER = traced._exported  # what really exports
+EXPORTER = network_graphs._exported  # what really exports
 
 
 def structure(network: nn.Module) -> tuple[object, ...]:
-    """Everything but the values of its weights that a trace of a network depends on."""
+    """Everything but the values of its weights that the export of a network depends on."""
     settings = [
         (name, {key: value for key, value in vars(part).items() if isinstance(value, int | float | str | tuple)})
         for name, part in network.named_modules()
@@ -23,8 +23,8 @@ def structure(network: nn.Module) -> tuple[object, ...]:
 
 
 @contextmanager
-def traced_once() -> Iterator[None]:
-    """Let `traced_graph` keep what the exporter makes of each structure."""
+def exported_once() -> Iterator[None]:
+    """Let `network_graph` keep what the exporter makes of each structure."""
     kept: dict[tuple[object, ...], Any] = {}
 
     def export_once(network: nn.Module, inputs: Any, weights: Any) -> Any:
@@ -34,5 +34,5 @@ def traced_once() -> Iterator[None]:
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(traced, "_exported", export_once)
+        patch.setattr(network_graphs, "_exported", export_once)
         yield

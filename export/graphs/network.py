@@ -23,12 +23,12 @@ from attngan_deploy.export.graphs.graph import OPSET, GraphBuilder
 
 SMALLEST_EXAMPLE = 2  # of a dynamic dimension: torch takes 0 and 1 for sizes that stay
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter keeps the modules that a node is inside of
-RESHAPING = ("Reshape", "Expand")
 Shape = Sequence[int | str]
+Inputs = Mapping[str, tuple[str, Shape]]
 
 
-class _Selected(nn.Module):
-    """A network that gives only what its graph gives."""
+class _Selection(nn.Module):
+    """A network that returns its graph's outputs alone."""
 
     def __init__(self, network: nn.Module, select: Callable[[Any], Sequence[Tensor]]) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class _Selected(nn.Module):
         return tuple(self.select(self.network(*inputs)))
 
 
-def traced_graph(
+def network_graph(
     name: str,
     network: nn.Module,
-    inputs: Mapping[str, tuple[str, Shape]],
+    inputs: Inputs,
     outputs: Mapping[str, Shape],
     select: Callable[[Any], Sequence[Tensor]] = tuple,
 ) -> onnx.ModelProto:
@@ -58,39 +58,30 @@ def traced_graph(
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is wrong.
     """
-    graph, weights = GraphBuilder(name), _weights(network)
-    model = _exported(_Selected(network, select).eval(), inputs, weights.keys())
-    placed: dict[ir.Value | None, str] = {None: ""}
-    for value, (given, (dtype, shape)) in zip(model.graph.inputs, inputs.items(), strict=False):
-        placed[value] = graph.input(given, dtype, shape)
-    path, used = "", Counter[str]()
+    builder, weights = GraphBuilder(name), _weights(network)
+    model = _exported(_Selection(network, select).eval(), inputs, weights.keys())
+    tensors: dict[ir.Value | None, str] = {None: ""}  # what each value is called in the new graph
+    for value, (input_name, (dtype, shape)) in zip(model.graph.inputs, inputs.items(), strict=False):
+        tensors[value] = builder.input(input_name, dtype, shape)
+    path, titles = "", Counter[str]()
     for node in model.graph:
-        for used_value in node.inputs:
-            if used_value not in placed:
-                placed[used_value] = _stored(graph, used_value, weights)
+        for source in node.inputs:
+            if source not in tensors:
+                tensors[source] = _stored(builder, source, weights)
         path = _module_path(node, path)
         title = f"{path}/{node.op_type}".lstrip("/")
-        used[title] += 1
-        made = graph.nodes(
+        titles[title] += 1
+        results = builder.nodes(
             node.op_type,
-            *(placed[value] for value in node.inputs),
-            name=title if used[title] == 1 else f"{title}_{used[title]}",
+            *(tensors[source] for source in node.inputs),
+            name=title if titles[title] == 1 else f"{title}_{titles[title]}",
             outputs=len(node.outputs),
             **{key: attribute.value for key, attribute in node.attributes.items()},
         )
-        placed |= zip(node.outputs, made, strict=True)
-    for value, (given, shape) in zip(model.graph.outputs, outputs.items(), strict=True):
-        graph.output(placed[value], given, "float32", shape)
-    return graph.finish()
-
-
-def _stored(graph: GraphBuilder, value: ir.Value | None, weights: Mapping[str, Tensor]) -> str:
-    """Place a weight or a constant."""
-    assert value is not None
-    if value.const_value is None:
-        return graph.weight(_inside(str(value.name)), weights[str(value.name)])
-    constant = value.const_value.numpy()
-    return graph.constant(constant, constant.dtype.name)
+        tensors |= zip(node.outputs, results, strict=True)
+    for value, (output_name, shape) in zip(model.graph.outputs, outputs.items(), strict=True):
+        builder.output(tensors[value], output_name, "float32", shape)
+    return builder.finish()
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -98,24 +89,25 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {f"network.{name}": value for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
-def _exported(network: nn.Module, inputs: Mapping[str, tuple[str, Shape]], weights: Collection[str]) -> ir.Model:
+def _exported(network: nn.Module, inputs: Inputs, weights: Collection[str]) -> ir.Model:
     """The exporter's graph, simplified; its weights are inputs, so that nothing is computed from their values."""
-    dynamic = dict.fromkeys(size for _, shape in inputs.values() for size in shape if isinstance(size, str))
-    sizes = {size: SMALLEST_EXAMPLE + place for place, size in enumerate(dynamic)}
+    names = dict.fromkeys(size for _, shape in inputs.values() for size in shape if isinstance(size, str))
+    sizes = {name: SMALLEST_EXAMPLE + place for place, name in enumerate(names)}
+    dimensions = {name: torch.export.Dim(name) for name in names}
     examples = tuple(
         torch.ones([sizes[size] if isinstance(size, str) else size for size in shape], dtype=getattr(torch, dtype))
         for dtype, shape in inputs.values()
     )
-    axes = {size: torch.export.Dim(size) for size in dynamic}
-    dynamic_shapes = tuple(
-        {place: axes[size] for place, size in enumerate(shape) if isinstance(size, str)} for _, shape in inputs.values()
+    dynamic = tuple(
+        {place: dimensions[size] for place, size in enumerate(shape) if isinstance(size, str)}
+        for _, shape in inputs.values()
     )
     with _silence():
         program = torch.onnx.export(
             network,
             examples,
             dynamo=True,
-            dynamic_shapes=(dynamic_shapes,),
+            dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             optimize=False,
             verbose=False,
@@ -134,7 +126,7 @@ def _exported(network: nn.Module, inputs: Mapping[str, tuple[str, Shape]], weigh
 def _fix_shapes(model: ir.Model) -> None:
     """Let no node compute a shape: a Reshape copies a size where it is given 0, and finds the one given as -1."""
     for node in model.graph:
-        if node.op_type not in RESHAPING:
+        if node.op_type not in ("Reshape", "Expand"):
             continue
         source = node.inputs[0]
         while source is not None and (maker := source.producer()) is not None and maker.op_type == "Reshape":
@@ -144,8 +136,8 @@ def _fix_shapes(model: ir.Model) -> None:
             size if isinstance(size, int) else 0 if before[place : place + 1] == [size] else -1
             for place, size in enumerate(after)
         ]
-        only_ones = [size for size in before if size != 1] == [size for size in after if size != 1]
-        if sizes.count(-1) <= 1 and (node.op_type == "Reshape" or only_ones):
+        keeps_elements = node.op_type == "Reshape" or _without_ones(before) == _without_ones(after)
+        if None not in after and sizes.count(-1) <= 1 and keeps_elements:
             node.op_type = "Reshape"
             node.attributes.clear()
             node.replace_input_with(0, source)
@@ -154,20 +146,34 @@ def _fix_shapes(model: ir.Model) -> None:
 
 
 def _shape(value: ir.Value | None) -> list[int | str | None]:
-    """Its sizes, by name where they are dynamic, and None where the exporter does not know them."""
-    assert value is not None and value.shape is not None, value
+    """Its sizes: dynamic ones by name, and None for what the exporter does not know."""
+    if value is None or value.shape is None:
+        return [None]
     return [size if isinstance(size, int) else size.value for size in value.shape]
 
 
+def _without_ones(shape: list[int | str | None]) -> list[int | str | None]:
+    return [size for size in shape if size != 1]
+
+
+def _stored(builder: GraphBuilder, value: ir.Value | None, weights: Mapping[str, Tensor]) -> str:
+    """Place a weight or a constant."""
+    assert value is not None
+    if value.const_value is None:
+        return builder.weight(_inside(str(value.name)), weights[str(value.name)])
+    constant = value.const_value.numpy()
+    return builder.constant(constant, constant.dtype.name)
+
+
 def _module_path(node: ir.Node, before: str) -> str:
-    """The module that a node is directly inside of; nodes that the exporter made later are where those before are."""
+    """The module that a node is directly inside of; a node that the exporter added is where the one before it is."""
     if SCOPES not in node.metadata_props:
         return before
     return _inside(ast.literal_eval(node.metadata_props[SCOPES])[-2])
 
 
 def _inside(path: str) -> str:
-    """A path in `_Selected` as one in its network."""
+    """A path in a `_Selection` as one in its network."""
     return path.partition(".")[2]
 
 
