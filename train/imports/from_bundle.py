@@ -68,12 +68,12 @@ def check_same_words(bundle: Bundle, words: Sequence[str]) -> None:
     Raises:
         CheckpointError: another vocabulary.
     """
-    own = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])).words
+    own = Tokenizer.load(bundle.vocabulary).words
     if own != list(words):
         raise CheckpointError(
             f"the vocabulary is not that of the bundle {bundle.name}",
             found=f"{len(words)} words",
-            expected=f"the {len(own)} of {bundle.path(bundle.manifest['vocabulary'])}, in that order",
+            expected=f"the {len(own)} of {bundle.vocabulary}, in that order",
             next_step="copy that file over the data folder's vocabulary.txt",
         )
 
@@ -109,15 +109,15 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
         BundleError: the graph is not one of ours.
     """
     weights = _Weights(bundle, "generator")
-    sizes = bundle.manifest["sizes"]
+    sizes = bundle.manifest.sizes
     blocks = {name.split(".")[3] for name in weights.stored if name.startswith("later.0.residual.")}
     config = GeneratorConfig(
-        variant=bundle.manifest["variant"],
-        stages=len(sizes["stages"]),
-        width=sizes["width"],
-        noise=sizes["z"],
-        condition=sizes["eps"],
-        features=sizes["features"],
+        variant=bundle.manifest.variant,
+        stages=len(sizes.stages),
+        width=sizes.width,
+        noise=sizes.z,
+        condition=sizes.eps,
+        features=sizes.features,
         residual_blocks=len(blocks),
     )
     generator = Generator(config).eval()
