@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
+from tests.makers.exported_once import exported_once
 from tests.makers.precise_bundle import add_half_generator
 from tests.makers.tiny_bundle import make_tiny_bundle
 
@@ -21,6 +22,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep engines and choices of the tests out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2I_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports() -> Iterator[None]:
+    """Export networks of one structure once."""
+    with exported_once():
         yield
 
 

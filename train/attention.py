@@ -30,7 +30,7 @@ class WordAttention(nn.Module):
             context [N, C, H, W] and attention [N, T, H, W], which sums to 1 over words.
         """
         n, c, height, width = h.shape
-        e = self.project(words)  # equation (1) of the paper: [N, C, T]
+        e = self.project.weight.squeeze(2) @ words  # equation (1) of the paper: [N, C, T]
         scores = h.flatten(2).transpose(1, 2) @ e  # equation (2) of the paper: [N, HW, T]
         scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
         beta = scores.float().softmax(dim=2).to(h.dtype)  # equation (3) of the paper
@@ -83,7 +83,7 @@ class WordSelfAttention(nn.Module):
             layer(x).view(n, t, self.heads, -1).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )  # [N, heads, T, D / heads]
         scores = query @ key.transpose(2, 3) / (d // self.heads) ** 0.5
-        scores = scores.masked_fill(~mask[:, None, None, :], -1e9)  # as published; exp gives exactly 0
+        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
         attended = self.dropout(scores.float().softmax(-1).to(value.dtype)) @ value
         merged: Tensor = self.merge(attended.transpose(1, 2).reshape(n, t, d))
         return merged
@@ -114,7 +114,6 @@ class Cbam(nn.Module):
         return x * gate
 
 
-# What a configuration names (`config.AttentionBlocks`): each makes a block of image width C and D word features.
-WORD_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"self_attention": WordSelfAttention}  # (words, mask) -> words
-IMAGE_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"cbam": Cbam}  # h -> what is added to h
-WORD_ATTENTION: dict[str, Callable[[int, int], nn.Module]] = {"words": WordAttention}  # (h, words, mask) -> context
+# What a variant's description may name (`config.DESCRIPTIONS`), beside the module that it is the name of.
+WORD_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"self_attention": WordSelfAttention}  # words, mask to words
+FEATURE_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"cbam": Cbam}  # h to what is added to h

@@ -8,33 +8,39 @@ from attngan_deploy.errors import T2IError
 PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
-Variant = str  # a key of ATTENTION_BLOCKS
+Variant = str
 
 
 @dataclass(frozen=True)
-class AttentionBlocks:
-    """What a variant has at the beginning of each later stage; the names are keys of the tables in `attention.py`.
+class VariantDescription:
+    """What tells a variant from the others.
 
     Attributes:
-        words: what the word features pass through first; nothing where it is empty.
-        image: what is computed from the image features and added to them first; nothing where it is empty.
-        attention: what brings the words to the places of the image.
-        fuses: whether a convolution brings [h, context] back to the width of h.
+        blocks: of each later stage, by their names in `generator.NextStage`, besides what all variants have.
+        sentence: the same for readers of a model card.
     """
 
-    words: str = ""
-    image: str = ""
-    attention: str = "words"
-    fuses: bool = True
+    blocks: tuple[str, ...]
+    sentence: str
 
 
-ATTENTION_BLOCKS = {
-    "attngan": AttentionBlocks(fuses=False),
-    "base": AttentionBlocks(),
-    "att1": AttentionBlocks(words="self_attention"),
-    "att2": AttentionBlocks(words="self_attention", image="cbam"),
+DESCRIPTIONS: dict[Variant, VariantDescription] = {
+    "attngan": VariantDescription(
+        (), "AttnGAN as published: the second stage continues with image features and word context side by side"
+    ),
+    "base": VariantDescription(
+        ("fuse",),
+        "AttnGAN whose attention block ends in a convolution that brings image features and word context together",
+    ),
+    "att1": VariantDescription(
+        ("fuse", "self_attention"), "`base`, with word features that first pass through one self-attention layer (MCAN)"
+    ),
+    "att2": VariantDescription(
+        ("fuse", "self_attention", "cbam"),
+        "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
+    ),
 }
-VARIANTS = tuple(ATTENTION_BLOCKS)
+VARIANTS = tuple(DESCRIPTIONS)
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,17 @@ class GeneratorConfig:
     upsampling: Literal["nearest", "transposed"] = "nearest"
 
     def __post_init__(self) -> None:
-        if self.variant not in ATTENTION_BLOCKS:
-            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(ATTENTION_BLOCKS)}")
+        if self.variant not in DESCRIPTIONS:
+            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(DESCRIPTIONS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
         if not 0 <= self.residual_blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
-    def blocks(self) -> AttentionBlocks:
-        """The attention blocks of the variant."""
-        return ATTENTION_BLOCKS[self.variant]
+    def blocks(self) -> tuple[str, ...]:
+        """What each later stage has besides what all variants have."""
+        return DESCRIPTIONS[self.variant].blocks
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -240,8 +246,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in ATTENTION_BLOCKS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(ATTENTION_BLOCKS))
+    if variant not in DESCRIPTIONS:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(DESCRIPTIONS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 

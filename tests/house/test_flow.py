@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from attngan_deploy import TextToImage
 from attngan_deploy.cli import app, register
 from attngan_deploy.export.bundle_writer import load_networks
-from attngan_deploy.export.graphs.rewrite import GraphOptions, deployed
+from attngan_deploy.export.deploy import GraphOptions, deployed
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.pictures import find_pictures

@@ -208,8 +208,8 @@ class _Shift(nn.Module):
 
 
 def test_a_new_block_is_a_module_and_a_line_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attention.IMAGE_BLOCKS, "shift", _Shift)
-    monkeypatch.setitem(config.ATTENTION_BLOCKS, "shifted", config.AttentionBlocks(image="shift"))
+    monkeypatch.setitem(attention.FEATURE_BLOCKS, "shift", _Shift)
+    monkeypatch.setitem(config.DESCRIPTIONS, "shifted", config.VariantDescription(("fuse", "shift"), "shifted"))
     torch.manual_seed(0)
     plain = Generator(GeneratorConfig("base", 2, 2, 4, 4, 16)).eval()
     shifted = Generator(GeneratorConfig("shifted", 2, 2, 4, 4, 16)).eval()
