@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from attngan_deploy.bundle import Bundle
+from attngan_deploy.score.inception_score import softmax
+from tests import DATA
 from tests.precise_bundle import add_half_generator
 from tests.tiny_bundle import make_tiny_bundle
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+BIRDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cub152"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,11 +34,30 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder of fixtures and real birds beside the project; its tests are skipped where it is absent."""
-    if not SHARED.is_dir():
-        pytest.skip("needs the folder 'shared' beside the project (fixtures and real birds)")
-    return SHARED
+def real_birds() -> Path:
+    """Shards of CUB-200-2011, which is not ours to give; its tests are skipped where they are absent."""
+    if not BIRDS.is_dir():
+        pytest.skip("needs the real birds: train.tar, test.tar and vocabulary.txt in ../shared/data/cub152")
+    return BIRDS
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Scores by other libraries, and the numbers that they are of: drawn again, as the file keeps a row in fifty."""
+    with np.load(DATA / "metric_golden.npz") as archive:
+        golden = {name: archive[name] for name in archive.files}
+    random = [np.random.RandomState(seed) for seed in range(5)]
+    logits = random[0].randn(1000, 50) * 2
+    drawn = {
+        "is_logits": logits,
+        "is_probs": softmax(logits),
+        "feat_a": random[1].randn(500, 64),
+        "feat_b": random[2].randn(500, 64) + 0.5,
+        "feat_c": random[4].randn(500, 64) @ (random[3].randn(64, 64) / 8) + 0.25,
+    }
+    for name, rows in drawn.items():
+        np.testing.assert_allclose(rows[::50], golden[name], rtol=1e-9, atol=1e-12)
+    return golden | drawn
 
 
 @pytest.fixture(scope="session")

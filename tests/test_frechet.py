@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +13,6 @@ from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 FULL_RANK = 1e-9  # relative
 SINGULAR = 1e-5  # absolute; the other routes differ from each other by 1e-6
 FLOAT32 = 1e-5  # absolute
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "fixtures" / "metric_golden.npz") as archive:
-        return {name: archive[name] for name in archive.files if name.startswith(("fid_", "feat_"))}
 
 
 def fid(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,7 +1,5 @@
 """Inception Score against the golden values of torch-fidelity, torchmetrics and the published formula."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,6 @@ from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.inception_score import inception_score, inception_score_from_logits, softmax, split_bounds
 
 EXACT = 1e-9
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "fixtures" / "metric_golden.npz") as archive:
-        return {name: archive[name] for name in archive.files if name.startswith("is_")}
 
 
 def check(ours: float, golden: dict[str, np.ndarray], name: str) -> None:

@@ -1,7 +1,5 @@
 """Kernel distance against the golden values of torch-fidelity and torchmetrics."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,6 @@ from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.kernel import kernel_distance, kernel_distance_of_subsets
 
 EXACT = 1e-9
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "fixtures" / "metric_golden.npz") as archive:
-        return {name: archive[name] for name in archive.files if name.startswith(("kid_", "feat_"))}
 
 
 @pytest.mark.parametrize("pair", ["ab", "ac"])
