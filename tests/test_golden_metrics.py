@@ -74,7 +74,8 @@ def kid_of(g: Golden, name: str) -> float:
         return kernel_distance_of_subsets(a[:250], a[250:], subsets=100, size=100).mean
     if "full" in name:
         return kernel_distance(a, b)
-    subsets = kernel_distance_of_subsets(a, b, subsets=100, size=100, seed=2020)
+    count, size, seed = map(int, re.findall(r"\d+", name))
+    subsets = kernel_distance_of_subsets(a, b, count, size, seed)
     return subsets.mean if name.endswith("mean") else subsets.deviation
 
 
