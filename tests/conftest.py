@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from attngan_deploy.bundle import Bundle
 from attngan_deploy.score.inception_score import softmax
@@ -17,6 +19,14 @@ from tests.tiny_bundle import make_tiny_bundle
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
 BIRDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cub152"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin every test, and the fixtures that it is the first to use, with the same random numbers."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,14 +56,14 @@ def golden() -> dict[str, np.ndarray]:
     """Scores by other libraries, and the numbers that they are of: drawn again, as the file keeps a row in fifty."""
     with np.load(DATA / "metric_golden.npz") as archive:
         golden = {name: archive[name] for name in archive.files}
-    random = [np.random.RandomState(seed) for seed in range(5)]
-    logits = random[0].randn(1000, 50) * 2
+    drawers = [np.random.RandomState(seed) for seed in range(5)]
+    logits = drawers[0].randn(1000, 50) * 2
     drawn = {
         "is_logits": logits,
         "is_probs": softmax(logits),
-        "feat_a": random[1].randn(500, 64),
-        "feat_b": random[2].randn(500, 64) + 0.5,
-        "feat_c": random[4].randn(500, 64) @ (random[3].randn(64, 64) / 8) + 0.25,
+        "feat_a": drawers[1].randn(500, 64),
+        "feat_b": drawers[2].randn(500, 64) + 0.5,
+        "feat_c": drawers[4].randn(500, 64) @ (drawers[3].randn(64, 64) / 8) + 0.25,
     }
     for name, rows in drawn.items():
         np.testing.assert_allclose(rows[::50], golden[name], rtol=1e-9, atol=1e-12)

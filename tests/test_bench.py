@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from attngan_deploy.bench.worker import Loaded
 from attngan_deploy.bundle import open_bundle
 from attngan_deploy.contenders import Contender
 from attngan_deploy.errors import BundleError, EngineError
-from tests.commands import children
+from tests.commands import PATIENCE, children
 from tests.golden_bundle import with_manifest
 
 GOOD = Contender("onnxruntime", "cpu", "fp32")
@@ -180,7 +179,7 @@ def test_a_process_ends_when_its_bench_is_killed() -> None:
     process.ask("memory")
     assert process._process.stdin is not None
     process._process.stdin.close()  # what the system does when the bench dies
-    assert process._process.wait(timeout=20) == 0
+    assert process._process.wait(timeout=PATIENCE) == 0
     process._process.stdin = None
     process.end()
 
@@ -195,7 +194,6 @@ def test_asking_the_dead() -> None:
     process = Process()
     process._process.kill()
     process._process.wait()
-    time.sleep(0.05)
     with pytest.raises(EngineError, match="its process died"):
         process.ask("memory")
     process.end()

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +22,7 @@ from attngan_deploy.noise import LARGEST_SEED
 from attngan_deploy.pipeline import Batch, TextToImage
 from attngan_deploy.writer import Run
 from tests.browser_page import IDLE, Page, Server, canvas, draw, find_browser, open_page, open_site, text_of
+from tests.commands import wait_for
 from tests.odd_captions import hash_again
 from tests.tiny_bundle import WORDS
 
@@ -248,10 +248,8 @@ def save(page: Page, folder: Path) -> Path:
     """Press "Save as PNG" and return the file that the browser downloaded."""
     page.download_to(folder)
     page.evaluate("document.getElementById('save').click()")
-    end = time.monotonic() + 20
-    while not (files := list(folder.glob("*.png"))):
-        assert time.monotonic() < end, "nothing was downloaded"
-        time.sleep(0.05)
+    wait_for(lambda: list(folder.glob("*.png")))
+    files = list(folder.glob("*.png"))
     return files[0]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import PATIENCE
+
 COMMAND = """
 import sys
 from attngan_deploy.cli import app, register, report_errors
@@ -21,7 +23,7 @@ sys.exit(report_errors(lambda: app(sys.argv[1:])))
 def run(*arguments: str, missing: str = "none", key: str = "") -> tuple[int, str]:
     environment = os.environ | {"T2I_API_KEY": key}
     command = [sys.executable, "-c", COMMAND, missing, "serve", "--port", "0", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     assert done.stdout == ""
     return done.returncode, done.stderr
 

@@ -25,6 +25,7 @@ from attngan_deploy.noise import noise_batch
 from attngan_deploy.shards import iter_samples
 from attngan_deploy.tokenizer import Tokenizer
 from tests.alike import alike
+from tests.commands import PATIENCE
 from tests.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, drawn_captions, hash_again, signs, with_vocabulary
 from tests.precise_bundle import add_half_generator
 
@@ -178,7 +179,7 @@ from attngan_deploy.export.edge import write_edge
 write_edge(sys.argv[1], Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", code, str(tiny_bundle), str(tmp_path / EDGE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / EDGE).is_file()
 

@@ -22,6 +22,7 @@ from attngan_deploy.noise import LARGEST_SEED, noise_for
 from attngan_deploy.tokenizer import Tokenizer
 from tests import DATA
 from tests.alike import alike
+from tests.commands import PATIENCE
 from tests.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, hash_again, signs, with_vocabulary
 from tests.test_edge_python import read_ppm
 from tests.tiny_bundle import WORDS
@@ -66,7 +67,7 @@ def variables(engine: str) -> list[str]:
 def build(folder: Path, engine: str, *more: str) -> Path:
     shutil.copytree(SOURCES, folder)
     command = ["make", "-C", str(folder), engine, *variables(engine), *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / f"edge-{engine}"
 
@@ -74,7 +75,7 @@ def build(folder: Path, engine: str, *more: str) -> Path:
 def run(program: Path, *arguments: str | bytes | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ASAN_OPTIONS": "detect_leaks=1"}
     return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment
+        [program, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment
     )
 
 
@@ -95,7 +96,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     path = tmp_path_factory.mktemp("c") / "parts.so"
     sources = [str(SOURCES / name) for name in ("tokenizer.c", "noise.c", "sha256.c", "error.c", "files.c", "png.c")]
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC"]
-    subprocess.run(["gcc", *flags, "-o", str(path), *sources, "-lm"], check=True, timeout=120)
+    subprocess.run(["gcc", *flags, "-o", str(path), *sources, "-lm"], check=True, timeout=PATIENCE)
     loaded = ctypes.CDLL(str(path))
     loaded.vocabulary_read.restype = ctypes.c_void_p
     loaded.failure.restype = ctypes.c_char_p
@@ -216,7 +217,7 @@ def test_what_make_needs_is_named(tmp_path: Path) -> None:
         ("openvino", "PYTHON=/none", "no openvino for /none: pip install openvino, or PYTHON=one that has it"),
     ):
         command = ["make", "-s", "-C", str(tmp_path / "c"), engine, variable]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert done.returncode == 2
         assert done.stderr.splitlines()[0].startswith(message)
         assert not any("fatal error" in line or "Traceback" in line for line in done.stderr.splitlines())

@@ -21,6 +21,7 @@ from attngan_deploy.export.precision import load_plain
 from attngan_deploy.export.quantize import Quantizer
 from attngan_deploy.pipeline import TextToImage
 from attngan_deploy.verify import verify_model
+from tests.commands import PATIENCE
 from tests.precise_bundle import generator_inputs
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
@@ -224,7 +225,7 @@ try:
 except KeyboardInterrupt:
     print("stopped")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr
 
 
@@ -235,5 +236,5 @@ from attngan_deploy.openvino_import import load_openvino
 load_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,4 +1,4 @@
-"""The queue and the batches of `t2i serve`, with a worker that the test plays."""
+"""The queue and the batches of `t2i serve`, with a worker that the test plays, and a clock that nobody waits for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,6 +14,7 @@ from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Limits
 from attngan_deploy.serve.worker_process import WorkerDied
+from tests.virtual_clock import run_at_once
 
 SIZE, WINDOW = 4, 0.03
 LIMITS = Limits(pictures=8, queue=20)
@@ -106,7 +107,7 @@ def play(scene: Play, limits: Limits = LIMITS, broken_starts: int = 0) -> list[P
             await batcher.stop()
         assert workers[-1].is_ended
 
-    asyncio.run(run())
+    run_at_once(run())
     return workers
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[1]
 REQUESTS = 200
 
@@ -17,7 +19,7 @@ def test_no_odd_request_gets_a_5xx(tiny_bundle: Path) -> None:
         pytest.skip("needs schemathesis: pip install 'attngan-deploy[dev]'")
     server = ["--model", str(tiny_bundle), "--backend", "onnxruntime", "--threads", "1"]
     command = [sys.executable, "benchmarks/serve_fuzz.py", "--requests", str(REQUESTS), "--", *server]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
     assert told["requests_in_all"] >= REQUESTS and told["schemathesis"]["requests"] >= REQUESTS // 2

@@ -17,7 +17,7 @@ from attngan_deploy.serve.schemas import GenerateRequest, WordsRequest
 from benchmarks.served import Served, serve
 from tests.alike import alike
 from tests.asking import ask, pixels, raw
-from tests.commands import t2i
+from tests.commands import PATIENCE, t2i
 
 CAPTIONS = ["a small red bird", "this bird is blue with black wings"]
 ENGINE = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1")
@@ -26,7 +26,9 @@ LIMITS = ("--queue", "12", "--max-pictures", "8", "--max-captions", "3", "--max-
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path) -> Iterator[Served]:
-    with serve("--model", str(tiny_bundle), *ENGINE, *LIMITS, "--batch-size", "4", "--timeout", "20") as server:
+    with serve(
+        "--model", str(tiny_bundle), *ENGINE, *LIMITS, "--batch-size", "4", "--timeout", str(PATIENCE)
+    ) as server:
         yield server
 
 

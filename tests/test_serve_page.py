@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from attngan_deploy.serve.app import PAGE, PAGE_TYPES
 from benchmarks.served import Served, serve
 from tests.alike import alike
 from tests.browser_page import Page, find_browser, open_page, text_of
+from tests.commands import wait_for
 from tests.tiny_bundle import make_tiny_bundle
 
 AXE = Path(__file__).resolve().parents[1] / "examples" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
@@ -152,10 +152,8 @@ def hover(page: Page, word: int) -> None:
 
 
 def downloaded(folder: Path) -> Path:
-    end = time.monotonic() + 20
-    while not (files := list(folder.glob("*.png"))):
-        assert time.monotonic() < end, "nothing was downloaded"
-        time.sleep(0.05)
+    wait_for(lambda: list(folder.glob("*.png")))
+    files = list(folder.glob("*.png"))
     assert files[0].name == f"bird-tiny-{2**64 - 1}-0.png"
     return files[0]
 

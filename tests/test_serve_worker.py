@@ -16,6 +16,7 @@ from attngan_deploy.serve.settings import Engines
 from attngan_deploy.serve.worker import answer, load_models, make
 from attngan_deploy.serve.worker_process import START
 from tests.alike import alike
+from tests.commands import PATIENCE
 
 CAPTIONS = ["a small red bird", "this bird is blue with black wings and a long bill", "the red bird"]
 
@@ -82,7 +83,7 @@ def test_the_process_speaks_only_messages_and_ends_with_its_pipe(engines: Engine
 
 
 def talk(data: bytes) -> list[object]:
-    done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=PATIENCE, check=True)
     assert done.stderr == b""
     said, left = [], done.stdout
     while left:
