@@ -1,6 +1,6 @@
 # t2i serve on a CPU: no torch, no compiler, not root.
 #   docker build -t attngan-deploy . && docker run --rm -p 127.0.0.1:8000:8000 attngan-deploy
-# tests/test_dockerfile.py runs every RUN, CMD and HEALTHCHECK line of this file in a clean virtual environment.
+# tests/house/test_dockerfile.py runs every RUN, CMD and HEALTHCHECK line of this file in a clean virtual environment.
 
 FROM python:3.12-slim AS build
 COPY . /src

@@ -4,21 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attngan_deploy.bundle import Bundle
+    from attngan_deploy.bundles.bundle import Bundle
     from attngan_deploy.errors import T2IError
-    from attngan_deploy.pipeline import Batch, Stages, TextFeatures, TextToImage
-    from attngan_deploy.tokenizer import Tokenizer
+    from attngan_deploy.generate.pipeline import Batch, Stages, TextFeatures, TextToImage
+    from attngan_deploy.media.tokenizer import Tokenizer
 
     __version__: str
 
 _HOMES = {
-    "Batch": "pipeline",
-    "Bundle": "bundle",
-    "Stages": "pipeline",
+    "Batch": "generate.pipeline",
+    "Bundle": "bundles.bundle",
+    "Stages": "generate.pipeline",
     "T2IError": "errors",
-    "TextFeatures": "pipeline",
-    "TextToImage": "pipeline",
-    "Tokenizer": "tokenizer",
+    "TextFeatures": "generate.pipeline",
+    "TextToImage": "generate.pipeline",
+    "Tokenizer": "media.tokenizer",
 }
 
 __all__ = ["Batch", "Bundle", "Stages", "T2IError", "TextFeatures", "TextToImage", "Tokenizer", "__version__"]

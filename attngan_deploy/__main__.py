@@ -1,6 +1,40 @@
-"""`python -m attngan_deploy`, which is `t2i`."""
+"""Where `t2i` begins. It imports nothing slow, so that Ctrl-C ends it in a line while the rest is being imported."""
 
-from attngan_deploy.entry import main
+import os
+import signal
+import sys
+from types import FrameType
+
+STOPPED = 130
+
+
+def main() -> None:
+    """Entry point of the `t2i` script and of `python -m attngan_deploy`."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:  # else the shell, or nohup, told it to ignore Ctrl-C
+        signal.signal(signal.SIGINT, _stop)
+    from attngan_deploy.cli import main as run
+
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run()
+    except KeyboardInterrupt:  # between two lines of this file
+        _stop()
+    finally:
+        while ours:
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
+                break
+            except KeyboardInterrupt:  # one more, while the first one is being dealt with
+                continue
+
+
+def _stop(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+    """End at once: nothing was begun that would have to be kept."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"t2i: stopped\n")
+    os._exit(STOPPED)
+
 
 if __name__ == "__main__":
     main()

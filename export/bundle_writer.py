@@ -8,22 +8,22 @@ from typing import Any
 
 import onnx
 
-from attngan_deploy.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
-from attngan_deploy.bundle_fields import runs_before
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundles.fields import runs_before
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.generator import build_generator
-from attngan_deploy.export.golden import check_golden, golden_cases, write_golden
-from attngan_deploy.export.graph import IR_VERSION, OPSET, describe_graph, save_graph
-from attngan_deploy.export.model_card import CARD, GRID, licence_of, paint_grid, write_card
-from attngan_deploy.export.parity import check_parity
-from attngan_deploy.export.precision_writer import write_precisions
-from attngan_deploy.export.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
-from attngan_deploy.export.text_encoder import build_text_encoder
-from attngan_deploy.tokenizer import Tokenizer
-from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
+from attngan_deploy.export.parity.golden import check_golden, golden_cases, write_golden
+from attngan_deploy.export.parity.parity import check_parity
+from attngan_deploy.export.precision.writer import write_precisions
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
 from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
 
 GOLDEN = "golden.npz"
@@ -59,7 +59,7 @@ def export_bundle(
         options: how the graphs are built and their weights stored.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
-        precisions: that the generator is stored in besides fp32, see `precision_writer`.
+        precisions: that the generator is stored in besides fp32, see `precision.writer`.
         captions: a captions file to measure precisions with; None for built-in ones.
 
     Returns:

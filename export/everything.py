@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.export.rewrite import DEFAULT_OPTIONS
-from attngan_deploy.train.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.export.graphs.rewrite import DEFAULT_OPTIONS
+from attngan_deploy.train.backbones.judge_backbone import no_gradient
 from attngan_deploy.train.config import DamsmRecipe, GanRecipe
-from attngan_deploy.train.damsm import train_damsm
-from attngan_deploy.train.gan import GanRun
-from attngan_deploy.train.judge_backbone import no_gradient
+from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.runs.damsm import train_damsm
+from attngan_deploy.train.runs.gan import GanRun
 
 DAMSM, FIRST = "damsm", "first"
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from attngan_deploy.errors import T2IError
-from attngan_deploy.files import PART_SUFFIX, atomic_folder
+from attngan_deploy.system.files import PART_SUFFIX, atomic_folder
 
 
 @contextmanager

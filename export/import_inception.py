@@ -11,14 +11,14 @@ import onnxruntime
 import torch
 from torch import fx, nn
 
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, ParityError
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, save_graph
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, save_graph
+from attngan_deploy.export.graphs.rewrite import check_finite, fold_into
 from attngan_deploy.export.import_judge import JudgeOptions, write_judge
-from attngan_deploy.export.rewrite import check_finite, fold_into
-from attngan_deploy.files import sha256_of
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.train.inception import FEATURES, SIZE, BasicConv2d, InceptionV3, load_inception
+from attngan_deploy.system.files import sha256_of
+from attngan_deploy.train.backbones.inception import FEATURES, SIZE, BasicConv2d, InceptionV3, load_inception
 
 TOLERANCE = 1e-4  # of the largest value
 BATCHES = (1, 2)

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from attngan_deploy.bundle import JUDGE, check_replaceable, write_manifest
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.score.judge import Judge

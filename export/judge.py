@@ -12,21 +12,21 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import JUDGE, check_replaceable, write_manifest
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.rewrite import check_finite, fold_into, round_weights
-from attngan_deploy.train.checkpoint import Checkpoint
-from attngan_deploy.train.efficientnet_lite import (
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
+from attngan_deploy.export.graphs.rewrite import check_finite, fold_into, round_weights
+from attngan_deploy.train.backbones.efficientnet_lite import (
     FEATURES,
     EfficientNetLite0,
     InvertedBottleneck,
     SameConv2d,
     same_padding,
 )
-from attngan_deploy.train.judge import load_judge
+from attngan_deploy.train.runs.checkpoint import Checkpoint
+from attngan_deploy.train.runs.judge import load_judge
 
 GRAPH_FILE = "judge.onnx"
 TOLERANCE = 1e-4

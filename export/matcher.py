@@ -14,28 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundle import MATCHER, check_replaceable, write_manifest
-from attngan_deploy.engines import TEXT_ENCODER
-from attngan_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from attngan_deploy.bundles.bundle import MATCHER, check_replaceable, write_manifest
+from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
+from attngan_deploy.export.cards.matcher_card import CARD, write_matcher_card
+from attngan_deploy.export.cards.model_card import licence_of
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.matcher_card import CARD, write_matcher_card
-from attngan_deploy.export.model_card import licence_of
-from attngan_deploy.export.rewrite import round_weights
-from attngan_deploy.export.text_encoder import build_text_encoder
-from attngan_deploy.files import sha256_of
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
+from attngan_deploy.export.graphs.rewrite import round_weights
+from attngan_deploy.export.graphs.text_encoder import build_text_encoder
+from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
+from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
 from attngan_deploy.score.pictures import prepare
-from attngan_deploy.score.r_precision import CANDIDATES, r_precision
-from attngan_deploy.shards import Sample, iter_samples
-from attngan_deploy.train.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.system.files import sha256_of
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig, from_json
-from attngan_deploy.train.damsm import check_same_judge, load_encoders
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
-from attngan_deploy.train.judge import split_by_name
-from attngan_deploy.train.judge_backbone import JudgeBackbone
+from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.damsm import check_same_judge, load_encoders
+from attngan_deploy.train.runs.judge import split_by_name
 from attngan_deploy.train.text_encoder import TextEncoder
 
 CASES = ((1, 1), (3, 18), (7, 5), (2, 40))  # captions and the words of the longest: sizes no graph was built with

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.rewrite import GraphOptions
-from attngan_deploy.train.checkpoint import DESCRIPTION
-from attngan_deploy.train.published_files import PublishedModel, read_published
+from attngan_deploy.export.graphs.rewrite import GraphOptions
+from attngan_deploy.train.imports.published_files import PublishedModel, read_published
+from attngan_deploy.train.runs.checkpoint import DESCRIPTION
 
 EXACT = GraphOptions(weights="fp32")  # what is imported stays as it was; `t2i export` makes it smaller
 

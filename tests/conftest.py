@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from attngan_deploy.bundle import Bundle
-from attngan_deploy.score.inception_score import softmax
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.score.metrics.inception_score import softmax
 from tests import DATA
-from tests.precise_bundle import add_half_generator
-from tests.tiny_bundle import make_tiny_bundle
+from tests.makers.precise_bundle import add_half_generator
+from tests.makers.tiny_bundle import make_tiny_bundle
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
 BIRDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cub152"

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
-from attngan_deploy.train.judge_backbone import JudgeBackbone
-from attngan_deploy.train.torch_file import load_state
+from attngan_deploy.train.imports.torch_file import load_state
 
 # output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
 MOBILENET_BLOCKS = (

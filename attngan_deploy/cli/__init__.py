@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
-from attngan_deploy.system_errors import FULL, advice, reason
+from attngan_deploy.system.os_errors import FULL, advice, reason
 
 app = typer.Typer(
     name="t2i",
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def load_extra(module: str, extra: str) -> Any:
-    """Import a room that needs an optional extra, e.g. `load_extra("attngan_deploy.train.damsm", "train")`.
+    """Import a room that needs an optional extra, e.g. `load_extra("attngan_deploy.train.runs.damsm", "train")`.
 
     Raises:
         MissingExtraError: with the text of the ImportError and the line that installs the extra.
@@ -131,7 +131,7 @@ def _explained(error: OSError) -> str:
 
 
 def main() -> None:
-    """Run `t2i` with the arguments of this process; `attngan_deploy.entry` is the script's own beginning."""
+    """Run `t2i` with the arguments of this process; `attngan_deploy.__main__` is the script's own beginning."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")
@@ -153,10 +153,10 @@ def _run() -> None:
         "score",
         "serve",
         "train",
-        "train_all",
-        "train_damsm",
-        "train_gan",
-        "train_judge",
+        "train.all",
+        "train.damsm",
+        "train.gan",
+        "train.judge",
         "verify",
     )
     register(*commands)

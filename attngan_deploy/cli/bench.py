@@ -12,7 +12,7 @@ from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
 
 if TYPE_CHECKING:
-    from attngan_deploy.bench.rounds import Report
+    from attngan_deploy.engines.bench.rounds import Report
 
 WIDTH = 150  # where standard output is no terminal
 
@@ -47,13 +47,13 @@ def bench(
     the others means all.
     """
     batches = parse_batches(batch)
-    from attngan_deploy.bench.page import page
-    from attngan_deploy.bench.rounds import Schedule, run_rounds
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.contenders import contenders
-    from attngan_deploy.files import check_writable, write_atomically
-    from attngan_deploy.lock import writing
-    from attngan_deploy.progress import show_progress
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.engines.bench.page import page
+    from attngan_deploy.engines.bench.rounds import Schedule, run_rounds
+    from attngan_deploy.engines.contenders import contenders
+    from attngan_deploy.system.files import check_writable, write_atomically
+    from attngan_deploy.system.lock import writing
+    from attngan_deploy.system.progress import show_progress
 
     with ExitStack() as held:
         if html is not None:
@@ -78,8 +78,8 @@ def _print(report: "Report") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from attngan_deploy.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
-    from attngan_deploy.contenders import by_reason
+    from attngan_deploy.engines.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
+    from attngan_deploy.engines.contenders import by_reason
 
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}")

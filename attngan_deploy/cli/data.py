@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.progress import show_progress
+from attngan_deploy.system.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")
@@ -77,8 +77,8 @@ def build(
     their centre square. What is skipped, and why, is listed in report.json.
     """
     share = None if test_classes is None else parse_test_classes(test_classes)
-    room = load_extra("attngan_deploy.train.data_build", "train")
-    split = load_extra("attngan_deploy.train.data_split", "train").SplitRule(split_file, share, seed)
+    room = load_extra("attngan_deploy.train.data.build", "train")
+    split = load_extra("attngan_deploy.train.data.split", "train").SplitRule(split_file, share, seed)
     options = room.BuildOptions(
         source,
         output,

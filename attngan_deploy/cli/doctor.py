@@ -13,7 +13,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at Python, packages, devices, models and caches, and make pictures. Exit status 1 when that fails."""
-    from attngan_deploy.doctor import Diagnosis, examine, summary
+    from attngan_deploy.engines.doctor import Diagnosis, examine, summary
 
     findings, area = [], ""
     for finding in examine():

@@ -90,12 +90,12 @@ def export(
         raise typer.BadParameter("nothing to make: a bundle has fp32 graphs; add --precision, --target or -o")
     if captions is not None and precisions == ["fp32"]:
         raise typer.BadParameter("--captions calibrates and measures precisions other than fp32: add --precision")
-    making = load_extra("attngan_deploy.export.targets", "export")
-    writer = load_extra("attngan_deploy.export.precision_writer", "export")
+    making = load_extra("attngan_deploy.export.targets.targets", "export")
+    writer = load_extra("attngan_deploy.export.precision.writer", "export")
     writer.check_precisions(precisions)
     making.check_targets(targets, precisions, target_output, _listed(device))
     before = _precisions_at(output or (None if variant is None else MODELS / variant))
-    from attngan_deploy.bundle import open_bundle
+    from attngan_deploy.bundles.bundle import open_bundle
 
     if variant is not None:
         new = ["fp32", *precisions]
@@ -133,7 +133,7 @@ def _from_checkpoint(
 ) -> Path:
     source, folder = checkpoint or _run_of(variant), output or MODELS / variant
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")
-    rewrite = load_extra("attngan_deploy.export.rewrite", "train")
+    rewrite = load_extra("attngan_deploy.export.graphs.rewrite", "train")
     print(f"exporting {source} to {folder}", file=sys.stderr)
     options = rewrite.GraphOptions(weights=weights.value)
     made: Path = writer.export_bundle(
@@ -144,7 +144,7 @@ def _from_checkpoint(
 
 def _precisions_at(place: Path | None) -> tuple[str, ...]:
     """Precisions of the bundle that is replaced, if there is one."""
-    from attngan_deploy.bundle import TEXT_TO_IMAGE, read_manifest
+    from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, read_manifest
 
     try:
         there = None if place is None else read_manifest(place)

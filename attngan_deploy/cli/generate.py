@@ -124,15 +124,15 @@ def generate(
         request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
         generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
         return
-    from attngan_deploy.allocator import return_freed_memory
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.captions import describe_unknown, from_texts, read_captions, tokenize
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.cli.generate_parts import made_line
     from attngan_deploy.errors import CaptionError, OutputError, StoppedError
-    from attngan_deploy.filesystems import is_url
-    from attngan_deploy.generation import Options, check_output, generate_folder
-    from attngan_deploy.pipeline import TextToImage
-    from attngan_deploy.progress import show_progress
+    from attngan_deploy.generate.generation import Options, check_output, generate_folder
+    from attngan_deploy.generate.pipeline import TextToImage
+    from attngan_deploy.media.captions import describe_unknown, from_texts, read_captions, tokenize
+    from attngan_deploy.system.allocator import return_freed_memory
+    from attngan_deploy.system.filesystems import is_url
+    from attngan_deploy.system.progress import show_progress
 
     if is_url(out):
         raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")

@@ -4,8 +4,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from attngan_deploy.captions import STANDARD_INPUT
-from attngan_deploy.filesystems import is_url
+from attngan_deploy.media.captions import STANDARD_INPUT
+from attngan_deploy.system.filesystems import is_url
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
         engine: backend, device, precision, threads, allow_fallback and batch_size.
 
     Raises:
-        T2IError: as `attngan_deploy.scale.share.make_share` and `attngan_deploy.scale.ray_engine.make_on_ray`.
+        T2IError: as `attngan_deploy.generate.share.make_share` and `attngan_deploy.generate.ray_engine.make_on_ray`.
     """
-    from attngan_deploy.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.caption_streams import CaptionFile
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.errors import StoppedError, T2IError
-    from attngan_deploy.progress import show_progress
-    from attngan_deploy.scale.plan import Plan, Share
-    from attngan_deploy.scale.share import make_share
-    from attngan_deploy.scale.worker import EngineRequest, Job
+    from attngan_deploy.generate.plan import Plan, Share
+    from attngan_deploy.generate.share import make_share
+    from attngan_deploy.generate.worker import EngineRequest, Job
+    from attngan_deploy.media.caption_streams import CaptionFile
+    from attngan_deploy.system.progress import show_progress
 
     if on_ray and asked.shard is not None:
         raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")
@@ -76,7 +76,7 @@ def generate_parts(asked: Asked, on_ray: bool, engine: tuple[str, str, str, int 
     try:
         with show_progress("generate", "img") as progress:
             if on_ray:
-                from attngan_deploy.scale.ray_start import make_on_ray
+                from attngan_deploy.generate.ray_start import make_on_ray
 
                 report = make_on_ray(job, asked.workers, progress, lambda line: print(f"t2i: {line}", file=sys.stderr))
             else:

@@ -36,7 +36,7 @@ def import_(
     made = published.import_published(
         generator, text_encoder, captions, output, checkpoint, stages=stages, name=name, licence=licence
     )
-    from attngan_deploy.bundle import read_manifest
+    from attngan_deploy.bundles.bundle import read_manifest
 
     bundle = read_manifest(made.bundle)
     sizes, words = bundle.manifest["sizes"], len(made.model.vocabulary)

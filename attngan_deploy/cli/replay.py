@@ -11,7 +11,7 @@ import typer
 from attngan_deploy.cli import app
 
 if TYPE_CHECKING:
-    from attngan_deploy.replay import Replay
+    from attngan_deploy.generate.replay import Replay
 
 
 def _verdict(made: "Replay") -> str:
@@ -48,8 +48,8 @@ def replay(
     Refused when the model that is here is not the one that made it. Exit status 1 when the two differ by more than
     rounding does. WebP and JPEG carry no metadata: theirs is read from the manifest.jsonl beside them.
     """
-    from attngan_deploy.replay import replay as make_again
-    from attngan_deploy.replay import write_replay
+    from attngan_deploy.generate.replay import replay as make_again
+    from attngan_deploy.generate.replay import write_replay
 
     target = out or Path(f"{picture.stem}-again.png")
     made = make_again(picture, model, backend, device, precision, threads)

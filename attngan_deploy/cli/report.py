@@ -38,11 +38,11 @@ def report(
 
     The same models, data, seed and engine give the same files again.
     """
-    from attngan_deploy.files import check_writable, make_folder, write_atomically
-    from attngan_deploy.lock import writing
-    from attngan_deploy.progress import show_progress
-    from attngan_deploy.report.collect import COUNT, QUICK, ReportOptions, collect, record
-    from attngan_deploy.report.page import markdown, page
+    from attngan_deploy.score.report.collect import COUNT, QUICK, ReportOptions, collect, record
+    from attngan_deploy.score.report.page import markdown, page
+    from attngan_deploy.system.files import check_writable, make_folder, write_atomically
+    from attngan_deploy.system.lock import writing
+    from attngan_deploy.system.progress import show_progress
 
     count = n if n is not None else QUICK if quick else COUNT
     chosen = None if matcher == "none" else matcher

@@ -96,8 +96,8 @@ def score(
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
     from attngan_deploy.errors import ScoreError
-    from attngan_deploy.files import check_writable
-    from attngan_deploy.lock import writing
+    from attngan_deploy.system.files import check_writable
+    from attngan_deploy.system.lock import writing
 
     maker = Maker(model, captions, n, seed, backend, device, precision, batch_size, threads)
     _check_one({"PATH": path, "--model": model, "--compare": compare})
@@ -111,11 +111,11 @@ def score(
         if compare is not None:
             _compare(*compare, output, as_json)
             return
-        from attngan_deploy.progress import show_progress
         from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
         from attngan_deploy.score.matcher import Matcher
         from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
         from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
+        from attngan_deploy.system.progress import show_progress
 
         metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
         judge = judge or (FEATURE_JUDGE if "r-precision" in metrics else DEFAULT_JUDGE)
@@ -187,7 +187,7 @@ def _check_against(against: str | None, against_torch: Path | None, model: str |
 
 def _tell(facts: Any, output: Path | None, as_json: bool) -> bool:
     """Write facts to the file and to standard output, where they are wanted; True for the latter."""
-    from attngan_deploy.files import write_atomically
+    from attngan_deploy.system.files import write_atomically
 
     text = json.dumps(facts, indent=2)
     if output is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attngan_deploy.cli import load_extra
 
 if TYPE_CHECKING:
-    from attngan_deploy.pipeline import TextToImage
+    from attngan_deploy.generate.pipeline import TextToImage
     from attngan_deploy.score.generated import GeneratedPictures
     from attngan_deploy.score.judge import Judge
     from attngan_deploy.score.measure import ScoreOptions
@@ -38,7 +38,7 @@ class Maker:
 
     def load(self) -> "TextToImage":
         """The model, which is told on standard error."""
-        from attngan_deploy.pipeline import TextToImage
+        from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None
         engine = self.backend or "auto", self.precision or "auto", self.threads, self.device or "auto"
@@ -84,9 +84,9 @@ class Maker:
     ) -> "Regression":
         """The model's engine judged by another one, or by torch: the same captions, three seeds from --seed on."""
         from attngan_deploy.errors import ScoreError
-        from attngan_deploy.progress import show_progress
         from attngan_deploy.score.reference_cache import measure_reference
         from attngan_deploy.score.regression import SEEDS, regression
+        from attngan_deploy.system.progress import show_progress
 
         captions, _ = self.caption_list()
         tested = self.load()
@@ -114,7 +114,7 @@ class Maker:
             )
 
     def _other(self, against: str | None) -> "TextToImage":
-        from attngan_deploy.pipeline import TextToImage
+        from attngan_deploy.generate.pipeline import TextToImage
 
         assert self.model is not None and against is not None
         backend, _, precision = against.partition(":")
@@ -128,4 +128,4 @@ def load_torch(checkpoint: Path) -> Any:
         MissingExtraError: torch is not installed.
         CheckpointError: missing, damaged, or without a generator.
     """
-    return load_extra("attngan_deploy.export.torch_maker", "train").torch_maker(checkpoint)
+    return load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)

@@ -72,7 +72,7 @@ def serve(
 
 def _folders(models: list[str] | None) -> dict[str, Path]:
     """The bundles to serve, by name: those that were asked for, or all installed ones, the default first."""
-    from attngan_deploy.bundle import DEFAULT_MODEL, TEXT_TO_IMAGE, installed_bundles, open_bundle
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, TEXT_TO_IMAGE, installed_bundles, open_bundle
     from attngan_deploy.errors import BundleError
 
     if models:

@@ -25,9 +25,9 @@ def verify(
     status is 1 when an engine fails, or none can run. Where one of --backend, --device and --precision names several,
     auto in the others means all.
     """
-    from attngan_deploy.bundle import DEFAULT_MODEL
-    from attngan_deploy.contenders import FAILED, REFUSED, by_reason, contenders, verify_contenders
-    from attngan_deploy.verify import open_any
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL
+    from attngan_deploy.engines.contenders import FAILED, REFUSED, by_reason, contenders, verify_contenders
+    from attngan_deploy.engines.verify import open_any
 
     wanted = contenders(backend, device, precision)
     bundle = open_any(DEFAULT_MODEL if model is None else model)

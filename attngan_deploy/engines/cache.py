@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.errors import EngineError, OutputError
-from attngan_deploy.files import read_json, sha256_of, write_atomically
+from attngan_deploy.system.files import read_json, sha256_of, write_atomically
 
 CACHE_VARIABLE = "T2I_CACHE"
 SCHEMA_VERSION = 1

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.bundle import Bundle
-from attngan_deploy.engines import GENERATOR, TEXT_ENCODER, Engine, combinations, load_engine
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import can_make_pictures
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, can_make_pictures
+from attngan_deploy.engines.golden import check_engines, golden_inputs, load_golden
+from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
-from attngan_deploy.files import read_json, write_atomically
-from attngan_deploy.golden import check_engines, golden_inputs, load_golden
-from attngan_deploy.openvino_import import load_openvino
+from attngan_deploy.system.files import read_json, write_atomically
 
 SCHEMA_VERSION = 2  # 2: engines that make pictures at once are measured making them
 BATCH, SECONDS = 8, 0.3  # pictures of one timed run, and how long runs are repeated
@@ -119,7 +119,7 @@ def _is_installed(candidate: Combination) -> bool:
     if backend == "onnxruntime":  # which runs the text encoder in any case, so that importing it costs nothing
         import onnxruntime
 
-        from attngan_deploy.engines.onnxruntime import PROVIDERS
+        from attngan_deploy.engines.onnxruntime.engine import PROVIDERS
 
         return PROVIDERS[device] in onnxruntime.get_available_providers()
     return backend != "openvino" or find_spec("openvino") is not None
@@ -195,7 +195,7 @@ def _recall(path: Path) -> Choice | None:
 
 def _key(bundle: Bundle, request: Combination, threads: int | None) -> str:
     """What the choice depends on, as a short hash: bundle, request, versions, and this machine."""
-    from attngan_deploy.machine import versions  # a base install has no choice, and starts faster without it
+    from attngan_deploy.system.machine import versions  # a base install has no choice, and starts faster without it
 
     files = {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()}
     facts: list[Any] = [SCHEMA_VERSION, bundle.hash, files, request, threads, versions(), _machine()]

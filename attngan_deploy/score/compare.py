@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.files import read_json
+from attngan_deploy.system.files import read_json
 
 VERSIONS = (1, 2)  # of passports that can be read
 NEXT_STEP = "t2i score ... --json > passport.json"

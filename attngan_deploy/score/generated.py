@@ -11,11 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-from attngan_deploy.captions import Caption, read_captions, tokenize
 from attngan_deploy.errors import CaptionError, ScoreError
-from attngan_deploy.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import read_captions, tokenize
+from attngan_deploy.media.shards import NO_CLASS, iter_samples
 from attngan_deploy.score.pictures import Prepared, check_shape, fit
-from attngan_deploy.shards import NO_CLASS, iter_samples
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less
 AHEAD = 2  # batches that wait for the judge

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import JUDGE, Bundle, open_bundle
-from attngan_deploy.engines import Engine, load_engine
+from attngan_deploy.bundles.bundle import JUDGE, Bundle, open_bundle
+from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.inception_score import softmax
+from attngan_deploy.score.metrics.inception_score import softmax
 
 DEFAULT_JUDGE = "judge"
 FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads

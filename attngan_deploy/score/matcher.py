@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundle import MATCHER, Bundle, open_bundle
-from attngan_deploy.captions import MAX_WORDS
-from attngan_deploy.engines import TEXT_ENCODER, Engine, load_engine
+from attngan_deploy.bundles.bundle import MATCHER, Bundle, open_bundle
+from attngan_deploy.engines.facts import TEXT_ENCODER, Engine
+from attngan_deploy.engines.load import load_engine
 from attngan_deploy.errors import BundleError, ScoreError
+from attngan_deploy.media.captions import MAX_WORDS
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.tokenizer import Tokenizer
 
 DEFAULT_MATCHER = "matcher"
 PICTURE_ENCODER = "picture_encoder"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.kernel import SEED
+from attngan_deploy.score.metrics.frechet import FeatureStatistics
+from attngan_deploy.score.metrics.kernel import SEED
 from attngan_deploy.score.passport import JudgeFacts, PictureFacts, describe_resize
 from attngan_deploy.score.pictures import PictureSource, Prepared
 

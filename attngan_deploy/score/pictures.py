@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from attngan_deploy.errors import DataError, ScoreError
-from attngan_deploy.files import read_file
-from attngan_deploy.images import BAD_PICTURE, DECODERS, MAX_PIXELS
-from attngan_deploy.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
-from attngan_deploy.writer import MANIFEST, read_manifest
+from attngan_deploy.generate.writer import MANIFEST, read_manifest
+from attngan_deploy.media.images import BAD_PICTURE, DECODERS, MAX_PIXELS
+from attngan_deploy.media.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
+from attngan_deploy.system.files import read_file
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures

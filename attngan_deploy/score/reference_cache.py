@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
+from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
-from attngan_deploy.files import sha256_of, write_atomically
-from attngan_deploy.golden import UNREADABLE as NO_ARRAYS
-from attngan_deploy.score.frechet import FeatureStatistics
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import DISTANCES, Progress, ScoreOptions, broken_picture, measure, no_features
+from attngan_deploy.score.metrics.frechet import FeatureStatistics
 from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
+from attngan_deploy.system.files import sha256_of, write_atomically
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"

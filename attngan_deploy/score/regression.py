@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.generated import spread
-from attngan_deploy.score.inception_score import inception_score_from_logits, split_bounds
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
-from attngan_deploy.score.kernel import SEED
 from attngan_deploy.score.measure import Progress
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score_from_logits, split_bounds
+from attngan_deploy.score.metrics.kernel import SEED
 from attngan_deploy.score.pictures import fit
 
 SEEDS = (0, 1, 2)
@@ -35,7 +35,7 @@ class MadePictures(Protocol):
 
 
 class PictureMaker(Protocol):
-    """What makes pictures: a `TextToImage` of any engine, or `attngan_deploy.export.torch_maker`'s of a checkpoint."""
+    """What makes pictures: a `TextToImage` of any engine, or of a checkpoint `export.parity.torch_maker`'s."""
 
     @property
     def description(self) -> str:

@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.pipeline import TextToImage
-from attngan_deploy.score.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures
-from attngan_deploy.score.inception_score import inception_score_from_logits, split_bounds
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import (
     DISTANCES,
@@ -23,6 +20,9 @@ from attngan_deploy.score.measure import (
     measure,
     no_features,
 )
+from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.inception_score import inception_score_from_logits, split_bounds
+from attngan_deploy.score.metrics.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets
 from attngan_deploy.score.passport import Passport, PictureFacts, order_warnings, picture_warnings, size_warnings
 from attngan_deploy.score.pictures import PictureSource, find_pictures
 from attngan_deploy.score.reference_cache import Reference, measure_reference
@@ -176,7 +176,7 @@ def _scores_of_pictures(
         scores["inception_score"] = _inception_score(measured, options)
         warnings += order_warnings(scores["inception_score"], options.shuffle_seed)
     if matcher is not None:
-        from attngan_deploy.score.r_precision import CANDIDATES, r_precision
+        from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
 
         codes = matcher.codes(measured.features)
         scores["r_precision"] = found = r_precision(codes, measured.captions, measured.class_ids, matcher)
@@ -186,7 +186,7 @@ def _scores_of_pictures(
                 "is higher than it would be, and not comparable with that of real pictures"
             )
     if "diversity" in options.metrics:
-        from attngan_deploy.score.diversity import diversity
+        from attngan_deploy.score.metrics.diversity import diversity
 
         scores["diversity"] = diversity(measured.features, measured.captions)
     return scores
@@ -206,7 +206,7 @@ def _distances(measured: Measured, known: Reference, options: ScoreOptions, warn
 
 
 def _words(model: TextToImage, batch_size: int | None) -> Scores:
-    from attngan_deploy.score.word_fidelity import word_fidelity
+    from attngan_deploy.score.metrics.word_fidelity import word_fidelity
 
     return {"word_fidelity": word_fidelity(model, batch_size=batch_size)}
 

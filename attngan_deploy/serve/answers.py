@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attngan_deploy.images import encode_picture
+from attngan_deploy.media.images import encode_picture
 from attngan_deploy.serve.intake import Job
 from attngan_deploy.serve.messages import Attention, Made, Running
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from attngan_deploy.bundle import Bundle, open_bundle
-from attngan_deploy.captions import Caption
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.writer import Run
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest, UnknownWord, WordsAnswer
 from attngan_deploy.serve.settings import Engines, Limits
-from attngan_deploy.tokenizer import Tokenizer
-from attngan_deploy.writer import Run
 
 LOOKED_UP = 5  # unknown words of a caption whose nearest known word is looked up: each takes some 20 ms
 SHOWN = 40  # letters of what a request said that a sentence repeats

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from attngan_deploy.batching import MAX_BATCH_WORDS
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.batching import MAX_BATCH_WORDS
+from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.serve.messages import Made, Order
-from attngan_deploy.tokenizer import split_words
 
 
 class QueueFullError(T2IError):

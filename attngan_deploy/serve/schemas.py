@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from attngan_deploy.noise import LARGEST_SEED
+from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.serve.settings import Limits
 
 CAPTION = "a small red bird with black wings and a short beak"

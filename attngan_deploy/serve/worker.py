@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import T2IError
-from attngan_deploy.images import to_uint8
-from attngan_deploy.noise import noise_batch
-from attngan_deploy.pipeline import TextFeatures, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextFeatures, TextToImage, UnknownWordWarning
+from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
     HEAD,
     Attention,

@@ -1,4 +1,4 @@
-/** What each word looked at, as attngan_deploy/attention.py shows it. */
+/** What each word looked at, as attngan_deploy/media/attention.py shows it. */
 
 const HEAT = [255, 64, 0]; // what a fully attended place is tinted with
 const STRENGTH = 0.7;

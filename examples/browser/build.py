@@ -11,10 +11,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attngan_deploy.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
 from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
-from attngan_deploy.files import atomic_folder, sha256_of
-from attngan_deploy.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.files import atomic_folder, sha256_of
 
 HERE = Path(__file__).resolve().parent
 PAGE = (

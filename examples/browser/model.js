@@ -1,4 +1,4 @@
-/** A text-to-image bundle in the browser, as attngan_deploy/pipeline.py runs it in Python. */
+/** A text-to-image bundle in the browser, as attngan_deploy/generate/pipeline.py runs it in Python. */
 
 import { FILES } from "./files.js";
 import { EPS_STREAM, Z_STREAM, noiseFor } from "./noise.js";
@@ -152,7 +152,7 @@ function toPixels(image, size) {
   return pixels;
 }
 
-/** SHA-256 of what decides a bundle's pictures, as `Bundle.hash` in attngan_deploy/bundle.py; "" without https. */
+/** SHA-256 of what decides a bundle's pictures, as `Bundle.hash` in attngan_deploy/bundles/bundle.py; "" without https. */
 async function bundleHash(manifest) {
   if (!globalThis.crypto?.subtle) return "";
   const decisive = [...Object.values(manifest.graphs).map((graph) => graph.file), manifest.vocabulary, manifest.golden];

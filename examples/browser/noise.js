@@ -1,5 +1,5 @@
 /**
- * The noise contract of attngan_deploy/noise.py: the noise of a picture depends on (seed, caption's place, sample
+ * The noise contract of attngan_deploy/generate/noise.py: the noise of a picture depends on (seed, caption's place, sample
  * number) and on nothing else. Philox4x64-10 (Salmon et al., 2011) with the seed as key, then Box-Muller.
  */
 

@@ -1,4 +1,4 @@
-/** PNG files with a text chunk, as attngan_deploy/images.py writes them, so that `t2i replay` can read them. */
+/** PNG files with a text chunk, as attngan_deploy/media/images.py writes them, so that `t2i replay` can read them. */
 
 const AFTER_HEADER = 33; // signature 8, header chunk 25
 
@@ -26,7 +26,7 @@ function toJson(seed, record) {
  *
  * @param {Uint8Array} png a PNG file.
  * @param {bigint} seed
- * @param {object} record the other facts, as `Run.record` in attngan_deploy/writer.py names them.
+ * @param {object} record the other facts, as `Run.record` in attngan_deploy/generate/writer.py names them.
  * @returns {Uint8Array}
  */
 export function withRecord(png, seed, record) {

@@ -1,4 +1,4 @@
-/** Captions to word numbers, as attngan_deploy/tokenizer.py does it. */
+/** Captions to word numbers, as attngan_deploy/media/tokenizer.py does it. */
 
 const WORD = /[\p{L}\p{N}_]+/gu; // what Python's \w+ means
 

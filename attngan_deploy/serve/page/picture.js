@@ -2,7 +2,7 @@
 
 import { countedWords } from "./words.js";
 
-const HEAT = [255, 64, 0]; // as in attngan_deploy/attention.py
+const HEAT = [255, 64, 0]; // as in attngan_deploy/media/attention.py
 const STRENGTH = 0.7;
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));

@@ -1,4 +1,4 @@
-/* Same seed, same bird: the noise contract of attngan_deploy/noise.py. */
+/* Same seed, same bird: the noise contract of attngan_deploy/generate/noise.py. */
 #ifndef NOISE_H
 #define NOISE_H
 

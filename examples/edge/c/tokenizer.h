@@ -1,4 +1,4 @@
-/* Captions to word numbers, as attngan_deploy/tokenizer.py gives them. */
+/* Captions to word numbers, as attngan_deploy/media/tokenizer.py gives them. */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 

@@ -11,7 +11,8 @@ import onnxruntime
 
 
 def noise(seed: int, stream: int, size: int) -> np.ndarray:
-    # The noise contract of attngan_deploy/noise.py, for the first sample of the first caption: Philox, then Box-Muller.
+    # The noise contract of attngan_deploy/generate/noise.py, for the first sample of the first caption: Philox, then
+    # Box-Muller.
     philox = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=[0, stream, 0, 0])
     uniform, turn = ((philox.random_raw(size + size % 2).reshape(-1, 2) >> np.uint64(11)) + 0.5).T * 2.0**-53
     radius, angle = np.sqrt(-2 * np.log(uniform)), 2 * np.pi * turn

@@ -1,0 +1,1 @@
+"""Bundles: folders that run anywhere, found, checked and written."""

@@ -1,0 +1,203 @@
+"""The ONNX Runtime engine: the CPU, CUDA, and ONNX Runtime's own TensorRT and TensorRT-RTX providers."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as binding
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
+from attngan_deploy.engines.onnxruntime.bound import BoundRunner
+from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.errors import EngineError
+
+FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
+CPU = "CPUExecutionProvider"
+PROVIDERS = {
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+}
+# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
+INSTALL = {
+    "cuda": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    "tensorrt": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt",
+    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]' and --backend tensorrt-rtx, or an ONNX Runtime built with it",
+}
+WAITS = {"lengths"}  # an input that an LSTM on CUDA waits for on the CPU, which a CUDA graph can't
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(bool)": "bool"}
+# ONNX Runtime has one exception class for each status code, with Exception as their only common base.
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(thing for thing in vars(binding).values() if isinstance(thing, type) and issubclass(thing, Exception)),
+)
+
+
+class OnnxRuntimeEngine:
+    """One graph in ONNX Runtime.
+
+    On CUDA, the tensors of shapes that come back stay bound to GPU memory, and their runs are replayed as CUDA graphs.
+
+    Args:
+        path: the `.onnx` file.
+        device: "cpu", "cuda", "tensorrt" or "tensorrt-rtx".
+        threads: CPU threads inside one operator; None for one a core.
+        precision: what the file computes in, for `facts`.
+        described: the manifest's entry of the graph, its inputs and outputs; those of the file where it has none.
+        notes: for `facts`.
+        spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
+            takes turns with another engine's would take that one's cores.
+
+    Raises:
+        EngineError: the device can't be had, or the graph can't be loaded.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "fp32",
+        described: Mapping[str, Any] | None = None,
+        notes: tuple[str, ...] = (),
+        spins: bool = True,
+    ) -> None:
+        self._path, described = path, described or {}
+        said = _load_libraries() if device != "cpu" else ""
+        capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
+        self._session, captured = _open(path, device, threads, capture, spins)
+        providers = tuple(self._session.get_providers())
+        if providers[0] != PROVIDERS[device]:
+            raise EngineError(
+                f"ONNX Runtime did not start on {device}{said and f': {said}'}",
+                found=", ".join(providers),
+                expected=PROVIDERS[device],
+                next_step="t2i doctor",
+            )
+        self._inputs = described.get("inputs") or _described(self._session)
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        self._runner = BoundRunner(self._session, self._inputs, described["outputs"]) if captured else None
+        elsewhere = placed_elsewhere(self._session, PROVIDERS[device])
+        if elsewhere is None and device != "cpu":
+            notes = (*notes, "this version does not tell which nodes run elsewhere")
+        if capture and not captured:
+            notes = (*notes, "no CUDA graphs")
+        self.facts = EngineFacts(
+            "onnxruntime",
+            onnxruntime.__version__,
+            device,
+            precision,
+            threads,
+            providers,
+            elsewhere or {},
+            notes,
+        )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Run the graph on named tensors; returns its named outputs.
+
+        Raises:
+            EngineError: a tensor is missing, unknown, or of the wrong type or shape; or ONNX Runtime failed.
+        """
+        check_inputs(self._path.name, self._inputs, inputs)
+        try:
+            if self._runner is not None:
+                return self._runner.run(inputs)
+            outputs = self._session.run(self._outputs, dict(inputs))
+        except RUNTIME_ERRORS as error:
+            raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
+        return dict(zip(self._outputs, outputs, strict=True))
+
+
+def reference_engine(bundle: Bundle, graph: str) -> OnnxRuntimeEngine:
+    """A graph of a bundle on the CPU in fp32, which is what other engines are compared with."""
+    return OnnxRuntimeEngine(bundle.graph_path(graph), described=bundle.graph(graph))
+
+
+def placed_elsewhere(session: Any, provider: str) -> dict[str, int] | None:
+    """Number of nodes that a session placed on each provider other than `provider`.
+
+    The session must have been opened with the entry `RECORD_PLACEMENT`; None where ONNX Runtime is too old to tell.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return {name: count for name, count in counts.items() if name != provider}
+
+
+def check_provider(device: str, precision: str) -> None:
+    """Raise EngineError where the ONNX Runtime that is installed has no `device` for a bundle in `precision`."""
+    available = onnxruntime.get_available_providers()
+    if PROVIDERS[device] not in available:
+        on_cpu = precision in SUPPORTED["onnxruntime"]["cpu"]
+        raise EngineError(
+            f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
+            found=", ".join(available),
+            expected=PROVIDERS[device],
+            next_step=INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
+        )
+
+
+def _load_libraries() -> str:
+    """Load CUDA and cuDNN from their Python packages where they are installed; returns what went wrong."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        onnxruntime.set_default_logger_severity(FATAL_ONLY)
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()
+    return " ".join(said.getvalue().split())
+
+
+def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:
+    """A session, and whether its runs can be captured as CUDA graphs."""
+    try:
+        return _session(path, device, threads, capture, spins), capture
+    except RUNTIME_ERRORS as error:
+        if capture:  # it has nodes that must run on the CPU
+            return _open(path, device, threads, False, spins)
+        raise EngineError(f"ONNX Runtime can't load {path}: {error}", next_step="t2i models") from error
+
+
+def _session(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = False  # a plan for one shape; batches and captions differ in length
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    options.enable_cpu_mem_arena = spins  # an arena keeps the most that any length of captions needed
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.log_severity_level = FATAL_ONLY
+    # Without `enable_fallback=0` a failure would be printed and the session made again on other providers.
+    return onnxruntime.InferenceSession(str(path), options, providers=_providers(device, capture), enable_fallback=0)
+
+
+def _providers(device: str, capture: bool) -> list[Any]:
+    """Providers in order; ONNX Runtime puts nodes that the first can't run on the next."""
+    if device == "cuda":
+        return [(PROVIDERS["cuda"], {"enable_cuda_graph": str(int(capture))}), CPU]
+    if device == "tensorrt":
+        folder = str(cache_folder() / "onnxruntime")
+        cached = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder, "trt_timing_cache_enable": "1"}
+        return [(PROVIDERS["tensorrt"], cached), PROVIDERS["cuda"], CPU]
+    return list(dict.fromkeys((PROVIDERS[device], CPU)))
+
+
+def _described(session: Any) -> dict[str, dict[str, Any]]:
+    """Inputs of a graph of which no manifest says anything."""
+    return {
+        node.name: {"dtype": DTYPES.get(node.type, node.type), "shape": node.shape} for node in session.get_inputs()
+    }

@@ -1,0 +1,1 @@
+"""OpenVINO, on Intel and other CPUs and on Intel GPUs and NPUs."""

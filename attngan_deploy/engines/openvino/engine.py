@@ -1,0 +1,268 @@
+"""The OpenVINO engine: Intel and other CPUs, and Intel's GPUs and NPUs."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.cache import cache_folder
+from attngan_deploy.engines.facts import GENERATOR, SUPPORTED, EngineFacts, Tensors, about_device
+from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
+from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.errors import EngineError
+from attngan_deploy.system.signal_stack import own_signal_stack
+
+COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
+QUANTISED = ("u8", "i8")
+# Where a generator spends its time. Not FullyConnected, which tells the type that its weights are stored in.
+PRODUCTS = ("Convolution", "MatMul", "Deconvolution")
+CPU_INFO = Path("/proc/cpuinfo")
+MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors that need no detour through fp32
+IMAGE = "image_"
+MOST_STREAMS = 8  # each has memory for the activations of a batch
+WORDS, WORDS_STEP = "words", 8  # a size in the manifest; captions of pictures are padded to a multiple of this
+
+
+class OpenVinoEngine:
+    """One graph in OpenVINO.
+
+    fp16 and bf16 are computed natively from the fp32 graph, where the device can; int8 needs a graph of the bundle. A
+    generator is rewritten for the CPU (`openvino.graph`); there, `run` and both forms of `pictures` each compile it
+    when first used, `pictures` for one caller at once.
+
+    Attributes:
+        makes_pictures: whether there is `pictures`.
+        streams: calls of `pictures` that are not alone and run at the same time.
+
+    Args:
+        bundle: an opened bundle.
+        graph: its key in the manifest.
+        device: "cpu", "gpu" or "npu".
+        precision: "fp32", "fp16", "bf16" or "int8".
+        threads: CPU threads; None for one a core.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed, or can't be imported.
+        EngineError: there is no such device, it does not compute in that precision, or the graph can't be loaded.
+        BundleError: the bundle has no such graph, or none in int8.
+    """
+
+    @own_signal_stack()
+    def __init__(
+        self, bundle: Bundle, graph: str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
+    ) -> None:
+        openvino = load_openvino()
+        check_device(device, precision)
+        self._core, self._name = openvino.Core(), device.upper()
+        self._path = bundle.graph_path(graph, "int8" if precision == "int8" else "fp32")
+        self._described = bundle.graph(graph)
+        self._settings = settings(self._name, precision, threads)
+        self._is_rewritten = device == "cpu" and graph == GENERATOR
+        images = [name for name in self._described["outputs"] if name.startswith(IMAGE)]
+        self._image = max(images, key=lambda name: int(name.removeprefix(IMAGE)), default="")
+        self.makes_pictures = self._is_rewritten and bool(self._image)
+        self._requests: dict[_Use, SimpleQueue[Any]] = {}
+        self._lock = threading.Lock()
+        self.streams = 1
+        try:
+            compiled = self._compile(_Use.PICTURES if self.makes_pictures else _Use.ALL)
+            if self.makes_pictures:
+                self.streams = min(compiled.get_property("INFERENCE_NUM_THREADS"), MOST_STREAMS)
+            places = compiled.get_property("EXECUTION_DEVICES")
+            found = _precision(compiled)
+        except _errors() as error:
+            raise EngineError(
+                f"OpenVINO can't load {self._path} on {device}: {_reason(error)}", next_step="t2i models"
+            ) from error
+        if found != precision:
+            raise EngineError(f"OpenVINO on {device} does not compute in {precision}", found=found)
+        self.facts = EngineFacts(
+            "openvino", openvino.__version__.split("-")[0], ", ".join(places).lower(), found, threads
+        )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Run the graph on named tensors; returns its named outputs.
+
+        Raises:
+            EngineError: a tensor is missing, unknown, or of the wrong type or shape; or OpenVINO failed.
+        """
+        check_inputs(self._path.name, self._described["inputs"], inputs)
+        return self._infer(inputs, list(self._described["outputs"]), _Use.ALL)
+
+    def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
+        """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
+
+        Args:
+            inputs: named tensors.
+            alone: True to let all threads work on it; False where `streams` threads call this at the same time.
+
+        Raises:
+            EngineError: as in `run`.
+        """
+        check_inputs(self._path.name, self._described["inputs"], inputs)
+        return self._infer(self._padded(inputs), [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
+
+    def _padded(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """The same with words of padding, as OpenVINO keeps memory for every shape that it has met."""
+        padded: Tensors = {}
+        for name, array in inputs.items():
+            shape = self._described["inputs"][name]["shape"]
+            missing = [
+                -have % WORDS_STEP if size == WORDS else 0 for size, have in zip(shape, array.shape, strict=True)
+            ]
+            padded[name] = np.pad(array, [(0, more) for more in missing]) if any(missing) else array
+        return padded
+
+    def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
+        whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        try:
+            with own_signal_stack(), self._request(use) as request:
+                outputs = request.infer(whole, share_inputs=True, share_outputs=True)
+                made = {name: array for port, array in outputs.items() for name in port.get_names()}
+                return {name: np.array(made[name]) for name in names}  # the next run writes over what is shared
+        except _errors() as error:
+            raise EngineError(f"OpenVINO failed in {self._path.name}: {_reason(error)}") from error
+
+    @contextmanager
+    def _request(self, use: "_Use") -> Iterator[Any]:
+        """A request that nobody else uses; waits for one."""
+        with self._lock:
+            if use not in self._requests:
+                self._compile(use)
+            idle = self._requests[use]
+        request = idle.get()
+        try:
+            yield request
+        finally:
+            idle.put(request)
+
+    def _compile(self, use: "_Use") -> Any:
+        model = _read(self._path)
+        if self._is_rewritten:
+            rewrite(model)
+        if use is not _Use.ALL:
+            model = only_pictures(model, self._image)
+        told, count = self._settings, 1
+        if use is _Use.STREAMS:
+            self._requests.pop(_Use.PICTURES, None)  # its memory: the graph is compiled again where it is needed
+            count = self.streams
+            told = {**told, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
+        compiled = self._core.compile_model(model, self._name, told)
+        self._requests[use] = SimpleQueue()
+        for _ in range(count):
+            self._requests[use].put(compiled.create_infer_request())
+        return compiled
+
+
+class _Use(Enum):
+    """What a compiled graph is for."""
+
+    ALL = "every output"
+    PICTURES = "pictures, all threads on one batch"
+    STREAMS = "pictures, batches side by side"
+
+
+def settings(device: str, precision: str, threads: int | None) -> dict[str, Any]:
+    """What OpenVINO is told: `device` by its name there, e.g. "CPU".
+
+    One batch runs at a time unless streams are asked for: all threads must work on it.
+    A CPU compiles the generator in 0.1 s, from its cache in 0.03 s and 26 MB: only other devices get a cache. What an
+    int8 graph keeps in floats is bf16 where the processor multiplies that: 1.3 x faster, and as close to fp32 (0.1 dB).
+    """
+    wanted: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": COMPUTES_IN.get(precision, _beside_int8() if device == "CPU" else "f16"),
+    }
+    if device != "CPU":
+        wanted["CACHE_DIR"] = str(cache_folder() / "openvino")
+    elif threads is not None:
+        wanted["INFERENCE_NUM_THREADS"] = threads
+        # Who gives a number runs several processes: OpenVINO would pin the threads of each to the same first cores.
+        wanted["ENABLE_CPU_PINNING"] = False
+    return wanted
+
+
+def _beside_int8() -> str:
+    """What a CPU computes in where an int8 graph has floats."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return "f32"
+    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    return "f32" if MULTIPLIES_BF16.isdisjoint(flags) else "bf16"
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What OpenVINO raises: a front end's failures have no common base of their own."""
+    from openvino import frontend
+
+    failures = (getattr(frontend, name) for name in dir(frontend) if name.endswith("Failure"))
+    return (RuntimeError, ValueError, *failures)
+
+
+@own_signal_stack()
+def check_device(device: str, precision: str) -> None:
+    """See that OpenVINO is here, and that it can compute on a device ("cpu", "gpu" or "npu") in a precision.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed, or can't be imported.
+        EngineError: there is no such device, or it does not compute in that precision.
+    """
+    core = load_openvino().Core()
+    if device not in SUPPORTED["openvino"]:
+        expected = " or ".join(SUPPORTED["openvino"])
+        raise EngineError(f"OpenVINO has no device {device}{about_device(device)}", expected=expected)
+    available = [name.lower() for name in core.available_devices]
+    if device not in (name.partition(".")[0] for name in available):
+        raise EngineError(
+            f"OpenVINO finds no {device} here",
+            found=", ".join(available) or "no device",
+            next_step=f"install the {device.upper()}'s driver, or --device cpu",
+        )
+    able = core.get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    if precision.upper() not in able:
+        can = [name for name in ("fp32", *COMPUTES_IN, "int8") if name.upper() in able]
+        raise EngineError(
+            f"this {device} does not compute in {precision} ({core.get_property(device.upper(), 'FULL_DEVICE_NAME')})",
+            expected=" or ".join(dict.fromkeys(can)),
+        )
+
+
+def _read(path: Path) -> Any:
+    """Read an ONNX file as ONNX and nothing else: left to itself, OpenVINO tries a broken one in every other format."""
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("onnx")
+    model = frontend.convert(frontend.load(str(path)))
+    if not model.outputs:
+        raise RuntimeError("the graph is empty")
+    return model
+
+
+def _precision(compiled: Any) -> str:
+    """What a compiled model computes its products in: the precision of most of them, int8 where any is."""
+    counts = Counter(
+        str(facts["runtimePrecision"].value)
+        for facts in (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
+        if facts["layerType"].value in PRODUCTS
+    )
+    if any(counts[name] for name in QUANTISED):
+        return "int8"
+    names = {told: ours for ours, told in COMPUTES_IN.items()}
+    told = counts.most_common(1)[0][0] if counts else compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return names.get(told, told)
+
+
+def _reason(error: Exception) -> str:
+    """OpenVINO's errors are a trace of its source files with the reason in the last lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("Exception from", "Check '"))) or lines[-1]

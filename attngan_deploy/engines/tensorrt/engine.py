@@ -1,0 +1,182 @@
+"""The TensorRT engine, of both flavours: TensorRT and TensorRT-RTX. Running needs an NVIDIA GPU; building may not."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
+from attngan_deploy.engines.cache import Entry, store_facts
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
+from attngan_deploy.engines.golden import check_engines
+from attngan_deploy.engines.onnxruntime.engine import reference_engine
+from attngan_deploy.engines.tensorrt.build import (
+    DEFAULT_PROFILE,
+    check_tensors,
+    device_of,
+    engine_tensors,
+    ensure_engine,
+    load_tensorrt,
+    tensorrt_log,
+    without_fp32_products,
+)
+from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
+from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.errors import EngineError
+from attngan_deploy.system.files import uninterrupted, write_atomically
+
+DEVICES = ("auto", "cuda")
+KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran
+
+
+class TensorRtEngine:
+    """One graph in TensorRT or TensorRT-RTX.
+
+    The engine comes from the cache. Where that has none for this graph, GPU and version, or a damaged one, it is built
+    from the bundle; an engine that runs here for the first time must make the golden pictures.
+
+    Args:
+        bundle: an opened bundle.
+        graph: its key in the manifest.
+        flavour: "tensorrt" or "tensorrt-rtx".
+        device: "auto" or "cuda", the same here.
+        precision: "fp32", or another one that the bundle stores; the text encoder runs in fp32 always.
+
+    Raises:
+        MissingExtraError: the package of this flavour, or cuda-python, is missing.
+        EngineError: the driver or the GPU is missing, the graph can't be built, or the engine does not make the golden
+            pictures.
+        BundleError: the bundle has no such graph in this precision.
+        OutputError: the cache can't be written.
+    """
+
+    def __init__(self, bundle: Bundle, graph: str, flavour: str, device: str = "auto", precision: str = "fp32") -> None:
+        if device not in DEVICES:
+            raise EngineError(f"no device '{device}' in {flavour}", expected=" or ".join(DEVICES))
+        self._trt, self._flavour = load_tensorrt(flavour), flavour
+        self._name, self._description = f"{graph} of {bundle.name}", bundle.graph(graph)
+        gpu = find_gpu()
+        place = device_of(flavour, gpu)
+        entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
+        engine = self._deserialise(entry.path)
+        if engine is None and not reason:  # whole, but not for this machine after all, such as of another driver
+            reason = f"TensorRT refused it ({self._log.said()})"
+            entry.path.unlink()
+            entry, _ = ensure_engine(bundle, graph, flavour, place, precision)
+            engine = self._deserialise(entry.path)
+        if engine is None:
+            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.said()}", next_step="t2i doctor")
+        check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
+
+        halved = without_fp32_products(flavour, gpu.capability)
+        notes = [gpu.name, f"engine built in {entry.seconds:.1f} s: {reason}" if reason else "engine from the cache"]
+        notes += [f"matrix products in fp16, as {gpu.capability} has no others"] if halved else []
+        self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
+        self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
+        self._buffers = {name: Buffer() for name in (*self._description["inputs"], *self._description["outputs"])}
+        with uninterrupted():
+            self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
+        if kernels is not None or not entry.facts.get("checked"):
+            self._check(bundle, graph, entry)
+        if kernels is not None:
+            with suppress(OSError):  # they only save time
+                write_atomically(entry.path.with_suffix(KERNELS), bytes(kernels.serialize()))
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Run the graph on named tensors; returns its named outputs. A large batch is run in pieces.
+
+        Raises:
+            EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
+                engine, or the GPU failed.
+        """
+        described = self._description["inputs"]
+        check_inputs(self._name, described, inputs)
+        self._check_words(inputs)
+        largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
+        with self._lock:
+            pieces = [
+                self._run_piece({name: array[start : start + largest] for name, array in inputs.items()})
+                for start in range(0, count, largest)
+            ]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    @property
+    def _log(self) -> Any:
+        return tensorrt_log(self._flavour)
+
+    def _deserialise(self, path: Path) -> Any:
+        self._log.errors.clear()
+        self._runtime = self._trt.Runtime(self._log)  # lives as long as its engine
+        with uninterrupted():  # a Ctrl-C in the log's callback would be lost
+            return self._runtime.deserialize_cuda_engine(path.read_bytes())
+
+    def _make_context(self, path: Path) -> tuple[Any, Any]:
+        """An execution context, and the kernels that TensorRT-RTX compiles anew for it; None where `path` has them."""
+        kernels = None
+        if self._flavour == "tensorrt-rtx":
+            config = self._engine.create_runtime_config()
+            compiled = config.create_runtime_cache()
+            if not (path.is_file() and compiled.deserialize(path.read_bytes())):  # of another driver, say
+                kernels = compiled
+            config.set_runtime_cache(compiled)
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.said()}", next_step="t2i doctor")
+        return context, kernels
+
+    def _check(self, bundle: Bundle, graph: str, entry: Entry) -> None:
+        """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
+        if bundle.kind != TEXT_TO_IMAGE:
+            return  # it has no golden pictures
+        encoder, generator = (
+            self if key == graph else reference_engine(bundle, key) for key in (TEXT_ENCODER, GENERATOR)
+        )
+        result = check_engines(bundle, encoder, generator)
+        near = result.psnr_db is None or result.psnr_db >= bundle.floors["fp16"]
+        good_half = self.facts.precision == "fp16" and near
+        if not (result.passed or good_half):
+            raise EngineError(
+                f"{self._flavour} does not make the golden pictures with {graph}: {result}",
+                next_step="another --precision or --backend, or t2i verify for details",
+            )
+        store_facts(entry, {"checked": True})
+
+    def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        largest = DEFAULT_PROFILE.words[2]
+        for name, said in self._description["inputs"].items():
+            if "words" in said["shape"] and (found := inputs[name].shape[said["shape"].index("words")]) > largest:
+                raise EngineError(
+                    f"a caption is too long for the engine of {self._name}",
+                    found=f"{found} words",
+                    expected=f"at most {largest}",
+                    next_step="shorten it, or --backend onnxruntime",
+                )
+
+    def _run_piece(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for name, array in held.items():
+            buffer = self._buffers[name]
+            buffer.reserve(array.nbytes)
+            self._stream.upload(array, buffer)
+            self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
+            self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
+        outputs = {}
+        for name, said in self._description["outputs"].items():
+            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said["dtype"])
+            self._buffers[name].reserve(outputs[name].nbytes)
+            self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
+        self._expect(self._context.execute_async_v3(self._stream.handle), "run")
+        for name, array in outputs.items():
+            self._stream.download(self._buffers[name], array)
+        self._stream.wait()
+        return outputs
+
+    def _expect(self, success: bool, what: str) -> None:
+        if not success:
+            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.said()}")

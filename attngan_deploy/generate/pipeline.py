@@ -1,0 +1,392 @@
+"""Captions to pictures: tokenizer, text encoder, noise, generator."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.engines.choice import choose
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.tensors import check_finite
+from attngan_deploy.errors import BundleError, CaptionError, EngineError
+from attngan_deploy.generate.batching import grouped, side_by_side
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import describe_unknown, tokenize
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import Tokenizer
+
+DEFAULT_BATCH_SIZE = 16
+STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
+ENCODED_PICTURES = 128  # pictures whose captions are encoded together
+
+
+class UnknownWordWarning(UserWarning):
+    """A word that the model does not know was left out of a caption."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text encoder makes of captions; may be built by hand.
+
+    Attributes:
+        words: f32 [N, D, T], a feature for each word.
+        sentence: f32 [N, D], a feature for each caption.
+        mask: bool [N, T], True where there is a word; at least one in every row.
+    """
+
+    words: NDArray[np.float32]
+    sentence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.sentence)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the generator makes of text features and noise.
+
+    Attributes:
+        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
+        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
+    """
+
+    images: dict[int, NDArray[np.float32]]
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that were made together.
+
+    Attributes:
+        pictures: uint8 [N, S, S, 3].
+        places: the caption's place in the input and the sample number of each picture.
+        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
+    """
+
+    pictures: NDArray[np.uint8]
+    places: list[tuple[int, int]]
+    attention: NDArray[np.float32] | None = None
+
+
+class _Job(NamedTuple):
+    """A batch that is to be made."""
+
+    places: list[tuple[int, int]]
+    features: TextFeatures
+    z: NDArray[np.float32]
+    eps: NDArray[np.float32]
+
+
+class TextToImage:
+    """A text-to-image model, ready to run; `TextToImage.load` makes one.
+
+    Attributes:
+        bundle: where it came from.
+        tokenizer: its vocabulary.
+        text_encoder: the engine that runs its text encoder.
+        generator: the engine that runs its generator.
+    """
+
+    def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
+        self.bundle = bundle
+        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
+        sizes = bundle.manifest["sizes"]
+        self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
+        self.stage_sizes = [int(size) for size in sizes["stages"]]
+
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        device: str = "auto",
+        allow_fallback: bool = False,
+    ) -> "TextToImage":
+        """Open a bundle, check it, and load its graphs.
+
+        What is "auto" becomes the fastest engine here that makes the golden pictures: see `engines.choice`.
+
+        Args:
+            name_or_folder: the name of an installed bundle, or a folder with a `bundle.json`.
+            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
+            precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
+            threads: CPU threads; None for one a core.
+            device: "auto", or one that the backend knows: see `engines.facts.SUPPORTED`.
+            allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
+
+        Raises:
+            BundleError: not found, damaged or too new, or without a graph of this precision.
+            EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
+            MissingExtraError: the backend's package is not installed.
+        """
+        bundle = open_bundle(name_or_folder)
+        choice = choose(bundle, backend, device, precision, threads)
+        text_encoder, generator = (
+            load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
+            for graph in (TEXT_ENCODER, GENERATOR)
+        )
+        _check_embedding(bundle, text_encoder)
+        model = cls(bundle, text_encoder, generator, choice.notes)
+        bundle.check_unchanged()
+        return model
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels along a side of the pictures that `generate` returns."""
+        return self.stage_sizes[-1]
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What runs the generator; the notes say why, and what runs the text encoder where it is another engine."""
+        facts, encoder = self.generator.facts, self.text_encoder.facts
+        other = () if encoder.backend == facts.backend else (f"text encoder on {encoder.backend} {encoder.device}",)
+        return replace(facts, notes=(*facts.notes, *other, *self._notes))
+
+    @property
+    def description(self) -> str:
+        """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
+        return str(self.facts)
+
+    def encode(self, captions: Sequence[str] | str) -> TextFeatures:
+        """Text features of captions; one text counts as a list of one.
+
+        Unknown words are left out, each with an `UnknownWordWarning`.
+
+        Raises:
+            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
+        """
+        return self._encode_ids(self._tokenize(captions))
+
+    def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
+        """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
+
+        Raises:
+            EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
+        """
+        outputs = self.generator.run(self._inputs(features, z, eps))
+        images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
+        check_finite(self.bundle, "generator", *images.values())
+        inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
+        return Stages(inside, np.asarray(outputs["attention"], np.float32))
+
+    def decode_pictures(
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool = True
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [N, S, S, 3] of the last stage; errors, and arguments but the last, are those of `decode`.
+
+        Args:
+            alone: False where as many threads as the generator has streams call this: see `engines.facts`.
+        """
+        if not can_make_pictures(self.generator):
+            return to_uint8(self.decode(features, z, eps).images[self.picture_size])
+        made = self.generator.pictures(self._inputs(features, z, eps), alone)
+        check_finite(self.bundle, "generator", made["sums"])
+        return np.asarray(made["pictures"], np.uint8)
+
+    def generate(
+        self,
+        captions: Sequence[str] | str,
+        seed: int = 0,
+        images_per_caption: int = 1,
+        batch_size: int | None = None,
+        shared_noise: bool = False,
+    ) -> NDArray[np.uint8]:
+        """Pictures uint8 [N * images_per_caption, S, S, 3], the samples of a caption one after another.
+
+        A picture's noise depends on the seed, its caption's place in `captions` and its sample number only.
+
+        Args:
+            captions: texts; one text counts as a list of one.
+            seed: 0 to 2**64 - 1.
+            images_per_caption: samples of each caption.
+            batch_size: pictures that are made together; it changes speed and memory only.
+            shared_noise: give every caption the same noise, so that words are all that differs.
+
+        Raises:
+            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
+        """
+        made = list(
+            self.stream(captions, seed, images_per_caption, batch_size, shared_noise, attention=False, in_order=False)
+        )
+        places = [place for batch in made for place in batch.places]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        return np.concatenate([batch.pictures for batch in made])[order]
+
+    def stream(
+        self,
+        captions: Sequence[str] | str,
+        seed: int = 0,
+        images_per_caption: int = 1,
+        batch_size: int | None = None,
+        shared_noise: bool = False,
+        places: Iterable[tuple[int, int]] | None = None,
+        attention: bool = True,
+        in_order: bool = True,
+    ) -> Iterator[Batch]:
+        """Like `generate`, a batch at a time.
+
+        Args:
+            places: make only these pictures, (caption's place in `captions`, sample number); None for all.
+                Sorted by caption, each caption is encoded once.
+            attention: whether batches have one; an engine may be faster without.
+            in_order: False for captions of one length together, which is faster.
+        """
+        ids = self._tokenize(captions)
+        if (batch_size is not None and batch_size < 1) or images_per_caption < 1:
+            raise EngineError("batch_size and images_per_caption must be 1 or more")
+        if places is None:
+            places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
+        return self.stream_tokenized(ids, places, seed, batch_size, shared_noise, attention, in_order)
+
+    def stream_tokenized(
+        self,
+        ids: Sequence[list[int]] | Mapping[int, list[int]],
+        places: Iterable[tuple[int, int]],
+        seed: int = 0,
+        batch_size: int | None = None,
+        shared_noise: bool = False,
+        attention: bool = False,
+        in_order: bool = True,
+    ) -> Iterator[Batch]:
+        """Like `stream`, of captions whose words have been numbered; they may be some of a longer input.
+
+        Args:
+            ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
+            places: the pictures to make, (caption's place in the whole input, sample number), sorted.
+        """
+        places = list(places)
+        if not in_order:
+            places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
+        streams = 1
+        if not attention and len(places) >= STREAMS_FROM and can_make_pictures(self.generator):
+            streams = self.generator.streams
+        size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
+        jobs = self._jobs(ids, grouped(places, ids, size), seed, shared_noise)
+        return self._with_attention(jobs) if attention else self._without_attention(jobs, streams)
+
+    def _with_attention(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
+        for job in jobs:
+            stages = self.decode(job.features, job.z, job.eps)
+            yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
+
+    def _without_attention(self, jobs: Iterator[_Job], streams: int) -> Iterator[Batch]:
+        if streams == 1:
+            for job in jobs:
+                yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
+            return
+
+        def make(job: _Job) -> NDArray[np.uint8]:
+            return self.decode_pictures(job.features, job.z, job.eps, alone=False)
+
+        for job, pictures in side_by_side(make, jobs, streams):
+            yield Batch(pictures, job.places)
+
+    def _jobs(
+        self,
+        ids: Sequence[list[int]] | Mapping[int, list[int]],
+        groups: Iterator[list[tuple[int, int]]],
+        seed: int,
+        shared_noise: bool,
+    ) -> Iterator[_Job]:
+        """What `decode` takes for each group of places."""
+        known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
+        ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
+        while together := list(islice(groups, ahead)):
+            ahead = max(1, ENCODED_PICTURES // len(together[0]))
+            wanted = list(dict.fromkeys(tuple(ids[caption]) for group in together for caption, _ in group))
+            known = {caption: known[caption] for caption in wanted if caption in known}
+            if new := [caption for caption in wanted if caption not in known]:
+                features = self._encode_ids([list(caption) for caption in new])
+                for row, caption in enumerate(new):
+                    known[caption] = features.words[row, :, : len(caption)], features.sentence[row]
+            for group in together:
+                z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
+                collated = _collate([known[tuple(ids[caption])] for caption, _ in group])
+                yield _Job(group, collated, z, eps)
+
+    def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        if not captions:
+            raise CaptionError("no captions were given", expected="at least one")
+        if wrong := [text for text in captions if not isinstance(text, str)]:
+            raise CaptionError("a caption is no text", found=repr(wrong[0])[:80], expected="str")
+        numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
+        tokenized = tokenize(numbered, self.tokenizer)
+        for word, line in tokenized.unknown.items():
+            warnings.warn(
+                f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
+            )
+        return tokenized.ids
+
+    def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
+        lengths = np.array([len(row) for row in ids], np.int64)
+        outputs = self.text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
+        check_finite(self.bundle, "text encoder", outputs["words"], outputs["sentence"])
+        return TextFeatures(
+            np.asarray(outputs["words"], np.float32),
+            np.asarray(outputs["sentence"], np.float32),
+            np.asarray(outputs["mask"], np.bool_),
+        )
+
+    def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Tensors:
+        """What the generator takes, checked."""
+        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
+        z, eps = np.asarray(z), np.asarray(eps)
+        self._check_shapes(features, z, eps)
+        return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
+
+    def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
+        count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
+        expected = {
+            "words": (features.words, (count, self.feature_size, words)),
+            "sentence": (features.sentence, (count, self.feature_size)),
+            "mask": (features.mask, (count, words)),
+            "z": (z, (count, self.z_size)),
+            "eps": (eps, (count, self.eps_size)),
+        }
+        for name, (array, shape) in expected.items():
+            if array.shape != shape:
+                raise EngineError(
+                    f"{name} does not fit model {self.bundle.name}", found=str(array.shape), expected=str(shape)
+                )
+        if not features.mask.any(axis=1).all():
+            raise EngineError("a caption has no word in its mask", expected="at least one True in every row")
+
+
+def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
+    """See that the last word of the vocabulary has a feature; what is behind the end of its table has none."""
+    last = bundle.manifest["sizes"].get("words", 2) - 1
+    try:
+        text_encoder.run({"captions": np.array([[last]], np.int64), "lengths": np.ones(1, np.int64)})
+    except EngineError as error:
+        raise BundleError(
+            f"the text encoder of {bundle.folder} can't take the last word of its vocabulary",
+            found=str(error.what)[:200],
+            expected=f"an embedding of {last + 1} words",
+            next_step="install or export it again",
+        ) from error
+
+
+def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
+    """Text features of single captions as one batch, padded to the longest."""
+    longest = max(words.shape[1] for words, _ in features)
+    mask = np.zeros((len(features), longest), np.bool_)
+    padded = np.zeros((len(features), features[0][0].shape[0], longest), np.float32)
+    for row, (words, _) in enumerate(features):
+        padded[row, :, : words.shape[1]] = words
+        mask[row, : words.shape[1]] = True
+    return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)

@@ -1,0 +1,205 @@
+"""A run on a Ray cluster: Ray Data reads captions, actors hold engines and make shards (extra `ray`).
+
+Every row of the data set is one shard with its captions. When an actor or its machine dies, Ray gives what it was
+making to another; shards that it had finished are there and are not made again.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pyarrow
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask, read_datasource
+from ray.data.block import BlockMetadata
+from ray.exceptions import RayError
+
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.errors import EngineError, T2IError
+from attngan_deploy.generate.plan import shard_captions
+from attngan_deploy.generate.share import Report, UnknownWords, join_manifests
+from attngan_deploy.generate.target import open_target
+from attngan_deploy.generate.worker import Job, Worker, check_target, taking_part
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.tokenizer import Tokenizer
+
+READERS = 64  # tasks that read captions; each one's shards are neighbours
+ROW_BYTES = 100_000
+GPU_DEVICES = ("cuda", "gpu", "tensorrt", "tensorrt-rtx")
+
+
+class ShardCaptions(Datasource):  # type: ignore[misc]
+    """Rows {"shard", "lines", "texts"}: the captions of each missing shard."""
+
+    def __init__(self, job: Job, missing: list[int]) -> None:
+        super().__init__()
+        self._job, self._missing = job, missing
+
+    def estimate_inmemory_data_size(self) -> int:
+        """About so many bytes."""
+        return ROW_BYTES * len(self._missing)
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task for some neighbours."""
+        count = min(max(1, parallelism), len(self._missing))
+        cuts = [number * len(self._missing) // count for number in range(count + 1)]
+        parts = [self._missing[start:stop] for start, stop in pairwise(cuts)]
+        return [
+            ReadTask(_Read(self._job, part), BlockMetadata(len(part), ROW_BYTES * len(part), None)) for part in parts
+        ]
+
+
+class _Read:
+    """Reads the captions of some shards, a block each."""
+
+    def __init__(self, job: Job, shards: list[int]) -> None:
+        self._job, self._shards = job, shards
+
+    def __call__(self) -> Iterator[pyarrow.Table]:
+        job = self._job
+        try:
+            for shard, captions in shard_captions(job.file, job.extent, job.plan, self._shards):
+                yield _row(shard, captions)
+        except T2IError as error:
+            yield _row(-1, [], str(error))
+
+
+def _row(shard: int, captions: Iterable[Caption], error: str = "") -> pyarrow.Table:
+    lines, texts = [], []
+    for caption in captions:
+        lines.append(caption.line)
+        texts.append(caption.text)
+    kinds = [("shard", pyarrow.int64()), ("lines", pyarrow.list_(pyarrow.int64()))]
+    schema = pyarrow.schema([*kinds, ("texts", pyarrow.list_(pyarrow.string())), ("error", pyarrow.string())])
+    return pyarrow.Table.from_pylist([{"shard": shard, "lines": lines, "texts": texts, "error": error}], schema)
+
+
+class ShardMaker:
+    """An actor: it loads its engine when its first row comes, and keeps it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._worker: Worker | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make one shard; errors come back as text."""
+        shard, error = int(row["shard"]), str(row["error"])
+        if error:
+            return _result(shard, error=error)
+        try:
+            if self._worker is None:
+                self._worker = Worker(self._job)
+            worker = self._worker
+            if self._job.done(worker.target, worker.target, shard):
+                return _result(shard)  # a task that is done again, as its actor died after this shard
+            captions = [Caption(str(text), int(line)) for line, text in zip(row["lines"], row["texts"], strict=True)]
+            made = worker.make(shard, captions)
+        except T2IError as caught:
+            return _result(shard, error=str(caught))
+        return _result(shard, made.pictures, list(made.unknown.items()), about=worker.model.description)
+
+
+def _result(
+    shard: int, pictures: int = 0, unknown: list[tuple[str, int]] | None = None, error: str = "", about: str = ""
+) -> dict[str, Any]:
+    words, lines = [word for word, _ in unknown or []], [line for _, line in unknown or []]
+    return {"shard": shard, "pictures": pictures, "words": words, "lines": lines, "error": error, "about": about}
+
+
+def make_on_ray(
+    job: Job,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Make the shards of a run that its target lacks, on the cluster that RAY_ADDRESS names, or on this machine.
+
+    Every machine of the cluster must see the captions, the target and the model under the same names.
+
+    Args:
+        workers: actors; None for as many as there are GPUs, or processors.
+        progress: called with (done, total) pictures: at the start and after each shard.
+        say: called with lines worth showing.
+
+    Raises:
+        T2IError: as `make_share`, or no cluster can be had.
+    """
+    plan, target = job.plan, open_target(job.out)
+    bundle = open_bundle(job.model)
+    check_target(job, bundle, target)
+    with taking_part(job, target):
+        names = target.names()
+        missing = [shard for shard in range(plan.shards) if not job.done(target, names, shard)]
+        total = sum(len(plan.places(shard)) for shard in missing)
+        start, made = time.perf_counter(), 0
+        if missing:
+            words = UnknownWords(Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
+            for row in _rows(job, missing, workers, say):
+                if not made and row["about"]:
+                    say(f"model {bundle.name}, {row['about']}")
+                    progress(0, total)
+                words.tell(dict(zip(row["words"], row["lines"], strict=True)))
+                made += int(row["pictures"])
+                progress(made, total)
+        seconds = time.perf_counter() - start
+        return Report(made, plan.pictures - made, seconds, join_manifests(job, target), plan.shards)
+
+
+def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """What the actors answer, as it comes."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes back as an error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    was_there = ray.is_initialized()
+    if not was_there:
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"no Ray cluster can be had: {error}", next_step="unset RAY_ADDRESS to use one here"
+            ) from error
+    try:
+        gpus = int(job.engine.device in GPU_DEVICES or job.engine.backend in GPU_DEVICES)
+        threads = job.engine.threads or 1
+        there = ray.cluster_resources()
+        room = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 1)) // threads
+        count = min(workers or max(1, room), len(missing))
+        if room < count:
+            raise EngineError(
+                f"this Ray cluster has no room for {count} workers",
+                found=f"{room} {'GPUs' if gpus else f'times {threads} processors'}",
+                next_step="--workers, or --threads for fewer processors each",
+            )
+        say(f"Ray {ray.__version__}, {count} workers")
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        job = replace(job, engine=replace(job.engine, threads=threads))
+        data = read_datasource(
+            ShardCaptions(job, missing), override_num_blocks=min(READERS, len(missing)), num_cpus=0
+        ).map(
+            ShardMaker,
+            fn_constructor_args=(job,),
+            compute=ActorPoolStrategy(size=count),
+            num_cpus=threads,
+            num_gpus=gpus,
+        )
+        for row in data.iter_rows():
+            if row["error"]:
+                raise T2IError(str(row["error"]))
+            yield row
+    except RayError as error:
+        what = " ".join(str(error).split())[-300:]
+        raise EngineError(
+            f"a worker on the Ray cluster failed: {what}", next_step="the same again: what is done is kept"
+        ) from error
+    finally:
+        if not was_there:
+            ray.shutdown()

@@ -1,0 +1,279 @@
+"""The same picture again, from what its own file says of it."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
+from attngan_deploy.engines.choice import Combination, is_stored
+from attngan_deploy.engines.facts import BACKENDS, GENERATOR, PRECISIONS, EngineFacts
+from attngan_deploy.engines.golden import psnr_db
+from attngan_deploy.engines.load import combinations
+from attngan_deploy.errors import BundleError, DataError, OutputError
+from attngan_deploy.generate.noise import LARGEST_SEED, noise_batch
+from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
+from attngan_deploy.generate.writer import MANIFEST, read_manifest
+from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
+from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.lock import writing
+
+AUTO = "auto"
+MAX_FILE_BYTES = 64 * 2**20
+FORMAT_OF = {"PNG": "png", "WEBP": "webp", "JPEG": "jpg"}
+ROUNDING = {"png": 1, "webp": 1, "jpg": 8}  # levels that batch size and machine may change; JPEG makes them larger
+EXPECTED = "a picture as t2i generate wrote it"
+ENGINE = {"backend": BACKENDS, "precision": PRECISIONS}
+NUMBERS = ("index", "sample", "seed")
+FIELDS: dict[str, type] = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool} | dict.fromkeys(
+    NUMBERS, int
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a picture was made from.
+
+    Attributes:
+        caption: the text.
+        index: its place in the input, from 0.
+        sample: the sample number, from 0.
+        seed: the seed.
+        shared_noise: whether every caption had the same noise.
+        model: name of the bundle.
+        model_hash: its hash.
+        backend: what made it; "" where nothing says, as after a run that was killed.
+        precision: what that computed in; "" likewise.
+    """
+
+    caption: str
+    index: int
+    sample: int
+    seed: int
+    shared_noise: bool
+    model: str
+    model_hash: str
+    backend: str = ""
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A picture that was made again.
+
+    Attributes:
+        origin: what it was made from.
+        engine: what made it this time.
+        picture: uint8 [S, S, 3].
+        worst_level: largest difference from the file, in levels of 255; both went through the same file format.
+        differing: share of values that differ.
+        same: whether that is no more than rounding and precision do.
+        source: what told the origin: "its metadata", or the manifest.
+    """
+
+    origin: Origin
+    engine: EngineFacts
+    picture: NDArray[np.uint8]
+    worst_level: int
+    differing: float
+    same: bool
+    source: str
+
+    def __str__(self) -> str:
+        """In words, e.g. "identical"."""
+        if self.worst_level == 0:
+            return "identical"
+        return f"differs by at most {self.worst_level} of 255 levels, in {self.differing:.2%} of values"
+
+
+def replay(
+    path: Path,
+    model: str | None = None,
+    backend: str = AUTO,
+    device: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+) -> Replay:
+    """Make the picture of a file again, and compare.
+
+    Args:
+        path: a `.png`; or a `.webp` or `.jpg` that still lies beside its `manifest.jsonl`.
+        model: name or folder of the bundle; None for the installed one of the right hash that stores the precision.
+        backend: what shall make it; "auto" for what made it the first time, or ONNX Runtime in fp32 where nothing says
+            what that was. So does `precision`.
+        device: as in `TextToImage.load`.
+        threads: CPU threads; None for one a core.
+
+    Raises:
+        DataError: not a picture, or one that does not say what it was made from.
+        BundleError: the model is not here, damaged, or has another hash.
+        CaptionError, EngineError: the picture's caption is no text, or the engine can't be had.
+    """
+    data = _read(path)
+    file_format, (width, height), text = _look(path, data)
+    origin = _origin(path, _from_manifest(path) if text is None else _parsed(path, text))
+    if backend == AUTO:
+        backend = origin.backend or ("onnxruntime" if precision == AUTO else AUTO)
+    precision = (origin.precision or "fp32") if precision == AUTO else precision
+    bundle = _find_bundle(path, origin, model, combinations(backend, device, precision))
+    network = TextToImage.load(bundle.folder, backend, precision, threads, device)
+    side = network.picture_size
+    if (width, height) != (side, side):
+        raise DataError(f"{path} was resized", found=f"{width} x {height} px", expected=f"{side} x {side}")
+    picture = _make(network, origin)
+    again = decode_picture(encode_picture(picture, file_format)).astype(np.int16)
+    difference = np.abs(again - _decode(path, data))
+    worst, differing = int(difference.max()), float((difference > 0).mean())
+    same = worst <= ROUNDING[file_format] or _is_precision(
+        bundle, {origin.precision, network.facts.precision}, difference
+    )
+    source = f"the {MANIFEST} beside it" if text is None else "its metadata"
+    return Replay(origin, network.facts, picture, worst, differing, same, source)
+
+
+def write_replay(made: Replay, source: Path, target: Path) -> None:
+    """Write the picture; a PNG carries what it was made from, as the first one did.
+
+    Raises:
+        OutputError: `target` is the picture itself, a folder, or of a format that can't be written.
+    """
+    suffix = target.suffix.lower().lstrip(".").replace("jpeg", "jpg")
+    if suffix not in FORMATS:
+        raise OutputError(f"{target} can't be written", expected=f"a name that ends in {', '.join(FORMATS)}")
+    if target.is_dir() or (target.exists() and target.samefile(source)):
+        what = "is a folder" if target.is_dir() else "is the picture itself"
+        raise OutputError(f"{target} {what}", next_step="choose another -o")
+    if not target.parent.is_dir():
+        raise OutputError(f"there is no folder {target.parent}", next_step="choose another -o")
+    origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
+    with writing(target):
+        write_atomically(target, encode_picture(made.picture, suffix, {**asdict(origin), "file": target.name}))
+
+
+def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:
+    """Whether pictures are as close as the coarser of two precisions asks for."""
+    floors = [floor for precision, floor in bundle.floors.items() if precision in precisions]
+    found = psnr_db(difference, np.zeros_like(difference), 255.0)
+    return bool(floors) and (found is None or found >= min(floors))
+
+
+def _make(network: TextToImage, origin: Origin) -> NDArray[np.uint8]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownWordWarning)  # they were left out, and told, the first time too
+        features = network.encode([origin.caption])
+    place = [(origin.index, origin.sample)]
+    z, eps = noise_batch(origin.seed, place, network.z_size, network.eps_size, origin.shared_noise)
+    pictures = to_uint8(network.decode(features, z, eps).images[network.picture_size])
+    picture: NDArray[np.uint8] = pictures[0]
+    return picture
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DataError(f"no picture at {path}", expected=EXPECTED) from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}", expected=EXPECTED) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"{path} is too large to be a picture of ours", expected=EXPECTED)
+    return data
+
+
+def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:
+    """Format, size and metadata (None where it has none) of a picture; no pixel is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=tuple(FORMAT_OF)) as image:
+                text, size, file_format = image.info.get(METADATA_KEY), image.size, FORMAT_OF[str(image.format)]
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no picture", expected=EXPECTED) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} is no picture that can be read ({error})", expected=EXPECTED) from error
+    return file_format, size, text
+
+
+def _parsed(path: Path, text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"the metadata of {path} is damaged ({error})", expected=EXPECTED) from error
+
+
+def _from_manifest(path: Path) -> Mapping[str, Any]:
+    """What the manifest beside a picture says of it: WebP and JPEG carry no metadata."""
+    if (path.parent / MANIFEST).is_file():
+        for record in read_manifest(path.parent):
+            if record["file"] == path.name:
+                return record
+    raise DataError(
+        f"{path} does not say what it was made from",
+        found=f"no metadata in it, and no {MANIFEST} beside it that names it",
+        expected=EXPECTED,
+    )
+
+
+def _origin(path: Path, told: object) -> Origin:
+    if not isinstance(told, dict):
+        raise DataError(f"the metadata of {path} is damaged: it is no object", expected=EXPECTED)
+    for key, kind in FIELDS.items():
+        if type(told.get(key)) is not kind:
+            found = f"'{key}' is {json.dumps(told[key])[:40]}" if key in told else f"no '{key}'"
+            raise DataError(f"{path} does not say what it was made from", found=found, expected=EXPECTED)
+    for key in ENGINE:
+        if key in told and told[key] not in ENGINE[key]:
+            raise DataError(f"{path}: '{key}' is unknown", found=str(told[key])[:40], expected=", ".join(ENGINE[key]))
+    for key in NUMBERS:
+        if not 0 <= told[key] <= LARGEST_SEED:
+            raise DataError(f"{path}: '{key}' is out of range", found=str(told[key])[:40], expected="0 to 2**64 - 1")
+    return Origin(**{key: told[key] for key in (*FIELDS, *ENGINE) if key in told})
+
+
+def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Combination]) -> Bundle:
+    """The bundle that made the picture, under whatever name; a file's own words are never taken for a path.
+
+    The hash is that of the fp32 graphs, so that several bundles may have it: best is the one that stores what the
+    engine runs, then the one of the name that made the picture.
+    """
+    if model is None:
+        installed = [bundle for bundle in installed_bundles() if bundle.kind == TEXT_TO_IMAGE]
+    else:
+        installed = [open_bundle(model)]
+    same = [bundle for bundle in installed if bundle.hash == origin.model_hash]
+    if not same:
+        raise BundleError(
+            f"{path} was made by another model",
+            found=", ".join(f"{bundle.folder.name} {bundle.hash[:12]}" for bundle in installed) or "no model",
+            expected=f"{origin.model[:40]} {origin.model_hash[:12]}",
+            next_step="--model with the folder of the right one",
+        )
+
+    def fits(bundle: Bundle) -> bool:
+        return any(is_stored(bundle, each) for each in wanted)
+
+    best = max(same, key=lambda bundle: (fits(bundle), bundle.name == origin.model))
+    if not fits(best):
+        precision = wanted[0][2]
+        raise BundleError(
+            f"bundle {best.folder} has no graph '{GENERATOR}' in {precision}",
+            found=", ".join(best.precisions(GENERATOR)),
+            expected=f"a bundle of {best.hash[:12]} that stores {precision}",
+            next_step=f"--model with its folder, or --precision fp32; t2i export --precision {precision} makes one",
+        )
+    return open_bundle(best.folder)
+
+
+def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
+    try:
+        return decode_picture(data)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is a damaged picture ({error})", expected=EXPECTED) from error

@@ -1,0 +1,203 @@
+"""Where a run's pictures go: one file each, or tar shards in the WebDataset layout.
+
+Both keep one promise: a picture that `scan` reports is whole, whatever killed the run that wrote it.
+"""
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from attngan_deploy.errors import OutputError
+from attngan_deploy.media.images import is_complete
+from attngan_deploy.media.shards import BAD_TAR
+from attngan_deploy.system.files import part_path, write_atomically
+
+SHARD_SIZE = 1000
+SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")
+NO_CLASS = -1
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)  # of a tar
+
+
+class PictureStore(Protocol):
+    """Pictures by name, e.g. "00001_00", encoded by the caller."""
+
+    suffix: str
+
+    def file_of(self, name: str) -> str:
+        """The file that a picture added now goes to, relative to the folder."""
+
+    def scan(self) -> dict[str, str]:
+        """Names of the whole pictures in the folder, each with its file."""
+
+    def read(self, file: str) -> bytes:
+        """The bytes of a picture by the file that `scan` gave."""
+
+    def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
+        """Take a picture; True when it and all before it stand under final names."""
+
+    def finish(self) -> None:
+        """Give final names to what was added."""
+
+    def abandon(self) -> None:
+        """Drop what has no final name yet."""
+
+
+class LooseFiles:
+    """One file a picture."""
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.folder, self.suffix = folder, suffix
+
+    def file_of(self, name: str) -> str:
+        """See `PictureStore`."""
+        return f"{name}.{self.suffix}"
+
+    def scan(self) -> dict[str, str]:
+        """See `PictureStore`."""
+        found: dict[str, str] = {}
+        if not self.folder.is_dir():
+            return found
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                name, _, suffix = entry.name.rpartition(".")
+                if suffix == self.suffix and entry.is_file() and _is_whole(Path(entry.path), suffix):
+                    found[name] = entry.name
+        return found
+
+    def read(self, file: str) -> bytes:
+        """See `PictureStore`."""
+        return (self.folder / file).read_bytes()
+
+    def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
+        """See `PictureStore`; the record goes into the manifest only."""
+        write_atomically(self.folder / self.file_of(name), data)
+        return True
+
+    def finish(self) -> None:
+        """See `PictureStore`."""
+
+    def abandon(self) -> None:
+        """See `PictureStore`."""
+
+
+class TarShards:
+    """Tar files of `SHARD_SIZE` PNG pictures, each followed by a `.json` of its class (none: -1) and caption.
+
+    A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
+    not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
+    a disk that is full has room for the end of what was whole.
+    """
+
+    suffix = "png"
+
+    def __init__(self, folder: Path, shard_size: int = SHARD_SIZE) -> None:
+        self.folder, self.shard_size = folder, shard_size
+        self._next = 1 + max((int(match[1]) for match, _ in self._shards()), default=-1)
+        self._stream: io.FileIO | None = None
+        self._part = Path()
+        self._count = self._end = 0
+
+    def _shards(self) -> list[tuple[re.Match[str], Path]]:
+        paths = sorted(self.folder.iterdir())
+        return [(match, path) for path in paths if (match := SHARD_NAME.fullmatch(path.name))]
+
+    @property
+    def _shard(self) -> str:
+        return f"pictures-{self._next:05d}.tar"
+
+    def file_of(self, name: str) -> str:
+        """See `PictureStore`."""
+        return f"{self._shard}/{name}.{self.suffix}"
+
+    def scan(self) -> dict[str, str]:
+        """See `PictureStore`.
+
+        Raises:
+            OutputError: a shard is damaged.
+        """
+        found: dict[str, str] = {}
+        for _, path in self._shards():
+            try:
+                with tarfile.open(path, "r:") as tar:
+                    members = [member.name for member in tar]
+            except BAD_TAR as error:
+                raise OutputError(
+                    f"{path} is damaged ({error})", next_step="delete it and run the same again"
+                ) from error
+            for member in members:
+                name, _, suffix = member.rpartition(".")
+                if suffix == self.suffix:
+                    found.setdefault(name, f"{path.name}/{member}")
+        return found
+
+    def read(self, file: str) -> bytes:
+        """See `PictureStore`."""
+        shard, _, member = file.partition("/")
+        with tarfile.open(self.folder / shard, "r:") as tar:
+            stream = tar.extractfile(member)
+            return stream.read() if stream else b""
+
+    def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
+        """See `PictureStore`."""
+        if self._stream is None:
+            self._part = part_path(self.folder / self._shard)
+            self._stream = self._part.open("wb", buffering=0)
+            self._count = self._end = 0
+        facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
+        sample = _member(f"{name}.{self.suffix}", data) + _member(f"{name}.json", json.dumps(facts).encode())
+        self._stream.seek(self._end)
+        _write_all(self._stream, sample + END)
+        self._end += len(sample)
+        self._count += 1
+        if self._count == self.shard_size:
+            self.finish()
+        return self._stream is None
+
+    def finish(self) -> None:
+        """See `PictureStore`; a sample that was only half added is cut off."""
+        if self._stream is None:
+            return
+        if self._count == 0:
+            self.abandon()
+            return
+        with self._stream as stream:
+            stream.seek(self._end)
+            _write_all(stream, END)
+            stream.truncate()
+        self._part.replace(self.folder / self._shard)
+        self._stream = None
+        self._next += 1
+
+    def abandon(self) -> None:
+        """See `PictureStore`."""
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._part.unlink(missing_ok=True)
+            stream.close()
+
+
+def _member(name: str, data: bytes) -> bytes:
+    """A file as it stands in a tar; without time and owner, so that equal runs make equal shards."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
+
+
+def _write_all(stream: io.FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _is_whole(path: Path, file_format: str) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, size - 12))
+        return is_complete(head, stream.read(12), size, file_format)

@@ -1,0 +1,1 @@
+"""Captions and pictures as they are read and written."""

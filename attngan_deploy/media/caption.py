@@ -1,0 +1,77 @@
+"""A caption, and what is said of files and tables that should hold some and do not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.system.filesystems import explained
+
+DEFAULT_COLUMN = "caption"
+HELP = "t2i generate --help"
+IN_PARTS = "add --shard 0/1 to read it in parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption and where it stood.
+
+    Attributes:
+        text: as written, without the white space around it.
+        line: line of the input on which it starts, from 1.
+    """
+
+    text: str
+    line: int
+
+
+def no_captions(name: str) -> CaptionError:
+    """What is said of a file without any."""
+    return CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
+
+
+def is_empty(name: str) -> CaptionError:
+    """What is said of a file with nothing but white space."""
+    return CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[None]:
+    """Say in one line why a captions file can't be opened."""
+    with explained(name, CaptionError):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
+        except IsADirectoryError as error:
+            raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
+        except PermissionError as error:
+            raise CaptionError(f"{name} can't be opened: permission denied") from error
+
+
+def choose_column(where: str, columns: list[str], column: str | None) -> str:
+    """The column to read: the one asked for, or "caption", or the only one.
+
+    Raises:
+        CaptionError: there is none, or it stands twice.
+    """
+    if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
+        return columns[0]
+    wanted = DEFAULT_COLUMN if column is None else column
+    if wanted not in columns:
+        names = ", ".join(columns[:10]) or "no columns"
+        raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
+    if columns.count(wanted) > 1:
+        raise CaptionError(f"{where} has the column '{wanted}' more than once", next_step="rename one of them")
+    return wanted
+
+
+def checked_caption(name: str, text: str, line: int) -> Caption:
+    """A caption of a table.
+
+    Raises:
+        CaptionError: it is empty.
+    """
+    if not text.strip():
+        raise CaptionError(f"the caption on line {line} of {name} is empty")
+    return Caption(text.strip(), line)

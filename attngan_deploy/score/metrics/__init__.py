@@ -1,0 +1,1 @@
+"""Metrics, a file each: functions of arrays, with the paper that each comes from."""

@@ -1,0 +1,150 @@
+"""Compare every engine and precision that runs here with ONNX Runtime in fp32, and print a Markdown page.
+
+    t2i export --bundle base --precision fp16,bf16,int8 -o base-all
+    python benchmarks/paper/parity.py base-all > docs/parity.md
+
+256 pictures of real captions, in batches of 1, 8 and 33. What can't run here says why. What the export measured for
+precisions that need other hardware stands below. Needs onnx, no torch.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.cli import report_errors
+from attngan_deploy.engines.facts import GENERATOR
+from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.errors import T2IError
+from attngan_deploy.export.precision.parity import (
+    PICTURES,
+    SEED,
+    SIZES,
+    PrecisionParity,
+    Reference,
+    make_reference,
+    measure,
+)
+from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
+from attngan_deploy.system.machine import this_machine
+
+REFERENCE = ("onnxruntime", "cpu", "fp32")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of an engine.
+
+    Attributes:
+        engine: backend and device.
+        precision: what it was asked to compute in.
+        parity: its distance from the reference; None where it did not run.
+        why: why it did not run.
+    """
+
+    engine: str
+    precision: str
+    parity: PrecisionParity | None = None
+    why: str = ""
+
+
+def compare_engines(bundle: Bundle, captions: Path | None = None, threads: int | None = None) -> list[Row]:
+    """Every engine and precision of this toolkit against the reference.
+
+    Raises:
+        T2IError: the reference itself does not run.
+    """
+    ids = sample_captions(bundle, captions)
+    engine = load_engine(bundle, GENERATOR, *REFERENCE, threads=threads)
+    reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
+    return [
+        _compare(bundle, reference, backend, device, precision, threads)
+        for backend, device, precision in combinations()
+        if (backend, device, precision) != REFERENCE
+    ]
+
+
+def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
+    """The page."""
+    ran = [_measured(row.engine, row.precision, bundle, row.parity) for row in rows if row.parity is not None]
+    stored = bundle.graph(GENERATOR).get("precisions", {}).items()
+    exported = [_exported(precision, entry, bundle) for precision, entry in stored]
+    refused = [(row.engine, row.precision, row.why) for row in rows if row.parity is None]
+    here = this_machine()
+    return f"""# Parity
+
+How far pictures of other engines and precisions are from those of ONNX Runtime in fp32 on the CPU, which the export
+compared with torch. Made by `python benchmarks/paper/parity.py` with model `{bundle.name}` ({bundle.hash[:12]}) on
+{here.cpu}, {here.cores} cores, Python {here.python}.
+
+{PICTURES} pictures, each with noise of its own, in batches of 1, 8 and 33; every value was finite. PSNR is over all
+pictures, of the output where it is lowest; 64 and 128 px are both compared. Below its floor, a precision is not
+exported, and not chosen by `--precision auto`.
+
+## Engines that run here
+
+{_table(("engine", "precision", "PSNR", "floor", "worst pixel", "captions"), ran)}
+
+## Graphs as the export measured them
+
+fp16 and bf16 graphs are for GPUs. They were measured on a CPU in fp32, with the weights and the result of every node
+rounded to the precision.
+
+{_table(("precision", "PSNR", "floor", "worst pixel", "layers kept in fp32", "measured with"), exported)}
+
+## What did not run here
+
+{_table(("engine", "precision", "why"), refused)}
+"""
+
+
+def _compare(
+    bundle: Bundle, reference: Reference, backend: str, device: str, precision: str, threads: int | None
+) -> Row:
+    name = f"{backend} on {device}"
+    print(f"{name}, {precision}", file=sys.stderr, flush=True)
+    try:
+        engine = load_engine(bundle, GENERATOR, backend, device, precision, threads)
+        return Row(engine.facts.short, precision, measure(engine, reference, precision, engine.facts.short))
+    except T2IError as error:
+        return Row(name, precision, why=str(error))
+
+
+def _measured(engine: str, precision: str, bundle: Bundle, parity: PrecisionParity) -> tuple[str, ...]:
+    floor, psnr = _floor(bundle, precision), "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+    return engine.rpartition(",")[0], precision, psnr, floor, f"{parity.worst_level} of 255", str(parity.captions)
+
+
+def _exported(precision: str, entry: dict[str, Any], bundle: Bundle) -> tuple[str, ...]:
+    parity = entry["parity"]
+    psnr = "equal" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
+    kept = ", ".join(f"`{layer}`" for layer in entry["kept"]) or "none"
+    return precision, psnr, _floor(bundle, precision), f"{parity['worst_level']} of 255", kept, parity["measured"]
+
+
+def _floor(bundle: Bundle, precision: str) -> str:
+    return f"{bundle.floors[precision]:g} dB" if precision in bundle.floors else ""
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return "None."
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Parse, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", nargs="?", default="base", help="name or folder of a bundle")
+    parser.add_argument("--captions", type=Path, help="captions file; built-in captions unless given")
+    parser.add_argument("--threads", type=int, help="CPU threads; one a core unless given")
+    options = parser.parse_args()
+    bundle = open_bundle(options.model)
+    print(as_markdown(bundle, compare_engines(bundle, options.captions, options.threads)), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

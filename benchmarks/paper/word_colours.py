@@ -1,0 +1,95 @@
+"""Word fidelity of models and, as a yardstick, of real pictures; prints Markdown tables.
+
+    python benchmarks/paper/word_colours.py test.tar base att1 att2
+
+The real pictures are those of the tar whose first caption names exactly one of the colours. Needs no torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.cli import report_errors
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.score.metrics.colours import COLOURS
+from attngan_deploy.score.metrics.real_colours import real_word_colours
+from attngan_deploy.score.metrics.word_fidelity import word_fidelity
+
+HEADER = """| pictures | fidelity | accuracy | inside | outside | leakage | change inside | change outside | focus |
+|---|---|---|---|---|---|---|---|---|"""
+COLOUR_HEADER = """| word | fidelity | accuracy | inside | outside | accuracy inside | accuracy outside |
+|---|---|---|---|---|---|---|"""
+
+
+def row(name: str, result: Mapping[str, Any]) -> str:
+    """One line of the table of all pictures."""
+    leakage = "-" if result["leakage"] is None else f"{result['leakage']:.2f}"
+    own = ["-"] * 3
+    if "focus" in result:
+        own = [f"{result['change_inside']:.1f}", f"{result['change_outside']:.1f}", f"{100 * result['focus']:.0f} %"]
+    return (
+        f"| {name} | {_points(result, 'fidelity')} | {_points(result, 'accuracy')} | {_points(result, 'inside')} "
+        f"| {_points(result, 'outside')} | {leakage} | {' | '.join(own)} |"
+    )
+
+
+def colour_row(name: str, result: Mapping[str, Any]) -> str:
+    """One line of the table of one colour each."""
+    names = ("fidelity", "accuracy", "inside", "outside", "inside_accuracy", "outside_accuracy")
+    return f"| {name} | {' | '.join(_points(result, name) for name in names)} |"
+
+
+def share_table(result: Mapping[str, Any]) -> str:
+    """Mean share of each colour (columns) in the pictures of each word (rows), in percent of the picture."""
+    lines = [f"| word | {' | '.join(COLOURS)} |", "|---|" + "---|" * len(COLOURS)]
+    for word in COLOURS:
+        shares = [f"{100 * result['colours'][colour]['shares'][word]:.1f}" for colour in COLOURS]
+        lines.append(f"| {word} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def centre_table(result: Mapping[str, Any]) -> str:
+    """Mean share of each colour in the centre and outside of it, of all real pictures of a word."""
+    lines = [f"| word | pictures | {' | '.join(COLOURS)} |", "|---|---|" + "---|" * len(COLOURS)]
+    for word in COLOURS:
+        inside, outside = result["centre"][word]["inside"], result["centre"][word]["outside"]
+        shares = [f"{100 * inside[colour]:.1f} / {100 * outside[colour]:.1f}" for colour in COLOURS]
+        lines.append(f"| {word} | {result['pictures'][word]} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def _points(result: Mapping[str, Any], name: str) -> str:
+    error = result[f"{name}_error"]
+    return f"{100 * result[name]:.1f} ± {100 * error:.1f}" if error is not None else f"{100 * result[name]:.1f}"
+
+
+def print_tables(shard: Path, models: Sequence[str], threads: int | None = None) -> None:
+    """Measure and print."""
+    results = {"real": real_word_colours(shard)}
+    for name in models:
+        results[name] = word_fidelity(TextToImage.load(name, "onnxruntime", "fp32", threads, "cpu"))
+    print(HEADER)
+    for name, result in results.items():
+        print(row(name, result))
+    for name, result in results.items():
+        print(f"\n{name}: each colour\n\n{COLOUR_HEADER}")
+        for colour in COLOURS:
+            print(colour_row(colour, result["colours"][colour]))
+        print(f"\n{name}: share of each colour with each word, % of the picture\n\n{share_table(result)}")
+    print(f"\nreal: share in the centre / outside of it, %\n\n{centre_table(results['real'])}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shard", type=Path, help="tar of real pictures with captions")
+    parser.add_argument("models", nargs="*", help="installed models, or folders of bundles")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    sys.exit(report_errors(lambda: print_tables(options.shard, options.models, options.threads)))
+
+
+if __name__ == "__main__":
+    main()

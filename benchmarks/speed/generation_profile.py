@@ -1,0 +1,68 @@
+"""Where an OpenVINO generator spends its time: the shares of operators and of layers, in percent."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from generation_lines import example, timings
+
+from attngan_deploy.engines.openvino.engine import _read, settings
+from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
+from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.writer import OutputFolder, Run
+from attngan_deploy.media.captions import from_texts
+from attngan_deploy.media.images import encode_picture
+
+BATCH, WARM, RUNS = 16, 3, 10
+LEAST = 0.5  # per cent
+
+
+def profile(model: TextToImage, captions: list[str], precision: str, threads: int) -> dict[str, dict[str, float]]:
+    """Shares of time by kind of operator, and by layer, of the graph that makes pictures."""
+    path = model.bundle.graph_path("generator", "int8" if precision == "int8" else "fp32")
+    graph = _read(path)
+    rewrite(graph)
+    graph = only_pictures(graph, f"image_{model.picture_size}")
+    wanted = {**settings("CPU", precision, threads), "PERF_COUNT": True}
+    request = load_openvino().Core().compile_model(graph, "CPU", wanted).create_infer_request()
+    inputs = example(model, captions).tensors(BATCH)
+    kinds: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
+    for run in range(WARM + RUNS):
+        request.infer(inputs)
+        for node in request.get_profiling_info() if run >= WARM else []:
+            seconds = node.real_time.total_seconds()
+            kinds[node.node_type] += seconds
+            layers["/".join(node.node_name.split("/")[:2])] += seconds
+    return {"kinds": _shares(kinds), "layers": _shares(layers)}
+
+
+def stages(model: TextToImage, captions: list[str]) -> dict[str, float]:
+    """What else a picture of a whole command costs, each stage alone, as parts of the generator's time for it."""
+    items = from_texts(captions)
+    places = [(place, 0) for place in range(len(items))]
+    pictures = model.generate(captions)
+    inputs = example(model, captions).batch(BATCH)
+    run = Run(items, 0, False, model.bundle.name, model.bundle.hash)
+
+    def write() -> None:
+        with tempfile.TemporaryDirectory() as folder, OutputFolder(Path(folder) / "out", run) as out:
+            for start in range(0, len(places), BATCH):
+                out.add(places[start : start + BATCH], pictures[start : start + BATCH])
+
+    generator = min(timings(lambda: model.decode_pictures(*inputs))) / BATCH
+    work = {
+        "text encoder": lambda: model.encode(captions),
+        "noise": lambda: noise_batch(0, places, model.z_size, model.eps_size),
+        "PNG": lambda: [encode_picture(picture) for picture in pictures],
+        "PNG, files and manifest": write,
+    }
+    return {name: round(min(timings(each)) / len(items) / generator, 3) for name, each in work.items()}
+
+
+def _shares(seconds: "Counter[str]") -> dict[str, float]:
+    total = sum(seconds.values())
+    shares = {name: round(100 * value / total, 1) for name, value in seconds.most_common()}
+    return {name: share for name, share in shares.items() if share >= LEAST}

@@ -1,0 +1,1 @@
+"""The cards that a bundle carries, written from its manifest."""

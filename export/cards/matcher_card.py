@@ -1,0 +1,75 @@
+"""The card of a matcher: README.md, written from its manifest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.system.files import write_atomically
+
+CARD = "README.md"
+
+
+def write_matcher_card(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the card.
+
+    Args:
+        manifest: the fields of `bundle.json`.
+    """
+    name, sizes, real = manifest["name"], manifest["sizes"], manifest["real"]
+    parity, told = manifest["parity"], manifest["provenance"]
+    judge, recipe = told["judge"], told["recipe"]
+    cosines = parity["stored_weights_cosine"]
+    rows = {
+        "real pictures": f"**{real['r_precision']:.1%}** ± {real['deviation']:.1%} (chance {real['chance']:.1%}): "
+        f"{real['pictures']:,} pictures of {real['data']['file']}, centre crops of {real['crop']} px, the first "
+        f"caption of each among {real['candidates']}, wrong ones of {real['wrong_captions']}",
+        **_held_out(real),
+        "reads pictures through": f"judge `{judge['name']}` {judge['hash'][:12]}, and no other",
+        "trained on": f"{told['pictures']:,} pictures of {told['data'] or 'train.tar'}, "
+        f"epoch {told['step']} of {recipe['epochs']}, seed {recipe['seed']}",
+        "text encoder": f"captions int64 [N, T], lengths int64 [N] -> sentence f32 [N, {sizes['features']}]",
+        "picture encoder": f"features f32 [N, {sizes['judge_features']}] -> codes f32 [N, {sizes['features']}]",
+        "vocabulary": f"{sizes['words'] - 1:,} words",
+        "graphs against torch": ", ".join(f"{key} within {value:.1e}" for key, value in parity["worst"].items())
+        + " of the largest value",
+        "rounding of weights": f"{manifest['weights_dtype']}; cosine with unrounded ones at least "
+        f"{min(cosines.values()):.4f}",
+    }
+    table = "\n".join(f"| {what} | {value} |" for what, value in rows.items())
+    write_atomically(
+        path,
+        f"""# Matcher `{name}`
+
+Says how close captions and pictures are. `t2i score --metric r-precision` measures with it: how often a picture is
+closer to its own caption than to {real["candidates"] - 1} wrong ones.
+
+| | |
+|---|---|
+{table}
+
+**Why it is not the generators' own encoder.** A generator is trained to please the encoders that it is conditioned on,
+so their R-precision flatters it. This matcher has another seed and another backbone: a judge, through which no gradient
+passes. `t2i train gan` refuses it.
+
+**What a value can say.** It compares generators that were measured by this matcher on as many candidates. It can't be
+compared with R-precision by other encoders, the paper's included. The value of real pictures is the yardstick: more
+than that is no better picture, but one that shows nothing besides its caption. Where the judge learned from the real
+pictures, its features of them are better than those of any others, and the value of those that it never saw is the
+fairer yardstick.
+
+Made by `t2i train damsm --image-encoder judge --backbone {judge["name"]} --data DATA --out RUN
+--epochs {recipe["epochs"]} --seed {recipe["seed"]} --bundle DIR`.
+
+## Licence
+
+{manifest["licence"]}
+""",
+    )
+
+
+def _held_out(real: Mapping[str, Any]) -> dict[str, str]:
+    if "held_out" not in real:
+        return {}
+    unseen = real["held_out"]
+    told = f"{unseen['r_precision']:.1%} ± {unseen['deviation']:.1%} of {unseen['pictures']:,} pictures"
+    return {"of these, those that the judge never saw": f"{told}, among {unseen['candidates']} captions"}

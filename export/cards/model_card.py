@@ -1,0 +1,168 @@
+"""The model card of a bundle: README.md with a picture, written from the manifest."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.bundles.fields import runs_before
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.images import encode_picture, make_grid
+from attngan_deploy.system.files import write_atomically
+
+CARD, GRID = "README.md", "grid.webp"
+SAMPLES, SEED = 4, 0
+
+VARIANTS = {
+    "attngan": "AttnGAN as published: the second stage continues with image features and word context side by side",
+    "base": "AttnGAN whose attention block ends in a convolution that brings image features and word context together",
+    "att1": "`base`, with word features that first pass through one self-attention layer (MCAN)",
+    "att2": "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
+}
+CODE_LICENCE = "Code: Apache-2.0."
+CUB_LICENCE = (
+    "Weights: learned from the pictures of CUB-200-2011, which are for non-commercial research and education only."
+)
+OTHER_LICENCE = "Weights: the terms of the pictures they were learned from apply."
+
+
+def licence_of(provenance: Mapping[str, Any]) -> str:
+    """The licence line of a model of this provenance; imported weights may bring their own."""
+    if told := provenance.get("licence"):
+        return str(told)
+    data = json.dumps(provenance.get("data", "")).lower()
+    return f"{CODE_LICENCE} {CUB_LICENCE if 'cub' in data else OTHER_LICENCE}"
+
+
+def paint_grid(folder: Path, captions: Sequence[str]) -> None:
+    """Let the bundle in `folder` make its card's picture: a row for each caption, a column for each sample."""
+    pictures = TextToImage.load(folder, backend="onnxruntime", precision="fp32").generate(captions, SEED, SAMPLES)
+    write_atomically(folder / GRID, encode_picture(make_grid(pictures, columns=SAMPLES), "webp"))
+
+
+def write_card(path: Path, manifest: Mapping[str, Any], captions: Sequence[str]) -> None:
+    """Write the model card.
+
+    Args:
+        manifest: the fields of `bundle.json`.
+        captions: what the rows of the picture show.
+    """
+    name, variant, size = manifest["name"], manifest["variant"], manifest["sizes"]["stages"][-1]
+    rows = "\n".join(f"- row {row}: {caption}" for row, caption in enumerate(captions, start=1))
+    text = f"""# {name}: captions to pictures of {size} x {size} pixels
+
+Variant `{variant}`: {VARIANTS[variant]}.
+
+![What it makes of the captions below]({GRID})
+
+{rows}
+
+Made by this bundle with seed {SEED}, samples 0 to {SAMPLES - 1}; nothing was picked.
+
+## Use
+
+```
+t2i generate captions.txt -o out/ --model {name}
+```
+```python
+from attngan_deploy import TextToImage
+
+pictures = TextToImage.load("{name}").generate(["{captions[0]}"])  # uint8 [1, {size}, {size}, 3]
+```
+A folder may stand in place of the name.
+
+## Training
+
+{_table(("", ""), _training(manifest["provenance"]))}
+
+## Is it the model that was trained?
+
+Worst differences of the graphs in ONNX Runtime from torch, which ran the same folded and rounded weights, over several
+batch sizes and caption lengths:
+
+{_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(manifest["parity"]))}
+
+{_rounding(manifest)}
+{_precisions(manifest)}
+## Licence
+
+{manifest["licence"]}
+"""
+    write_atomically(path, text)
+
+
+def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    recipe = provenance.get("recipe")
+    damsm = provenance.get("damsm")
+    facts = {
+        "data": provenance.get("data") or "not recorded in the checkpoint",
+        "recipe": recipe.get("name") if isinstance(recipe, dict) else recipe,
+        "pictures in the training set": provenance.get("training_pictures"),
+        "pictures seen": provenance.get("pictures"),
+        "steps": provenance.get("step"),
+        "started from": "; before that ".join(_ancestors(provenance)) or None,
+        "text and image encoder": damsm,
+    }
+    return [(name, _fact(value)) for name, value in facts.items() if value is not None]
+
+
+def _ancestors(provenance: Mapping[str, Any]) -> list[str]:
+    """The runs that this one started from, and those before them: stages and pictures seen of each."""
+    told = []
+    for run in runs_before(provenance):
+        shape, bundle = run.get("generator"), run.get("bundle")
+        stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
+        what = f"the bundle {bundle.get('name')}" if isinstance(bundle, dict) else f"a run of {stages} stage(s)"
+        told += [f"{what} that saw {_fact(run.get('pictures'))} pictures", *_ancestors(run)]
+    return told
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(inner)}" for key, inner in value.items() if inner is not None)
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value))
+    text = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _parity(parity: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, output in parity["outputs"].items():
+        pixels = "" if output["pixels"] is None else f"{output['pixels_differ']:,} of {output['pixels']:,}"
+        rows.append((f"`{name}`", f"{output['worst']:.1e}", f"{output['tolerance']:.0e}", pixels))
+    return rows
+
+
+def _rounding(manifest: Mapping[str, Any]) -> str:
+    stored = manifest["parity"]["stored_weights"]
+    psnr = "no difference" if stored["psnr_db"] is None else f"{stored['psnr_db']} dB PSNR"
+    return (
+        f"Weights are stored in {manifest['weights_dtype']}, arithmetic is float32. Against the weights as trained "
+        f"that costs: {psnr}, at most {stored['worst_level']} of 255 levels, {stored['pixels_differ']:.2%} of values."
+    )
+
+
+def _precisions(manifest: Mapping[str, Any]) -> str:
+    """A section on the other precisions that the generator is stored in; empty where there is none."""
+    stored = manifest["graphs"]["generator"].get("precisions", {})
+    if not stored:
+        return ""
+    rows = []
+    for name, entry in stored.items():
+        parity = entry["parity"]
+        psnr = "no difference" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
+        pictures = f"{parity['pictures']} of {parity['captions']} captions"
+        floor = f"{manifest['floors'][name]:g} dB"
+        rows.append((name, psnr, floor, f"{parity['worst_level']} of 255 levels", pictures, parity["measured"]))
+    head = ("precision", "PSNR against fp32", "floor", "worst pixel", "pictures", "measured with")
+    return f"""
+## Other precisions of the generator
+
+{_table(head, rows)}
+"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,78 @@
+"""Golden cases: captions, noise and the pictures that a bundle must make of them, made by torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attngan_deploy.errors import ParityError
+from attngan_deploy.export.graphs.rewrite import Networks
+from attngan_deploy.export.parity.parity import Arrays, largest_image, run_torch
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import Tokenizer, split_words
+from attngan_deploy.train.runs.sampling import PAPER_CAPTIONS
+
+LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words
+LARGEST_DIFFERENCE = 1  # uint8 levels: rounding can go either way
+SEED = 0
+
+
+def golden_captions(vocabulary: Sequence[str]) -> list[str]:
+    """Captions of several lengths that the vocabulary can say: the paper's two, without what it lacks, and two more."""
+    tokenizer = Tokenizer(vocabulary)
+    captions = []
+    for caption in PAPER_CAPTIONS:
+        encoded = tokenizer.encode(caption)
+        words = " ".join(tokenizer.words[place] for place in encoded.ids)
+        captions.append(words if encoded.unknown else caption)
+    sayable = [word for word in tokenizer.words[1:] if split_words(word) == [word]]
+    captions += [" ".join(sayable[:length]) for length in LENGTHS]
+    return list(dict.fromkeys(caption for caption in captions if caption))
+
+
+def golden_cases(networks: Networks, vocabulary: Sequence[str]) -> Arrays:
+    """What `golden.npz` holds.
+
+    Returns:
+        captions (text), ids int64 [N, T], lengths int64 [N], seed, z f32 [N, z], eps f32 [N, eps], and the largest
+        image, e.g. image_128, in float16 [N, 3, S, S]. The noise is that of sample 0 of each caption under `seed`.
+    """
+    captions, tokenizer, config = golden_captions(vocabulary), Tokenizer(vocabulary), networks.generator.config
+    ids = [tokenizer.encode(caption).ids for caption in captions]
+    lengths = np.array([len(row) for row in ids], np.int64)
+    z, eps = noise_batch(SEED, [(place, 0) for place in range(len(ids))], config.noise, config.condition)
+    inputs = {"captions": Tokenizer.pad(ids), "lengths": lengths, "z": z, "eps": eps}
+    image = largest_image(networks)
+    return {
+        "captions": np.array(captions),
+        "ids": inputs.pop("captions"),
+        **inputs,
+        "seed": np.array(SEED, np.int64),
+        image: run_torch(networks, {**inputs, "captions": Tokenizer.pad(ids)})[image].astype(np.float16),
+    }
+
+
+def write_golden(path: Path, cases: Arrays) -> None:
+    """Write the cases as a compressed `.npz`."""
+    np.savez_compressed(path, allow_pickle=False, **cases)
+
+
+def check_golden(folder: Path, cases: Arrays) -> int:
+    """Make the golden pictures with the bundle in `folder`, from its captions; returns the largest difference.
+
+    Raises:
+        ParityError: a picture differs from torch's by more than one of 255 levels.
+    """
+    model = TextToImage.load(folder, backend="onnxruntime", precision="fp32")
+    pictures = model.generate([str(caption) for caption in cases["captions"]], seed=int(cases["seed"]))
+    wanted = to_uint8(cases[f"image_{model.picture_size}"].astype(np.float32))
+    worst = int(np.abs(pictures.astype(np.int16) - wanted).max())
+    if worst > LARGEST_DIFFERENCE:
+        raise ParityError(
+            "the bundle does not make the golden pictures",
+            found=f"a difference of {worst} levels",
+            expected=f"at most {LARGEST_DIFFERENCE}",
+        )
+    return worst

@@ -1,0 +1,86 @@
+"""Pictures of a checkpoint by torch, with the noise of the runtime: what engines are judged against."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import EngineError
+from attngan_deploy.export.bundle_writer import load_networks
+from attngan_deploy.export.graphs.rewrite import Networks
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import tokenize
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
+
+
+class TorchBatch(NamedTuple):
+    """Pictures uint8 [N, S, S, 3] that were made together."""
+
+    pictures: NDArray[np.uint8]
+
+
+class TorchMaker:
+    """A checkpoint that torch runs on the CPU in float32; a `PictureMaker` of `score.regression`.
+
+    Args:
+        networks: in eval mode.
+        tokenizer: of their vocabulary.
+        source: what to call it.
+    """
+
+    def __init__(self, networks: Networks, tokenizer: Tokenizer, source: str) -> None:
+        self.networks, self.tokenizer, self._source = networks, tokenizer, source
+
+    @property
+    def description(self) -> str:
+        """What runs it."""
+        return f"torch {torch.__version__} on cpu, fp32, {self._source}"
+
+    def stream(
+        self,
+        captions: Sequence[str],
+        seed: int = 0,
+        *,
+        batch_size: int | None = None,
+        places: Iterable[tuple[int, int]] | None = None,
+    ) -> Iterator[TorchBatch]:
+        """Pictures of places (caption, sample), a batch at a time; of one sample of every caption where None.
+
+        Raises:
+            CaptionError: a caption without a known word, or a long one; line n is the nth caption.
+        """
+        ids = tokenize([Caption(text, line) for line, text in enumerate(captions, start=1)], self.tokenizer).ids
+        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        if size < 1:
+            raise EngineError("batch_size must be 1 or more")
+        left = iter(((caption, 0) for caption in range(len(ids))) if places is None else places)
+        while group := list(islice(left, size)):
+            yield TorchBatch(self._pictures([ids[caption] for caption, _ in group], seed, group))
+
+    @torch.inference_mode()
+    def _pictures(self, ids: list[list[int]], seed: int, group: list[tuple[int, int]]) -> NDArray[np.uint8]:
+        config = self.networks.generator.config
+        noise = noise_batch(seed, group, config.noise, config.condition)
+        encoded = self.networks.text_encoder(*pad_captions(ids))
+        made = self.networks.generator(encoded.sentence, encoded.words, encoded.mask, *map(torch.from_numpy, noise))
+        return to_uint8(made.images[-1].clamp(-1, 1).numpy())
+
+
+def torch_maker(checkpoint: Path) -> TorchMaker:
+    """Open a checkpoint or run folder.
+
+    Raises:
+        CheckpointError: missing, damaged, or no generator.
+    """
+    loaded = load_checkpoint(checkpoint, "gan")
+    networks = load_networks(loaded)
+    return TorchMaker(networks, Tokenizer(loaded.vocabulary()), loaded.folder.name)

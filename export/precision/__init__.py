@@ -1,0 +1,1 @@
+"""Other precisions of a bundle: made, measured against fp32, and refused below their floor. Needs no torch."""

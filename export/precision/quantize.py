@@ -1,0 +1,94 @@
+"""The int8 graph: ONNX Runtime's quantizer, calibrated on pictures of real captions. Needs no torch.
+
+Convolutions and matrices between them are quantized, and the upsampling before them, which then moves bytes; the rest,
+attention among it, stays in fp32. Weights are int8 by channel. Activations are uint8 with a zero point: with int8 ones,
+which TensorRT asks for, ONNX Runtime on x86 falls back to fp32 arithmetic and OpenVINO computes something else. So this
+graph is for CPUs; on NVIDIA GPUs fp16 is the precision.
+
+Ranges are percentiles: a GLU's values have long tails, and a range that holds the last of them has steps too coarse for
+all others (28 dB instead of 35 on a trained model).
+"""
+
+import logging
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from attngan_deploy.export.precision.half import layer_of
+from attngan_deploy.export.precision.sample_inputs import Arrays
+
+OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Resize")
+PLAIN = "plain.onnx"
+PERCENTILE = 99.99
+CALIBRATION = (16,) * 3  # pictures of each batch that ranges are taken from
+SEED = 2  # not that of the pictures that parity is measured with
+
+
+class Quantizer:
+    """Makes int8 graphs of one fp32 graph; the ranges of its tensors are measured once.
+
+    Args:
+        plain: the float32 graph, see `half.load_plain`.
+        batches: inputs to calibrate with.
+        folder: for its files; may be removed when the quantizer is no longer used.
+    """
+
+    def __init__(self, plain: ModelProto, batches: Sequence[Arrays], folder: Path) -> None:
+        self._nodes, self._batches, self._folder = list(plain.graph.node), batches, folder
+        (folder / PLAIN).write_bytes(plain.SerializeToString())
+
+    def quantize(self, keep: Collection[str] = ()) -> ModelProto:
+        """The graph in int8.
+
+        Args:
+            keep: layers (`half.layer_of`) that stay in fp32.
+        """
+        path = self._folder / "int8.onnx"
+        with _silence():
+            quantize_static(
+                self._folder / PLAIN,
+                path,
+                _Reader(self._batches),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[node.name for node in self._nodes if layer_of(node.name) in keep],
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": PERCENTILE},
+                calibration_cache_path=self._folder / "ranges.json",
+            )
+        return onnx.load(path)
+
+
+def quantizable(plain: ModelProto) -> list[str]:
+    """Layers that a `Quantizer` changes, in the graph's order."""
+    return list(dict.fromkeys(layer_of(node.name) for node in plain.graph.node if node.op_type in OPERATORS))
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, batches: Sequence[Arrays]) -> None:
+        self._batches: Iterator[Arrays] = iter(batches)
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the quantizer's prints and its advice to preprocess the graph, which is folded already, from the user."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        logger.setLevel(before)

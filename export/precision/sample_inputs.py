@@ -1,0 +1,84 @@
+"""What a generator is given when its precision is measured: features of real captions, and noise. Needs no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.golden import load_golden
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.media.captions import MAX_WORDS, read_captions
+from attngan_deploy.media.tokenizer import Tokenizer
+
+Arrays = dict[str, NDArray[Any]]
+
+CAPTIONS = (
+    "this bird has a bright red head and breast with dark wings",
+    "a small yellow bird with black wings and a short pointed beak",
+    "this bird is blue with white and has a very short beak",
+    "a large white bird with gray wings and a long orange bill",
+    "a brown bird",
+    "the bird has a black crown, a white belly and grey feathers on its back",
+    "this is a green bird with a long thin bill and a small head",
+    "a black bird with a red throat that sits on a branch",
+    "this bird has wings that are brown and has a spotted breast, with a yellow eyebrow and pink feet",
+    "an orange and black bird with white stripes on its wings",
+    "a tiny bird with a purple throat and a needle like bill",
+    "a water bird with webbed feet, a flat bill and a long curved neck",
+)  # of many lengths and colours; words that a model lacks are left out
+
+
+def sample_captions(bundle: Bundle, file: Path | None = None) -> list[list[int]]:
+    """Captions as word numbers: the bundle's golden ones, and those of a file or else `CAPTIONS`.
+
+    Unknown words are left out, as are captions without a known one and words behind the first `MAX_WORDS`.
+
+    Raises:
+        CaptionError: the file can't be read, or no caption has a word that the model knows.
+        BundleError: the golden cases are damaged.
+    """
+    texts = [caption.text for caption in read_captions(file)] if file else list(CAPTIONS)
+    if "golden" in bundle.manifest:
+        texts = [*load_golden(bundle).captions, *texts]
+    tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    ids = [tokenizer.encode(text).ids[:MAX_WORDS] for text in dict.fromkeys(texts)]
+    if not (known := [row for row in ids if row]):
+        raise CaptionError(f"no caption has a word that {bundle.name} knows", next_step="give others with --captions")
+    return known
+
+
+def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequence[int], seed: int) -> list[Arrays]:
+    """Inputs of the generator: picture n shows caption n modulo their number, with noise of its own.
+
+    Args:
+        captions: word numbers, as from `sample_captions`.
+        sizes: pictures of each batch.
+        seed: of the noise.
+    """
+    lengths = np.array([len(row) for row in captions], np.int64)
+    encoder = load_engine(bundle, "text_encoder", "onnxruntime", "cpu", "fp32")
+    text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})
+    z_size, eps_size = bundle.manifest["sizes"]["z"], bundle.manifest["sizes"]["eps"]
+    batches, start = [], 0
+    for size in sizes:
+        pictures = range(start, start + size)
+        rows = [picture % len(captions) for picture in pictures]
+        longest = int(lengths[rows].max())
+        places = [(row, picture // len(captions)) for row, picture in zip(rows, pictures, strict=True)]
+        z, eps = noise_batch(seed, places, z_size, eps_size)
+        batches.append(
+            {
+                "sentence": text["sentence"][rows],
+                "words": np.ascontiguousarray(text["words"][rows, :, :longest]),
+                "mask": np.ascontiguousarray(text["mask"][rows, :longest]),
+                "z": z,
+                "eps": eps,
+            }
+        )
+        start += size
+    return batches

@@ -1,0 +1,62 @@
+"""What `t2i serve` says before it serves."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.makers.commands import PATIENCE
+
+COMMAND = """
+import sys
+from attngan_deploy.cli import app, register, report_errors
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None  # importing it raises
+register("serve")
+sys.exit(report_errors(lambda: app(sys.argv[1:])))
+"""
+
+
+def run(*arguments: str, missing: str = "none", key: str = "") -> tuple[int, str]:
+    environment = os.environ | {"T2I_API_KEY": key}
+    command = [sys.executable, "-c", COMMAND, missing, "serve", "--port", "0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
+def test_without_the_extra_the_line_that_installs_it(package: str, tiny_bundle: Path) -> None:
+    status, told = run("--model", str(tiny_bundle), missing=package)
+    assert status == 1
+    assert told.startswith("t2i: this command needs the 'serve' extra: ")
+    assert told.endswith("Next: pip install 'attngan-deploy[serve]'\n")
+    assert told.count("\n") == 1
+
+
+def test_what_is_refused_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "bundle.json").write_text("{")
+    engine = ("--backend", "onnxruntime", "--precision", "fp32")
+    tiny = ("--model", str(tiny_bundle), *engine)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for arguments, message in (
+            ((*tiny, "--port", port), f"can't listen on 127.0.0.1 port {port}: Address already in use. Next: another"),
+            ((*tiny, "--host", "no.such.host.invalid"), "can't listen on no.such.host.invalid port 0: "),
+            (("--model", "att9"), "no model 'att9'"),
+            (("--model", str(damaged)), "damaged"),
+            ((*tiny, "--api-key-file", str(tmp_path / "none")), "can't be read"),
+            ((*tiny, "--api-key-file", str(tmp_path / "empty")), "is empty or has other characters"),
+            ((*tiny, "--queue", "3"), "the queue is shorter than one request may be; found 3 pictures"),
+            (("--model", str(tiny_bundle), "--backend", "openvino", "--device", "cuda"), "openvino has no device cuda"),
+        ):
+            status, told = run(*arguments)
+            assert (status, told.count("\n")) == (1, 1), told
+            assert told.startswith("t2i: ") and message in told
+    assert run(*tiny, key="ä")[1].startswith("t2i: the API key of T2I_API_KEY is empty or has other characters")

@@ -1,0 +1,58 @@
+"""The limits that docs/security.md promises are those of the code."""
+
+from pathlib import Path
+
+import pytest
+
+from attngan_deploy.engines import golden
+from attngan_deploy.generate import replay, writer
+from attngan_deploy.media import captions, images, shards, tokenizer
+from attngan_deploy.serve.settings import Limits
+from attngan_deploy.system import files
+from attngan_deploy.train.data import pictures as data_pictures
+from attngan_deploy.train.data import sources as data_sources
+from attngan_deploy.train.data import split as data_split
+from attngan_deploy.train.imports import unpickle
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+MIB, GIB = 2**20, 2**30
+SERVER = Limits()
+
+
+def size(count: int) -> str:
+    return f"{count // GIB} GiB" if count % GIB == 0 else f"{count // MIB} MiB"
+
+
+@pytest.mark.parametrize(
+    ("what", "limits"),
+    [
+        ("captions file, standard input", (size(captions.MAX_FILE_BYTES), f"{captions.MAX_WORDS:,} known words")),
+        ("vocabulary", (size(tokenizer.LARGEST),)),
+        ("`bundle.json`, `run.json`", (size(files.LARGEST_JSON),)),
+        ("`manifest.jsonl`", (size(writer.LARGEST_MANIFEST),)),
+        ("`golden.npz` | 256", (size(golden.LARGEST),)),
+        ("member of a shard", (size(shards.MAX_MEMBER_BYTES),)),
+        ("picture of a shard or of a folder to score", (f"{images.MAX_PIXELS:,} px",)),
+        ("picture of `t2i data build`", (f"{data_pictures.MAX_PIXELS:,} px",)),
+        (
+            "captions of one picture, lists of CUB and CSV files",
+            (f"{size(data_sources.MAX_CAPTIONS_BYTES)}, {size(data_sources.MAX_LIST_BYTES)}",),
+        ),
+        ("`captions.pickle` | 256", (size(unpickle.LARGEST), f"{unpickle.MOST_OPERATIONS:,} operations")),
+        ("list of names for a split", (size(data_split.MAX_SPLIT_BYTES),)),
+        ("picture of `t2i replay`", (size(replay.MAX_FILE_BYTES),)),
+        ("bytes of a body", (f"{SERVER.body_bytes:,} | 413",)),
+        ("time for a body to arrive", (f"{SERVER.body_seconds:g} s | 408",)),
+        ("characters of a caption", (f"{SERVER.caption_letters} | 422",)),
+        ("captions of a request", (f"{SERVER.captions} | 422",)),
+        ("pictures of a request", (f"{SERVER.pictures}; {SERVER.attended} with attention | 422",)),
+        ("pictures that wait", (f"{SERVER.queue} | 429 with Retry-After",)),
+        ("time that a request waits", (f"{SERVER.seconds:g} s | 503",)),
+        ("time of a batch", (f"{SERVER.hanging_seconds:g} s |",)),
+    ],
+)
+def test_a_promised_limit_is_the_limit(what: str, limits: tuple[str, ...]) -> None:
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| {what}")]
+    assert len(lines) == 1, what
+    for limit in limits:
+        assert limit in lines[0]

@@ -1,0 +1,172 @@
+"""Captions read in parts: the same captions, places and errors as when they are read whole, in flat memory."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media import caption_streams
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.caption_streams import CaptionFile
+from attngan_deploy.media.captions import read_captions
+
+TEXT = b"\xef\xbb\xbfa red bird\r\n\r\n  a blue bird \r\xe2\x80\x83\n\x1f\nlast\xe2\x80\xa8one\r\r\n\xc3\xa9t\xc3\xa9"
+CSV = b'id,caption\r\n1,"a red bird, and\nblack"\n\n2,"a ""blue"" bird"\r3, x \n'
+JSON = b'{"caption": "a bird", "id": 1}\n\n \r\n{"caption": "b\\nc"}\r{"caption": "\xc3\xa9"}'
+FILES = {"c.txt": TEXT, "c.csv": CSV, "c.jsonl": JSON, "noted.txt": b"".join(b"bird %d\n\n" % n for n in range(50))}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 2**20])
+@pytest.mark.parametrize("name", FILES)
+def test_parts_are_what_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int) -> None:
+    monkeypatch.setattr(caption_streams, "CHUNK", chunk)
+    monkeypatch.setattr(caption_streams, "NOTED_EVERY", 2)
+    path = tmp_path / name
+    path.write_bytes(FILES[name])
+    whole = read_captions(path)
+    file = CaptionFile(str(path))
+    extent = file.measure()
+    assert (extent.captions, extent.last_line) == (len(whole), whole[-1].line)
+    for start in range(len(whole) + 1):
+        for stop in range(start, len(whole) + 1):
+            assert list(file.read(extent, start, stop)) == whole[start:stop]
+
+
+def test_the_digest_is_of_the_file_and_columns_can_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(CSV)
+    file = CaptionFile(str(path), "id")
+    extent = file.measure()
+    assert [caption.text for caption in file.read(extent, 0, 3)] == ["1", "2", "3"]
+    path.write_bytes(CSV + b" ")
+    assert file.measure().digest != extent.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("c.txt", b""),
+        ("c.txt", b" \n\r\n\t"),
+        ("c.txt", b"\xef\xbb\xbf\n"),
+        ("c.txt", b"a bird\nan\0other"),
+        ("c.txt", b"a bird\nan \xe9gret\n"),
+        ("c.txt", "a bird".encode("utf-16")),
+        ("c.csv", b""),
+        ("c.csv", b"\n"),
+        ("c.csv", b"id,text\n1,a bird\n"),
+        ("c.csv", b"caption\na bird, red\n"),
+        ("c.csv", b"a small red bird\na blue bird\n"),
+        ("c.csv", b'caption\n"a bird\n'),
+        ("c.csv", b'id,caption\n1,""\n'),
+        ("c.csv", b"caption\n"),
+        ("c.jsonl", b'{"caption": "a"}\n{"caption": \n'),
+        ("c.jsonl", b"[1]\n"),
+        ("c.jsonl", b'{"caption": 3}\n'),
+        ("c.jsonl", b'{"a": "x", "b": "y"}\n'),
+        ("c.json", b"{}"),
+    ],
+)
+def test_errors_are_those_of_reading_whole(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(CaptionError) as whole:
+        read_captions(path)
+    file = CaptionFile(str(path))
+    with pytest.raises(CaptionError) as parts:
+        list(file.read(extent := file.measure(), 0, extent.captions))
+    assert str(parts.value) == str(whole.value)
+
+
+def test_what_can_not_be_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CaptionError, match="standard input can't be read in parts"):
+        CaptionFile("-").measure()
+    with pytest.raises(CaptionError, match="no captions file"):
+        CaptionFile(str(tmp_path / "none.txt")).measure()
+    path = tmp_path / "c.txt"
+    path.write_text("a bird\n" + "x" * 300)
+    with pytest.raises(CaptionError, match="has no columns"):
+        CaptionFile(str(path), "caption").measure()
+    extent = CaptionFile(str(path)).measure()
+    path.write_text("a bird\n")
+    with pytest.raises(CaptionError, match="became shorter while it was read"):
+        list(CaptionFile(str(path)).read(extent, 0, 2))
+    monkeypatch.setattr(caption_streams, "CHUNK", 100)
+    monkeypatch.setattr(caption_streams, "MAX_LINE_BYTES", 200)
+    path.write_text("a bird\n" + "x" * 300)
+    with pytest.raises(CaptionError, match=r"line 2 of .* is too long"):
+        CaptionFile(str(path)).measure()
+
+
+def test_random_bytes_end_in_captions_or_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_streams, "CHUNK", 5)
+    monkeypatch.setattr(caption_streams, "NOTED_EVERY", 1)
+    pieces = [
+        b"\r",
+        b"\n",
+        b'"',
+        b",",
+        b"a",
+        b"caption",
+        b" ",
+        b"\xc3\xa9",
+        b"\xe9",
+        b"\0",
+        b"{",
+        b"}",
+        b'{"caption": "x"}',
+    ]
+    chance = random.Random(0)
+    for number in range(400):
+        name = ("c.txt", "c.csv", "c.jsonl")[number % 3]
+        start = {"c.csv": b"caption,a\n", "c.txt": b"", "c.jsonl": b""}[name]
+        path = tmp_path / name
+        path.write_bytes(
+            start + b"".join(chance.choices(pieces, weights=[3, 6, 1, 3, 5, 5, 3, 2, 0.1, 0.1, 1, 1, 4], k=12))
+        )
+        try:
+            whole: list[Caption] | None = read_captions(path)
+        except CaptionError:
+            whole = None
+        try:
+            file = CaptionFile(str(path))
+            extent = file.measure()
+            parts: list[Caption] | None = [
+                caption for place in range(extent.captions) for caption in file.read(extent, place, place + 1)
+            ]
+        except CaptionError:
+            parts = None
+        assert parts == whole, path.read_bytes()
+
+
+PEAK = """
+import resource, sys
+from attngan_deploy.media.caption_streams import CaptionFile
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+file = CaptionFile(sys.argv[1])
+before = peak()
+extent = file.measure()
+half = extent.captions // 2
+assert sum(1 for _ in file.read(extent, half, extent.captions)) == extent.captions - half
+print(peak() - before, extent.captions)
+"""
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
+def test_memory_stays_flat(tmp_path: Path, name: str) -> None:
+    """A file of 30 to 40 MB is counted and half of it read in a few MB."""
+    path = tmp_path / name
+    with path.open("w") as stream:
+        stream.write("caption\n" * (name == "c.csv"))
+        for number in range(400_000):
+            text = f"a small red bird with black wings and a long yellow bill, number {number}"
+            stream.write(f'{{"caption": "{text}"}}\n' if name == "c.jsonl" else f'"{text}"\n')
+    assert path.stat().st_size > 25e6
+    done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    grown, captions = map(int, done.stdout.split())
+    assert captions == 400_000
+    assert grown < 12e6

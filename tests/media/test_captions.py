@@ -1,0 +1,114 @@
+"""Reading captions, and every way in which a captions file can be wrong."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import MAX_WORDS, from_texts, read_captions, tokenize
+from attngan_deploy.media.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])
+
+
+def test_text_keeps_the_lines_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_bytes(b"\xef\xbb\xbfa red bird\r\n\r\n  a blue bird \r\nlast\xe2\x80\xa8one")
+    assert read_captions(path) == [Caption("a red bird", 1), Caption("a blue bird", 3), Caption("last\u2028one", 4)]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a bird\nb\n")))
+    assert read_captions("-") == [Caption("a bird", 1), Caption("b", 2)]
+
+
+def test_csv(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text('id,caption\n1,"a red bird, and\nblack"\n\n2,a bird\n')
+    assert read_captions(path) == [Caption("a red bird, and\nblack", 2), Caption("a bird", 5)]
+    assert [caption.text for caption in read_captions(path, column="id")] == ["1", "2"]
+    path.write_text("text\na bird\n")
+    assert read_captions(path) == [Caption("a bird", 2)]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"caption": "a bird", "id": 1}\n\n{"text": "b"}\n')
+    assert read_captions(path) == [Caption("a bird", 1), Caption("b", 3)]
+    path.write_text('{"caption": "a bird", "other": "b"}\n')
+    assert read_captions(path, column="other") == [Caption("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("c.txt", b"", "is empty"),
+        ("c.txt", b" \n\r\n\t", "is empty"),
+        ("c.txt", b"\xef\xbb\xbf\n", "has no captions"),
+        ("c.txt", b"a bird\nan\0other", "zero byte on line 2"),
+        ("c.txt", b"a bird\nan \xe9gret\n", "byte 10, on line 2; found 0xe9"),
+        ("c.txt", "a bird".encode("utf-16"), "is UTF-16"),
+        ("c.csv", b"id,text\n1,a bird\n", "no column 'caption'; found id, text. Next: choose one with --column"),
+        ("c.csv", b"caption\na bird, red\n", "line 2 of .* has 2 cells"),
+        ("c.csv", b"a small red bird\na blue bird\n", "looks like a caption"),
+        ("c.csv", b'caption\n"a bird\n', "is not CSV"),
+        ("c.csv", b'id,caption\n1,""\n', "line 2 .* is empty"),
+        ("c.csv", b"caption\n", "has no captions"),
+        ("c.jsonl", b'{"caption": "a"}\n{"caption": \n', "line 2 .* is not JSON"),
+        ("c.jsonl", b"[1]\n", "line 1 .* is not a JSON object"),
+        ("c.jsonl", b'{"caption": 3}\n', "line 1 .* is not a text; found int"),
+        ("c.jsonl", b'{"a": "x", "b": "y"}\n', "no column 'caption'; found a, b"),
+        ("c.jsonl", b"[" * 100_000, "line 1 .* is not JSON"),
+        ("c.json", b"{}", "found a .json file"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(CaptionError, match=message) as caught:
+        read_captions(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folder_and_column_of_a_text(tmp_path: Path) -> None:
+    with pytest.raises(CaptionError, match="no captions file"):
+        read_captions(tmp_path / "none.txt")
+    with pytest.raises(CaptionError, match="is a folder"):
+        read_captions(tmp_path)
+    (tmp_path / "c.txt").write_text("a bird")
+    with pytest.raises(CaptionError, match="has no columns"):
+        read_captions(tmp_path / "c.txt", column="caption")
+
+
+def test_tokenize_lists_unknown_words_once() -> None:
+    tokenized = tokenize([Caption("a reddsh bird", 4), Caption("reddsh red qqq", 9)], TOKENIZER)
+    assert tokenized.ids == [[1, 3], [2]]
+    assert tokenized.unknown == {"reddsh": 4, "qqq": 9}
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "message"),
+    [
+        ("quick fox", False, "line 7 has only unknown words; found 'quick'"),
+        ("?! ...", False, "line 7 has no words"),
+        ("a reddsh bird", True, "line 7 has unknown words; found 'reddsh' .nearest known word: 'reddish'."),
+        ("red " * (MAX_WORDS + 1), False, f"line 7 is too long; found {MAX_WORDS + 1} words"),
+    ],
+)
+def test_bad_captions_are_named_by_line(text: str, strict: bool, message: str) -> None:
+    with pytest.raises(CaptionError, match=message):
+        tokenize([Caption("a red bird", 1), Caption(text, 7)], TOKENIZER, strict)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_text("caption,caption\na red bird,a blue bird\n")
+    with pytest.raises(CaptionError, match="'caption' more than once"):
+        read_captions(path)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(CaptionError, match="line 1 is not text"):
+        tokenize(from_texts(["a red bird \udcff"]), Tokenizer(["<end>", "red"]))

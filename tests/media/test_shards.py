@@ -1,0 +1,115 @@
+"""Reading shards: what is joined, and what a damaged tar says."""
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from attngan_deploy.errors import DataError
+from attngan_deploy.media.shards import MAX_MEMBER_BYTES, Sample, iter_samples
+
+FACTS = {"class": 3, "captions": ["a red bird", "a small bird"]}
+
+
+def write_tar(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_a_picture_and_its_json_become_one_sample(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "a.tar",
+        ("1.x/b.webp", b"first"),
+        ("1.x/b.json", json.dumps(FACTS).encode()),
+        ("1.x/notes.txt", b"not a sample"),
+        ("1.x/c.json", json.dumps(FACTS).encode()),  # the json may come first
+        ("1.x/c.PNG", b"second"),
+        ("1.x/lonely.json", json.dumps(FACTS).encode()),
+        ("d.jpg", b"third"),
+    )
+    assert list(iter_samples(shard)) == [
+        Sample("1.x/b", ".webp", b"first", 3, ["a red bird", "a small bird"]),
+        Sample("1.x/c", ".png", b"second", 3, ["a red bird", "a small bird"]),
+        Sample("d", ".jpg", b"third", -1, []),
+    ]
+
+
+def test_an_empty_tar_has_no_samples(tmp_path: Path) -> None:
+    assert list(iter_samples(write_tar(tmp_path / "a.tar"))) == []
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"class": Infinity}',
+        b'{"class": true}',
+        b'{"class": "3"}',
+        b'{"class": -2}',
+        b'{"class": 9999999999999999999999}',
+        b'{"captions": "a red bird"}',
+        b'{"captions": null}',
+        b'{"captions": ["a red bird", 3]}',
+    ],
+)
+def test_a_json_of_another_form_is_named(tmp_path: Path, facts: bytes) -> None:
+    shard = write_tar(tmp_path / "a.tar", ("b.webp", b"picture"), ("b.json", facts))
+    with pytest.raises(DataError, match=r"a\.tar: b\.json can't be read"):
+        list(iter_samples(shard))
+
+
+@pytest.mark.parametrize("kept", [100, 512, 700, 1024, 1536, 2000, 2048, 2560, 3072, 3500])
+def test_a_truncated_tar_is_an_error_wherever_it_was_cut(tmp_path: Path, kept: int) -> None:
+    shard = write_tar(tmp_path / "a.tar", ("b.webp", b"1" * 500), ("c.webp", b"2" * 500), ("d.webp", b"3" * 500))
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(DataError, match="not a complete tar file"):
+        list(iter_samples(shard))
+
+
+def test_a_damaged_header_in_the_middle_is_an_error_after_the_good_samples(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", ("b.webp", b"1"), ("c.webp", b"2"), ("d.webp", b"3"))
+    content = bytearray(shard.read_bytes())
+    content[2048:2060] = b"#" * 12
+    shard.write_bytes(content)
+    samples = iter_samples(shard)
+    assert next(samples).name == "b"
+    with pytest.raises(DataError, match="damaged at byte 2048"):
+        list(samples)
+
+
+def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("b.webp")
+    member.size = MAX_MEMBER_BYTES + 1
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(member.tobuf() + bytes(1024))
+    with pytest.raises(DataError, match=r"b\.webp is too large"):
+        list(iter_samples(shard))
+
+
+def test_what_is_no_tar_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.tar").write_text("not a tar")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    packed = write_tar(tmp_path / "plain.tar", ("b.webp", b"1")).read_bytes()
+    (tmp_path / "packed.tar").write_bytes(gzip.compress(packed))
+    for name in ("text.tar", "empty.tar", "packed.tar"):
+        with pytest.raises(DataError, match="not a complete tar file"):
+            list(iter_samples(tmp_path / name))
+    for missing in (tmp_path / "none.tar", tmp_path):
+        with pytest.raises(DataError, match="no shard at"):
+            list(iter_samples(missing))
+
+
+def test_the_real_test_birds_are_all_there(real_birds: Path) -> None:
+    samples = list(iter_samples(real_birds / "test.tar"))
+    assert len(samples) == 2933
+    assert len({sample.class_id for sample in samples}) == 50
+    assert {len(sample.captions) for sample in samples} == {10}

@@ -1,0 +1,93 @@
+"""What the worker process of `t2i serve` makes: the pictures of `t2i generate`, whatever shares their batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.attention import heat_overlay
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Order, Ready, pack, unpack
+from attngan_deploy.serve.settings import Engines
+from attngan_deploy.serve.worker import answer, load_models, make
+from attngan_deploy.serve.worker_process import START
+from tests.makers.alike import alike
+from tests.makers.commands import PATIENCE
+
+CAPTIONS = ["a small red bird", "this bird is blue with black wings and a long bill", "the red bird"]
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_bundle: Path) -> Engines:
+    return Engines({"tiny": tiny_bundle}, "onnxruntime", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def model(engines: Engines) -> TextToImage:
+    return load_models(engines)["tiny"]
+
+
+def test_pictures_of_several_requests_are_those_of_each_alone(model: TextToImage) -> None:
+    first = [Order(text, 5, (place, 1)) for place, text in enumerate(CAPTIONS)]
+    second = [Order(CAPTIONS[1], 2**64 - 1, (0, 0)), Order(CAPTIONS[0], 2**64 - 1, (1, 0), shared_noise=True)]
+    made = make(model, [*first, *second])
+    expected = model.generate(CAPTIONS, seed=5, images_per_caption=2)[1::2]
+    expected = [*expected, *model.generate([CAPTIONS[1]], seed=2**64 - 1)]
+    expected += [model.generate(CAPTIONS[1::-1], seed=2**64 - 1, shared_noise=True)[1]]
+    assert len(made) == len(expected) == 5
+    for found, reference in zip(made, expected, strict=True):
+        assert alike(found.picture, reference)
+        assert found.preview is None and found.attention is None
+
+
+def test_previews_and_attention_come_where_they_were_ordered(model: TextToImage) -> None:
+    plain, full = Order(CAPTIONS[0], 1, (0, 0)), Order(f"{CAPTIONS[1]} zorp", 1, (1, 0), preview=True, attention=True)
+    made = make(model, [plain, full])
+    assert made[0].preview is None and made[0].attention is None
+    batch = next(model.stream([CAPTIONS[0], CAPTIONS[1]], seed=1))
+    z, eps = noise_batch(1, [(1, 0)], model.z_size, model.eps_size)
+    first_stage = to_uint8(model.decode(model.encode(CAPTIONS[1]), z, eps).images[64])[0]
+    assert made[1].preview is not None and alike(made[1].preview, first_stage)
+    attention = made[1].attention
+    assert attention is not None
+    assert attention.words == CAPTIONS[1].split()
+    assert attention.shares == pytest.approx(batch.attention[1].mean(axis=(1, 2)).tolist(), abs=1e-4)
+    assert attention.maps.shape == (len(attention.words), 64, 64)
+    assert (attention.maps.max(axis=(1, 2)) == 255).all()
+    for place in (0, 5):  # what the page shows is what attention/ of `t2i generate` shows
+        ours = heat_overlay(batch.pictures[1], attention.maps[place].astype(np.float32))
+        assert np.abs(ours.astype(int) - heat_overlay(batch.pictures[1], batch.attention[1, place])).max() <= 2
+
+
+def test_an_error_is_an_answer(model: TextToImage) -> None:
+    done = answer({"tiny": model}, Batch("tiny", [Order("a bird", 1, (0, 0))]))
+    assert isinstance(done, Done) and done.seconds > 0
+    failed = answer({"tiny": model}, Batch("tiny", [Order("zorp", 1, (0, 0))]))
+    assert isinstance(failed, Failed) and "unknown words" in failed.why
+
+
+def test_the_process_speaks_only_messages_and_ends_with_its_pipe(engines: Engines, tiny_bundle: Path) -> None:
+    orders = [Order("a bird", 1, (0, 0))]
+    said = talk(pack(engines) + pack(Batch("tiny", orders)) + pack(Batch("tiny", orders)))
+    assert [type(each) for each in said] == [Ready, Done, Done]
+    assert isinstance(said[0], Ready)
+    assert (said[0].running["tiny"].backend, said[0].running["tiny"].precision) == ("onnxruntime", "fp32")
+    said = talk(pack(Engines({"tiny": tiny_bundle.parent / "none"})))
+    assert [type(each) for each in said] == [Failed]
+    assert talk(b"") == []
+    assert len(talk(pack(engines) + pack(Batch("tiny", orders))[:-3])) == 1  # cut short: the server is gone
+
+
+def talk(data: bytes) -> list[object]:
+    done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=PATIENCE, check=True)
+    assert done.stderr == b""
+    said, left = [], done.stdout
+    while left:
+        (size,) = HEAD.unpack(left[: HEAD.size])
+        said.append(unpack(left[HEAD.size : HEAD.size + size]))
+        left = left[HEAD.size + size :]
+    return said

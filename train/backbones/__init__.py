@@ -1,0 +1,1 @@
+"""Networks trained elsewhere, whose features training and scoring look at."""

@@ -1,0 +1,75 @@
+"""A judge as the frozen backbone of an image encoder: what a matcher is trained on.
+
+No gradient passes through it, so no generator can learn from it, and R-precision by such a matcher stays independent.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from attngan_deploy.errors import CheckpointError
+from attngan_deploy.media.images import to_uint8
+from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.pictures import fit
+
+
+class JudgeBackbone(nn.Module):
+    """The features of a judge, as regions of one place and as pooled vector.
+
+    Args:
+        judge: runs in ONNX Runtime, where it has its weights.
+
+    Attributes:
+        region_channels, pooled_channels: length of the judge's features.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+        _, features = judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
+        self.region_channels = self.pooled_channels = features.shape[1]
+
+    @classmethod
+    def load(cls, name_or_folder: str) -> "JudgeBackbone":
+        """Open an installed judge or a folder; it runs on as many threads as torch does.
+
+        Raises:
+            BundleError: missing or damaged.
+            EngineError: it can't be run here.
+        """
+        return cls(Judge.load(name_or_folder, threads=torch.get_num_threads()))
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Name and hash of the judge."""
+        return {"name": self.judge.name, "hash": self.judge.hash}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, S, S] in [-1, 1], any S, to regions [N, F, 1, 1] and pooled [N, F].
+
+        Raises:
+            CheckpointError: the images ask for a gradient.
+        """
+        if images.requires_grad and torch.is_grad_enabled():
+            raise no_gradient(f"judge {self.judge.name}")
+        _, features = self.judge.look(resize_pictures(to_uint8(images.cpu().numpy()), self.judge.size))
+        pooled = torch.from_numpy(features)
+        return pooled[:, :, None, None], pooled
+
+
+def no_gradient(who: str) -> CheckpointError:
+    """What is said where a judge would have to teach."""
+    return CheckpointError(
+        f"{who} can't teach a generator: its backbone is a judge, which has no gradient",
+        expected="an image encoder on mobilenet_v2_birds or inception_v3",
+        next_step="t2i train damsm --image-encoder mobilenet_v2_birds",
+    )
+
+
+def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Pictures uint8 [N, S, S, 3] at side `size`, as they are for a score; the same array where they have it."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    return np.stack([fit(Image.fromarray(picture), size) for picture in pictures])

@@ -1,0 +1,258 @@
+"""Pictures and captions to training shards: `train.tar`, `test.tar`, `vocabulary.txt`, `classes.txt`, `report.json`.
+
+The same input gives the same bytes: entries keep the order of their source, and tar members carry no time or owner.
+"""
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from attngan_deploy.errors import DataError, OutputError
+from attngan_deploy.system.files import atomic_folder, sha256_of
+from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.sources import (
+    HELP,
+    KINDS,
+    Entry,
+    Skip,
+    Source,
+    detect_kind,
+    read_csv,
+    read_cub,
+    read_folder,
+)
+from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
+from attngan_deploy.train.data.vocabulary import ORDER, build_vocabulary
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "test")
+REPORT = "report.json"
+OUTPUT_FILES = ("train.tar", "test.tar", "vocabulary.txt", "classes.txt", REPORT)
+CHUNK = 64  # pictures decoded ahead of the tar
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build, and how.
+
+    Attributes:
+        source: a CUB-200-2011 folder, a folder of pictures with captions beside them, or a CSV.
+        output: the folder to make.
+        kind: "cub", "folder" or "csv"; None looks.
+        captions: folder of caption files, CUB only.
+        root: another folder in which a CSV's pictures may lie.
+        split: how to split into train and test.
+        size: side of the stored pictures in pixels.
+        quality: WebP quality, 1 to 100.
+        min_count: a word found less often is left out of the vocabulary.
+        force: replace an earlier build at `output`.
+    """
+
+    source: Path
+    output: Path
+    kind: str | None = None
+    captions: Path | None = None
+    root: Path | None = None
+    split: SplitRule = field(default_factory=SplitRule)
+    size: int = 152
+    quality: int = 80
+    min_count: int = 1
+    force: bool = False
+
+
+def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, Any]:
+    """Build shards; the output folder appears whole at the end, and one that was there stays until then.
+
+    Args:
+        options: what to build.
+        progress: called with pictures done and pictures in all, from this thread.
+
+    Returns:
+        What `report.json` holds: options, counts, and what was skipped and why.
+
+    Raises:
+        DataError: the source can't be read, or no picture of it can be used.
+        OutputError: something is at `output` and may not be replaced.
+    """
+    _check_output(options)
+    source = read_source(options)
+    if not source.entries:
+        raise _nothing_usable(options.source, source.skipped)
+    splits, unsplit, how = split_entries(source.entries, options.split)
+    source.skipped += unsplit
+    entries = [entry for entry in source.entries if entry.name in splits]
+    classes = source.classes or sorted({class_of(entry) for entry in entries})
+    with atomic_folder(options.output, marker=REPORT) as folder:
+        kept = _write_shards(folder, entries, splits, classes, source, options, progress)
+        wanted = set(splits.values()) | {"train"}
+        if wanted - set(map(splits.get, (entry.name for entry in kept))):
+            raise _nothing_usable(options.source, source.skipped)
+        texts = (text for entry in kept for text in entry.captions)
+        vocabulary, differing = build_vocabulary(texts, options.min_count)
+        source.notes["caption that nltk cuts into other words"] += differing
+        if len(vocabulary) < 2:
+            raise DataError(f"no word is found {options.min_count} times", next_step="a smaller --min-count")
+        (folder / "vocabulary.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8", newline="\n")
+        (folder / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8", newline="\n")
+        report = _report(options, source, kept, splits, how, len(vocabulary))
+        made = [folder / name for name in OUTPUT_FILES if name != REPORT]
+        report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in made}
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="ascii", newline="\n")
+    return report
+
+
+def read_source(options: BuildOptions) -> Source:
+    """List the pictures and captions of `options.source`.
+
+    Raises:
+        DataError: it can't be read, or an option does not belong to its kind.
+    """
+    kind = options.kind or detect_kind(options.source)
+    for option, value, owner in (("--captions", options.captions, "cub"), ("--root", options.root, "csv")):
+        if value is not None and kind != owner:
+            raise DataError(f"{option} belongs to --kind {owner}", found=f"--kind {kind}", next_step=HELP)
+    if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
+        raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
+    if kind == "cub":
+        return read_cub(options.source, options.captions)
+    if kind == "folder":
+        return read_folder(options.source)
+    if kind == "csv":
+        return read_csv(options.source, options.root)
+    raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(KINDS), next_step=HELP)
+
+
+def _check_output(options: BuildOptions) -> None:
+    """Refuse, before any work, what must not be replaced."""
+    output = options.output
+    if options.source.resolve() in output.resolve().parents:
+        raise OutputError(
+            f"{output} is inside {options.source}, whose next build would read it as captions",
+            next_step="another -o",
+        )
+    if not output.is_dir():
+        return
+    names = sorted(path.name for path in output.iterdir())
+    if names and not options.force:
+        raise OutputError(
+            f"{output} is not empty",
+            found=", ".join(names[:3]),
+            expected="a new or empty folder",
+            next_step="another -o, or --force to replace an earlier build",
+        )
+    foreign = [name for name in names if name not in OUTPUT_FILES]
+    if foreign:
+        raise OutputError(
+            f"{output} holds what t2i data build did not make, so --force leaves it alone",
+            found=", ".join(foreign[:3]),
+            next_step="another -o",
+        )
+
+
+def _write_shards(
+    folder: Path,
+    entries: list[Entry],
+    splits: dict[str, str],
+    classes: list[str],
+    source: Source,
+    options: BuildOptions,
+    progress: Progress | None,
+) -> list[Entry]:
+    """Write both tars; return the entries that went in, and add skips and notes to `source`."""
+    class_ids = {name: number for number, name in enumerate(classes)}
+    kept = []
+    with ExitStack() as stack:
+        tars = {
+            split: stack.enter_context(tarfile.open(folder / f"{split}.tar", "w", format=tarfile.GNU_FORMAT))
+            for split in SPLITS
+        }
+        for done, (entry, prepared) in enumerate(_prepared(entries, options), 1):
+            if isinstance(prepared, Skip):
+                source.skipped.append(prepared)
+            else:
+                facts = {"class": class_ids[class_of(entry)], "captions": entry.captions}
+                _add(tars[splits[entry.name]], f"{entry.name}.webp", prepared.data)
+                _add(tars[splits[entry.name]], f"{entry.name}.json", json.dumps(facts).encode())
+                source.notes.update(prepared.notes)
+                kept.append(entry)
+            if progress:
+                progress(done, len(entries))
+    return kept
+
+
+def _prepared(entries: list[Entry], options: BuildOptions) -> Iterator[tuple[Entry, PreparedPicture | Skip]]:
+    """Pictures in the order of `entries`, decoded a chunk at a time on all cores."""
+
+    def prepare(entry: Entry) -> PreparedPicture | Skip:
+        try:
+            return prepare_picture(entry.picture, entry.box, options.size, options.quality)
+        except DataError as error:
+            return Skip(entry.name, error.what, error.found)
+
+    queue = iter(entries)
+    with refuse_decompression_bombs(), ThreadPoolExecutor() as pool:
+        while chunk := list(islice(queue, CHUNK)):
+            yield from zip(chunk, pool.map(prepare, chunk), strict=True)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # owner 0, time 0, mode 0644
+    member.size = len(data)
+    tar.addfile(member, BytesIO(data))
+
+
+def _report(
+    options: BuildOptions, source: Source, kept: list[Entry], splits: dict[str, str], how: str, words: int
+) -> dict[str, Any]:
+    parts = {split: [entry for entry in kept if splits[entry.name] == split] for split in SPLITS}
+    return {
+        "schema": SCHEMA_VERSION,
+        "made_by": "t2i data build",
+        "kind": source.kind,
+        "size": options.size,
+        "encoding": f"WebP quality {options.quality}, Lanczos, Pillow {PIL.__version__}",
+        "split": how,
+        **{
+            split: {
+                "pictures": len(part),
+                "classes": len(set(map(class_of, part))),
+                "captions": sum(len(entry.captions) for entry in part),
+            }
+            for split, part in parts.items()
+        },
+        "classes_in_both": sorted(set.intersection(*(set(map(class_of, part)) for part in parts.values()))),
+        "vocabulary": {
+            "words": words - 1,
+            "min_count": options.min_count,
+            "from": "train and test captions",
+            "order": ORDER,
+        },
+        "skipped": {
+            "count": len(source.skipped),
+            "reasons": dict(sorted(Counter(skip.reason for skip in source.skipped).items())),
+            "list": [{"name": skip.name, "reason": skip.reason, "detail": skip.detail} for skip in source.skipped],
+        },
+        "notes": {note: count for note, count in sorted(source.notes.items()) if count},
+    }
+
+
+def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
+    reasons = Counter(skip.reason for skip in skipped).most_common(3)
+    return DataError(
+        f"no usable picture in {path}, or none left for one side of the split",
+        found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
+        expected="pictures with captions",
+        next_step=HELP,
+    )

@@ -1,0 +1,167 @@
+"""Pictures and captions of shards, decoded once and kept in memory, so that training never waits for a decoder."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attngan_deploy.errors import DataError
+from attngan_deploy.media.images import decode_picture
+from attngan_deploy.media.shards import Sample, iter_samples
+from attngan_deploy.media.tokenizer import Tokenizer
+
+
+@dataclass
+class PictureSet:
+    """Decoded pictures with their captions.
+
+    Attributes:
+        pictures: uint8 [N, S, S, 3].
+        classes: int64 [N].
+        captions: captions of each picture.
+        names: name of each picture.
+        skipped: "name: reason" of every picture that could not be used.
+    """
+
+    pictures: NDArray[np.uint8]
+    classes: NDArray[np.int64]
+    captions: list[list[str]]
+    names: list[str]
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_pictures(paths: Sequence[Path], limit: int | None = None) -> PictureSet:
+    """Read and decode shards; a broken picture is skipped and listed.
+
+    Args:
+        paths: tar files, or folders whose tar files are read in sorted order.
+        limit: stop after this many pictures.
+
+    Raises:
+        DataError: nothing usable, or pictures of different sizes.
+    """
+    samples: Iterable[Sample] = chain.from_iterable(map(iter_samples, paths))
+    skipped: list[str] = []
+    kept: list[tuple[Sample, NDArray[np.uint8]]] = []
+    with ThreadPoolExecutor() as pool:
+        for sample, decoded in pool.map(_decode, samples):
+            if isinstance(decoded, str):
+                skipped.append(f"{sample.name}: {decoded}")
+            elif not any(caption.split() for caption in sample.captions):
+                skipped.append(f"{sample.name}: no captions")
+            elif kept and decoded.shape != kept[0][1].shape:
+                skipped.append(f"{sample.name}: {decoded.shape[1]} x {decoded.shape[0]} px, unlike the first picture")
+            else:
+                kept.append((sample, decoded))
+                if limit is not None and len(kept) >= limit:
+                    break
+    if not kept:
+        reason = f"; the first was skipped as {skipped[0]}" if skipped else ""
+        raise DataError(f"no usable picture in {', '.join(map(str, paths))}{reason}", next_step="t2i data build --help")
+    return PictureSet(
+        np.stack([decoded for _, decoded in kept]),
+        np.array([sample.class_id for sample, _ in kept], dtype=np.int64),
+        [[caption for caption in sample.captions if caption.split()] for sample, _ in kept],
+        [sample.name for sample, _ in kept],
+        skipped,
+    )
+
+
+def _decode(sample: Sample) -> tuple[Sample, NDArray[np.uint8] | str]:
+    try:
+        pixels = decode_picture(sample.picture)
+    except OSError as error:
+        return sample, f"can't be decoded ({error})"
+    if pixels.shape[0] != pixels.shape[1]:
+        return sample, f"{pixels.shape[1]} x {pixels.shape[0]} px is not a square"
+    return sample, pixels
+
+
+class TrainingBatches:
+    """Random batches of crops and captions, drawn from a generator whose state can be saved.
+
+    Each epoch visits every picture once, in a new order, with a random crop, a random flip and a random caption.
+    """
+
+    def __init__(self, data: PictureSet, tokenizer: Tokenizer, size: int, batch_size: int, max_words: int) -> None:
+        self.data, self.size, self.batch_size, self.max_words = data, size, batch_size, max_words
+        if data.pictures.shape[1] < size:
+            raise DataError(
+                "the pictures are too small",
+                found=f"{data.pictures.shape[1]} px",
+                expected=f"at least {size} px",
+                next_step=f"t2i data build --size {size * 19 // 16}",
+            )
+        if len(data) < batch_size:
+            raise DataError("too few pictures", found=str(len(data)), expected=f"at least one batch of {batch_size}")
+        encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in data.captions]
+        self.ids = [[ids for ids in captions if ids] for captions in encoded]
+        self.usable = np.array([i for i, captions in enumerate(self.ids) if captions])
+        if len(self.usable) < batch_size:
+            raise DataError(
+                "too few pictures have a caption with a known word",
+                found=str(len(self.usable)),
+                expected=f"at least one batch of {batch_size}",
+                next_step="use the vocabulary.txt that was built with these shards",
+            )
+
+    def epoch_order(self, seed: int, epoch: int, rank: int = 0, ranks: int = 1) -> NDArray[np.int64]:
+        """Picture numbers of one epoch, shuffled, [batches, batch_size]; ranks get different batches."""
+        order = np.random.default_rng((seed, epoch)).permutation(self.usable)
+        batches = len(order) // (self.batch_size * ranks)
+        return order[: batches * ranks * self.batch_size].reshape(batches, ranks, self.batch_size)[:, rank]
+
+    def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> "TrainingBatch":
+        """Crop, flip and caption the given pictures."""
+        side, size = self.data.pictures.shape[1], self.size
+        pictures = np.empty((len(indices), size, size, 3), np.uint8)
+        ids: list[list[int]] = []
+        for row, index in enumerate(indices):
+            top, left = rng.integers(0, side - size + 1, 2)
+            crop = self.data.pictures[index, top : top + size, left : left + size]
+            pictures[row] = crop[:, ::-1] if rng.random() < 0.5 else crop
+            choice = self.ids[index][rng.integers(len(self.ids[index]))]
+            ids.append(shorten(choice, self.max_words, rng))
+        captions, lengths = pad_captions(ids)
+        return TrainingBatch(
+            torch.from_numpy(pictures), captions, lengths, torch.from_numpy(self.data.classes[indices])
+        )
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """pictures uint8 [N, S, S, 3], captions int64 [N, T], lengths int64 [N], classes int64 [N]."""
+
+    pictures: Tensor
+    captions: Tensor
+    lengths: Tensor
+    classes: Tensor
+
+
+def shorten(ids: list[int], max_words: int, rng: np.random.Generator) -> list[int]:
+    """A caption of more than `max_words` words becomes a random ordered subset of them (training only)."""
+    if len(ids) <= max_words:
+        return ids
+    return [ids[i] for i in np.sort(rng.permutation(len(ids))[:max_words])]
+
+
+def pad_captions(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Word numbers to captions int64 [N, T], padded with 0, and lengths int64 [N]."""
+    captions = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.int64)
+    for row, numbers in enumerate(ids):
+        captions[row, : len(numbers)] = torch.tensor(numbers)
+    return captions, torch.tensor([len(numbers) for numbers in ids])
+
+
+def to_images(pictures: Tensor) -> Tensor:
+    """uint8 [N, S, S, 3] to float [N, 3, S, S] in [-1, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,1 @@
+"""Runs: the loops that train DAMSM, generators and judges, their steps, folders and checkpoints."""

@@ -1,0 +1,249 @@
+"""Checkpoints: a folder of safetensors and JSON that appears whole or not at all, and is read without running code."""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from attngan_deploy.errors import CheckpointError
+from attngan_deploy.media.tokenizer import LARGEST
+from attngan_deploy.system.files import atomic_folder, read_file, read_json
+
+FORMAT = 1
+DESCRIPTION = "checkpoint.json"
+VOCABULARY = "vocabulary.txt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on disk.
+
+    Attributes:
+        folder: where it is.
+        description: what `checkpoint.json` says: kind, configurations, progress, provenance.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """How many steps its run had done.
+
+        Raises:
+            CheckpointError: its description does not say.
+        """
+        step = self.description.get("step")
+        if type(step) is not int or step < 0:
+            raise CheckpointError(
+                f"{self.folder / DESCRIPTION} does not say after which step it was written",
+                found="nothing" if step is None else ascii(step)[:80],
+                expected="a whole number",
+                next_step="use an earlier checkpoint of this run",
+            )
+        return step
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read one of its weight files, e.g. "generator".
+
+        Raises:
+            CheckpointError: it has no such file, or the file is damaged.
+        """
+        path = self.folder / f"{name}.safetensors"
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is no file", expected="a complete safetensors file")
+        try:
+            return load_file(path)
+        except FileNotFoundError as error:
+            have = ", ".join(sorted(item.stem for item in self.folder.glob("*.safetensors"))) or "none"
+            raise CheckpointError(f"{self.folder} has no {name} weights", found=have, expected=path.name) from error
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}", expected="a complete safetensors file") from error
+
+    def check_fits(self, name: str, make: Callable[[], torch.nn.Module]) -> None:
+        """Compare names and shapes of the weights `name` with those of a network, before it takes any memory.
+
+        Args:
+            make: builds the network.
+
+        Raises:
+            CheckpointError: they differ, or no network can be built; a size of a billion costs nothing here.
+        """
+        if misfit := first_misfit(self.folder, make, lambda: self.tensors(name)):
+            key, found, wanted = misfit
+            raise CheckpointError(
+                f"{self.folder}: {name} does not fit its configuration: {ascii(key)[:80]}",
+                found="nothing" if found is None else str(list(found)),
+                expected="nothing" if wanted is None else str(list(wanted)),
+            )
+
+    def vocabulary(self) -> list[str]:
+        """Its words; line 0 is the padding word.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        try:
+            return read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.folder / VOCABULARY} can't be read: {error}") from error
+
+    def load_into(self, name: str, module: torch.nn.Module) -> None:
+        """Load the weights `name` into a module of the same shape.
+
+        Raises:
+            CheckpointError: names or shapes differ, or a value is not finite.
+        """
+        state = self.tensors(name)
+        if bad := [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+            raise CheckpointError(
+                f"{self.folder}: {name} has values that are not finite",
+                found=", ".join(bad[:3]),
+                next_step="use an earlier checkpoint of this run",
+            )
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.folder}: {name} does not fit its configuration: {error}") from error
+
+
+def save_checkpoint(
+    folder: Path,
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    vocabulary: Sequence[str] | None = None,
+) -> None:
+    """Write a checkpoint folder: first under a temporary name, then renamed.
+
+    A kill at any moment leaves either the whole folder or none under its final name.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; nothing is left of it.
+    """
+    with atomic_folder(folder, marker=DESCRIPTION) as part:
+        for name, state in tensors.items():
+            whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+            _save(whole, part / f"{name}.safetensors", folder)
+        if vocabulary is not None:
+            (part / VOCABULARY).write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+        text = json.dumps({"format": FORMAT, **description}, indent=1)
+        (part / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
+    """Open a checkpoint folder, or the best (else the latest) checkpoint of a run folder.
+
+    Raises:
+        CheckpointError: nothing there, a pickle, a damaged or newer description, or another kind.
+    """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a single file, and a pickle could run code",
+            expected=f"a checkpoint folder with {DESCRIPTION} and safetensors",
+        )
+    folder = path if (path / DESCRIPTION).is_file() else _of_run(path)
+    try:
+        description = read_json(folder / DESCRIPTION)
+        written = description["format"]
+        found_kind = description["kind"]
+        if not isinstance(description, dict):
+            raise TypeError("it is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / DESCRIPTION} can't be read: {error!r}") from error
+    if written != FORMAT:
+        raise CheckpointError(
+            f"{folder} has another format",
+            found=str(written),
+            expected=str(FORMAT),
+            next_step="pip install --upgrade attngan-deploy",
+        )
+    if kind is not None and found_kind != kind:
+        raise CheckpointError(f"{folder} is another kind of checkpoint", found=str(found_kind), expected=kind)
+    return Checkpoint(folder, description)
+
+
+def _save(state: dict[str, Tensor], path: Path, final: Path) -> None:
+    try:
+        save_file(state, path)
+    except SafetensorError as error:  # of which only the text tells what the system said
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(errno.EIO, str(error), str(final)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(final)) from error
+
+
+Misfit = tuple[str, tuple[int, ...] | None, tuple[int, ...] | None]
+
+
+def first_misfit(
+    where: Path, make: Callable[[], torch.nn.Module], state: Callable[[], Mapping[str, Tensor]]
+) -> Misfit | None:
+    """Name, shape found and shape wanted of the first weight that does not fit a network, which takes no memory here.
+
+    Args:
+        where: the file or folder, for errors.
+        make: builds the network.
+        state: gives the weights; asked only where there is a network.
+
+    Raises:
+        CheckpointError: no network can be built.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"{where}: its sizes make no network: {error}") from error
+    found = {name: tuple(value.shape) for name, value in state().items()}
+    for name in (*wanted, *found):
+        if found.get(name) != wanted.get(name):
+            return name, found.get(name), wanted.get(name)
+    return None
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """Complete checkpoints of a run folder, oldest first."""
+    found = (path for path in (run / "checkpoints").glob("step-*") if (path / DESCRIPTION).is_file())
+    return sorted(found, key=lambda path: path.name)
+
+
+def _of_run(run: Path) -> Path:
+    try:
+        best = run / "checkpoints" / read_json(run / "best.json")["checkpoint"]
+        if (best / DESCRIPTION).is_file():
+            return best
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a run without a best one yet: its latest serves
+    found = checkpoints_of(run)
+    if not found:
+        inside = ", ".join(sorted(item.name for item in run.iterdir())[:5]) if run.is_dir() else "no such folder"
+        raise CheckpointError(
+            f"no checkpoint at {run}",
+            found=inside or "an empty folder",
+            expected=f"{DESCRIPTION}, or a run folder with checkpoints/",
+            next_step="t2i train --help",
+        )
+    return found[-1]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as flat names, so that it fits into safetensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}/{name}": value for index, values in state.items() for name, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Undo `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for flat, value in tensors.items():
+        index, _, name = flat.partition("/")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

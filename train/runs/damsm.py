@@ -1,0 +1,328 @@
+"""Training of DAMSM: text and image encoders that put matching captions and pictures close (section 3.2 of AttnGAN).
+
+The backbone is frozen, so its features are computed once, for both flips, and only the two linear maps and the text
+encoder are trained.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.errors import CheckpointError, DataError
+from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
+from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
+from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
+from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
+from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.run_folder import RunFolder
+from attngan_deploy.train.text_encoder import TextEncoder
+
+R_PRECISION_CANDIDATES = 100
+R_PRECISION_CAPTIONS = 2  # captions of each picture that ask; ten would only narrow the noise
+
+
+@dataclass
+class BackboneFeatures:
+    """Raw features of a picture set: regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P]."""
+
+    regions: Tensor
+    pooled: Tensor
+
+
+@torch.inference_mode()
+def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> BackboneFeatures:
+    """Features of the centre crop of every picture, for each flip asked for."""
+    edge = (data.pictures.shape[1] - size) // 2
+    regions: list[Tensor] = []
+    pooled: list[Tensor] = []
+    for flip in flips:
+        for start in range(0, len(data), 64):
+            crop = data.pictures[start : start + 64, edge : edge + size, edge : edge + size]
+            images = to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
+            raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
+            regions.append(raw.half().contiguous())
+            pooled.append(vector)
+    shape = (len(flips), len(data))
+    return BackboneFeatures(torch.cat(regions).unflatten(0, shape), torch.cat(pooled).unflatten(0, shape))
+
+
+@torch.inference_mode()
+def r_precision(
+    codes: Tensor, classes: NDArray[np.int64], captions: Sequence[Sequence[Sequence[int]]], text: TextEncoder
+) -> float:
+    """How often a picture is closer to its own caption than to 99 captions of other classes (chance: 0.01).
+
+    Args:
+        codes: picture codes [N, D].
+        classes: int64 [N].
+        captions: word numbers of each picture's captions.
+        text: the text encoder, in evaluation mode.
+    """
+    rng = np.random.default_rng(0)  # the same questions at every epoch
+    sentences = []
+    for place in range(R_PRECISION_CAPTIONS):
+        asked = [options[place % len(options)] for options in captions]
+        for start in range(0, len(asked), 256):
+            sentences.append(text(*pad_captions(asked[start : start + 256])).sentence)
+    similar = sentence_similarities(codes, torch.cat(sentences)).unflatten(1, (R_PRECISION_CAPTIONS, -1)).numpy()
+    right = total = 0
+    for picture in range(len(codes)):
+        others = np.flatnonzero(classes != classes[picture])
+        for place in range(R_PRECISION_CAPTIONS):
+            wrong = rng.choice(others, min(R_PRECISION_CANDIDATES - 1, len(others)), replace=False)
+            right += similar[picture, place, picture] > similar[picture, place, wrong].max()
+            total += 1
+    return right / total
+
+
+class DamsmTraining:
+    """Everything that a DAMSM run holds between steps."""
+
+    def __init__(
+        self,
+        recipe: DamsmRecipe,
+        train: PictureSet,
+        test: PictureSet,
+        words: list[str],
+        backbone: nn.Module,
+        frozen_text: TextEncoder | None = None,
+    ) -> None:
+        self.recipe, self.words = recipe, words
+        tokenizer = Tokenizer(words)
+        size = recipe.image_encoder.input_size
+        self.batches = TrainingBatches(train, tokenizer, size, recipe.batch_size, recipe.max_words)
+        self.features = backbone_features(backbone, train, size, (False, True))
+        self.test_features = backbone_features(backbone, test, size, (False,))
+        self.test_classes = test.classes
+        encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in test.captions]
+        self.test_captions = [[ids for ids in captions if ids] or [[1]] for captions in encoded]
+        torch.manual_seed(recipe.seed)
+        self.text = frozen_text or TextEncoder(
+            TextEncoderConfig(words=len(words), features=recipe.image_encoder.features)
+        )
+        self.heads = ImageEncoderHeads(
+            backbone.region_channels, backbone.pooled_channels, recipe.image_encoder.features
+        )
+        self.parameters = [*([] if frozen_text else self.text.parameters()), *self.heads.parameters()]
+        self.optimizer = torch.optim.Adam(
+            self.parameters, recipe.learning_rate, betas=(0.5, 0.999), weight_decay=recipe.weight_decay
+        )
+        self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Train one epoch; all of its randomness comes from (seed, epoch, step)."""
+        recipe = self.recipe
+        rate = recipe.learning_rate * max(recipe.decay_until, recipe.decay**number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.text.train(not self.recipe.text_encoder)
+        words_total = sentence_total = 0.0
+        order = self.batches.epoch_order(recipe.seed, number)
+        for step, indices in enumerate(order):
+            rng = np.random.default_rng((recipe.seed, number, step))
+            torch.manual_seed(int(rng.integers(2**62)))
+            words, sentence = self._step(indices, rng)
+            words_total += words
+            sentence_total += sentence
+        return {"loss/words": words_total / len(order), "loss/sentence": sentence_total / len(order), "rate": rate}
+
+    def _step(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, float]:
+        batch = self.batches.batch(indices, rng)
+        flips = torch.from_numpy(rng.integers(0, 2, len(indices)))
+        where = torch.from_numpy(indices)
+        images = self.heads(self.features.regions[flips, where].float(), self.features.pooled[flips, where])
+        text = self.text(batch.captions, batch.lengths)
+        words = sum(words_loss(images.regions, text.words, text.mask, self.gammas, batch.classes))
+        sentence = sum(sentence_loss(images.codes, text.sentence, self.gammas.gamma3, batch.classes))
+        self.optimizer.zero_grad(set_to_none=True)
+        (words + sentence).backward()
+        nn.utils.clip_grad_norm_(self.text.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        return words.item(), sentence.item()
+
+    def evaluate(self) -> float:
+        """R-precision 1 of 100 on species that training never saw."""
+        self.text.eval()
+        with torch.inference_mode():
+            codes = self.heads.code(self.test_features.pooled[0])
+        return r_precision(codes, self.test_classes, self.test_captions, self.text)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds: the two encoders, and the optimizer for resuming."""
+        return {
+            "text_encoder": self.text.state_dict(),
+            "image_encoder": self.heads.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of this run."""
+        checkpoint.load_into("text_encoder", self.text)
+        checkpoint.load_into("image_encoder", self.heads)
+        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
+
+
+def train_damsm(
+    recipe: DamsmRecipe,
+    data: Path,
+    out: Path,
+    backbone: Path | None,
+    *,
+    data_name: str = "",
+    text_bundle: Bundle | None = None,
+    resume: bool = False,
+) -> float:
+    """Train text and image encoders on the shards of a data folder.
+
+    Args:
+        recipe: hyper-parameters.
+        data: folder with `train.tar`, `test.tar` of other species, and `vocabulary.txt`.
+        out: run folder.
+        backbone: weights of the frozen backbone; name or folder where it is a judge.
+        data_name: what the pictures are, for a model card.
+        text_bundle: keep its text encoder as it is, so that its generator can be trained on with other pictures.
+        resume: continue the run in `out`; one that is finished is left as it is.
+
+    Returns:
+        The best R-precision on `test.tar`.
+
+    Raises:
+        CheckpointError: no backbone, a run that was begun with another judge, or a bundle of another vocabulary.
+    """
+    prepare_cpu()
+    words = Tokenizer.load(data / "vocabulary.txt").words
+    frozen_text = None
+    if text_bundle is not None:
+        recipe = replace(recipe, text_encoder=text_bundle.hash)
+        check_same_words(text_bundle, words)
+        frozen_text = text_encoder_of(text_bundle)
+    net = load_backbone(recipe.image_encoder, backbone)
+    print("reading pictures", file=sys.stderr, flush=True)
+    train, test = read_pictures([data / "train.tar"]), _unseen_species(data / "test.tar")
+    run = RunFolder(out, recipe, resume=resume)
+    for line in train.skipped + test.skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    judge = {"judge": net.facts} if isinstance(net, JudgeBackbone) else {}
+    checkpoint = run.latest()
+    first = 0 if checkpoint is None else checkpoint.step
+    if checkpoint is not None:
+        check_same_judge(checkpoint, judge.get("judge"))
+        print(f"resumed after epoch {first}", file=sys.stderr)
+    if first >= recipe.epochs:
+        return _best_of(run)
+    print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
+    training = DamsmTraining(recipe, train, test, words, net, frozen_text)
+    if checkpoint is not None:
+        training.restore(checkpoint)
+    started = time.monotonic()
+    for epoch in range(first, recipe.epochs):
+        metrics = training.epoch(epoch)
+        precision = training.evaluate()
+        run.log(epoch + 1, {**metrics, "r_precision": precision})
+        description = {
+            "kind": "damsm",
+            "text_encoder": asdict(training.text.config),
+            "image_encoder": asdict(recipe.image_encoder),
+            "recipe": asdict(recipe),
+            "r_precision": precision,
+            "pictures": len(train),
+            "data": data_name,
+            **judge,
+        }
+        run.save(epoch + 1, description, training.tensors(), words, score=("r_precision", precision))
+        spent = time.monotonic() - started
+        left = spent / (epoch + 1 - first) * (recipe.epochs - epoch - 1)
+        print(
+            f"epoch {epoch + 1}/{recipe.epochs}  words {metrics['loss/words']:.3f}  sentence "
+            f"{metrics['loss/sentence']:.3f}  R-precision {precision:.1%} (chance 1.0%)  "
+            f"{(epoch + 1 - first) * len(train) / spent:.0f} img/s  {left / 60:.1f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+    run.close()
+    return _best_of(run)
+
+
+def _best_of(run: RunFolder) -> float:
+    best = run.best()
+    return float(best["value"]) if best else 0.0
+
+
+def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) -> None:
+    """Refuse another judge (name and hash, None for no judge) than the one that a checkpoint was trained on.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    before = checkpoint.description.get("judge")
+    told = [f"{facts['name']} {facts['hash'][:12]}" if facts else "no judge" for facts in (judge, before)]
+    if (before or {}).get("hash") != (judge or {}).get("hash"):
+        raise CheckpointError(
+            f"{checkpoint.folder} was trained on another judge",
+            found=told[0],
+            expected=told[1],
+            next_step="name that judge with --backbone",
+        )
+
+
+def _unseen_species(path: Path) -> PictureSet:
+    """The pictures that R-precision is measured on: two classes or more, or there is no wrong caption to choose."""
+    wanted, build = "at least two classes that train.tar lacks", "t2i data build --test-classes 0.25 --force"
+    try:
+        test = read_pictures([path])
+    except DataError as error:
+        raise DataError(
+            f"R-precision needs pictures of unseen species: {error}", expected=wanted, next_step=build
+        ) from error
+    if len(np.unique(test.classes)) < 2:
+        raise DataError(f"R-precision can't be measured on {path}", found="one class", expected=wanted, next_step=build)
+    return test
+
+
+def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEncoder, list[str], Checkpoint]:
+    """The frozen encoders of a DAMSM checkpoint that a generator learns from, with their vocabulary.
+
+    Raises:
+        CheckpointError: damaged, of another kind, a vocabulary of another size than the embedding, or a backbone
+            without a gradient.
+    """
+    checkpoint = load_checkpoint(path, "damsm")
+    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
+    if config.backbone == "judge":
+        raise no_gradient(f"{checkpoint.folder} is a matcher, and")
+    image = ImageEncoder(config, load_backbone(config, backbone))
+    text, words = load_encoders(checkpoint, image.heads)
+    return text.requires_grad_(False).eval(), image.requires_grad_(False).eval(), words, checkpoint
+
+
+def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[TextEncoder, list[str]]:
+    """The text encoder and the vocabulary of a DAMSM checkpoint; its image maps go into `heads`.
+
+    Raises:
+        CheckpointError: damaged, or a vocabulary of another size than the embedding.
+    """
+    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
+    checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
+    text = TextEncoder(config)
+    checkpoint.load_into("text_encoder", text)
+    checkpoint.load_into("image_encoder", heads)
+    words = checkpoint.vocabulary()
+    if len(words) != text.config.words:
+        raise CheckpointError(
+            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
+            found=f"{len(words)} words",
+            expected=str(text.config.words),
+        )
+    return text, words

