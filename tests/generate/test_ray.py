@@ -52,8 +52,14 @@ def test_two_workers_one_of_which_is_killed_make_what_one_process_makes(tiny_bun
     _, error = one.communicate(timeout=PATIENCE)
     assert one.returncode == 0, error
     running = start(tmp_path, tiny_bundle, "-o", "ray", "--engine", "ray", "--workers", "2")
-    wait_for(lambda: list((tmp_path / "ray").glob("*.jsonl")) and actors(running.pid), running)
-    os.kill(actors(running.pid)[0], signal.SIGKILL)
+
+    def kill_one() -> bool:
+        found = actors(running.pid) if list((tmp_path / "ray").glob("*.jsonl")) else []
+        if found:
+            os.kill(found[0], signal.SIGKILL)
+        return bool(found)
+
+    wait_for(kill_one, running)
     out, error = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, error
     assert "Ray" in error and "2 workers" in error and "15 of 15 shards of the run are there" in out

@@ -15,10 +15,11 @@ from tests.makers.commands import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = "t2i: stopped"
-BEGIN = "import os; from attngan_deploy.__main__ import main; os.write(1, b'begun\\n'); main()"
 # A process presses Ctrl-C at its n-th import, file or other step that Python tells of: by the clock, it would be
 # another moment on a busy machine. Signals that come while C code runs wait for one of Python's own steps too.
 PRESS = """
+import atexit, os, signal, sys
+from attngan_deploy.__main__ import main
 moment, steps = int(sys.argv.pop(1)), 0
 def press(event, arguments):
     global steps
