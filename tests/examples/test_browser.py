@@ -170,7 +170,7 @@ def root(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(root: Path) -> Iterator[Server]:
     server = Server(root)
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture(scope="module")

@@ -218,6 +218,11 @@ class Server:
         self._server.server_close()
         self._thread.join()
 
+    def end(self) -> None:
+        """Refuse connections, and give the port away."""
+        self.stop()
+        self._place.close()
+
 
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files, and notes what was asked for instead of printing it."""

@@ -168,6 +168,7 @@ def test_with_the_keyboard_alone(page: Page, server: Served, model: TextToImage)
     page.press(*TAB)
     page.press(*ENTER)  # the word that it should have been
     page.wait_for("document.activeElement.id === 'caption' && document.activeElement.value === 'a red bird'")
+    page.wait_for(f"{TYPED} === ''")  # the server has seen the new words: no button goes while it has the focus
     tab_to(page, "document.activeElement.value === 'twin'")
     page.press(*SPACE)  # not this model
     tab_to(page, "document.activeElement.id === 'seed'")
