@@ -1,20 +1,33 @@
 """What every test may use."""
 
+import random
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.score.outputs import softmax
+from tests import DATA
 from tests.makers.exported_once import exported_once
 from tests.makers.precise_bundle import add_half_generator
 from tests.makers.tiny_bundle import make_tiny_bundle
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing openvino tells a server
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+BIRDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cub152"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin every test, and the fixtures that it is the first to use, with the same random numbers."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,11 +52,30 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder of fixtures and real birds beside the project; its tests are skipped where it is absent."""
-    if not SHARED.is_dir():
-        pytest.skip("needs the folder 'shared' beside the project (fixtures and real birds)")
-    return SHARED
+def real_birds() -> Path:
+    """Shards of CUB-200-2011, which is not ours to give; its tests are skipped where they are absent."""
+    if not BIRDS.is_dir():
+        pytest.skip("needs the real birds: train.tar, test.tar and vocabulary.txt in ../shared/data/cub152")
+    return BIRDS
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Scores by other libraries, and the numbers that they are of: drawn again, as the file keeps a row in fifty."""
+    with np.load(DATA / "metric_golden.npz") as archive:
+        golden = {name: archive[name] for name in archive.files}
+    drawers = [np.random.RandomState(seed) for seed in range(5)]
+    logits = drawers[0].randn(1000, 50) * 2
+    drawn = {
+        "is_logits": logits,
+        "is_probs": softmax(logits),
+        "feat_a": drawers[1].randn(500, 64),
+        "feat_b": drawers[2].randn(500, 64) + 0.5,
+        "feat_c": drawers[4].randn(500, 64) @ (drawers[3].randn(64, 64) / 8) + 0.25,
+    }
+    for name, rows in drawn.items():
+        np.testing.assert_allclose(rows[::50], golden[name], rtol=1e-9, atol=1e-12)
+    return golden | drawn
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_whoever_opens_a_bundle_under_exports_gets_one_of_them_whole(
     exporter.start()
     found: list[str] = []
     try:
-        while len(found) < 60:
+        while len(found) < 60 or len(set(found) - {""}) < 2:
             try:
                 found.append(open_bundle(final).hash)
             except BundleError as error:

@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.makers.commands import children, t2i
+from tests.makers.commands import PATIENCE, children, cpu_seconds, t2i, wait_for
 
 QUICK = ("--rounds", "1", "--seconds", "0.01", "--threads", "1")
 ENGINE = ("--backend", "onnxruntime", "--device", "cpu")
@@ -85,11 +84,10 @@ def test_ctrl_c_ends_every_process(folder: Path) -> None:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-    while not (workers := children(process.pid)) and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(1.0)
+    wait_for(lambda: any(cpu_seconds(int(worker)) > 1 for worker in children(process.pid)), process)  # it measures
+    workers = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert out == ""
     assert errors.splitlines()[-1] == "t2i: stopped"

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.system.lock import is_lock
+from tests.makers.commands import PATIENCE, wait_for
 
 register("data")
 
@@ -111,12 +111,9 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, "data", "build", str(source), "-o", str(tmp_path / "out"), "--size", "1024"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (begun := begun_files(tmp_path)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert begun, "it ended before it could be stopped"
+    wait_for(lambda: begun_files(tmp_path), process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.makers.commands import t2i
+from tests.makers.commands import PATIENCE, t2i
 
 AREAS = ["system", "package", "GPU", "engine", "cache", "model", "pictures"]
 
@@ -51,7 +51,7 @@ def test_it_survives_what_it_looks_for(tmp_path: Path, package: str) -> None:
         env={**os.environ, "PYTHONPATH": str(place.parent)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert done.stderr == ""

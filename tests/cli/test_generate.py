@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import EngineError
 from attngan_deploy.generate.manifest import read_manifest
 from tests.makers.alike import alike
+from tests.makers.commands import PATIENCE, wait_for
 
 CAPTIONS = "a small red bird with black wings\n\nthis bird is blue\n"
 COMMAND = """
@@ -324,14 +324,7 @@ def start(tiny_bundle: Path, folder: Path, *options: str) -> "subprocess.Popen[s
 
 
 def wait_for_pictures(process: "subprocess.Popen[str]", folder: Path, count: int) -> None:
-    for _ in range(3000):
-        if len(list(folder.glob("out/*.png"))) >= count:
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.01)
-    process.kill()
-    raise AssertionError(process.communicate())
+    wait_for(lambda: len(list(folder.glob("out/*.png"))) >= count, process)
 
 
 def check_folder(folder: Path) -> int:
@@ -354,7 +347,7 @@ def test_killed_and_run_again(tiny_bundle: Path, tmp_path: Path) -> None:
         done = check_folder(tmp_path / "out")
         assert 0 < done < 400
     process = start(tiny_bundle, tmp_path)
-    told, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "skipped" in told
     assert check_folder(tmp_path / "out") == 400
@@ -367,7 +360,7 @@ def test_ctrl_c_keeps_what_is_done(tiny_bundle: Path, tmp_path: Path) -> None:
     process = start(tiny_bundle, tmp_path)
     wait_for_pictures(process, tmp_path, 20)
     process.send_signal(signal.SIGINT)
-    told, errors = process.communicate(timeout=60)
+    told, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert told == ""
     assert "stopped; what is done is kept in out" in errors

@@ -22,6 +22,7 @@ from attngan_deploy.export.precision.half import load_plain
 from attngan_deploy.export.precision.quantize import Quantizer
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.verify import verify_model
+from tests.makers.commands import PATIENCE
 from tests.makers.precise_bundle import generator_inputs
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
@@ -229,7 +230,7 @@ try:
 except KeyboardInterrupt:
     print("stopped")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr
 
 
@@ -240,5 +241,5 @@ from attngan_deploy.engines.openvino.package import load_openvino
 load_openvino()
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -18,6 +18,7 @@ from attngan_deploy.generate import pipeline
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.verify import verify_model
 from attngan_deploy.media.images import to_uint8
+from tests.makers.commands import PATIENCE
 
 openvino = pytest.importorskip("openvino", reason="needs the 'openvino' extra")
 CAPTIONS = ["a red bird", "this small bird has a bright yellow belly and a short black bill"]
@@ -109,7 +110,7 @@ def test_streams_make_the_pictures_of_one_batch_at_a_time(tiny_bundle: Path, mon
     captions = [caption for caption in CAPTIONS for _ in range(10)]
     expected = model.generate(captions, seed=5)
     busy: list[str] = []
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=PATIENCE)
     make = OpenVinoEngine.pictures
 
     def together(engine: OpenVinoEngine, inputs: Any, alone: bool = True) -> Any:

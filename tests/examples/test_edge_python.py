@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attngan_deploy import TextToImage
 from attngan_deploy.export.targets.edge import EDGE, write_edge
 from tests.makers.alike import alike
+from tests.makers.commands import PATIENCE
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "edge" / "python" / "generate.py"
 MOST_LINES = 20
@@ -34,7 +35,7 @@ def read_ppm(path: Path) -> NDArray[np.uint8]:
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-c", ALONE, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

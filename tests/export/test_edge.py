@@ -5,7 +5,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,19 @@ from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.precision.writer import extend_bundle
 from attngan_deploy.export.targets.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
 from attngan_deploy.generate.noise import noise_batch
+from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests.makers.alike import alike
-from tests.makers.odd_captions import CAPTIONS, ODD_CAPTIONS, ODD_WORDS, hash_again, signs, with_vocabulary
+from tests.makers.commands import PATIENCE
+from tests.makers.odd_captions import (
+    CAPTIONS,
+    ODD_CAPTIONS,
+    ODD_WORDS,
+    drawn_captions,
+    hash_again,
+    signs,
+    with_vocabulary,
+)
 from tests.makers.precise_bundle import add_half_generator
 
 
@@ -119,15 +128,20 @@ def test_same_numbers_for_random_text(tiny_bundle: Path) -> None:
     assert known.tolist() == [len(row) for row in rows]
 
 
-def test_same_numbers_for_captions_of_birds(shared: Path) -> None:
+def test_same_numbers_for_captions_in_the_words_of_a_bundle_that_ships() -> None:
+    check_numbers(drawn_captions(Tokenizer.load(open_bundle("base").path("vocabulary.txt")).words, 2000))
+
+
+def test_same_numbers_for_captions_of_birds(real_birds: Path) -> None:
+    texts = [text for sample in iter_samples(real_birds / "test.tar") for text in sample.captions]
+    assert len(texts) > 1000
+    check_numbers(texts)
+
+
+def check_numbers(texts: list[str]) -> None:
+    """The graph of `base` and its tokenizer read the same words."""
     bundle = open_bundle("base")
     tokenizer = Tokenizer.load(bundle.vocabulary)
-    shard, texts = sorted((shared / "data" / "cub152").rglob("*.tar"))[0], []
-    with tarfile.open(shard) as tar:
-        for member in tar:
-            if member.name.endswith(".json") and (stream := tar.extractfile(member)):
-                texts += json.loads(stream.read())["captions"]
-    assert len(texts) > 1000
     ids, _, _ = run_tokens(tokens_of(build_edge(bundle)), texts, bundle)
     assert np.array_equal(ids, Tokenizer.pad([tokenizer.encode(text).ids for text in texts]))
 
@@ -172,7 +186,7 @@ from attngan_deploy.export.targets.edge import write_edge
 write_edge(sys.argv[1], Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", code, str(tiny_bundle), str(tmp_path / EDGE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / EDGE).is_file()
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from attngan_deploy.generate.bench.page import page
 from attngan_deploy.generate.bench.rounds import BenchReport, Process, Row, Schedule, run_rounds
 from attngan_deploy.generate.bench.tables import HEADINGS, cells, notes
 from attngan_deploy.generate.bench.worker import LoadedEngine
-from tests.makers.commands import children
+from tests.makers.commands import PATIENCE, children
 from tests.makers.golden_bundle import with_manifest
 
 GOOD = EngineRequest("onnxruntime", "cpu", "fp32")
@@ -181,7 +180,7 @@ def test_a_process_ends_when_its_bench_is_killed() -> None:
     process.ask("memory")
     assert process._process.stdin is not None
     process._process.stdin.close()  # what the system does when the bench dies
-    assert process._process.wait(timeout=20) == 0
+    assert process._process.wait(timeout=PATIENCE) == 0
     process._process.stdin = None
     process.end()
 
@@ -196,7 +195,6 @@ def test_asking_the_dead() -> None:
     process = Process()
     process._process.kill()
     process._process.wait()
-    time.sleep(0.05)
     with pytest.raises(EngineError, match="its process died"):
         process.ask("memory")
     process.end()

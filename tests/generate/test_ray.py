@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from attngan_deploy.errors import MissingExtraError, T2IError
 from attngan_deploy.generate.run import Run
 from attngan_deploy.media.captions import CaptionFile
 from tests.generate.test_scale import COMMAND, ENGINE, hashes, write_captions
+from tests.makers.commands import PATIENCE, children, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTOR = "ShardMaker"
@@ -33,16 +34,16 @@ def start(folder: Path, model: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def actors() -> list[int]:
-    """Processes of Ray workers that make shards."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (place / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if title.startswith(b"ray::") and ACTOR.encode() in title:
-            found.append(int(place.name))
+def actors(process: int) -> list[int]:
+    """Processes of Ray workers that make shards, started by a process or by what it started: no other run's."""
+    found, started = [], [process]
+    for parent in started:
+        for child in map(int, children(parent)):
+            started.append(child)
+            with suppress(OSError):
+                title = Path(f"/proc/{child}/cmdline").read_bytes()
+                if title.startswith(b"ray::") and ACTOR.encode() in title:
+                    found.append(child)
     return found
 
 
@@ -51,22 +52,23 @@ def actors() -> list[int]:
 def test_two_workers_one_of_which_is_killed_make_what_one_process_makes(tiny_bundle: Path, tmp_path: Path) -> None:
     write_captions(tmp_path / "c.jsonl", 300)
     one = start(tmp_path, tiny_bundle, "-o", "one", "--shard", "0/1")
-    _, error = one.communicate(timeout=120)
+    _, error = one.communicate(timeout=PATIENCE)
     assert one.returncode == 0, error
     running = start(tmp_path, tiny_bundle, "-o", "ray", "--engine", "ray", "--workers", "2")
-    end, killed = time.monotonic() + 120, 0
-    while running.poll() is None and not killed and time.monotonic() < end:
-        if list((tmp_path / "ray").glob("*.jsonl")) and (found := actors()):
+
+    def kill_one() -> bool:
+        found = actors(running.pid) if list((tmp_path / "ray").glob("*.jsonl")) else []
+        if found:
             os.kill(found[0], signal.SIGKILL)
-            killed = found[0]
-        time.sleep(0.005)
-    out, error = running.communicate(timeout=240)
+        return bool(found)
+
+    wait_for(kill_one, running)
+    out, error = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, error
-    assert killed, "no worker was found to be killed"
     assert "Ray" in error and "2 workers" in error and "15 of 15 shards of the run are there" in out
     assert hashes(tmp_path / "ray") == hashes(tmp_path / "one")
     again = start(tmp_path, tiny_bundle, "-o", "ray", "--engine", "ray")
-    out, error = again.communicate(timeout=120)
+    out, error = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0 and "made 0 pictures, skipped 300" in out, error
 
 
@@ -74,7 +76,7 @@ def test_two_workers_one_of_which_is_killed_make_what_one_process_makes(tiny_bun
 def test_what_a_worker_finds_wrong_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"caption": "a red bird"}\n{"caption": "qxz"}\n')
     running = start(tmp_path, tiny_bundle, "-o", "ray", "--engine", "ray", "--workers", "1")
-    _, error = running.communicate(timeout=120)
+    _, error = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert "t2i: the caption on line 2 has only unknown words" in error.splitlines()[-1]
 

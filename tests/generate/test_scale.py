@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from attngan_deploy.errors import T2IError
 from attngan_deploy.generate.plan import Plan, Share, shard_captions
 from attngan_deploy.media.captions import CaptionFile
 from attngan_deploy.media.shards import iter_samples
+from tests.makers.commands import wait_for
 
 WORDS = ("red", "blue", "black")
 CAPTIONS = 30
@@ -181,9 +181,7 @@ def test_a_part_that_is_killed_is_made_again(tiny_bundle: Path, tmp_path: Path) 
     assert subprocess.run([*base, "-o", "whole", "--shard", "0/1"], **quiet, env=environment).returncode == 0
     out = tmp_path / "out"
     running = subprocess.Popen([*base, "-o", "out", "--shard", "0/2"], **quiet, env=environment)
-    end = time.monotonic() + 60
-    while not list(out.glob("*.jsonl")) and running.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for(lambda: list(out.glob("*.jsonl")), running)
     running.send_signal(signal.SIGKILL)
     running.wait()
     for path in out.glob("*.tar"):

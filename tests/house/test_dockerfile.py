@@ -13,11 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.makers.commands import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = "8000"
@@ -85,33 +86,33 @@ def test_every_line_of_the_cpu_one_runs(tmp_path: Path) -> None:
     names = {entry["name"].lower() for entry in json.loads(listing.stdout)}
     assert "onnxruntime" in names and "fastapi" in names and not {"torch", "openvino", "scipy"} & names
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    health = values("Dockerfile", "HEALTHCHECK")[0].partition(" CMD ")[2].replace(PORT, port)
-    assert run_health(health, environment) != 0  # nothing is there yet
+    health = values("Dockerfile", "HEALTHCHECK")[0].partition(" CMD ")[2]
+    with socket.socket() as silent:  # it has a port, and does not listen
+        silent.bind(("127.0.0.1", 0))
+        assert run_health(health.replace(PORT, str(silent.getsockname()[1])), environment) != 0
     parts = json.loads(values("Dockerfile", "CMD")[0])
-    command = [part.replace(PORT, port).replace("0.0.0.0", "127.0.0.1") for part in parts]
+    command = [part.replace(PORT, "0").replace("0.0.0.0", "127.0.0.1") for part in parts]
     command[0] = str(tmp_path / "venv" / "bin" / command[0])
-    with (tmp_path / "server.log").open("wb") as log:
+    said = tmp_path / "server.log"
+    with said.open("wb") as log:
         server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 60
-        while run_health(health, environment) != 0:
-            assert server.poll() is None and time.monotonic() < end, (tmp_path / "server.log").read_text()
-            time.sleep(0.2)
+        wait_for(lambda: re.search(r"serving at http://\S+:\d+", said.read_text()) or server.poll() is not None)
+        assert server.poll() is None, said.read_text()
+        port = re.findall(r"serving at http://\S+:(\d+)", said.read_text())[0]
+        wait_for(lambda: run_health(health.replace(PORT, port), environment) == 0)
         asked = urllib.request.Request(
             f"http://127.0.0.1:{port}/generate",
             json.dumps({"captions": ["a small red bird"]}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(asked, timeout=60) as answer:
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
             assert answer.read().startswith(PNG)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/page/app.js", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/page/app.js", timeout=PATIENCE) as answer:
             assert answer.status == 200  # the page is in the wheel
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0, (tmp_path / "server.log").read_text()
+        assert server.wait(PATIENCE) == 0, said.read_text()
 
 
 def copy_context(target: Path) -> None:
@@ -129,9 +130,11 @@ def copy_context(target: Path) -> None:
 
 def reaches_an_index(environment: dict[str, str]) -> bool:
     command = ["pip", "index", "versions", "prometheus-client"]
-    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=PATIENCE)
     return done.returncode == 0
 
 
 def run_health(line: str, environment: dict[str, str]) -> int:
-    return subprocess.run(shlex.split(line), capture_output=True, env=environment, check=False, timeout=30).returncode
+    return subprocess.run(
+        shlex.split(line), capture_output=True, env=environment, check=False, timeout=PATIENCE
+    ).returncode

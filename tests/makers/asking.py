@@ -4,8 +4,6 @@ import http.client
 import io
 import json
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.serve.served import Served
+from tests.makers.commands import PATIENCE
 
 
 class Answer:
@@ -33,7 +32,7 @@ def ask(
     """The answer to a request: POST where it has a body."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     sent = ({"Content-Type": "application/json"} if data is not None else {}) | (headers or {})
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request(method or ("GET" if data is None else "POST"), path, data, sent)
         return Answer(connection.getresponse())
@@ -49,14 +48,6 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
 
 def raw(server: Served, data: bytes) -> bytes:
     """The first bytes that come back for some bytes."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(data)
         return connection.recv(65536)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.makers.commands import PATIENCE
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
@@ -25,7 +28,6 @@ OPTIONS = (
     "--remote-debugging-pipe",
 )
 IDLE = "!document.querySelector('#draw')?.hasAttribute('aria-disabled')"  # the page neither loads nor draws
-PATIENCE = 60.0  # seconds until an answer, or a condition, counts as missing
 
 
 class BrowserError(Exception):
@@ -193,7 +195,10 @@ class Server:
     def __init__(self, root: Path) -> None:
         self.requests: list[str] = []
         self._handler = functools.partial(Handler, self.requests, directory=str(root))
-        self._port = 0
+        self._place = socket.socket()  # keeps the port while nobody listens there
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self._port = self._place.getsockname()[1]
         self.start()
 
     @property
@@ -204,7 +209,6 @@ class Server:
     def start(self) -> None:
         """Serve, at the port of the last time."""
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), self._handler)
-        self._port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 
@@ -213,6 +217,11 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def end(self) -> None:
+        """Refuse connections, and give the port away."""
+        self.stop()
+        self._place.close()
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

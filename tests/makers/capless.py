@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.makers.commands import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 # CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2) out of the bounding set, which the next program starts from.
 DROP = """
@@ -27,7 +29,7 @@ def run_capless(*arguments: str, environment: dict[str, str] | None = None) -> "
         env=os.environ | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     if "permissions do not bind here" in done.stderr:

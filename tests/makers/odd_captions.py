@@ -1,6 +1,7 @@
 """Captions that are hard to read, and a vocabulary for them."""
 
 import json
+import random
 import shutil
 import unicodedata
 from pathlib import Path
@@ -44,6 +45,18 @@ def signs() -> list[str]:
     """Characters up to U+3000 that Unicode has had for so long that everyone knows whether they are letters."""
     old = unicodedata.ucd_3_2_0
     return [chr(code) for code in range(1, 0x3000) if old.category(chr(code)) not in ("Cn", "Cs")]
+
+
+def drawn_captions(words: list[str], count: int) -> list[str]:
+    """Captions of these words as people type them: in any case, with commas, hyphens, apostrophes and full stops."""
+    between = {" ": 20, ", ": 3, "-": 1, "'s ": 1, "\u2019s ": 1, " & ": 1, "/": 1, "; ": 1, ". ": 1}
+    chance, captions = random.Random(0), []
+    for _ in range(count):
+        drawn = chance.choices(words, k=chance.randint(1, 20))
+        typed = [chance.choice([word, word, word.title(), word.upper()]) for word in drawn]
+        ends = chance.choices(list(between), list(between.values()), k=len(typed))
+        captions.append("".join(word + end for word, end in zip(typed, ends, strict=True)))
+    return captions
 
 
 def with_vocabulary(tiny_bundle: Path, folder: Path, words: list[str]) -> Bundle:

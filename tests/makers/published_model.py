@@ -1,18 +1,18 @@
-"""The published code's netG.pth, text_encoder.pth and captions.pickle, made of the shared fixtures' weights."""
+"""The published code's netG.pth, text_encoder.pth and captions.pickle, made of the weights in tests/data."""
 
 import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.train.generator import Generator
+from tests.makers.published import Published
 
-WORDS = 60  # rows of the fixture's embedding
+WORDS = 60  # rows of the embedding in tests/data
 PUBLISHED_NAMES = (  # of our names; %d is the stage, counted from 1. The last sixteen are what base, att1 and att2 add.
     (r"augmentation\.linear\.", "ca_net.fc."),
     (r"first\.linear\.", "h_net1.fc.0."),
@@ -49,12 +49,12 @@ PUBLISHED_NAMES = (  # of our names; %d is the stage, counted from 1. The last s
 class PublishedFiles:
     """Paths of the three files, and ways to spoil them."""
 
-    def __init__(self, folder: Path, shared: Path, network: str = "g_net_branch2_b3") -> None:
+    def __init__(self, folder: Path, network: str = "g_net_branch2_b3") -> None:
         self.folder = folder
         self.generator, self.text_encoder = folder / "netG_epoch_1.pth", folder / "text_encoder1.pth"
         self.captions = folder / "captions.pickle"
-        torch.save(state_of(shared / f"fixtures/{network}.npz"), self.generator)
-        torch.save(state_of(shared / "fixtures/rnn_encoder.npz"), self.text_encoder)
+        torch.save(Published(network).state, self.generator)
+        torch.save(Published("rnn_encoder").state, self.text_encoder)
         self.save_captions(captions_content())
 
     @property
@@ -69,12 +69,6 @@ class PublishedFiles:
     def save_captions(self, content: Any) -> None:
         """Another captions.pickle, as Python 3 writes it."""
         self.captions.write_bytes(pickle.dumps(content, protocol=2))
-
-
-def state_of(fixture: Path) -> dict[str, Tensor]:
-    """A published state dict without `num_batches_tracked`, as torch 0.3 had it."""
-    with np.load(fixture) as archive:
-        return {name[3:]: torch.from_numpy(archive[name]) for name in archive.files if name.startswith("sd/")}
 
 
 def captions_content(words: int = WORDS) -> list[Any]:

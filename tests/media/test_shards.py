@@ -108,8 +108,8 @@ def test_what_is_no_tar_is_said_in_one_line(tmp_path: Path) -> None:
             list(iter_samples(missing))
 
 
-def test_the_shared_test_birds_are_all_there(shared: Path) -> None:
-    samples = list(iter_samples(shared / "data/cub152/test.tar"))
+def test_the_real_test_birds_are_all_there(real_birds: Path) -> None:
+    samples = list(iter_samples(real_birds / "test.tar"))
     assert len(samples) == 2933
     assert len({sample.class_id for sample in samples}) == 50
     assert {len(sample.captions) for sample in samples} == {10}

@@ -1,30 +1,22 @@
 """Words and their numbers."""
 
-import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
+from tests.makers.odd_captions import drawn_captions
 
 
-def test_words_are_those_of_the_published_tokenizer(shared: Path) -> None:
-    nltk = pytest.importorskip("nltk.tokenize")
-    published = nltk.RegexpTokenizer(r"\w+")
-    shards = sorted((shared / "data" / "cub152").rglob("*.tar"))
-    assert shards
+def test_words_are_those_of_the_published_tokenizer() -> None:
+    """Those of the real birds' captions are too: tests/train/test_vocabulary.py."""
+    published = pytest.importorskip("nltk.tokenize").RegexpTokenizer(r"\w+")
     captions = ["don't stop_here", "naïve CAFÉ-bird ß", "12 birds, 3.5 wings\x0b\u2028end", ""]
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                if member.name.endswith(".json") and (stream := tar.extractfile(member)):
-                    captions += json.loads(stream.read())["captions"]
-    assert len(captions) > 10_000
-    differing = [text for text in captions if split_words(text) != published.tokenize(text.lower())]
-    assert differing == []
+    captions += drawn_captions(Tokenizer.load(open_bundle("base").path("vocabulary.txt")).words, 10_000)
+    assert [text for text in captions if split_words(text) != published.tokenize(text.lower())] == []
 
 
 def test_encode_and_pad() -> None:

@@ -23,7 +23,7 @@ from attngan_deploy.train.runs.damsm import train_damsm
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan import GanRun
 from attngan_deploy.train.runs.run_folder import RunFolder
-from tests.makers.commands import t2i
+from tests.makers.commands import PATIENCE, t2i
 from tests.makers.data_makers import birds
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
@@ -109,14 +109,14 @@ def test_a_command_under_ulimit(tiny_bundle: Path, tmp_path: Path) -> None:
     """As a person meets it: the shell's own limit, and the command in a process of its own."""
     command = f"generate --caption 'a red bird' --model {tiny_bundle} --n 20 -o {tmp_path / 'out'} --format tar"
     line = f"ulimit -f 100; {sys.executable} -m attngan_deploy {command} --backend onnxruntime"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1
     told = one_line(done.stderr)
     assert "can't be written: File too large" in told and "ulimit -f unlimited" in told
     kept = len(read_manifest(tmp_path / "out"))
     assert 0 < kept < 20
     again = subprocess.run(
-        ["bash", "-c", line.split("; ")[1]], capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", line.split("; ")[1]], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert again.returncode == 0, again.stderr
     assert f"made {20 - kept} pictures" in again.stdout

@@ -11,34 +11,42 @@ import pytest
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import MissingExtraError
+from tests.makers.commands import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = "t2i: stopped"
-BEGIN = "import os; from attngan_deploy.__main__ import main; os.write(1, b'begun\\n'); main()"
+# A process presses Ctrl-C at its n-th import, file or other step that Python tells of: by the clock, it would be
+# another moment on a busy machine. Signals that come while C code runs wait for one of Python's own steps too.
+PRESS = """
+import atexit, os, signal, sys
+from attngan_deploy.__main__ import main
+moment, steps = int(sys.argv.pop(1)), 0
+def press(event, arguments):
+    global steps
+    steps += 1
+    if steps == moment:
+        os.kill(os.getpid(), signal.SIGINT)
+if not moment:
+    atexit.register(lambda: print("steps", steps))
+sys.addaudithook(press)
+main()
+"""
 
 
-def stopped_after(seconds: float, folder: Path, bundle: Path) -> "subprocess.CompletedProcess[str]":
-    """Start a long `t2i generate`, and press Ctrl-C some time after its own first line: Python starts before that."""
-    command = ["generate", "--caption", "a red bird", "--model", str(bundle), "--n", "5000", "-o", str(folder / "out")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", BEGIN, *command, "--backend", "onnxruntime", "--threads", "1"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def generate(moment: int, pictures: int, folder: Path, bundle: Path) -> "subprocess.CompletedProcess[str]":
+    """`t2i generate`, which presses Ctrl-C at a step; with 0, it does not, and says at its end how many there were."""
+    command = ["generate", "--caption", "a red bird", "--model", str(bundle), "--n", str(pictures)]
+    command += ["-o", str(folder), "--backend", "onnxruntime", "--threads", "1"]
+    return subprocess.run(
+        [sys.executable, "-c", PRESS, str(moment), *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert process.stdout is not None and process.stdout.readline() == "begun\n"
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def test_ctrl_c_at_every_moment_of_a_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    steps = int(generate(0, 1, tmp_path / "whole", tiny_bundle).stdout.rpartition("steps ")[2])
+    assert steps > 1000
     for part in range(10):
-        folder = tmp_path / str(part)
-        folder.mkdir()
-        done = stopped_after(0.02 + part * 0.09, folder, tiny_bundle)
+        done = generate(1 + part * steps // 10, 5000, tmp_path / str(part), tiny_bundle)
         assert "Traceback" not in done.stderr, (part, done.stderr)
         assert done.returncode == 130, (part, done)
         lines = [line for line in done.stderr.splitlines() if line.startswith(LAST)]
@@ -66,23 +74,19 @@ entry.main()
 
 def test_a_shell_that_ignores_ctrl_c_is_obeyed(tiny_bundle: Path, tmp_path: Path) -> None:
     """`nohup`, and a shell without job control, start commands that shall not be stopped by it."""
-    code = (
-        "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
-    )
-    command = ["-m", "attngan_deploy", "models", "--check"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, sys.executable, *command],
+        [sys.executable, "-m", "attngan_deploy", "models", "--check"],
         cwd=ROOT,
         env=os.environ | {"T2I_MODELS": str(tiny_bundle.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # it is ignored before Python starts
     )
-    for _ in range(20):
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
         time.sleep(0.05)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "tiny" in out
 
@@ -121,12 +125,9 @@ def test_a_command_that_is_ended_leaves_what_a_kill_leaves(tiny_bundle: Path, tm
         text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup the tests ignore one of them
     )
-    for _ in range(2000):
-        if len(list(tmp_path.glob("*.png"))) > 20 or process.poll() is not None:
-            break
-        time.sleep(0.01)
+    wait_for(lambda: len(list(tmp_path.glob("*.png"))) > 20, process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == -number
     assert "Traceback" not in errors
     assert len(list(tmp_path.glob("*.png"))) > 20

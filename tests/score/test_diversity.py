@@ -128,9 +128,9 @@ def test_memory_does_not_grow_with_the_pairs() -> None:
     assert peak < 16 * 2**20  # all pairs at once take 288 MB
 
 
-def test_the_threshold_tells_copies_from_other_birds(shared: Path) -> None:
+def test_the_threshold_tells_copies_from_other_birds(real_birds: Path) -> None:
     birds, copies = [], []
-    for sample in islice(iter_samples(shared / "data" / "cub152" / "test.tar"), 0, 2800, 70):
+    for sample in islice(iter_samples(real_birds / "test.tar"), 0, 2800, 70):
         with Image.open(io.BytesIO(sample.picture)) as image:
             birds.append(image.convert("RGB").crop((4, 4, 148, 148)))
             copies.append(image.convert("RGB").crop((5, 5, 149, 149)))

@@ -1,7 +1,5 @@
 """Inception Score against the golden values of torch-fidelity, torchmetrics and the published formula."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,12 +12,6 @@ from attngan_deploy.score.metrics.inception_score import (
 )
 
 EXACT = 1e-9
-
-
-@pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "fixtures" / "metric_golden.npz") as archive:
-        return {name: archive[name] for name in archive.files if name.startswith("is_")}
 
 
 def check(ours: float, golden: dict[str, np.ndarray], name: str) -> None:
@@ -131,28 +123,3 @@ def test_splits_cover_every_picture_once(count: int, splits: int) -> None:
     bounds = split_bounds(count, splits)
     assert [place for start, end in bounds for place in range(start, end)] == list(range(count))
     assert len(bounds) == splits
-
-
-def test_agrees_with_torch_fidelity_where_it_is_installed(golden: dict[str, np.ndarray]) -> None:
-    room = pytest.importorskip("torch_fidelity.metric_isc", reason="torch-fidelity can't be used")
-    torch = pytest.importorskip("torch")
-    logits = golden["is_logits"]
-    theirs = room.isc_features_to_metric(torch.from_numpy(logits), splits=10, shuffle=True, rng_seed=2020)
-    ours = inception_score_from_logits(logits[np.random.RandomState(2020).permutation(len(logits))])
-    assert ours.mean == pytest.approx(theirs["inception_score_mean"], rel=EXACT)
-    assert ours.deviation == pytest.approx(theirs["inception_score_std"], rel=EXACT)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_agrees_with_torchmetrics_where_it_is_installed(
-    golden: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = pytest.importorskip("torchmetrics.image.inception", reason="torchmetrics can't be used")
-    torch = pytest.importorskip("torch")
-    metric = room.InceptionScore(feature=torch.nn.Identity(), splits=10).set_dtype(torch.float64)
-    metric.features = [torch.from_numpy(golden["is_logits"])]
-    monkeypatch.setattr(torch, "randperm", torch.arange)
-    mean, deviation = metric.compute()
-    ours = inception_score_from_logits(golden["is_logits"])
-    assert ours.mean == pytest.approx(float(mean), rel=EXACT)
-    assert float(np.std(ours.per_split, ddof=1)) == pytest.approx(float(deviation), rel=EXACT)

@@ -1,4 +1,4 @@
-"""The queue and the batches of `t2i serve`, with a worker that the test plays."""
+"""The queue and the batches of `t2i serve`, with a worker that the test plays, and a clock that nobody waits for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,7 @@ from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.serve.worker_process import WorkerDied
+from tests.makers.virtual_clock import run_at_once
 
 SIZE, WINDOW = 4, 0.03
 LIMITS = ServerLimits(pictures=8, queue=20)
@@ -107,7 +108,7 @@ def play(scene: Play, limits: ServerLimits = LIMITS, broken_starts: int = 0) -> 
             await batcher.stop()
         assert workers[-1].is_ended
 
-    asyncio.run(run())
+    run_at_once(run())
     return workers
 
 

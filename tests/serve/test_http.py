@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +20,7 @@ from attngan_deploy.serve.schemas import GenerateRequest, WordsRequest
 from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.asking import ask, pixels, raw
-from tests.makers.commands import t2i
+from tests.makers.commands import PATIENCE, t2i, wait_for
 
 CAPTIONS = ["a small red bird", "this bird is blue with black wings"]
 ENGINE = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1")
@@ -26,7 +29,9 @@ LIMITS = ("--queue", "12", "--max-pictures", "8", "--max-captions", "3", "--max-
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path) -> Iterator[Served]:
-    with serve("--model", str(tiny_bundle), *ENGINE, *LIMITS, "--batch-size", "4", "--timeout", "20") as server:
+    with serve(
+        "--model", str(tiny_bundle), *ENGINE, *LIMITS, "--batch-size", "4", "--timeout", str(PATIENCE)
+    ) as server:
         yield server
 
 
@@ -93,9 +98,14 @@ def test_a_stream_brings_previews_first(server: Served, model: TextToImage) -> N
 
 def test_many_at_once_share_batches_and_get_their_own_pictures(server: Served, model: TextToImage) -> None:
     before = counters(server)
+    (worker,) = server.workers()
+    os.kill(worker, signal.SIGSTOP)  # until all are there
     with ThreadPoolExecutor(12) as pool:
         bodies = [{"captions": [CAPTIONS[seed % 2]], "seed": seed} for seed in range(12)]
-        answers = list(pool.map(lambda body: ask(server, "/generate", body), bodies))
+        coming = pool.map(lambda body: ask(server, "/generate", body), bodies)
+        wait_for(lambda: ask(server, "/health").json["waiting"] == 12)
+        os.kill(worker, signal.SIGCONT)
+        answers = list(coming)
     for seed, answer in enumerate(answers):
         assert alike(pixels(answer.body), model.generate([CAPTIONS[seed % 2]], seed=seed)[0])
     after = counters(server)
@@ -109,7 +119,7 @@ def counters(server: Served) -> dict[str, float]:
     answer = ask(server, "/metrics")
     assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain")
     lines = [line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in lines}
+    return defaultdict(float, {name: float(value) for name, value in lines})
 
 
 @pytest.mark.parametrize(

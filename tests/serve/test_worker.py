@@ -27,6 +27,7 @@ from attngan_deploy.serve.messages import (
 from attngan_deploy.serve.worker import answer, load_models, make
 from attngan_deploy.serve.worker_process import START
 from tests.makers.alike import alike
+from tests.makers.commands import PATIENCE
 
 CAPTIONS = ["a small red bird", "this bird is blue with black wings and a long bill", "the red bird"]
 
@@ -93,7 +94,7 @@ def test_the_process_speaks_only_messages_and_ends_with_its_pipe(load: Load, tin
 
 
 def talk(data: bytes) -> list[Message]:
-    done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=PATIENCE, check=True)
     assert done.stderr == b""
     said: list[Message] = []
     left = done.stdout

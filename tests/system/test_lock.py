@@ -17,7 +17,7 @@ from attngan_deploy.errors import OutputError
 from attngan_deploy.system.files import OLD_SUFFIX, atomic_folder, part_path
 from attngan_deploy.system.lock import is_lock, lock_folder, lock_path, writing
 from attngan_deploy.train.runs.run_folder import RunFolder
-from tests.makers.commands import t2i
+from tests.makers.commands import PATIENCE, t2i
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_training import tiny_gan_recipe
 
@@ -94,7 +94,7 @@ def test_never_two_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TAKE, str(tmp_path / "bundle")]
     with ExitStack() as stack:
         many = [stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE)) for _ in range(3)]
-        assert [(process.communicate(timeout=60)[1], process.returncode) for process in many] == [(b"", 0)] * 3
+        assert [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in many] == [(b"", 0)] * 3
     assert list(tmp_path.iterdir()) == []
 
 

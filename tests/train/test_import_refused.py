@@ -18,7 +18,8 @@ from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.train.imports.published_files import read_published, read_vocabulary
 from attngan_deploy.train.imports.torch_file import load_state
 from attngan_deploy.train.imports.unpickle import load_plain
-from tests.makers.published_model import PublishedFiles, captions_content, state_of
+from tests.makers.published import Published
+from tests.makers.published_model import PublishedFiles, captions_content
 
 register("import_", "models")  # a lone command would need no name
 
@@ -36,9 +37,9 @@ class Hostile:
 
 
 @pytest.fixture
-def files(tmp_path: Path, shared: Path) -> PublishedFiles:
+def files(tmp_path: Path) -> PublishedFiles:
     """Published files of two stages."""
-    return PublishedFiles(tmp_path, shared)
+    return PublishedFiles(tmp_path)
 
 
 def refused(files: PublishedFiles, capsys: pytest.CaptureFixture[str], *more: str) -> str:
@@ -242,10 +243,8 @@ def test_generators_that_are_none(
     assert message in line and str(files.generator) in line
 
 
-def test_files_in_each_others_place_are_named(
-    files: PublishedFiles, capsys: pytest.CaptureFixture[str], shared: Path
-) -> None:
-    torch.save(state_of(shared / "fixtures/d_net128.npz"), files.generator)
+def test_files_in_each_others_place_are_named(files: PublishedFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(Published("d_net128").state, files.generator)
     assert "is no generator of the published code; found a discriminator" in refused(files, capsys)
     files.generator = files.text_encoder
     assert "found a text encoder; expected a generator, as in netG_epoch_N.pth" in refused(files, capsys)

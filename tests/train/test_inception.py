@@ -1,36 +1,48 @@
 """Inception-v3 of both pooling variants, with random weights of the right names and shapes: it ships no real ones."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.train.backbones.inception import InceptionV3, load_inception
+from tests import DATA
 
 register("import_judge")
 PARAMETERS = 23_834_568  # of torchvision's inception_v3 without its auxiliary classifier
 
 
+@cache
 def random_inception(outputs: int, fid: bool) -> InceptionV3:
-    """Weights and statistics that keep activations alive."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    """Weights and statistics that keep activations alive, and are the same wherever they are drawn."""
+    random = np.random.RandomState(0)
+    with torch.device("meta"):
         net = InceptionV3(outputs, fid)
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-            elif isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
-                nn.init.normal_(module.bias, 0, 0.2)
+    state = net.state_dict()
+    for name, empty in state.items():
+        drawn = random.standard_normal(empty.shape)
+        if name.endswith(("conv.weight", "fc.weight")):
+            drawn *= (2 / drawn[0].size) ** 0.5
+        elif name.endswith("running_var"):
+            drawn = random.uniform(0.5, 1.5, empty.shape)
+        elif name.endswith(("bias", "running_mean")):
+            drawn *= 0.2
+        else:  # the factors of batch norm, and how many batches it saw
+            drawn = np.ones(empty.shape)
+        state[name] = torch.from_numpy(np.asarray(drawn)).to(empty.dtype)
+    net.load_state_dict(state, assign=True)
     return net.eval()
+
+
+def random_pixels(count: int) -> np.ndarray:
+    return np.random.RandomState(1).randint(0, 256, (count, 299, 299, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,7 @@ def test_torchvisions_file_becomes_a_judge(torchvision_file: Path, tmp_path: Pat
     parity = facts["parity"]
     assert isinstance(parity, dict) and max(parity["logits"], parity["features"]) < 1e-4
     judge = Judge.load(tmp_path / "j", threads=1)
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)
+    pixels = random_pixels(2)
     logits, features = judge.look(pixels)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.inference_mode():
@@ -97,7 +109,7 @@ def test_the_file_of_fid_becomes_a_judge(tmp_path: Path) -> None:
     facts = run(tmp_path / "pt_inception-2015-12-05-random.pth", "-o", tmp_path / "j")
     assert facts["classes"] == 1008 and "Frechet" in str(facts["network"])
     assert facts["input"]["mean"] == [128.0] * 3  # type: ignore[index]
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 299, 299, 3), dtype=np.uint8)
+    pixels = random_pixels(1)
     logits, features = Judge.load(tmp_path / "j", threads=1).look(pixels)
     with torch.inference_mode():
         wanted = net((torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 128) / 128)
@@ -105,28 +117,28 @@ def test_the_file_of_fid_becomes_a_judge(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, wanted[0] - net.fc.bias.detach(), atol=1e-3)
 
 
-def test_it_computes_what_torchvision_computes(torchvision_file: Path) -> None:
-    models = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
-    theirs = models.inception_v3(weights=None, init_weights=False, aux_logits=False, num_classes=7)
-    theirs.load_state_dict(random_inception(7, fid=False).state_dict())
-    images = torch.rand(1, 3, 299, 299) * 2 - 1
+@pytest.fixture(scope="module")
+def computed() -> dict[str, torch.Tensor]:
+    """What torchvision and torch-fidelity made of `random_pixels(1)` with the weights of `random_inception`."""
+    with np.load(DATA / "inception.npz") as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def test_it_computes_what_torchvision_computes(torchvision_file: Path, computed: dict[str, torch.Tensor]) -> None:
+    images = torch.from_numpy(random_pixels(1)).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.inference_mode():
-        torch.testing.assert_close(load_inception(torchvision_file)(images)[0], theirs.eval()(images))
+        logits = load_inception(torchvision_file)(images)[0]
+    torch.testing.assert_close(logits, computed["torchvision_logits"], rtol=1e-5, atol=1e-4)
 
 
-def test_it_computes_what_torch_fidelity_computes(tmp_path: Path) -> None:
-    room = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity can't be used")
+def test_it_computes_what_torch_fidelity_computes(tmp_path: Path, computed: dict[str, torch.Tensor]) -> None:
     file = tmp_path / "weights.pth"
     torch.save(random_inception(1008, fid=True).state_dict(), file)
-    theirs = room.FeatureExtractorInceptionV3(
-        "i", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)
-    )
-    pixels = torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8)
+    images = torch.from_numpy(random_pixels(1)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
-        logits, features = load_inception(file)((pixels.float() - 128) / 128)
-        wanted = theirs(pixels)
-    torch.testing.assert_close(features, wanted[0])
-    torch.testing.assert_close(logits, wanted[1])
+        logits, features = load_inception(file)((images - 128) / 128)
+    torch.testing.assert_close(features, computed["fidelity_features"], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(logits, computed["fidelity_logits"], rtol=1e-5, atol=1e-4)
 
 
 def test_other_files_are_refused(torchvision_file: Path, tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def test_a_fifth_of_each_class_is_held_out_whatever_the_order() -> None:
     assert {names[place] for place in split.held_out} == {names[order[place]] for place in again.held_out}
 
 
-def test_the_judge_that_ships_is_as_accurate_as_its_card_says(shared: Path) -> None:
+def test_the_judge_that_ships_is_as_accurate_as_its_card_says(real_birds: Path) -> None:
     judge = Judge.load("judge")
     facts = judge.bundle.manifest.document
-    samples = list(iter_samples(shared / "data/cub152/test.tar"))
+    samples = list(iter_samples(real_birds / "test.tar"))
     labels = np.array([facts["class_ids"].index(sample.class_id) for sample in samples])
     share = facts["provenance"]["recipe"]["held_out"]
     held_out = split_by_name([sample.name for sample in samples], labels, share).held_out

@@ -1,7 +1,5 @@
 """Discriminators, encoders and losses against the published code."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -42,8 +40,8 @@ def mask_of(published: Published) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
-def test_discriminator_matches_published(shared: Path, size: int) -> None:
-    published = Published(shared / f"fixtures/d_net{size}.npz")
+def test_discriminator_matches_published(size: int) -> None:
+    published = Published(f"d_net{size}")
     net = discriminator(published, size)
     features = net.features(published.inputs["img"])
     published.check("features", features)
@@ -52,8 +50,8 @@ def test_discriminator_matches_published(shared: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("heads", ["jcu", "nojcu"])
-def test_discriminator_loss_matches_published(shared: Path, heads: str) -> None:
-    published = Published(shared / f"fixtures/discriminator_loss_{heads}.npz")
+def test_discriminator_loss_matches_published(heads: str) -> None:
+    published = Published(f"discriminator_loss_{heads}")
     net = discriminator(published, 64, unconditional=heads == "jcu")
     inputs = [published.inputs[name] for name in ("real_imgs", "fake_imgs", "sent_emb")]
     labels = published.inputs["real_labels"], published.inputs["fake_labels"]
@@ -61,8 +59,8 @@ def test_discriminator_loss_matches_published(shared: Path, heads: str) -> None:
     published.check("errD_trainmode", published_discriminator_loss(net.train(), *inputs, labels))
 
 
-def test_generator_loss_matches_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/generator_loss.npz")
+def test_generator_loss_matches_published() -> None:
+    published = Published("generator_loss")
     inputs, outputs = published.inputs, published.outputs
     sentence = inputs["sent_emb"]
     total = torch.zeros(())
@@ -89,8 +87,8 @@ def test_generator_loss_matches_published(shared: Path) -> None:
 
 @pytest.mark.parametrize("regions", ["5x5", "17x17"])
 @pytest.mark.parametrize("classes", [True, False])
-def test_words_loss_matches_published(shared: Path, regions: str, classes: bool) -> None:
-    published = Published(shared / f"fixtures/words_loss_{regions}.npz")
+def test_words_loss_matches_published(regions: str, classes: bool) -> None:
+    published = Published(f"words_loss_{regions}")
     suffix = "" if classes else "_noclass"
     class_ids = published.inputs["class_ids"] if classes else None
     losses = words_loss(
@@ -100,8 +98,8 @@ def test_words_loss_matches_published(shared: Path, regions: str, classes: bool)
     published.check("loss1" + suffix, losses[1])
 
 
-def test_words_loss_attention_matches_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/words_loss_5x5.npz")
+def test_words_loss_attention_matches_published() -> None:
+    published = Published("words_loss_5x5")
     for i, length in enumerate(published.inputs["cap_lens"].tolist()):
         words = published.inputs["words_emb"][i : i + 1, :, :length]
         regions = published.inputs["img_features"][i : i + 1]
@@ -109,8 +107,8 @@ def test_words_loss_attention_matches_published(shared: Path) -> None:
         published.check(f"att_maps.{i}", attention[0].unflatten(2, regions.shape[2:]))
 
 
-def test_word_region_attention_matches_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/func_attention.npz")
+def test_word_region_attention_matches_published() -> None:
+    published = Published("func_attention")
     words, regions = published.inputs["query"], published.inputs["context"]
     everywhere = torch.ones(len(words), words.shape[2], dtype=torch.bool)
     _, attention = word_region_attention(regions.flatten(2), words, everywhere, published.sizes["gamma1"])
@@ -120,8 +118,8 @@ def test_word_region_attention_matches_published(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [True, False])
-def test_sentence_loss_matches_published(shared: Path, classes: bool) -> None:
-    published = Published(shared / "fixtures/sent_loss.npz")
+def test_sentence_loss_matches_published(classes: bool) -> None:
+    published = Published("sent_loss")
     suffix = "" if classes else "_noclass"
     class_ids = published.inputs["class_ids"] if classes else None
     losses = sentence_loss(published.inputs["cnn_code"], published.inputs["rnn_code"], 10.0, class_ids)
@@ -129,13 +127,13 @@ def test_sentence_loss_matches_published(shared: Path, classes: bool) -> None:
     published.check("loss1" + suffix, losses[1])
 
 
-def test_kl_loss_matches_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/kl_loss.npz")
+def test_kl_loss_matches_published() -> None:
+    published = Published("kl_loss")
     published.check("kl", kl_loss(published.inputs["mu"], published.inputs["logvar"]))
 
 
-def test_text_encoder_matches_published_in_any_order(shared: Path) -> None:
-    published = Published(shared / "fixtures/rnn_encoder.npz")
+def test_text_encoder_matches_published_in_any_order() -> None:
+    published = Published("rnn_encoder")
     sizes = published.sizes
     net = TextEncoder(TextEncoderConfig(sizes["ntoken"], sizes["ninput"], sizes["nhidden"])).eval()
     net.load_state_dict(published.weights(TEXT_ENCODER))
@@ -151,8 +149,8 @@ def test_text_encoder_matches_published_in_any_order(shared: Path) -> None:
     torch.testing.assert_close(alone.sentence, made.sentence[-1:], atol=1e-6, rtol=1e-6)
 
 
-def test_image_heads_match_published(shared: Path) -> None:
-    published = Published(shared / "fixtures/cnn_encoder_heads.npz")
+def test_image_heads_match_published() -> None:
+    published = Published("cnn_encoder_heads")
     heads = ImageEncoderHeads(768, 2048, 16)
     heads.load_state_dict(published.weights(IMAGE_HEADS))
     made = heads(published.inputs["mixed_6e"], published.inputs["pooled_2048"])

@@ -13,6 +13,7 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan import GanRun
+from tests.makers.commands import PATIENCE
 from tests.makers.tiny_training import tiny_gan_recipe
 from tests.train.test_gan import Ground, ground, weights  # noqa: F401
 
@@ -48,10 +49,10 @@ def train(ground: Ground, folder: Path, out: str, processes: int, mark: Path, pi
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
-        _, error = running.communicate(timeout=120)
+        _, error = running.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGTERM)  # torchrun ends its processes
-        _, error = running.communicate(timeout=60)
+        _, error = running.communicate(timeout=PATIENCE)
         pytest.fail(f"torchrun hangs: {error}")
     assert running.returncode == 0, error
     print(error)  # shown where a test fails

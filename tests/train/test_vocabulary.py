@@ -38,17 +38,16 @@ def test_every_word_can_be_looked_up_by_the_runtime_whatever_nltk_makes_of_combi
     assert differing == sum(nltk_words(caption) != split_words(caption) for caption in captions)
 
 
-def test_nltk_the_runtime_and_the_published_vocabulary_agree_on_every_bird_caption(shared: Path) -> None:
-    folder = shared / "data/cub152"
+def test_nltk_the_runtime_and_the_published_vocabulary_agree_on_every_bird_caption(real_birds: Path) -> None:
     captions = {
-        split: [text for sample in iter_samples(folder / f"{split}.tar") for text in sample.captions]
+        split: [text for sample in iter_samples(real_birds / f"{split}.tar") for text in sample.captions]
         for split in ("train", "test")
     }
     built = {split: build_vocabulary(texts) for split, texts in captions.items()}
     words = {split: set(vocabulary) for split, (vocabulary, _) in built.items()}
     assert sum(map(len, captions.values())) == 117_880
     assert [differing for _, differing in built.values()] == [0, 0]  # nltk and the runtime cut every caption alike
-    published = set((folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines())
+    published = set((real_birds / "vocabulary.txt").read_text(encoding="utf-8").splitlines())
     # All 5,449 words and the padding word agree when train and test are both read; train alone gives 4,790 words.
     assert words["train"] | words["test"] == published
     assert (len(published), len(words["train"])) == (5450, 4791)
