@@ -13,6 +13,7 @@ from attngan_deploy.train.losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
     kl_loss,
+    lattice_loss,
     matching_gradient_penalty,
     nearest_loss,
     published_discriminator_loss,
@@ -184,6 +185,19 @@ def test_hinge_loss_of_two_terms_judges_pictures_and_pairs_apart() -> None:
     assert hinge_discriminator_loss(Stub(), real, fake, sentence).item() == pytest.approx((0.375 + 0.25) / 2)
     # pairs at -0.5 and 0, pictures at -0.5 and -1: the generator gains by both
     assert hinge_generator_loss(Stub(), fake, sentence).item() == pytest.approx((0.25 + 0.75) / 2)
+
+
+@pytest.mark.parametrize(("period", "stands_out"), [(2, True), (4, True), (7, False)])
+def test_what_strides_leave_costs_and_other_patterns_do_not(period: int, stands_out: bool) -> None:
+    torch.manual_seed(0)
+    images = torch.nn.functional.avg_pool2d(torch.randn(16, 3, 128, 128), 2)
+    lines = 0.2 * torch.cos(2 * torch.pi / period * torch.arange(64.0))
+    woven = (images + lines[:, None]).requires_grad_()
+    loss = lattice_loss(woven)
+    loss.backward()
+    assert (loss > 3 * lattice_loss(images)) == stands_out
+    if stands_out:
+        assert lattice_loss(woven - woven.grad / woven.grad.norm()) < loss, "a step against the gradient helps"
 
 
 def test_pictures_are_pulled_to_the_nearest_real_ones_and_pushed_from_their_like() -> None:

@@ -26,6 +26,7 @@ from attngan_deploy.train.losses import (
     damsm_terms,
     generator_objective,
     kl_loss,
+    lattice_loss,
     matching_gradient_penalty,
     nearest_loss,
 )
@@ -257,6 +258,9 @@ class GanTraining:
         if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
             nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
             additions["nearest"] = nearest, recipe.nearest_weight
+        if recipe.lattice_weight:
+            lattices = [lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
+            additions["lattice"] = torch.stack(lattices).sum(), recipe.lattice_weight
         if recipe.consistency_weight and len(generated.images) > 1:
             additions["consistency"] = consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:

@@ -18,7 +18,9 @@ def train_gan(
     damsm: Annotated[Path, typer.Option("--damsm", help="Run folder or checkpoint of `t2i train damsm`.")],
     out: Annotated[Path, OUT],
     variant: Annotated[str, typer.Option(help="base, att1, att2 or attngan.")] = "base",
-    recipe: Annotated[str, typer.Option(help="paper: Table 1. fast: learns on two CPU cores.")] = "fast",
+    recipe: Annotated[
+        str, typer.Option(help="paper: Table 1. fast: learns on two CPU cores. projected: goes on from there.")
+    ] = "fast",
     backbone: Annotated[Path | None, BACKBONE] = None,
     stages: Annotated[int, typer.Option(min=1, max=3, help="1: 64 px alone. 2: 128 px. 3: 256 px.")] = 2,
     start: Annotated[
