@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
     from attngan_deploy.errors import T2IError
-    from attngan_deploy.generate.pipeline import Batch, Stages, TextFeatures, TextToImage
+    from attngan_deploy.generate.features import Batch, Stages, TextFeatures
+    from attngan_deploy.generate.pipeline import TextToImage
     from attngan_deploy.media.tokenizer import Tokenizer
 
     __version__: str
 
 _HOMES = {
-    "Batch": "generate.pipeline",
+    "Batch": "generate.features",
     "Bundle": "bundles.bundle",
-    "Stages": "generate.pipeline",
+    "Stages": "generate.features",
     "T2IError": "errors",
-    "TextFeatures": "generate.pipeline",
+    "TextFeatures": "generate.features",
     "TextToImage": "generate.pipeline",
     "Tokenizer": "media.tokenizer",
 }

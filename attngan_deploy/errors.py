@@ -81,3 +81,8 @@ class StoppedError(T2IError):
     """Ctrl-C; what was finished is kept."""
 
     exit_status = 130
+
+
+def install_line(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'attngan-deploy[{extra}]'"

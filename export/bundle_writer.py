@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, read_manifest, write_manifest
-from attngan_deploy.bundles.fields import runs_before
+from attngan_deploy.bundles.bundle import check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
+from attngan_deploy.bundles.provenance import TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.final_names import new_folder
@@ -21,7 +23,8 @@ from attngan_deploy.export.parity.golden import check_golden, golden_cases, writ
 from attngan_deploy.export.parity.parity import check_parity
 from attngan_deploy.export.precision.writer import write_precisions
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
+from attngan_deploy.system.records import JsonObject
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -73,14 +76,12 @@ def export_bundle(
     """
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
-    vocabulary = _vocabulary(loaded, trained)
+    vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
     check_replaceable(out, TEXT_TO_IMAGE)
     with new_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
-            manifest = read_manifest(folder).manifest
-            write_precisions(Bundle(folder, manifest), precisions, captions)
-            write_manifest(folder, manifest)
+            write_precisions(read_manifest(folder), precisions, captions)
     return out
 
 
@@ -90,8 +91,8 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
     Raises:
         CheckpointError: damaged, of another variant, or with parts that don't fit each other.
     """
-    config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
-    text_config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
+    config = checkpoint.config(GeneratorConfig, "generator")
+    text_config = checkpoint.config(TextEncoderConfig, "text_encoder")
     if variant is not None and config.variant != variant:
         raise CheckpointError(
             f"{checkpoint.folder} is another variant",
@@ -109,24 +110,9 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
             found=f"{text_config.features} text features",
             expected=str(config.features),
         )
-    checkpoint.check_fits("text_encoder", lambda: TextEncoder(text_config))
-    checkpoint.check_fits("generator", lambda: Generator(config))
-    text_encoder, generator = TextEncoder(text_config), Generator(config)
-    checkpoint.load_into("text_encoder", text_encoder)
-    checkpoint.load_into("generator", generator)
+    text_encoder = checkpoint.network("text_encoder", lambda: TextEncoder(text_config))
+    generator = checkpoint.network("generator", lambda: Generator(config))
     return Networks(text_encoder.eval(), generator.eval())
-
-
-def _vocabulary(checkpoint: Checkpoint, networks: Networks) -> list[str]:
-    vocabulary = checkpoint.vocabulary()
-    rows = networks.text_encoder.config.words
-    if len(vocabulary) != rows:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
-            found=f"{len(vocabulary)} words",
-            expected=str(rows),
-        )
-    return Tokenizer(vocabulary).words
 
 
 def _write_bundle(
@@ -145,26 +131,30 @@ def _write_bundle(
     paths = {key: folder / f"{key}.onnx" for key in models}
     for key, model in models.items():
         save_graph(model, paths[key])
-    parity = check_parity(paths, networks, trained).manifest()
+    parity = check_parity(paths, networks, trained)
     (folder / VOCABULARY).write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     golden = golden_cases(networks, vocabulary)
     write_golden(folder / GOLDEN, golden)
 
-    manifest = _manifest(checkpoint, networks, models, options, name) | {"parity": parity}
-    write_manifest(folder, manifest)  # the golden check and the card's picture open it
-    parity["golden_worst_level"] = check_golden(folder, golden)
-    paint_grid(folder, [str(caption) for caption in golden["captions"][:2]])
-    write_card(folder / CARD, manifest, [str(caption) for caption in golden["captions"][:2]])
-    write_manifest(folder, manifest)
+    fields, shown = (
+        _manifest(checkpoint, networks, models, options, name),
+        [str(text) for text in golden["captions"][:2]],
+    )
+    write_manifest(folder, {**fields, "parity": asdict(parity)})  # the golden check and the card's picture open it
+    parity = replace(parity, golden_worst_level=check_golden(folder, golden))
+    paint_grid(folder, shown)
+    manifest = write_manifest(folder, {**fields, "parity": asdict(parity)})
+    write_card(folder / CARD, manifest, shown)
+    write_manifest(folder, manifest.document)
 
 
-def _each_once(run: dict[str, Any], met: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _each_once(run: TrainingRun, met: list[JsonObject]) -> list[JsonObject]:
     """The runs before a run, and those before them, without what was met already: several began with the same."""
     kept = []
-    for before in runs_before(run):
-        if before not in met:
-            met.append(before)
-            kept.append({**before, "started_from": _each_once(before, met)})
+    for before in run.before:
+        if before.document not in met:
+            met.append(before.document)
+            kept.append({**before.document, "started_from": _each_once(before, met)})
     return kept
 
 
@@ -175,11 +165,11 @@ def _manifest(
     options: GraphOptions,
     name: str | None,
 ) -> dict[str, Any]:
-    config, description = networks.generator.config, checkpoint.description
+    config, description = networks.generator.config, checkpoint.document
     told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
     if provenance.get("started_from"):
-        provenance["started_from"] = _each_once(provenance, [])
+        provenance["started_from"] = _each_once(read_run(provenance), [])
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,

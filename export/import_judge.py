@@ -11,11 +11,13 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.system.records import JsonObject, decode
 
 GRAPH_FILE = "judge.onnx"
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
@@ -90,7 +92,7 @@ def write_judge(
     model: onnx.ModelProto,
     out: Path,
     options: JudgeOptions,
-    facts: dict[str, Any],
+    facts: JsonObject,
     *,
     size: int,
     mean: list[float],
@@ -114,7 +116,7 @@ def write_judge(
                 next_step="a name a line in --classes, of the outputs that count",
             )
         name = options.name or out.resolve().name
-        manifest = {
+        fields: JsonObject = {
             "kind": JUDGE,
             "name": name,
             **facts,
@@ -126,8 +128,8 @@ def write_judge(
             **({"class_names": list(options.classes)} if options.classes else {}),
             "licence": options.licence,
         }
-        (folder / "README.md").write_text(_card(manifest), encoding="utf-8")
-        write_manifest(folder, manifest)
+        (folder / "README.md").write_text(_card(name, decode(JudgeFields, fields), options.licence), encoding="utf-8")
+        write_manifest(folder, fields)
         with_noise = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8)
         Judge.load(folder).predict(with_noise)
     return Judge.load(out)
@@ -343,24 +345,23 @@ def _three(option: str, values: Sequence[float]) -> list[float]:
     return numbers
 
 
-def _card(manifest: dict[str, Any]) -> str:
-    how = manifest["input"]
-    dropped = manifest.get("drop_outputs", [])
+def _card(name: str, judge: JudgeFields, licence: str) -> str:
+    how, dropped = judge.input, judge.drop_outputs
     lines = [
-        f"# {manifest['name']}: an imported judge",
+        f"# {name}: an imported judge",
         "",
-        f"{manifest['network']}. {manifest['classes']} classes"
+        f"{judge.network}. {judge.classes} classes"
         + (f", outputs {', '.join(map(str, dropped))} dropped" if dropped else "")
-        + f"; {manifest['features']} features.",
+        + f"; {judge.features} features.",
         "",
-        f"Pictures of {how['size']} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean "
-        f"{how['mean']} and std {how['std']}.",
+        f"Pictures of {how.size} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean "
+        f"{list(how.mean)} and std {list(how.std)}.",
         "",
-        f"Licence: {manifest['licence']}.",
-        *(["", manifest["note"]] if "note" in manifest else []),
+        f"Licence: {licence}.",
+        *(["", judge.note] if judge.note else []),
         "",
         "Scores by this judge can be compared with others by this judge only, see its hash in their passports.",
         "",
-        f"`t2i score PICTURES --judge {manifest['name']}`",
+        f"`t2i score PICTURES --judge {name}`",
     ]
     return "\n".join(lines) + "\n"

@@ -12,7 +12,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import JUDGE, check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.manifest import JUDGE
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.final_names import new_folder
@@ -26,7 +27,7 @@ from attngan_deploy.train.backbones.efficientnet_lite import (
     same_padding,
 )
 from attngan_deploy.train.runs.checkpoint import Checkpoint
-from attngan_deploy.train.runs.judge import load_judge
+from attngan_deploy.train.runs.judge import TrainedJudge, load_judge
 
 GRAPH_FILE = "judge.onnx"
 TOLERANCE = 1e-4
@@ -92,7 +93,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
         ParityError: ONNX Runtime does not compute what torch computes; no bundle is left behind.
     """
     net, checkpoint = load_judge(run)
-    size = int(checkpoint.description["recipe"]["size"])
+    size = checkpoint.facts(TrainedJudge).recipe.size
     model = judge_graph(deployed(net), size)
     check_replaceable(out, JUDGE)
     with new_folder(out) as folder:
@@ -182,17 +183,18 @@ def _difference(a: Tensor, b: Tensor) -> float:
 def _manifest(
     name: str, model: onnx.ModelProto, checkpoint: Checkpoint, parity: JudgeParity, size: int
 ) -> dict[str, Any]:
-    facts = checkpoint.description
+    facts = checkpoint.document
+    judge = checkpoint.facts(TrainedJudge)
     return {
         "kind": JUDGE,
         "name": name,
         "network": "EfficientNet-Lite0",
         "graphs": {"judge": {"file": GRAPH_FILE, **describe_graph(model)}},
         "input": {"size": size, "mean": [127.5] * 3, "std": [127.5] * 3, "resize": "bilinear", "colours": "RGB"},
-        "classes": len(facts["class_ids"]),
+        "classes": len(judge.class_ids),
         "features": FEATURES,
-        "class_ids": facts["class_ids"],
-        "class_names": facts["class_names"],
+        "class_ids": judge.class_ids,
+        "class_names": judge.class_names,
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "weights_dtype": "float16",
@@ -200,7 +202,7 @@ def _manifest(
         "provenance": {
             key: facts[key] for key in ("data", "imagenet_weights", "pictures", "recipe", "held_out_accuracy")
         }
-        | {"epochs": facts["step"]},
+        | {"epochs": judge.step},
         "parity": {
             "reference": f"torch {torch.__version__}",
             "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
@@ -212,20 +214,15 @@ def _manifest(
 
 
 def _card(name: str, checkpoint: Checkpoint, parity: JudgeParity) -> str:
-    facts = checkpoint.description
-    pictures, recipe, classes, size = (
-        facts["pictures"],
-        facts["recipe"],
-        len(facts["class_ids"]),
-        facts["recipe"]["size"],
-    )
-    shards = [item["file"] for item in facts["data"]]
-    names = "\n".join(f"- {number}: {label}" for number, label in enumerate(facts["class_names"]))
+    judge = checkpoint.facts(TrainedJudge)
+    pictures, recipe, classes, size = judge.pictures, judge.recipe, len(judge.class_ids), judge.recipe.size
+    shards = [item["file"] for item in judge.data]
+    names = "\n".join(f"- {number}: {label}" for number, label in enumerate(judge.class_names))
     rows = {
-        "accuracy": f"**{facts['held_out_accuracy']:.1%}** of {pictures['held_out']} held-out pictures, centre crops",
-        "trained on": f"{pictures['trained']} pictures of {', '.join(shards)}, {facts['step']} epochs",
-        "held out": f"{recipe['held_out']:.0%} of each class: the names with the smallest SHA-256",
-        "started from": f"ImageNet weights `{facts['imagenet_weights']['file']}` (Apache-2.0)",
+        "accuracy": f"**{judge.held_out_accuracy:.1%}** of {pictures['held_out']} held-out pictures, centre crops",
+        "trained on": f"{pictures['trained']} pictures of {', '.join(shards)}, {judge.step} epochs",
+        "held out": f"{recipe.held_out:.0%} of each class: the names with the smallest SHA-256",
+        "started from": f"ImageNet weights `{judge.imagenet_weights['file']}` (Apache-2.0)",
         "input": f"f32 [N, 3, {size}, {size}] in [-1, 1], RGB",
         "outputs": f"logits [N, {classes}], features [N, {FEATURES}]",
         "graph against torch": f"logits within {parity.logits:.1e}, features within {parity.features:.1e}",
@@ -248,7 +245,7 @@ an Inception-v3 whose weights can no longer be had. Real pictures scored by the 
 It has never seen a generated picture, and it knows only these classes: a picture of another class, or of no bird,
 still gets a class. The last epoch is kept, so the held-out pictures chose nothing.
 
-Made by `t2i train judge {data} --out RUN --epochs {recipe["epochs"]} --bundle DIR`.
+Made by `t2i train judge {data} --out RUN --epochs {recipe.epochs} --bundle DIR`.
 
 ## Classes
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import MATCHER, check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
@@ -28,10 +29,11 @@ from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.system.files import sha256_of
+from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
-from attngan_deploy.train.config import ImageEncoderConfig, from_json
+from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.runs.damsm import check_same_judge, load_encoders
@@ -91,7 +93,7 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
         DataError, ScoreError: R-precision can't be measured on `test.tar`.
     """
     checkpoint = load_checkpoint(run, "damsm")
-    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
+    config = checkpoint.config(ImageEncoderConfig, "image_encoder")
     if config.backbone != "judge":
         raise CheckpointError(
             f"{checkpoint.folder} is no matcher",
@@ -199,10 +201,10 @@ def _precision(matcher: Matcher, codes: NDArray[np.float32], samples: Sequence[S
 
 def _held_out_share(judge: Judge, digest: str) -> float | None:
     """Share of each class that a judge of `t2i train judge` kept out of its training, if it was trained on a shard."""
-    told = judge.bundle.manifest.get("provenance", {})
-    if not any(shard.get("sha256") == digest for shard in told.get("data", [])):
-        return None
-    return float(told["recipe"]["held_out"])
+    told = judge.bundle.manifest.told
+    shards, share = told("provenance", "data"), told("provenance", "recipe", "held_out")
+    seen = isinstance(shards, list) and any(look_up(shard, "sha256") == digest for shard in shards)
+    return share if seen and isinstance(share, float) else None
 
 
 def _inputs(number: int, captions: int, words: int, encoders: Encoders) -> dict[str, Tensor]:
@@ -219,7 +221,7 @@ def _inputs(number: int, captions: int, words: int, encoders: Encoders) -> dict[
 def _manifest(
     name: str, models: dict[str, onnx.ModelProto], checkpoint: Checkpoint, encoders: Encoders, judge: Judge
 ) -> dict[str, Any]:
-    told = {key: checkpoint.description.get(key) for key in KEPT}
+    told = {key: checkpoint.document.get(key) for key in KEPT}
     provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)
     config = encoders.text.config
     return {

@@ -1,14 +1,12 @@
 """Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from attngan_deploy.errors import CheckpointError, T2IError
+from attngan_deploy.errors import T2IError
 
 PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
-PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 Variant = Literal["attngan", "base", "att1", "att2"]
 VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
@@ -267,37 +265,3 @@ def named_discriminator(name: str, settings: DiscriminatorConfig) -> dict[str, A
     projected = PROJECTED_WIDTH if "projected" in name else 0
     chosen = replace(settings, kind=kinds[name], projected=projected)  # type: ignore[arg-type]
     return {"discriminator": chosen, "loss": "published" if name == "published" else "hinge"}
-
-
-Config = TypeVar("Config")
-
-
-def from_json(kind: type[Config], values: Any, where: Path) -> Config:
-    """Build a (nested) configuration dataclass from what `asdict` and JSON made of it; `where` it was read, for errors.
-
-    Raises:
-        CheckpointError: unknown or missing fields, or values of the wrong type.
-    """
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{where}: {kind.__name__} can't be read", found=type(values).__name__, expected="an object"
-        )
-    hints = get_type_hints(kind)
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - known):
-        raise CheckpointError(f"{where}: {kind.__name__} has unknown fields", found=", ".join(unknown))
-    made = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = from_json(hints[name], value, where)
-        elif type(value) not in PLAIN.get(hints[name], (type(value),)):
-            raise CheckpointError(
-                f"{where}: {kind.__name__} can't be read",
-                found=f"{name} is a {type(value).__name__}",
-                expected=hints[name].__name__,
-            )
-        made[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return kind(**made)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: {kind.__name__} can't be built: {error}") from error

@@ -11,25 +11,26 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from attngan_deploy.bundles.fields import GRAPHS as GRAPHS
-from attngan_deploy.bundles.fields import JUDGE as JUDGE
-from attngan_deploy.bundles.fields import MANIFEST as MANIFEST
-from attngan_deploy.bundles.fields import MATCHER as MATCHER
-from attngan_deploy.bundles.fields import TEXT_TO_IMAGE as TEXT_TO_IMAGE
-from attngan_deploy.bundles.fields import check_fields, damaged, field_of
+from attngan_deploy.bundles.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    TEXT_TO_IMAGE,
+    Graph,
+    Manifest,
+    StoredFile,
+    damaged,
+    decode_manifest,
+)
 from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.system.files import is_part, read_json, sha256_of, write_atomically
 from attngan_deploy.system.os_errors import advice, reason
+from attngan_deploy.system.records import JsonObject
 
-SCHEMA_VERSION = 1
 DEFAULT_MODEL = "base"
 MODELS_VARIABLE = "T2I_MODELS"  # folders of bundles, separated as in PATH, looked at before those that ship
 LIST_MODELS = "t2i models"
 SWAPS = 3  # how often a bundle may be replaced while it is being opened
-FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
-
 
 Stamp = tuple[int, ...]  # device, number, size and time of a file
 
@@ -45,31 +46,40 @@ class Bundle:
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
         """Its own name, e.g. "att1"."""
-        return str(self.manifest["name"])
+        return self.manifest.name
 
     @property
     def kind(self) -> str:
         """ "text-to-image", "judge" or "matcher"."""
-        return str(self.manifest["kind"])
+        return self.manifest.kind
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what decides the outputs (graphs, vocabulary, golden cases), by their names and hashes."""
-        decisive = {entry["file"] for entry in self.manifest["graphs"].values()}
-        decisive |= {self.manifest[key] for key in ("vocabulary", "golden") if key in self.manifest}
-        table = [[name, self.manifest["files"][name]["sha256"]] for name in sorted(decisive)]
+        decisive = {graph.file for graph in self.manifest.graphs.values()}
+        decisive |= {file for file in (self.manifest.vocabulary, self.manifest.golden) if file}
+        table = [[name, self.manifest.files[name].sha256] for name in sorted(decisive)]
         return hashlib.sha256(json.dumps(table).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
         """Size of all its files."""
-        return sum(int(entry["bytes"]) for entry in self.manifest["files"].values())
+        return sum(file.bytes for file in self.manifest.files.values())
+
+    @property
+    def vocabulary(self) -> Path:
+        """Its file of words.
+
+        Raises:
+            BundleError: it reads none.
+        """
+        return self.path(self.manifest.vocabulary or "")
 
     def check_unchanged(self) -> None:
         """See that no file was replaced since the bundle was opened: what was loaded belongs together.
@@ -90,25 +100,19 @@ class Bundle:
         Raises:
             BundleError: the manifest has no such file.
         """
-        if file not in self.manifest["files"]:
-            raise BundleError(f"bundle {self.folder} has no file '{file}'", found=", ".join(self.manifest["files"]))
+        if file not in self.manifest.files:
+            raise BundleError(f"bundle {self.folder} has no file '{file}'", found=", ".join(self.manifest.files))
         return self.folder / file
 
-    def graph(self, key: str) -> Mapping[str, Any]:
-        """The manifest's entry of a graph: its file, inputs and outputs.
+    def graph(self, key: str) -> Graph:
+        """One of its graphs.
 
         Raises:
             BundleError: there is no such graph.
         """
-        graphs: dict[str, Mapping[str, Any]] = self.manifest["graphs"]
-        if key not in graphs:
-            raise BundleError(f"bundle {self.folder} has no graph '{key}'", found=", ".join(graphs))
-        return graphs[key]
-
-    @property
-    def floors(self) -> dict[str, float]:
-        """PSNR against fp32, in dB, that pictures of each precision must have."""
-        return FLOORS | {name: float(floor) for name, floor in self.manifest.get("floors", {}).items()}
+        if key not in self.manifest.graphs:
+            raise BundleError(f"bundle {self.folder} has no graph '{key}'", found=", ".join(self.manifest.graphs))
+        return self.manifest.graphs[key]
 
     def precisions(self, key: str) -> tuple[str, ...]:
         """Precisions that a graph is stored in: "fp32" first, then e.g. "fp16" or "int8".
@@ -116,7 +120,7 @@ class Bundle:
         Raises:
             BundleError: there is no such graph.
         """
-        return ("fp32", *self.graph(key).get("precisions", {}))
+        return ("fp32", *self.graph(key).precisions)
 
     def graph_path(self, key: str, precision: str = "fp32") -> Path:
         """File of a graph that computes in `precision`; all of them have the same float32 inputs and outputs.
@@ -126,18 +130,22 @@ class Bundle:
         """
         graph = self.graph(key)
         if precision == "fp32":
-            return self.path(graph["file"])
-        if precision not in graph.get("precisions", {}):
+            return self.path(graph.file)
+        if precision not in graph.precisions:
             raise BundleError(
                 f"bundle {self.folder} has no graph '{key}' in {precision}",
                 found=", ".join(self.precisions(key)),
                 next_step=f"t2i export --bundle {self.folder} --precision {precision} -o {self.name}-{precision}",
             )
-        return self.path(graph["precisions"][precision]["file"])
+        return self.path(graph.precisions[precision].file)
 
 
-def open_bundle(name_or_folder: str | Path, kind: str = TEXT_TO_IMAGE) -> Bundle:
+def open_bundle(name_or_folder: str | Path, kind: str | None = TEXT_TO_IMAGE) -> Bundle:
     """Find a bundle by name or folder, and check every file against its manifest.
+
+    Args:
+        name_or_folder: the name of an installed bundle, or a folder.
+        kind: what it must be; None for any.
 
     Raises:
         BundleError: not found, of another kind, made for a newer schema, or with a file missing, cut short or changed.
@@ -153,9 +161,9 @@ def open_bundle(name_or_folder: str | Path, kind: str = TEXT_TO_IMAGE) -> Bundle
     return _checked(read_manifest(folder), kind)
 
 
-def _checked(bundle: Bundle, kind: str) -> Bundle:
+def _checked(bundle: Bundle, kind: str | None) -> Bundle:
     """The bundle with stamps of its files, every one of which is as the manifest says."""
-    if bundle.kind != kind:
+    if kind is not None and bundle.kind != kind:
         raise BundleError(
             f"{bundle.folder} is not a {kind} bundle",
             found=f"kind '{bundle.kind}'",
@@ -163,7 +171,7 @@ def _checked(bundle: Bundle, kind: str) -> Bundle:
             next_step=LIST_MODELS,
         )
     stamps = {MANIFEST: _stamp(bundle.folder / MANIFEST)}
-    for file, entry in bundle.manifest["files"].items():
+    for file, entry in bundle.manifest.files.items():
         stamps[file] = _stamp(bundle.folder / file)
         _check_file(bundle.folder, file, entry)
     _check_vocabulary(bundle)
@@ -210,7 +218,7 @@ def check_replaceable(folder: Path, kind: str) -> None:
         there = read_manifest(folder)
     except BundleError:
         return  # no bundle, or none that can be used: what writes the folder looks at the rest
-    others = sorted({path.name for path in folder.iterdir()} - {*there.manifest["files"], MANIFEST})
+    others = sorted({path.name for path in folder.iterdir()} - {*there.manifest.files, MANIFEST})
     if there.kind != kind or others:
         raise OutputError(
             f"{folder} is left alone",
@@ -218,17 +226,6 @@ def check_replaceable(folder: Path, kind: str) -> None:
             expected=f"an empty folder, or a {kind} bundle alone",
             next_step="choose another -o",
         )
-
-
-def installed_bundles() -> list[Bundle]:
-    """Every installed bundle with a usable manifest, sorted by name; their files are not checked."""
-    bundles = []
-    for _, folder in sorted(bundle_folders().items()):
-        try:
-            bundles.append(read_manifest(folder))
-        except BundleError:
-            continue  # `t2i models` shows it with its reason; here it is simply not usable
-    return bundles
 
 
 def _resolve(name_or_folder: str | Path) -> Path:
@@ -259,7 +256,7 @@ def read_manifest(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     try:
-        manifest = read_json(path)
+        document = read_json(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BundleError(f"{folder} is not a bundle", expected=f"a {MANIFEST} in it", next_step=LIST_MODELS) from error
     except ValueError as error:
@@ -268,25 +265,14 @@ def read_manifest(folder: Path) -> Bundle:
         raise BundleError(
             f"{path} can't be read: {reason(error)}", expected="a bundle that you may read", next_step=advice(error)
         ) from error
-    if not isinstance(manifest, dict):
-        raise damaged(folder, f"{MANIFEST} is not a JSON object")
-    schema = field_of(folder, manifest, "schema", int)
-    if schema > SCHEMA_VERSION:
-        raise BundleError(
-            f"bundle {folder} was made for a newer version of this program",
-            found=f"schema {schema}",
-            expected=f"at most {SCHEMA_VERSION}",
-            next_step="pip install --upgrade attngan-deploy",
-        )
-    check_fields(folder, manifest)
-    return Bundle(folder, manifest)
+    return Bundle(folder, decode_manifest(folder, document))
 
 
 def _check_vocabulary(bundle: Bundle) -> None:
-    rows = bundle.manifest.get("sizes", {}).get("words")
+    rows = bundle.manifest.sizes.words
     if rows is None:  # a judge, or a bundle of before this was written down
         return
-    data = bundle.path(bundle.manifest["vocabulary"]).read_bytes()
+    data = bundle.vocabulary.read_bytes()
     words = data.count(b"\n") + (not data.endswith(b"\n"))
     if words != rows:
         raise BundleError(
@@ -297,23 +283,23 @@ def _check_vocabulary(bundle: Bundle) -> None:
         )
 
 
-def _check_file(folder: Path, file: str, entry: dict[str, Any]) -> None:
+def _check_file(folder: Path, file: str, entry: StoredFile) -> None:
     path = folder / file
     if not path.is_file():
         raise damaged(folder, f"the file {file} is missing")
     size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise damaged(folder, f"{file} has {size} bytes instead of {entry['bytes']}")
+    if size != entry.bytes:
+        raise damaged(folder, f"{file} has {size} bytes instead of {entry.bytes}")
     try:
         found = sha256_of(path)
     except OSError as error:
         raise BundleError(f"{path} can't be read: {reason(error)}", next_step=advice(error)) from error
-    if found != entry["sha256"]:
-        raise damaged(folder, f"{file} was changed: its hash is {found[:12]}, not {entry['sha256'][:12]}")
+    if found != entry.sha256:
+        raise damaged(folder, f"{file} was changed: its hash is {found[:12]}, not {entry.sha256[:12]}")
 
 
-def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
-    """Hash every file of `folder` and write its `bundle.json`, atomically.
+def write_manifest(folder: Path, fields: JsonObject) -> Manifest:
+    """Hash every file of `folder` and write its `bundle.json`, atomically; returns what it says.
 
     Args:
         fields: everything but "schema" and "files", which are filled in here.
@@ -327,7 +313,8 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
             raise BundleError("a bundle holds no folders", found=str(path))
         if path.name != MANIFEST and not is_part(path):
             files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    manifest = {**fields, "schema": SCHEMA_VERSION, "files": files}
-    ordered = {"schema": manifest.pop("schema"), **manifest}
-    check_fields(folder, ordered)
-    write_atomically(folder / MANIFEST, json.dumps(ordered, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    document = {"schema": SCHEMA_VERSION, **fields} | {"schema": SCHEMA_VERSION, "files": files}
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    manifest = decode_manifest(folder, json.loads(text))
+    write_atomically(folder / MANIFEST, text)
+    return manifest

@@ -1,18 +1,11 @@
 """What is installed: every bundle with its facts, and damaged ones with their reason."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundles.bundle import (
-    DEFAULT_MODEL,
-    GRAPHS,
-    Bundle,
-    bundle_folders,
-    open_bundle,
-    read_manifest,
-)
+from attngan_deploy.bundles.bundle import DEFAULT_MODEL, Bundle, bundle_folders, open_bundle, read_manifest
+from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.errors import BundleError
 
 
@@ -47,9 +40,9 @@ class Entry:
         """The entry as JSON values."""
         known: dict[str, Any] = {"kind": None}
         if (bundle := self.bundle) is not None:
-            told = {key: bundle.manifest.get(key) for key in ("variant", "licence")}
-            scores = bundle.manifest.get("scores") or []
-            known = {"kind": bundle.kind, "hash": bundle.hash, "bytes": bundle.bytes, **told, "scores": scores}
+            manifest = bundle.manifest
+            known = {"kind": bundle.kind, "hash": bundle.hash, "bytes": bundle.bytes}
+            known |= {"variant": manifest.variant, "licence": manifest.licence, "scores": manifest.told("scores") or []}
         place = {"folder": str(self.folder), "default": self.is_default}
         return {"name": self.name, **known, "precisions": self.precisions, **place, "damaged": self.damaged or None}
 
@@ -63,52 +56,19 @@ def list_models(check: bool = False) -> list[Entry]:
     return [_entry(name, folder, check) for name, folder in sorted(bundle_folders().items())]
 
 
+def installed_bundles() -> list[Bundle]:
+    """Every installed bundle with a usable manifest, sorted by name; their files are not checked."""
+    return [entry.bundle for entry in list_models() if entry.bundle is not None]
+
+
 def _entry(name: str, folder: Path, check: bool) -> Entry:
     bundle = None
     try:
         bundle = read_manifest(folder)
         if check:
-            open_bundle(folder, bundle.kind)
+            open_bundle(folder, None)
     except BundleError as error:
         return Entry(name, folder, bundle, str(error))
     except OSError as error:
         return Entry(name, folder, bundle, f"it can't be read: {error.strerror or error}")
     return Entry(name, folder, bundle)
-
-
-def describe_scores(bundle: Bundle) -> list[str]:
-    """A line for each score in a manifest, with its judge."""
-    accuracy = _get(bundle.manifest, "provenance", "held_out_accuracy")
-    lines = [f"right on {accuracy:.1%} of held-out real pictures"] if isinstance(accuracy, float) else []
-    value, candidates = (_get(bundle.manifest, "real", key) for key in ("r_precision", "candidates"))
-    if isinstance(value, int | float):
-        lines.append(f"R-precision of real pictures {value:.1%}, 1 of {candidates}")
-    scores = bundle.manifest.get("scores")
-    return lines + [_describe(passport) for passport in (scores if isinstance(scores, list) else [])]
-
-
-def _describe(passport: object) -> str:
-    named = {
-        "Inception Score": _get(passport, "scores", "inception_score", "mean"),
-        "Fréchet distance": _get(passport, "scores", "frechet_distance", "value"),
-        "kernel distance": _get(passport, "scores", "kernel_distance", "mean"),
-    }
-    shares = {
-        "R-precision": _get(passport, "scores", "r_precision", "value"),
-        "colour words followed": _get(passport, "scores", "word_fidelity", "accuracy"),
-    }
-    parts = [f"{name} {value:.4g}" for name, value in named.items() if isinstance(value, int | float)]
-    parts += [f"{name} {value:.1%}" for name, value in shares.items() if isinstance(value, int | float)]
-    if not parts:
-        return f"a score that this version can't read: {passport}"[:100]
-    if not _get(passport, "judge"):
-        return ", ".join(parts)
-    judge, pictures = _get(passport, "judge", "name"), _get(passport, "pictures", "used")
-    digest = str(_get(passport, "judge", "hash"))[:12]
-    return f"{', '.join(parts)} by judge {judge} {digest} of {pictures} pictures"
-
-
-def _get(value: object, *keys: str) -> object:
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError
+from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def load_extra(module: str, extra: str) -> Any:
             raise
         raise MissingExtraError(
             f"this command needs the '{extra}' extra: {error}",
-            next_step=f"pip install 'attngan-deploy[{extra}]'",
+            next_step=install_line(extra),
         ) from error
 
 

@@ -12,7 +12,7 @@ from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
 
 if TYPE_CHECKING:
-    from attngan_deploy.engines.bench.rounds import Report
+    from attngan_deploy.generate.bench.rounds import BenchReport
 
 WIDTH = 150  # where standard output is no terminal
 
@@ -48,9 +48,9 @@ def bench(
     """
     batches = parse_batches(batch)
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.engines.bench.page import page
-    from attngan_deploy.engines.bench.rounds import Schedule, run_rounds
-    from attngan_deploy.engines.contenders import contenders
+    from attngan_deploy.engines.request import parse_requests
+    from attngan_deploy.generate.bench.page import page
+    from attngan_deploy.generate.bench.rounds import Schedule, run_rounds
     from attngan_deploy.system.files import check_writable, write_atomically
     from attngan_deploy.system.lock import writing
     from attngan_deploy.system.progress import show_progress
@@ -59,11 +59,15 @@ def bench(
         if html is not None:
             check_writable(html)
             held.enter_context(writing(html))
-        wanted = contenders(backend, device, precision)
+        requests = parse_requests(backend, device, precision)
         bundle = open_bundle(DEFAULT_MODEL if model is None else model)
         schedule = Schedule(batches, rounds, seconds, threads)
+
+        def tell(line: str) -> None:
+            print(f"t2i: {line}", file=sys.stderr)
+
         with show_progress("bench", "turns") as progress:
-            report = run_rounds(bundle, wanted, schedule, lambda line: print(f"t2i: {line}", file=sys.stderr), progress)
+            report = run_rounds(bundle, requests, schedule, tell, progress)
         if html is not None:
             write_atomically(html, page(report))
     if as_json:
@@ -74,12 +78,12 @@ def bench(
         raise typer.Exit(1)
 
 
-def _print(report: "Report") -> None:
+def _print(report: "BenchReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from attngan_deploy.engines.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
-    from attngan_deploy.engines.contenders import by_reason
+    from attngan_deploy.engines.request import by_reason
+    from attngan_deploy.generate.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
 
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}")

@@ -13,7 +13,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at Python, packages, devices, models and caches, and make pictures. Exit status 1 when that fails."""
-    from attngan_deploy.engines.doctor import Diagnosis, examine, summary
+    from attngan_deploy.generate.doctor import Diagnosis, examine
 
     findings, area = [], ""
     for finding in examine():
@@ -27,6 +27,6 @@ def doctor(
         mend = f"\n          {label}: {finding.mend}" if finding.mend else ""
         print(f"  {finding.status:<7} {finding.name}: {finding.found}{mend}", flush=True)
     diagnosis = Diagnosis(findings)
-    print(json.dumps(diagnosis.to_json(), indent=2) if as_json else summary(findings))
+    print(json.dumps(diagnosis.to_json(), indent=2) if as_json else diagnosis)
     if not diagnosis.works:
         raise typer.Exit(1)

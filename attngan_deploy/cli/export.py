@@ -4,12 +4,17 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.errors import BundleError, CheckpointError
+
+if TYPE_CHECKING:
+    from attngan_deploy.bundles.bundle import Bundle
+    from attngan_deploy.bundles.manifest import StoredPrecision
+    from attngan_deploy.bundles.parity import Parity
 
 RUNS, MODELS = Path("runs"), Path("models")
 
@@ -113,7 +118,7 @@ def export(
         _print_json(opened, products)
         return
     if variant is not None:
-        _print_parity(opened.manifest["parity"])
+        _print_parity(opened.manifest.parity)
     _print_made(opened, new, products)
     if new or output is not None:
         print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
@@ -144,7 +149,8 @@ def _from_checkpoint(
 
 def _precisions_at(place: Path | None) -> tuple[str, ...]:
     """Precisions of the bundle that is replaced, if there is one."""
-    from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, read_manifest
+    from attngan_deploy.bundles.bundle import read_manifest
+    from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 
     try:
         there = None if place is None else read_manifest(place)
@@ -174,35 +180,35 @@ def _run_of(variant: str) -> Path:
     return folder
 
 
-def _print_json(bundle: Any, products: list[Any]) -> None:
+def _print_json(bundle: "Bundle", products: list[Any]) -> None:
     facts = {
         "bundle": str(bundle.folder),
         "hash": bundle.hash,
         "bytes": bundle.bytes,
-        "parity": bundle.manifest.get("parity", {}),
-        "precisions": bundle.graph("generator").get("precisions", {}),
+        "parity": bundle.manifest.told("parity") or {},
+        "precisions": bundle.manifest.told("graphs", "generator", "precisions") or {},
         "products": [product.to_json() for product in products],
     }
     print(json.dumps(facts, indent=2))
 
 
-def _print_made(bundle: Any, new: list[str], products: list[Any]) -> None:
+def _print_made(bundle: "Bundle", new: list[str], products: list[Any]) -> None:
     """What was made: the bundle's files of the precisions `new`, with "fp32" for all that are of none, and products."""
     from rich.console import Console
     from rich.table import Table
 
-    stored = bundle.graph("generator").get("precisions", {})
-    graphs = {bundle.graph(key)["file"]: "fp32" for key in bundle.manifest["graphs"]}
-    graphs |= {entry["file"]: precision for precision, entry in stored.items()}
+    stored = bundle.graph("generator").precisions
+    graphs = {graph.file: "fp32" for graph in bundle.manifest.graphs.values()}
+    graphs |= {entry.file: precision for precision, entry in stored.items()}
     costs = ("PSNR", "worst pixel", "kept in fp32") if stored.keys() & {*new} else ()
     table = Table("made", "in", "MB", *costs)
     for column in table.columns[:5]:
         column.no_wrap = True
-    for file, entry in bundle.manifest["files"].items():
+    for file, entry in bundle.manifest.files.items():
         precision = graphs.get(file, "")
         if (precision or "fp32") in new:
             cost = _cost(stored[precision]) if precision in stored else []
-            table.add_row(file, precision, f"{entry['bytes'] / 1e6:.2f}", *cost)
+            table.add_row(file, precision, f"{entry.bytes / 1e6:.2f}", *cost)
     for made in products:
         table.add_row(f"{made.target}: {made.what}", made.precision, f"{made.bytes / 1e6:.2f}")
     if table.rows:
@@ -212,25 +218,28 @@ def _print_made(bundle: Any, new: list[str], products: list[Any]) -> None:
         print(f"{made.path}{took}")
 
 
-def _cost(entry: dict[str, Any]) -> list[str]:
-    parity = entry["parity"]
-    psnr = "equal" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
-    return [psnr, f"{parity['worst_level']} of 255", ", ".join(entry["kept"]) or "none"]
+def _cost(entry: "StoredPrecision") -> list[str]:
+    if (parity := entry.parity) is None:
+        return []
+    psnr = "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+    return [psnr, f"{parity.worst_level} of 255", ", ".join(entry.kept) or "none"]
 
 
-def _print_parity(parity: dict[str, Any]) -> None:
+def _print_parity(parity: "Parity | None") -> None:
+    if parity is None:
+        return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("output", "worst difference", "tolerance", "pixel values that differ")
-    for name, output in parity["outputs"].items():
-        pixels = "" if output["pixels"] is None else f"{output['pixels_differ']} of {output['pixels']}"
-        table.add_row(name, f"{output['worst']:.2e}", f"{output['tolerance']:.0e}", pixels)
-    print(f"{parity['engine']} against {parity['reference']}, the same folded and rounded weights:")
+    for name, output in parity.outputs.items():
+        pixels = "" if output.pixels is None else f"{output.pixels_differ} of {output.pixels}"
+        table.add_row(name, f"{output.worst:.2e}", f"{output.tolerance:.0e}", pixels)
+    print(f"{parity.engine} against {parity.reference}, the same folded and rounded weights:")
     Console().print(table)
-    stored = parity["stored_weights"]
-    psnr = "no difference" if stored["psnr_db"] is None else f"{stored['psnr_db']} dB"
+    stored = parity.stored_weights
+    psnr = "no difference" if stored.psnr_db is None else f"{stored.psnr_db} dB"
     print(
-        f"stored weights against trained ones: {psnr}, at most {stored['worst_level']} of 255 levels; "
-        f"golden pictures: at most {parity['golden_worst_level']}"
+        f"stored weights against trained ones: {psnr}, at most {stored.worst_level} of 255 levels; "
+        f"golden pictures: at most {parity.golden_worst_level}"
     )

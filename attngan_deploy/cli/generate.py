@@ -1,13 +1,21 @@
 """`t2i generate`: captions to a folder of pictures."""
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.system.filesystems import is_url
+
+if TYPE_CHECKING:
+    from attngan_deploy.generate.generation import Report
+    from attngan_deploy.generate.plan import Share
+    from attngan_deploy.generate.run import Run
+    from attngan_deploy.media.captions import Captions
 
 
 class Format(StrEnum):
@@ -112,53 +120,95 @@ def generate(
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
-    if shard is not None or engine is Runner.RAY:
-        from attngan_deploy.cli.generate_parts import Asked, generate_parts
-
-        if captions is None or grid or attention:
-            raise typer.BadParameter(
-                "parts of a run are made of a captions file, without --grid and --attention",
-                param_hint="--shard, --engine ray",
-            )
-        kind = (file_format or Format.TAR).value
-        request = Asked(captions, column, out, model, n, seed, shared_noise, strict, shard, workers, shard_size, kind)
-        generate_parts(request, engine is Runner.RAY, (backend, device, precision, threads, allow_fallback, batch_size))
-        return
+    on_ray = engine is Runner.RAY
+    in_parts = on_ray or shard is not None
+    if in_parts and (captions is None or grid or attention):
+        raise typer.BadParameter(
+            "parts of a run are made of a captions file, without --grid and --attention",
+            param_hint="--shard, --engine ray",
+        )
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.cli.generate_parts import made_line
-    from attngan_deploy.errors import CaptionError, OutputError, StoppedError
-    from attngan_deploy.generate.generation import Options, check_output, generate_folder
-    from attngan_deploy.generate.pipeline import TextToImage
-    from attngan_deploy.media.captions import describe_unknown, from_texts, read_captions, tokenize
+    from attngan_deploy.engines.request import EngineRequest
+    from attngan_deploy.errors import T2IError
+    from attngan_deploy.generate.plan import Share
+    from attngan_deploy.generate.run import Run
+
+    if on_ray and shard is not None:
+        raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")
+    if not on_ray and workers is not None:
+        raise T2IError(
+            "--workers goes with --engine ray", next_step="--shard i/n in several processes, or --engine ray"
+        )
+    share = Share.parse(shard or "0/1")
+    with _opened(captions, column, caption or [], in_parts) as source:
+        run = Run.of(
+            open_bundle(DEFAULT_MODEL if model is None else model),
+            source,
+            seed,
+            shared_noise,
+            file_format=(file_format or (Format.TAR if in_parts else Format.PNG)).value,
+            samples=n,
+            shard_size=shard_size if in_parts else None,
+            engine=EngineRequest(backend, device, precision, threads, allow_fallback),
+            batch_size=batch_size,
+            strict=strict,
+            grid=grid,
+            attention=attention,
+        )
+        report = _generate(run, out, share, on_ray, workers)
+    speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
+    skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
+    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")
+    if in_parts:
+        print(f"{report.done} of {report.shards} shards of the run are there")
+    if 0 < report.gridded < run.pictures:
+        print(f"grid.png shows the first {report.gridded} of {run.pictures}")
+
+
+@contextmanager
+def _opened(source: str | None, column: str | None, texts: list[str], in_parts: bool) -> "Iterator[Captions]":
+    """Yield the captions of a file, or those that were typed."""
+    from attngan_deploy.errors import CaptionError
+    from attngan_deploy.media.captions import CaptionFile, CaptionList, from_texts, open_captions
+
+    if source is None:
+        if not (typed := from_texts(texts)):
+            raise CaptionError("no captions were given", expected="--caption TEXT with a text")
+        yield CaptionList(typed)
+    elif in_parts:
+        yield CaptionFile.measure(_everywhere(source), column)
+    else:
+        with open_captions(source, column) as file:
+            yield file
+
+
+def _generate(run: "Run", out: str, share: "Share", on_ray: bool, workers: int | None) -> "Report":
+    """Make pictures, with progress; says what is kept where they are stopped."""
+    from attngan_deploy.errors import StoppedError
+    from attngan_deploy.generate.generation import generate, say_to_person
     from attngan_deploy.system.allocator import return_freed_memory
-    from attngan_deploy.system.filesystems import is_url
     from attngan_deploy.system.progress import show_progress
 
-    if is_url(out):
-        raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")
     return_freed_memory()
-    folder = Path(out)
-    items = from_texts(caption or []) if captions is None else read_captions(captions, column)
-    if not items:
-        raise CaptionError("no captions were given", expected="--caption TEXT with a text")
-    options = Options(seed, n, shared_noise, batch_size, (file_format or Format.PNG).value, grid, attention)
-    bundle = open_bundle(DEFAULT_MODEL if model is None else model)
-    check_output(bundle, items, folder, options)
-    network = TextToImage.load(bundle.folder, backend, precision, threads, device, allow_fallback)
-    tokenized = tokenize(items, network.tokenizer, strict)
-    for word, line in tokenized.unknown.items():
-        print(f"t2i: line {line}: left out {describe_unknown(word, network.tokenizer)}", file=sys.stderr)
-    print(f"t2i: model {network.bundle.name} {network.bundle.hash[:12]}, {network.description}", file=sys.stderr)
+    if run.shard_size is not None and not share.of(run.plan.shards):
+        shards = "1 shard" if run.plan.shards == 1 else f"{run.plan.shards} shards"
+        say_to_person(
+            f"part {share} has nothing to make: all {run.pictures} pictures are {shards}; "
+            "a smaller --shard-size makes more"
+        )
     try:
         with show_progress("generate", "img") as progress:
-            report = generate_folder(network, items, folder, options, progress, tokenized)
+            if on_ray:
+                from attngan_deploy.generate.ray_start import make_on_ray
+
+                return make_on_ray(run, _everywhere(out), workers, progress, say_to_person)
+            return generate(run, out, share, progress)
     except KeyboardInterrupt:
-        kept = (
-            f"what is done is kept in {folder}, and the same command continues"
-            if folder.exists()
-            else "nothing was made"
-        )
-        raise StoppedError(f"stopped; {kept}") from None
-    print(made_line(report.made, report.skipped, report.seconds, folder))
-    if 0 < report.gridded < len(items) * n:
-        print(f"grid.png shows the first {report.gridded} of {len(items) * n}")
+        kept = "what is done" if run.shard_size is None else "whole shards"
+        kept = f"{kept} {'is' if run.shard_size is None else 'are'} kept in {out}, and the same command continues"
+        raise StoppedError(f"stopped; {kept if is_url(out) or Path(out).exists() else 'nothing was made'}") from None
+
+
+def _everywhere(path: str) -> str:
+    """A path that is the same in whatever folder a worker runs; standard input and URLs stay."""
+    return path if path == "-" or is_url(path) else str(Path(path).absolute())

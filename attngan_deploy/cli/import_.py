@@ -39,7 +39,7 @@ def import_(
     from attngan_deploy.bundles.bundle import read_manifest
 
     bundle = read_manifest(made.bundle)
-    sizes, words = bundle.manifest["sizes"], len(made.model.vocabulary)
+    manifest, sizes, words = bundle.manifest, bundle.manifest.sizes, len(made.model.vocabulary)
     if as_json:
         facts = {
             "bundle": str(made.bundle),
@@ -47,16 +47,17 @@ def import_(
             "name": bundle.name,
             "hash": bundle.hash,
             "bytes": bundle.bytes,
-            "variant": bundle.manifest["variant"],
-            "sizes": sizes,
+            "variant": manifest.variant,
+            "sizes": manifest.told("sizes"),
             "words": words,
-            "parity": bundle.manifest["parity"],
+            "parity": manifest.told("parity"),
         }
         print(json.dumps(facts, indent=2))
         return
-    pixels = ", ".join(str(size) for size in sizes["stages"])
-    print(f"{bundle.manifest['variant']}: pictures of {pixels} px, {words} words, {sizes['features']} text features")
-    worst = bundle.manifest["parity"]["outputs"][f"image_{sizes['stages'][-1]}"]["worst"]
-    print(f"compared with torch: pictures differ by at most {worst:.1e} of 2")
+    pixels = ", ".join(str(size) for size in sizes.stages)
+    print(f"{manifest.variant}: pictures of {pixels} px, {words} words, {sizes.features} text features")
+    if manifest.parity is not None:
+        worst = manifest.parity.outputs[f"image_{sizes.stages[-1]}"].worst
+        print(f"compared with torch: pictures differ by at most {worst:.1e} of 2")
     print(f"checkpoint  {made.checkpoint}")
     print(f"bundle      {made.bundle}  {bundle.bytes / 1e6:.2f} MB  {bundle.hash[:12]}")

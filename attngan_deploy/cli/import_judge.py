@@ -67,19 +67,20 @@ def import_judge(
     else:
         inception = load_extra("attngan_deploy.export.import_inception", "train")
         judge = inception.import_inception_judge(file, output, options)
-    manifest = judge.bundle.manifest
+    fields = judge.fields
     if as_json:
-        facts = {key: manifest[key] for key in ("name", "network", "classes", "features", "input")}
+        document = judge.bundle.manifest.document
+        facts = {key: document[key] for key in ("name", "network", "classes", "features", "input")}
         facts |= {"drop_outputs": judge.dropped, "hash": judge.hash, "bundle": str(output)}
-        facts |= {key: manifest[key] for key in ("tensors", "parity") if key in manifest}
+        facts |= {key: document[key] for key in ("tensors", "parity") if key in document}
         print(json.dumps(facts, indent=2))
         return
-    print(f"{judge.name}: {manifest['network']}")
-    print(f"{judge.classes} classes, {manifest['features']} features, pictures of {judge.size} px")
-    if "tensors" in manifest:
-        print(f"logits are {manifest['tensors']['logits']}, features are {manifest['tensors']['features']}")
-    if "note" in manifest:
-        print(manifest["note"])
+    print(f"{judge.name}: {fields.network}")
+    print(f"{judge.classes} classes, {fields.features} features, pictures of {judge.size} px")
+    if fields.tensors:
+        print(f"logits are {fields.tensors['logits']}, features are {fields.tensors['features']}")
+    if fields.note:
+        print(fields.note)
     print(f"judge       {output}  {judge.bundle.bytes / 1e6:.2f} MB  {judge.hash[:12]}")
     print(f"t2i score PICTURES --judge {output}")
 

@@ -45,7 +45,7 @@ def models(
 
 
 def _print(entry: "Entry") -> None:
-    from attngan_deploy.bundles.catalogue import describe_scores
+    from attngan_deploy.score.summary import describe_scores
 
     bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
     if bundle is None:
@@ -53,6 +53,6 @@ def _print(entry: "Entry") -> None:
         return
     size, state = f"{bundle.bytes / 1e6:.1f} MB", "  damaged" if entry.damaged else ""
     print(f"{entry.name:<12} {bundle.kind:<14} {bundle.hash[:12]} {size:>9}  {entry.folder}{default}{state}")
-    facts = {"precisions": ", ".join(entry.precisions), "licence": str(bundle.manifest.get("licence", "not stated"))}
+    facts = {"precisions": ", ".join(entry.precisions), "licence": bundle.manifest.licence or "not stated"}
     for what, text in [*facts.items(), *(("score", line) for line in describe_scores(bundle))]:
         print(f"    {what}: {text}")

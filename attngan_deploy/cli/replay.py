@@ -48,11 +48,12 @@ def replay(
     Refused when the model that is here is not the one that made it. Exit status 1 when the two differ by more than
     rounding does. WebP and JPEG carry no metadata: theirs is read from the manifest.jsonl beside them.
     """
+    from attngan_deploy.engines.request import EngineRequest
     from attngan_deploy.generate.replay import replay as make_again
     from attngan_deploy.generate.replay import write_replay
 
     target = out or Path(f"{picture.stem}-again.png")
-    made = make_again(picture, model, backend, device, precision, threads)
+    made = make_again(picture, model, EngineRequest(backend, device, precision, threads))
     write_replay(made, picture, target)
     if as_json:
         facts = {"file": str(target), "same": made.same, "worst_level": made.worst_level, "differing": made.differing}

@@ -38,6 +38,7 @@ def report(
 
     The same models, data, seed and engine give the same files again.
     """
+    from attngan_deploy.engines.request import EngineRequest
     from attngan_deploy.score.report.collect import COUNT, QUICK, ReportOptions, collect, record
     from attngan_deploy.score.report.page import markdown, page
     from attngan_deploy.system.files import check_writable, make_folder, write_atomically
@@ -46,13 +47,15 @@ def report(
 
     count = n if n is not None else QUICK if quick else COUNT
     chosen = None if matcher == "none" else matcher
-    options = ReportOptions(count, splits, crop, seed, backend, device, precision, threads, chosen)
+    options = ReportOptions(count, splits, crop, seed, EngineRequest(backend, device, precision, threads), chosen)
     make_folder(out)
     check_writable(out / "report.html")
     names = models or ["base", "att1", "att2"]
     with writing(out), show_progress("report", "img") as progress:
         results = collect(names, data, options, progress)
-        passports = {row.name: list(row.passports) for row in [*results.models, *results.real]}
+        passports = {
+            row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
+        }
         text = markdown(results)
         write_atomically(out / "report.html", page(results))
         write_atomically(out / "report.md", text)

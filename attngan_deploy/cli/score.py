@@ -1,18 +1,32 @@
 """`t2i score`: how good pictures are, and by which judge."""
 
 import json
-import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from attngan_deploy.cli import app
-from attngan_deploy.cli.score_model import Maker
+from attngan_deploy.cli import app, load_extra
+
+if TYPE_CHECKING:
+    from attngan_deploy.score.regression import PictureMaker
 
 
-@app.command()
+class _ScoreCommand(TyperCommand):
+    """`t2i score`, whose help lists the metrics there are; they are imported when it is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from attngan_deploy.score.metrics.registry import describe_metrics
+
+        options: list[Any] = self.params
+        next(option for option in options if option.name == "metric").help = describe_metrics()
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=_ScoreCommand)
 def score(
     path: Annotated[
         Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.", show_default=False)
@@ -45,13 +59,7 @@ def score(
         typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)", show_default=False),
     ] = None,
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
-    metric: Annotated[
-        str,
-        typer.Option(
-            help="is, fid, kid, r-precision, diversity, words: one, or several with commas. fid and kid need "
-            "--reference; r-precision and diversity pictures with captions; words needs --model."
-        ),
-    ] = "is",
+    metric: Annotated[str, typer.Option(help="Names of metrics, with commas.")] = "is",
     reference: Annotated[
         Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.", show_default=False)
     ] = None,
@@ -95,103 +103,34 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
-    from attngan_deploy.errors import ScoreError
-    from attngan_deploy.system.files import check_writable
+    from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
+    from attngan_deploy.score.request import ModelRequest, ScoreRequest, answer
+    from attngan_deploy.score.table import print_answer
+    from attngan_deploy.system.files import check_writable, write_atomically
     from attngan_deploy.system.lock import writing
 
-    maker = Maker(model, captions, n, seed, backend, device, precision, batch_size, threads)
-    _check_one({"PATH": path, "--model": model, "--compare": compare})
-    if model is None and (extra := maker.given()):
-        raise ScoreError(f"{', '.join(extra)}: this says how --model makes pictures", next_step="add --model NAME")
-    _check_against(against, against_torch, model, metric)
-    with ExitStack() as held:
-        if output is not None:
-            check_writable(output)
-            held.enter_context(writing(output))
-        if compare is not None:
-            _compare(*compare, output, as_json)
-            return
-        from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
-        from attngan_deploy.score.matcher import Matcher
-        from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
-        from attngan_deploy.score.scoring import check_options, measure_and_score, score_words
-        from attngan_deploy.system.progress import show_progress
-
-        metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-        judge = judge or (FEATURE_JUDGE if "r-precision" in metrics else DEFAULT_JUDGE)
-        shuffled = shuffle_seed if shuffle else None
-        options = ScoreOptions(metrics, splits, crop, order, shuffled, batch_size or BATCH_SIZE, threads, strict)
-        if against is not None or against_torch is not None:
-            found = maker.regression(against, against_torch, Judge.load(judge, threads=threads), options, reference)
-            if not _tell(found.to_json(), output, as_json):
-                print(found)
-            if not found.passed:
-                raise typer.Exit(1)
-            return
-        check_options(options, model is not None, reference)
-        if metrics == ("words",):
-            maker.check_unused("captions", "n", "seed")
-            passport = score_words(maker.load(), batch_size)
-        else:
-            source = maker.pictures() if path is None else path
-            asked = Matcher.load(matcher, threads) if "r-precision" in metrics else None
-            with show_progress("score", "img") as progress:
-                passport = measure_and_score(
-                    source, Judge.load(judge, threads=threads), options, reference, progress, asked
-                )
-        if not _tell(passport.to_json(), output, as_json):
-            from attngan_deploy.cli.score_table import print_passport
-
-            print_passport(passport)
-        for warning in passport.warnings:
-            print(f"t2i: warning: {warning}", file=sys.stderr)
-
-
-def _check_one(sources: dict[str, Any]) -> None:
-    from attngan_deploy.errors import ScoreError
-
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) != 1:
-        raise ScoreError(
-            "what shall be scored?",
-            found=" and ".join(given) or "nothing",
-            expected=f"one of {', '.join(sources)}",
-            next_step="t2i score out/",
-        )
-
-
-def _compare(a: Path, b: Path, output: Path | None, as_json: bool) -> None:
-    from attngan_deploy.score.compare import compare, read_passport
-
-    comparison = compare(read_passport(a), read_passport(b))
-    if not _tell(comparison.to_json(), output, as_json):
-        from attngan_deploy.cli.score_table import print_comparison
-
-        print_comparison(comparison)
-
-
-def _check_against(against: str | None, against_torch: Path | None, model: str | None, metric: str) -> None:
-    from attngan_deploy.errors import ScoreError
-
-    if against is None and against_torch is None:
-        return
-    if model is None or (against is not None and against_torch is not None):
-        raise ScoreError(
-            "an engine is judged against another one",
-            expected="--model with either --against or --against-torch",
-            next_step="t2i score --model base --captions test.tar --backend openvino --against onnxruntime:fp32",
-        )
-    if metric != "is":
-        raise ScoreError("--against measures the Inception Score and Frechet distances", found=f"--metric {metric}")
-
-
-def _tell(facts: Any, output: Path | None, as_json: bool) -> bool:
-    """Write facts to the file and to standard output, where they are wanted; True for the latter."""
-    from attngan_deploy.system.files import write_atomically
-
-    text = json.dumps(facts, indent=2)
+    metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
+    seed_of_order = shuffle_seed if shuffle else None
+    options = ScoreOptions(metrics, splits, crop, order, seed_of_order, batch_size or BATCH_SIZE, threads, strict)
+    maker = ModelRequest(model, captions, n, seed, backend, device, precision, batch_size, threads)
+    request = ScoreRequest(path, maker, options, judge, matcher, reference, against, against_torch, compare)
+    request.check()
     if output is not None:
-        write_atomically(output, text + "\n")
-    if as_json:
-        print(text)
-    return as_json
+        check_writable(output)
+    with nullcontext() if output is None else writing(output):
+        found = answer(request, _load_torch)
+        if output is not None:
+            write_atomically(output, json.dumps(found.to_json(), indent=2) + "\n")
+    if not print_answer(found, as_json):
+        raise typer.Exit(1)
+
+
+def _load_torch(checkpoint: Path) -> "PictureMaker":
+    """A checkpoint that torch runs.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        CheckpointError: missing, damaged, or without a generator.
+    """
+    maker: PictureMaker = load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)
+    return maker

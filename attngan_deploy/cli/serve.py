@@ -53,10 +53,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
-    from attngan_deploy.serve.settings import KEY_VARIABLE, Engines, Limits, Settings, read_api_key
+    from attngan_deploy.engines.request import EngineRequest
+    from attngan_deploy.serve.settings import KEY_VARIABLE, ServerLimits, Settings, read_api_key
 
     server = load_extra("attngan_deploy.serve.server", "serve")
-    limits = Limits(
+    limits = ServerLimits(
         caption_letters=max_letters,
         captions=max_captions,
         pictures=max_pictures,
@@ -64,15 +65,19 @@ def serve(
         queue=queue,
         seconds=timeout,
     )
-    engines = Engines(_folders(model), backend, device, precision, threads, allow_fallback)
+    engine = EngineRequest(backend, device, precision, threads, allow_fallback)
     key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
-    settings = Settings(engines, host, port, limits, batch_size, window / 1000, key, tuple(cors_origin or ()))
+    settings = Settings(
+        _folders(model), engine, host, port, limits, batch_size, window / 1000, key, tuple(cors_origin or ())
+    )
     server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
 
 
 def _folders(models: list[str] | None) -> dict[str, Path]:
     """The bundles to serve, by name: those that were asked for, or all installed ones, the default first."""
-    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, TEXT_TO_IMAGE, installed_bundles, open_bundle
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
+    from attngan_deploy.bundles.catalogue import installed_bundles
+    from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
     from attngan_deploy.errors import BundleError
 
     if models:

@@ -26,23 +26,23 @@ def verify(
     auto in the others means all.
     """
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL
-    from attngan_deploy.engines.contenders import FAILED, REFUSED, by_reason, contenders, verify_contenders
-    from attngan_deploy.engines.verify import open_any
+    from attngan_deploy.engines.request import by_reason, parse_requests
+    from attngan_deploy.score.verify import FAILED, REFUSED, open_any, verify_bundle
 
-    wanted = contenders(backend, device, precision)
+    requests = parse_requests(backend, device, precision, threads)
     bundle = open_any(DEFAULT_MODEL if model is None else model)
-    outcomes = verify_contenders(bundle, wanted, threads)
+    outcomes = verify_bundle(bundle, requests)
     if as_json:
         print(json.dumps([outcome.to_json() for outcome in outcomes], indent=2))
     else:
-        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest['files'])} files match their hashes")
+        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest.files)} files match their hashes")
         for outcome in outcomes:
             if outcome.verification:
                 print(f"{outcome.verification.engine}: {outcome.verification}")
     for outcome in outcomes:
         if outcome.status == FAILED and outcome.why:
-            print(f"t2i: {outcome.contender}: FAILED: {outcome.why}", file=sys.stderr)
-    for what, why in by_reason([(outcome.contender, outcome.why) for outcome in outcomes if outcome.status == REFUSED]):
+            print(f"t2i: {outcome.request}: FAILED: {outcome.why}", file=sys.stderr)
+    for what, why in by_reason([(outcome.request, outcome.why) for outcome in outcomes if outcome.status == REFUSED]):
         print(f"t2i: {what}: can't run: {why}", file=sys.stderr)
     statuses = {outcome.status for outcome in outcomes}
     if FAILED in statuses or statuses == {REFUSED}:

@@ -48,7 +48,7 @@ class EngineKey:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedEngine:
     """A compiled engine in the cache.
 
     Attributes:
@@ -81,7 +81,7 @@ def as_file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in text)
 
 
-def find_entry(key: EngineKey, folder: Path | None = None) -> Entry | None:
+def find_engine(key: EngineKey, folder: Path | None = None) -> CachedEngine | None:
     """The engine of this key, checked; None when there is none.
 
     Args:
@@ -93,10 +93,10 @@ def find_entry(key: EngineKey, folder: Path | None = None) -> Entry | None:
     path = (cache_folder() if folder is None else folder) / f"{key.name}{SUFFIX}"
     if not path.with_suffix(SIDECAR).is_file() or not path.is_file():
         return None
-    return read_entry(path, key)
+    return read_engine(path, key)
 
 
-def read_entry(path: Path, wanted: EngineKey | None = None) -> Entry:
+def read_engine(path: Path, wanted: EngineKey | None = None) -> CachedEngine:
     """Read an engine's sidecar and compare the engine with it.
 
     Args:
@@ -141,13 +141,13 @@ def make_cache(folder: Path | None = None) -> None:
         raise _unwritable(folder, error) from error
 
 
-def store_entry(
+def store_engine(
     key: EngineKey,
     data: bytes | memoryview,
     seconds: float,
     folder: Path | None = None,
     facts: Mapping[str, Any] | None = None,
-) -> Entry:
+) -> CachedEngine:
     """Write an engine and its sidecar; an earlier engine of the same key is replaced.
 
     Args:
@@ -162,7 +162,9 @@ def store_entry(
     folder = cache_folder() if folder is None else folder
     path = folder / f"{key.name}{SUFFIX}"
     content = bytes(data)
-    entry = Entry(path, key, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 3), dict(facts or {}))
+    entry = CachedEngine(
+        path, key, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 3), dict(facts or {})
+    )
     make_cache(folder)
     try:
         write_atomically(path, content)
@@ -171,38 +173,38 @@ def store_entry(
     return store_facts(entry, {})
 
 
-def store_facts(entry: Entry, facts: Mapping[str, Any]) -> Entry:
+def store_facts(entry: CachedEngine, facts: Mapping[str, Any]) -> CachedEngine:
     """Write an engine's sidecar with these facts added; returns the entry that it now is.
 
     Raises:
         OutputError: the folder can't be written.
     """
     entry = replace(entry, facts={**entry.facts, **facts})
-    told = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
+    sidecar = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
     try:
-        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(told, indent=2) + "\n")
+        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(sidecar, indent=2) + "\n")
     except OSError as error:
         raise _unwritable(entry.path.parent, error) from error
     return entry
 
 
-def list_entries(folder: Path | None = None) -> list[Entry]:
+def cached_engines(folder: Path | None = None) -> list[CachedEngine]:
     """Every engine of a cache whose sidecar can be read, sorted by name; the files themselves are not hashed."""
     entries = []
     for path in sorted((cache_folder() if folder is None else folder).glob(f"*{SUFFIX}")):
         try:
             entries.append(_read_sidecar(path))
         except EngineError:
-            continue  # it is never used either: `find_entry` refuses it with its reason
+            continue  # it is never used either: `find_engine` refuses it with its reason
     return entries
 
 
-def _read_sidecar(path: Path) -> Entry:
+def _read_sidecar(path: Path) -> CachedEngine:
     try:
-        told = read_json(path.with_suffix(SIDECAR))
-        if told.pop("schema") != SCHEMA_VERSION:
+        sidecar = read_json(path.with_suffix(SIDECAR))
+        if sidecar.pop("schema") != SCHEMA_VERSION:
             raise ValueError("it is of another version of this program")
-        entry = Entry(path, EngineKey(**told.pop("key")), **told)
+        entry = CachedEngine(path, EngineKey(**sidecar.pop("key")), **sidecar)
     except FileNotFoundError as error:
         raise _damaged(path, "it has no sidecar") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

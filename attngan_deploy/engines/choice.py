@@ -6,7 +6,6 @@ With one candidate only, as in a base install, nothing is measured.
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -22,55 +21,34 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, can_make_pictures
 from attngan_deploy.engines.golden import check_engines, golden_inputs, load_golden
-from attngan_deploy.engines.load import combinations, load_engine
-from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import ANY_ENGINE, BUILDERS, REFERENCE, EngineRequest
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
 from attngan_deploy.system.files import read_json, write_atomically
 
 SCHEMA_VERSION = 2  # 2: engines that make pictures at once are measured making them
 BATCH, SECONDS = 8, 0.3  # pictures of one timed run, and how long runs are repeated
 NATIVE = {"openvino": ("fp16", "bf16")}  # what a backend computes in from the fp32 graph
-REFERENCE = ("onnxruntime", "cpu", "fp32")
-BUILDS_FIRST = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 CPU_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features")  # of x86 and of Arm
 
-Combination = tuple[str, str, str]  # backend, device, precision
+Choice = tuple[EngineRequest, tuple[str, ...]]  # nothing in it is "auto"; why, in words, where there was a choice
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What runs the generator.
-
-    Attributes:
-        backend: never "auto", and so the next two.
-        device: e.g. "cpu".
-        precision: e.g. "bf16".
-        notes: why, in words; nothing where there was no choice.
-    """
-
-    backend: str
-    device: str
-    precision: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Measured:
+class Trial:
     """What was found out about a candidate: whether it runs, its speed, or why it can't be chosen."""
 
-    candidate: Combination
+    candidate: EngineRequest
     speed: float = 0.0
     why_not: str = ""
     runs: bool = True
 
     def __str__(self) -> str:
         """In words, e.g. "openvino cpu bf16 70 img/s"."""
-        return f"{' '.join(self.candidate)} {self.why_not or f'{self.speed:.0f} img/s'}"
+        return f"{' '.join(self.candidate.names.values())} {self.why_not or f'{self.speed:.0f} img/s'}"
 
 
-def choose(
-    bundle: Bundle, backend: str = "auto", device: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Choice:
+def choose(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Choice:
     """Choose what runs the generator of a text-to-image bundle.
 
     TensorRT, which builds an engine for minutes, is a candidate only where it was asked for.
@@ -79,82 +57,82 @@ def choose(
         EngineError: a request that nothing can fulfil, or no candidate makes the golden pictures.
         BundleError: the golden cases are damaged.
     """
-    wanted = combinations(backend, device, precision)
+    wanted = request.candidates()
     if len(wanted) == 1:
-        return Choice(*wanted[0])
-    not_named = set(BUILDS_FIRST) - {backend, device}
+        return wanted[0], ()
+    not_named = set(BUILDERS) - {request.backend, request.device}
     candidates = [
-        each for each in wanted if not_named.isdisjoint(each) and is_stored(bundle, each) and _is_installed(each)
+        each
+        for each in wanted
+        if not_named.isdisjoint((each.backend, each.device)) and is_stored(bundle, each) and _is_installed(each)
     ]
     if len(candidates) < 2:
-        return Choice(*(candidates or wanted)[0])
-    if "golden" not in bundle.manifest:
-        return Choice(*candidates[0], ("not measured, as the bundle has no golden cases",))
-    path = cache_folder() / f"choice-{_key(bundle, (backend, device, precision), threads)}.json"
-    kept = _recall(path)
-    if kept is not None and (each := (kept.backend, kept.device, kept.precision)) in candidates and _is_here(each):
+        return (candidates or wanted)[0], ()
+    if bundle.manifest.golden is None:
+        return candidates[0], ("not measured, as the bundle has no golden cases",)
+    path = cache_folder() / f"choice-{_key(bundle, request)}.json"
+    kept = _recall(path, request)
+    if kept is not None and kept[0] in candidates and _is_here(kept[0]):
         return kept
     candidates = [each for each in candidates if _is_here(each)] or candidates[:1]
-    measured = list(_measure(bundle, candidates, threads))
-    if not any(each.runs for each in measured):
-        return Choice(*candidates[0])  # loading it says why
-    choice = _fastest(measured)
+    trials = list(_try(bundle, candidates))
+    if not any(each.runs for each in trials):
+        return candidates[0], ()  # loading it says why
+    engine, notes = _fastest(trials)
+    content = {"schema": SCHEMA_VERSION, **engine.names, "notes": notes}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"schema": SCHEMA_VERSION, **vars(choice)}, indent=2) + "\n")
+        write_atomically(path, json.dumps(content, indent=2) + "\n")
     except (OSError, OutputError) as error:
         why = error.what if isinstance(error, OutputError) else f"{path.parent} can't be written: {error.strerror}"
-        return replace(choice, notes=(*choice.notes, f"measured at every start, as {why}"))
-    return choice
+        return engine, (*notes, f"measured at every start, as {why}")
+    return engine, notes
 
 
-def is_stored(bundle: Bundle, candidate: Combination) -> bool:
-    """Whether a bundle has the graph of the generator that a combination runs."""
-    backend, _, precision = candidate
-    return precision in (*bundle.precisions(GENERATOR), *NATIVE.get(backend, ()))
+def is_stored(bundle: Bundle, candidate: EngineRequest) -> bool:
+    """Whether a bundle has the graph of the generator that an engine runs."""
+    return candidate.precision in (*bundle.precisions(GENERATOR), *NATIVE.get(candidate.backend, ()))
 
 
-def _is_installed(candidate: Combination) -> bool:
-    backend, device, _ = candidate
-    if backend == "onnxruntime":  # which runs the text encoder in any case, so that importing it costs nothing
+def _is_installed(candidate: EngineRequest) -> bool:
+    if candidate.backend == "onnxruntime":  # which runs the text encoder in any case: importing it costs nothing
         import onnxruntime
 
         from attngan_deploy.engines.onnxruntime.engine import PROVIDERS
 
-        return PROVIDERS[device] in onnxruntime.get_available_providers()
-    return backend != "openvino" or find_spec("openvino") is not None
+        return PROVIDERS[candidate.device] in onnxruntime.get_available_providers()
+    return candidate.backend != "openvino" or find_spec("openvino") is not None
 
 
-def _is_here(candidate: Combination) -> bool:
+def _is_here(candidate: EngineRequest) -> bool:
     """Whether an installed engine has the device; what can't run after all says so when it is measured."""
-    backend, device, precision = candidate
-    if backend != "openvino":
+    if candidate.backend != "openvino":
         return True
+    from attngan_deploy.engines.openvino.engine import check_device
+
     try:
-        openvino = load_openvino()
+        check_device(candidate.device, candidate.precision)
     except MissingExtraError:
-        return device == "cpu" and precision == "fp32"  # loading it says what is wrong
-    core = openvino.Core()
-    if device not in (name.partition(".")[0].lower() for name in core.available_devices):
+        return candidate.device == "cpu" and candidate.precision == "fp32"  # loading it says what is wrong
+    except EngineError:
         return False
-    return precision.upper() in core.get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
+    return True
 
 
-def _measure(bundle: Bundle, candidates: list[Combination], threads: int | None) -> Iterator[Measured]:
+def _try(bundle: Bundle, candidates: list[EngineRequest]) -> Iterator[Trial]:
     for candidate in candidates:
+        alone = replace(candidate, allow_fallback=False)  # another engine's speed says nothing of this one
         try:
-            text_encoder, generator = (
-                load_engine(bundle, graph, *candidate, threads) for graph in (TEXT_ENCODER, GENERATOR)
-            )
+            text_encoder, generator = (load_engine(bundle, graph, alone) for graph in (TEXT_ENCODER, GENERATOR))
             verification = check_engines(bundle, text_encoder, generator)
             if verification.passed:
-                yield Measured(candidate, _speed(bundle, text_encoder, generator))
+                yield Trial(candidate, _speed(bundle, text_encoder, generator))
             else:
-                yield Measured(candidate, why_not=f"left out: {verification}")
+                yield Trial(candidate, why_not=f"left out: {verification}")
         except (EngineError, MissingExtraError) as error:
-            if candidate == REFERENCE:
+            if candidate.names == REFERENCE.names:
                 raise  # every other one is judged by what this one makes
-            yield Measured(candidate, why_not=f"left out: {error.what}", runs=False)
+            yield Trial(candidate, why_not=f"left out: {error.what}", runs=False)
 
 
 def _speed(bundle: Bundle, text_encoder: Engine, generator: Engine) -> float:
@@ -172,47 +150,44 @@ def _speed(bundle: Bundle, text_encoder: Engine, generator: Engine) -> float:
     return BATCH / min(times)
 
 
-def _fastest(measured: list[Measured]) -> Choice:
-    best = max(measured, key=lambda each: each.speed)
-    told = ", ".join(map(str, measured))
+def _fastest(trials: list[Trial]) -> Choice:
+    best = max(trials, key=lambda each: each.speed)
+    results = ", ".join(map(str, trials))
     if best.why_not:
-        raise EngineError("no engine makes the golden pictures here", found=told, next_step="t2i verify")
-    return Choice(*best.candidate, (f"fastest of {told}",))
+        raise EngineError("no engine makes the golden pictures here", found=results, next_step="t2i verify")
+    return best.candidate, (f"fastest of {results}",)
 
 
-def _recall(path: Path) -> Choice | None:
+def _recall(path: Path, request: EngineRequest) -> Choice | None:
     """What a file says of a choice that was made before; None where there is none, or it is damaged."""
     try:
         if not path.is_file():
             return None
-        told = read_json(path)
-        if told.pop("schema") != SCHEMA_VERSION:
+        kept = read_json(path)
+        if kept["schema"] != SCHEMA_VERSION:
             return None
-        return Choice(told["backend"], told["device"], told["precision"], tuple(map(str, told["notes"])))
+        names = {name: kept[name] for name in request.names}
+        return replace(request, **names), tuple(map(str, kept["notes"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def _key(bundle: Bundle, request: Combination, threads: int | None) -> str:
+def _key(bundle: Bundle, request: EngineRequest) -> str:
     """What the choice depends on, as a short hash: bundle, request, versions, and this machine."""
     from attngan_deploy.system.machine import versions  # a base install has no choice, and starts faster without it
 
-    files = {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()}
-    facts: list[Any] = [SCHEMA_VERSION, bundle.hash, files, request, threads, versions(), _machine()]
+    files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
+    names = list(request.names.values())
+    facts: list[Any] = [SCHEMA_VERSION, bundle.hash, files, names, request.threads, versions(), _machine()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _machine() -> list[str]:
     """Processor, cores that this process may use, and NVIDIA's GPUs and driver."""
-    facts = [platform.machine(), platform.processor(), str(_cores())]
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        facts += sorted({line for line in lines if line.partition(":")[0].strip() in CPU_FACTS})
+    from attngan_deploy.system.machine import cpu_lines, usable_cores
+
+    facts = [platform.machine(), platform.processor(), str(usable_cores()), *sorted(set(cpu_lines(*CPU_FACTS)))]
     for path in [Path("/proc/driver/nvidia/version"), *sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]:
         with suppress(OSError):
             facts.append(path.read_text())
     return facts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

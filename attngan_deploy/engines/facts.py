@@ -1,4 +1,4 @@
-"""What an engine is, what it says of itself, and which there are."""
+"""What an engine is, and what it says of itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,32 +6,9 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from numpy.typing import NDArray
 
-# What each backend computes in on each of its devices; the first device of a backend is its default.
-# The int8 graph of a bundle has unsigned activations, as CPUs want them and TensorRT does not.
-# The devices "tensorrt" and "tensorrt-rtx" of ONNX Runtime are its own execution providers of these names.
-SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
-    "onnxruntime": {
-        "cpu": ("fp32", "int8"),
-        "cuda": ("fp32", "fp16"),
-        "tensorrt": ("fp32", "fp16"),
-        "tensorrt-rtx": ("fp32", "fp16"),
-    },
-    "openvino": {"cpu": ("fp32", "bf16", "fp16", "int8"), "gpu": ("fp32", "fp16", "int8"), "npu": ("fp16", "int8")},
-    "tensorrt": {"cuda": ("fp32", "fp16", "bf16")},
-    "tensorrt-rtx": {"cuda": ("fp32", "fp16", "bf16")},
-}
-BACKENDS = tuple(SUPPORTED)
-DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for device in devices))
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 TEXT_ENCODER, GENERATOR = "text_encoder", "generator"
 
 Tensors = dict[str, NDArray[Any]]
-
-
-def about_device(name: str) -> str:
-    """What to add where there is no such device: "sm86" and the like name a GPU to build for, not one to run on."""
-    is_capability = name.startswith("sm") and name[2:].isdecimal()
-    return ", a compute capability for t2i export --target tensorrt-rtx" if is_capability else ""
 
 
 @dataclass(frozen=True)

@@ -95,14 +95,14 @@ def load_golden(bundle: Bundle) -> GoldenCases:
     Raises:
         BundleError: it has none, or they are damaged or do not fit its sizes.
     """
-    if "golden" not in bundle.manifest:
+    file, sizes = bundle.manifest.golden, bundle.manifest.sizes
+    if file is None:
         raise BundleError(
             f"bundle {bundle.folder} has no golden cases",
             expected='"golden" in its bundle.json',
             next_step="export it again from its checkpoint",
         )
-    file, sizes = str(bundle.manifest["golden"]), bundle.manifest["sizes"]
-    size = sizes["stages"][-1]
+    size = sizes.stages[-1]
     try:
         with bundle.path(file).open("rb") as stream:
             _check_size(stream)
@@ -119,8 +119,8 @@ def load_golden(bundle: Bundle) -> GoldenCases:
     if not fits or {ids.dtype.kind, lengths.dtype.kind} != {"i"} or lengths.min() < 1 or lengths.max() > ids.shape[1]:
         raise _damaged(bundle, file, "its captions, ids and lengths do not fit each other")
     for name, array, shape in (
-        ("z", z, [sizes["z"]]),
-        ("eps", eps, [sizes["eps"]]),
+        ("z", z, [sizes.z]),
+        ("eps", eps, [sizes.eps]),
         (f"image_{size}", images, [3, size, size]),
     ):
         if list(array.shape) != [count, *shape] or not np.isfinite(array).all():
@@ -202,7 +202,7 @@ def _make(
 ) -> NDArray[np.float32]:
     inputs = golden_inputs(golden, text_encoder, cases)
     check_finite(bundle, "text encoder", inputs["words"], inputs["sentence"])
-    image = generator.run(inputs)[f"image_{bundle.manifest['sizes']['stages'][-1]}"]
+    image = generator.run(inputs)[f"image_{bundle.manifest.sizes.stages[-1]}"]
     check_finite(bundle, "generator", image)
     return np.asarray(image, np.float32).clip(-1, 1)
 
@@ -210,5 +210,5 @@ def _make(
 def _judge(bundle: Bundle, precision: str, worst: int, psnr: float | None) -> tuple[str, bool]:
     if precision == "fp32":
         return f"at most {LARGEST_LEVEL} level", worst <= LARGEST_LEVEL
-    floor = bundle.floors[precision]
+    floor = bundle.manifest.floors[precision]
     return f"{floor:g} dB or more", psnr is None or psnr >= floor

@@ -7,30 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import Size, TensorSpec
 from attngan_deploy.errors import EngineError
 
 
-def check_inputs(graph: str, description: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, NDArray[Any]]) -> None:
+def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> None:
     """Compare tensors with the inputs of a graph: names, types and shapes.
 
     Args:
         graph: name of the graph, for error messages.
-        description: the manifest's inputs, `bundle.graph(key)["inputs"]`: name to {"dtype", "shape"}. A size in a
-            shape is a number, a name (e.g. "batch") whose size must be the same wherever the name stands, or None.
+        specs: the manifest's, `bundle.graph(key).inputs`. A size in a shape is a number, a name (e.g. "batch") whose
+            size must be the same wherever the name stands, or None.
         inputs: the tensors.
 
     Raises:
         EngineError: a tensor is missing, unknown, or of the wrong type or shape; or captions have numbers below 0, or
             lengths that are not those of their words.
     """
-    if missing := [name for name in description if name not in inputs]:
+    if missing := [name for name in specs if name not in inputs]:
         raise EngineError(f"{graph} needs the tensor {', '.join(missing)}", found=", ".join(inputs))
-    if unknown := [name for name in inputs if name not in description]:
-        raise EngineError(f"{graph} takes no tensor {', '.join(unknown)}", expected=", ".join(description))
+    if unknown := [name for name in inputs if name not in specs]:
+        raise EngineError(f"{graph} takes no tensor {', '.join(unknown)}", expected=", ".join(specs))
     sizes: dict[str, tuple[int, str]] = {}
-    for name, wanted in description.items():
-        _check_type(graph, name, wanted["dtype"], inputs[name])
-        _check_shape(graph, name, wanted["shape"], inputs[name].shape, sizes)
+    for name, wanted in specs.items():
+        _check_type(graph, name, wanted.dtype, inputs[name])
+        _check_shape(graph, name, wanted.shape, inputs[name].shape, sizes)
     if {"captions", "lengths"} <= inputs.keys():
         _check_range(graph, "captions", inputs["captions"], 0, None)
         _check_range(graph, "lengths", inputs["lengths"], 1, inputs["captions"].shape[1])
@@ -56,7 +57,7 @@ def _check_type(graph: str, name: str, dtype: str, tensor: NDArray[Any]) -> None
 
 
 def _check_shape(
-    graph: str, name: str, wanted: list[int | str | None], found: tuple[int, ...], sizes: dict[str, tuple[int, str]]
+    graph: str, name: str, wanted: tuple[Size, ...], found: tuple[int, ...], sizes: dict[str, tuple[int, str]]
 ) -> None:
     """Compare one shape; `sizes` keeps the size of each named dimension, and the tensor that gave it."""
     wrong = f"tensor {name} of {graph} has the wrong shape"
@@ -66,8 +67,8 @@ def _check_shape(
     for want, have in zip(wanted, found, strict=True):
         size, giver = sizes.setdefault(want, (have, name)) if isinstance(want, str) else (want or have, "")
         if have < 1 or have != size:
-            said = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
-            raise EngineError(wrong, found=str(list(found)), expected=shown + said)
+            source = f", with {want} {size} as in {giver}" if giver not in ("", name) else ""
+            raise EngineError(wrong, found=str(list(found)), expected=shown + source)
 
 
 def check_finite(bundle: Bundle, graph: str, *outputs: NDArray[Any]) -> None:

@@ -1,10 +1,9 @@
-"""Captions to pictures: one process and a folder of files, or any number of workers and tar shards.
+"""Captions to pictures: one road for a folder of one process, a share of a run in parts, and an actor of a cluster.
 
-    pipeline (captions -> pictures) -> writer, storage (a folder of them) -> generation (`t2i generate`)
+    run (what decides the pictures) -> generation (makes what is missing) -> pipeline (captions -> pictures)
 
-Runs that outgrow one machine make tar shards. Which pictures a tar shard holds depends on the run alone, and a shard is
-the unit of work: it is made whole, by one worker, under its own name. So it does not matter who makes which shard, in
-which order, or how often.
-
-    plan -> target (where shards go) -> worker (makes one) -> share (--shard i/n), ray_engine (--engine ray)
+What is missing is known by the output: `folder` goes on picture by picture, as one process does; `shards` are the units
+of work of many processes, and each is made whole, by one worker, under its own name. So it does not matter who makes
+which shard, in which order, or how often. Both stand on a target (files and locks, here or at a URL), a storage (loose
+pictures or tar shards), a manifest, and one `run.json`.
 """

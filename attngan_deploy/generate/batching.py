@@ -1,34 +1,65 @@
 """Which pictures are made together, and batches side by side."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import nullcontext
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.system.files import uninterrupted
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
+SORTED_TOGETHER = 8192  # pictures, of which some 300 have captions of one length
 
 
-def grouped(
-    places: Iterable[tuple[int, int]], ids: Sequence[list[int]] | Mapping[int, list[int]], batch_size: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Cut places into batches, smaller ones where captions are very long."""
-    group: list[tuple[int, int]] = []
+class Picture(NamedTuple):
+    """A picture that is to be made.
+
+    Attributes:
+        place: the caption's place in the whole input, and the sample number.
+        caption: its caption.
+        ids: vocabulary indices of the caption, not empty.
+    """
+
+    place: tuple[int, int]
+    caption: Caption
+    ids: list[int]
+
+
+def by_length(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Pictures whose captions have one length together, which is faster to make, some thousands at a time."""
+    pictures = iter(pictures)
+    while window := list(islice(pictures, SORTED_TOGETHER)):
+        yield from sorted(window, key=lambda picture: (len(picture.ids), picture.ids, picture.place))
+
+
+def grouped(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Picture]]:
+    """Cut pictures into batches, smaller ones where captions are very long."""
+    group: list[Picture] = []
     longest = 0
-    for caption, sample in places:
-        grown = max(longest, len(ids[caption]))
+    for picture in pictures:
+        grown = max(longest, len(picture.ids))
         if group and (len(group) == batch_size or (len(group) + 1) * grown > MAX_BATCH_WORDS):
             yield group
-            group, grown = [], len(ids[caption])
-        group.append((caption, sample))
+            group, grown = [], len(picture.ids)
+        group.append(picture)
         longest = grown
     if group:
         yield group
 
 
-def side_by_side(work: Callable[[Job], Result], jobs: Iterable[Job], streams: int) -> Iterator[tuple[Job, Result]]:
-    """Each job with its result, in order; `streams` threads work, and one result more than they waits to be taken."""
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Iterable[Job], streams: int, complete: bool = False
+) -> Generator[tuple[Job, Result]]:
+    """Each job with its result, in order; `streams` threads work, and one result more than they waits to be taken.
+
+    Args:
+        complete: also after Ctrl-C or an error, do the jobs that were taken.
+    """
     pool = ThreadPoolExecutor(streams)
     waiting: deque[tuple[Job, Future[Result]]] = deque()
     try:
@@ -40,4 +71,5 @@ def side_by_side(work: Callable[[Job], Result], jobs: Iterable[Job], streams: in
         for first, made in waiting:
             yield first, made.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        with uninterrupted() if complete else nullcontext():
+            pool.shutdown(cancel_futures=not complete)

@@ -1,51 +1,43 @@
-"""From captions to a folder of pictures: what `t2i generate` does, without the command."""
+"""From captions to pictures in a target: what `t2i generate` does, without the command.
 
+One road for a folder of one process, a share of many and an actor of a cluster: open the output of a run, ask for the
+parts that it lacks, and make each: check its captions, make its pictures, write them while the next ones are made.
+"""
+
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.generate.claim import check_folder
-from attngan_deploy.generate.pipeline import Batch, TextToImage
-from attngan_deploy.generate.writer import OutputFolder, Place, Run
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.batching import Picture, side_by_side
+from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.folder import OutputFolder, open_folder
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
+from attngan_deploy.generate.plan import Part, Share
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.run_record import EngineRecord
+from attngan_deploy.generate.shards import OutputShards, another_engine, open_shards
+from attngan_deploy.generate.storage import TAR
+from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import Tokenized, tokenize
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.system.files import uninterrupted
+from attngan_deploy.media.tokenizer import Encoded, Tokenizer, describe_unknown, encode_caption
+from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid
-WAITING = 2  # batches that are not written yet
+REMEMBERED = 4096  # captions whose words need not be numbered again
+MOST_TOLD = 100  # unknown words
 
-
-@dataclass(frozen=True)
-class Options:
-    """How to make pictures.
-
-    Attributes:
-        seed: 0 to 2**64 - 1.
-        samples: pictures of each caption.
-        shared_noise: give every caption the same noise.
-        batch_size: pictures made together; None for the model's default.
-        file_format: "png", "webp", "jpg" or "tar".
-        grid: also write `grid.png`.
-        attention: also write a sheet of each picture's attention into `attention/`.
-    """
-
-    seed: int = 0
-    samples: int = 1
-    shared_noise: bool = False
-    batch_size: int | None = None
-    file_format: str = "png"
-    grid: bool = False
-    attention: bool = False
+Output = OutputFolder | OutputShards
 
 
 @dataclass(frozen=True)
@@ -54,133 +46,201 @@ class Report:
 
     Attributes:
         made: pictures that were made now.
-        skipped: pictures that stood there already.
+        skipped: pictures of this share that were there already, or are another worker's at this moment.
         seconds: how long making and writing took.
         gridded: pictures in the grid; 0 where none was asked for.
+        done: shards of the whole run that are there now, where it is in parts.
+        shards: shards of the whole run, likewise.
     """
 
     made: int
     skipped: int
     seconds: float
-    gridded: int
+    gridded: int = 0
+    done: int = 0
+    shards: int = 0
 
 
-def check_output(bundle: Bundle, captions: Sequence[Caption], folder: Path, options: Options) -> None:
-    """Refuse a folder that `generate_folder` would refuse, before an engine is loaded; nothing is made.
+def say_to_person(line: str) -> None:
+    """Print a line that is worth showing on standard error."""
+    print(f"t2i: {line}", file=sys.stderr)
+
+
+def open_output(run: Run, out: str) -> AbstractContextManager[Output]:
+    """Open what a run is written to: a folder, or for a run in parts also a URL.
 
     Raises:
-        OutputError: the folder belongs to another run, holds other things, or can't be written.
+        OutputError: as `open_folder` or `open_shards`, or a URL.
     """
-    check_folder(folder, _run(bundle, captions, options).identity)
+    if run.shard_size is not None:
+        return open_shards(open_target(out), run)
+    if is_url(out):
+        raise OutputError(f"{out} is no folder of this machine", next_step="add --shard 0/1, which writes to URLs too")
+    return open_folder(open_target(out), run)
 
 
-def generate_folder(
-    model: TextToImage,
-    captions: Sequence[Caption],
-    folder: Path,
-    options: Options,
+def generate(
+    run: Run,
+    out: str,
+    share: Share = Share(),  # noqa: B008 -- it can't be changed
     progress: Callable[[int, int], None] = lambda done, total: None,
-    tokenized: Tokenized | None = None,
+    say: Callable[[str], None] = say_to_person,
+    model: TextToImage | None = None,
 ) -> Report:
-    """Make the pictures of `captions` that `folder` lacks.
+    """Make the pictures of a share of a run that a target lacks.
 
     Args:
-        progress: called with (done, total) of what this run makes: once at the start and after each batch.
-        tokenized: what `tokenize` makes of the captions, where the caller has it.
+        out: a folder, or for a run in parts also a URL.
+        progress: called with (done, total) of what this process makes: at the start and after each batch.
+        say: called with lines that are worth showing.
+        model: an engine of the run's bundle, where the caller has one.
 
     Raises:
-        CaptionError: a caption without a known word, or one that is too long.
-        OutputError: the folder belongs to another run, holds other things, or can't be written.
+        CaptionError: a caption that can't be read, without a known word, or one that is too long.
+        OutputError: the target belongs to another run, holds other things, or can't be written.
+        T2IError: the bundle or the engine can't be loaded.
     """
-    run = _run(model.bundle, captions, options)
-    ids = (tokenized or tokenize(captions, model.tokenizer)).ids
-    engine = {"backend": model.facts.backend, "precision": model.facts.precision}
-    with OutputFolder(folder, run, engine) as out:
-        places = [place for place in _places(captions, options) if not out.is_done(place, options.attention)]
-        skipped = sum(place in out.files for place in _places(captions, options))
-        progress(0, len(places))
-        start, done = time.perf_counter(), 0
-        if places:
-            batches = model.stream_tokenized(
-                ids,
-                places,
-                options.seed,
-                options.batch_size,
-                options.shared_noise,
-                attention=options.attention,
-                in_order=options.file_format == "tar",  # whose members stand in the order of the captions
+    with open_output(run, out) as output:
+        total, parts = output.missing(share)
+        seconds = 0.0
+        if total:
+            worker = Generation(run, output, model)
+            words = UnknownWords(worker.model.tokenizer, say)
+            say(f"model {run.model} {run.model_hash[:12]}, {worker.model.description}")
+            done = 0
+
+            def step(pictures: int) -> None:
+                nonlocal done
+                done += pictures
+                progress(done, total)
+
+            step(0)
+            start = time.perf_counter()
+            for part in parts:
+                worker.make(part, step, words.tell)
+            seconds = time.perf_counter() - start
+        gridded = _write_grid(output) if run.grid and isinstance(output, OutputFolder) else 0
+        return Report(output.made, output.pictures_of(share) - output.made, seconds, gridded, *output.join())
+
+
+class Generation:
+    """An engine at work on a run; of a run in parts it is that of the first worker.
+
+    Args:
+        run: what is made.
+        output: where.
+        model: the engine, where the caller has one.
+
+    Attributes:
+        model: the engine.
+
+    Raises:
+        OutputError: the target belongs to another run, or to one on another engine than was asked for.
+        T2IError: the bundle or the engine can't be loaded.
+    """
+
+    def __init__(self, run: Run, output: Output, model: TextToImage | None = None) -> None:
+        self.run, self.output = run, output
+        wanted = output.engine
+        self.model = model or self._load(wanted)
+        engine = self._engine(wanted)
+        settled = output.settle(engine)
+        if settled != engine:  # another worker was first, and chose otherwise
+            self.model = self._load(settled)
+            if (engine := self._engine(settled)) != settled:
+                raise another_engine(output.target, settled.json(), engine.json())
+        self._batch_size = settled.batch_size or None
+        self._encode = lru_cache(REMEMBERED)(self._encode_caption)
+
+    def make(
+        self,
+        part: Part,
+        progress: Callable[[int], None] = lambda pictures: None,
+        tell: Callable[[dict[str, int]], None] = lambda unknown: None,
+    ) -> None:
+        """Make the pictures of a part; none is made before all of its captions were checked.
+
+        Args:
+            progress: called with the number of pictures of each batch.
+            tell: called with each word that is left out and the first line that it stands on.
+
+        Raises:
+            CaptionError: a caption without a known word, or one that is too long.
+            OutputError: the target can't be written.
+        """
+        run, unknown = self.run, dict[str, int]()
+        for caption in part.captions.read():
+            for word in self._encode(caption).unknown:
+                unknown.setdefault(word, caption.line)
+        tell(unknown)
+        with self.output.writing(part) as add:
+            if add is None:
+                return
+            pictures = (Picture(place, caption, self._encode(caption).ids) for place, caption in part)
+            in_order = run.shard_size is not None or run.file_format == TAR  # members stand in the order of captions
+            batches = self.model.stream_pictures(
+                pictures, run.seed, self._batch_size, run.shared_noise, run.attention, in_order
             )
-            with _Behind(out) as behind:
-                for batch in batches:
-                    sheets = _sheets(model, ids, batch) if options.attention else None
-                    for written in behind.add(batch, sheets):
-                        done += written
-                        progress(done, len(places))
-                for written in behind.rest():
-                    done += written
-                    progress(done, len(places))
-        out.finish()
-        seconds = time.perf_counter() - start
-        gridded = _write_grid(out, options.samples) if options.grid else 0
-        return Report(out.made, skipped, seconds, gridded)
+            drawn = ((batch, self._sheets(batch) if run.attention else None) for batch in batches)
+            with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:
+                for (batch, _), _ in written:
+                    progress(len(batch.places))
+
+    def _encode_caption(self, caption: Caption) -> Encoded:
+        return encode_caption(caption, self.model.tokenizer, self.run.strict)
+
+    def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
+        assert batch.attention is not None
+        words = [[self.model.tokenizer.words[number] for number in self._encode(each).ids] for each in batch.captions]
+        return [attention_sheet(*each) for each in zip(batch.pictures, batch.attention, words, strict=True)]
+
+    def _load(self, wanted: EngineRecord | None) -> TextToImage:
+        """The engine that was asked for; what is "auto" is what the run began with."""
+        bundle, asked = open_bundle(self.run.bundle), self.run.engine
+        if bundle.hash != self.run.model_hash:
+            raise OutputError(
+                f"{bundle.folder} is not the model of this run",
+                found=bundle.hash[:16],
+                expected=self.run.model_hash[:16],
+            )
+        chosen = asked if wanted is None else wanted
+        return TextToImage.load(
+            bundle.folder,
+            backend=chosen.backend,
+            precision=chosen.precision,
+            threads=asked.threads,
+            device=chosen.device,
+            allow_fallback=asked.allow_fallback,
+        )
+
+    def _engine(self, wanted: EngineRecord | None) -> EngineRecord:
+        """What the engine that is loaded is."""
+        facts = self.model.facts
+        usual = 0 if self.run.shard_size is None else DEFAULT_BATCH_SIZE
+        batch_size = (wanted.batch_size if wanted else 0) or self.run.batch_size or usual
+        return EngineRecord(facts.backend, facts.device.partition(":")[0], facts.precision, batch_size)
 
 
-class _Behind:
-    """Encodes and writes pictures in a thread of its own while the next ones are made."""
+class UnknownWords:
+    """Tells each word that was left out once, and stops after a hundred."""
 
-    def __init__(self, out: OutputFolder) -> None:
-        self._out, self._pool = out, ThreadPoolExecutor(1)
-        self._waiting: deque[tuple[int, Future[None]]] = deque()
+    def __init__(self, tokenizer: Tokenizer, say: Callable[[str], None]) -> None:
+        self._tokenizer, self._say, self._told = tokenizer, say, set[str]()
 
-    def __enter__(self) -> "_Behind":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with uninterrupted():  # what was made is written, also after Ctrl-C or an error
-            self._pool.shutdown()
-
-    def add(self, batch: Batch, sheets: Sequence[NDArray[np.uint8]] | None) -> Iterator[int]:
-        """Take a batch; yields the sizes of those that were written since, and waits where too many are not."""
-        job = self._pool.submit(self._out.add, batch.places, batch.pictures, sheets)
-        self._waiting.append((len(batch.places), job))
-        yield from self._written(WAITING)
-
-    def rest(self) -> Iterator[int]:
-        """Wait for all; yields the size of each batch."""
-        yield from self._written(0)
-
-    def _written(self, waiting: int) -> Iterator[int]:
-        while self._waiting and (len(self._waiting) > waiting or self._waiting[0][1].done()):
-            size, job = self._waiting.popleft()
-            job.result()
-            yield size
+    def tell(self, unknown: dict[str, int]) -> None:
+        """Say which words are new, each with the line that it stands on."""
+        for word, line in unknown.items():
+            if word not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(word)
+                more = "; more are not told" if len(self._told) == MOST_TOLD else ""
+                self._say(f"line {line}: left out {describe_unknown(word, self._tokenizer)}{more}")
 
 
-def _run(bundle: Bundle, captions: Sequence[Caption], options: Options) -> Run:
-    return Run(captions, options.seed, options.shared_noise, bundle.name, bundle.hash, options.file_format)
-
-
-def _places(captions: Sequence[Caption], options: Options) -> Iterator[Place]:
-    return ((index, sample) for index in range(len(captions)) for sample in range(options.samples))
-
-
-def _sheets(model: TextToImage, ids: Sequence[list[int]], batch: Batch) -> list[NDArray[np.uint8]]:
-    sheets = []
-    assert batch.attention is not None
-    for (index, _), picture, attention in zip(batch.places, batch.pictures, batch.attention, strict=True):
-        words = [model.tokenizer.words[number] for number in ids[index]]
-        sheets.append(attention_sheet(picture, attention, words))
-    return sheets
-
-
-def _write_grid(out: OutputFolder, samples: int) -> int:
+def _write_grid(out: OutputFolder) -> int:
     """One caption a row where it has several samples, else about square; returns how many pictures it shows."""
-    rows = max(1, GRID_LIMIT // samples)
-    places: list[Place] = [
-        (index, sample) for index in range(min(rows, len(out.run.captions))) for sample in range(samples)
-    ]
-    if samples == 1:
-        places = [(index, 0) for index in range(min(GRID_LIMIT, len(out.run.captions)))]
+    samples = out.run.samples
+    rows = min(max(1, GRID_LIMIT // samples), out.run.captions.count)
+    places = [(index, sample) for index in range(rows) for sample in range(samples)]
     pictures = np.stack([out.picture(place) for place in places])
-    out.write(GRID, encode_picture(make_grid(pictures, columns=samples if samples > 1 else None)))
+    out.target.write(GRID, encode_picture(make_grid(pictures, columns=samples if samples > 1 else None)))
     return len(places)

@@ -1,9 +1,9 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +14,15 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
-from attngan_deploy.generate.batching import grouped, side_by_side
+from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
+from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_features, collate
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import describe_unknown, tokenize
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, tokenize
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
@@ -32,57 +33,10 @@ class UnknownWordWarning(UserWarning):
     """A word that the model does not know was left out of a caption."""
 
 
-@dataclass(frozen=True)
-class TextFeatures:
-    """What the text encoder makes of captions; may be built by hand.
-
-    Attributes:
-        words: f32 [N, D, T], a feature for each word.
-        sentence: f32 [N, D], a feature for each caption.
-        mask: bool [N, T], True where there is a word; at least one in every row.
-    """
-
-    words: NDArray[np.float32]
-    sentence: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        """Number of captions."""
-        return len(self.sentence)
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What the generator makes of text features and noise.
-
-    Attributes:
-        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
-        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
-    """
-
-    images: dict[int, NDArray[np.float32]]
-    attention: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures that were made together.
-
-    Attributes:
-        pictures: uint8 [N, S, S, 3].
-        places: the caption's place in the input and the sample number of each picture.
-        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
-    """
-
-    pictures: NDArray[np.uint8]
-    places: list[tuple[int, int]]
-    attention: NDArray[np.float32] | None = None
-
-
 class _Job(NamedTuple):
     """A batch that is to be made."""
 
-    places: list[tuple[int, int]]
+    group: list[Picture]
     features: TextFeatures
     z: NDArray[np.float32]
     eps: NDArray[np.float32]
@@ -100,16 +54,17 @@ class TextToImage:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
-        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self.tokenizer = Tokenizer.load(bundle.vocabulary)
         self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
-        sizes = bundle.manifest["sizes"]
-        self.z_size, self.eps_size, self.feature_size = int(sizes["z"]), int(sizes["eps"]), int(sizes["features"])
-        self.stage_sizes = [int(size) for size in sizes["stages"]]
+        sizes = bundle.manifest.sizes
+        self.z_size, self.eps_size, self.feature_size = sizes.z, sizes.eps, sizes.features
+        self.stage_sizes = list(sizes.stages)
 
     @classmethod
     def load(
         cls,
         name_or_folder: str | Path,
+        *,
         backend: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
@@ -125,7 +80,7 @@ class TextToImage:
             backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
             precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
             threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.facts.SUPPORTED`.
+            device: "auto", or one that the backend knows: see `engines.request.SUPPORTED`.
             allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
 
         Raises:
@@ -133,14 +88,16 @@ class TextToImage:
             EngineError: the backend, device or precision can't be had, or a graph can't be loaded.
             MissingExtraError: the backend's package is not installed.
         """
+        return cls.load_on(name_or_folder, EngineRequest(backend, device, precision, threads, allow_fallback))
+
+    @classmethod
+    def load_on(cls, name_or_folder: str | Path, request: EngineRequest) -> "TextToImage":
+        """Like `load`, with all that it says of the engine in one value."""
         bundle = open_bundle(name_or_folder)
-        choice = choose(bundle, backend, device, precision, threads)
-        text_encoder, generator = (
-            load_engine(bundle, graph, choice.backend, choice.device, choice.precision, threads, allow_fallback)
-            for graph in (TEXT_ENCODER, GENERATOR)
-        )
+        engine, notes = choose(bundle, request)
+        text_encoder, generator = (load_engine(bundle, graph, engine) for graph in (TEXT_ENCODER, GENERATOR))
         _check_embedding(bundle, text_encoder)
-        model = cls(bundle, text_encoder, generator, choice.notes)
+        model = cls(bundle, text_encoder, generator, notes)
         bundle.check_unchanged()
         return model
 
@@ -169,7 +126,7 @@ class TextToImage:
         Raises:
             CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
-        return self._encode_ids(self._tokenize(captions))
+        return self._encode_ids([ids for _, ids in self._tokenize(captions)])
 
     def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
@@ -245,80 +202,71 @@ class TextToImage:
             attention: whether batches have one; an engine may be faster without.
             in_order: False for captions of one length together, which is faster.
         """
-        ids = self._tokenize(captions)
+        numbered = self._tokenize(captions)
         if (batch_size is not None and batch_size < 1) or images_per_caption < 1:
             raise EngineError("batch_size and images_per_caption must be 1 or more")
         if places is None:
-            places = ((caption, sample) for caption in range(len(ids)) for sample in range(images_per_caption))
-        return self.stream_tokenized(ids, places, seed, batch_size, shared_noise, attention, in_order)
+            places = ((caption, sample) for caption in range(len(numbered)) for sample in range(images_per_caption))
+        pictures = (Picture(place, *numbered[place[0]]) for place in places)
+        return self.stream_pictures(pictures, seed, batch_size, shared_noise, attention, in_order)
 
-    def stream_tokenized(
+    def stream_pictures(
         self,
-        ids: Sequence[list[int]] | Mapping[int, list[int]],
-        places: Iterable[tuple[int, int]],
+        pictures: Iterable[Picture],
         seed: int = 0,
         batch_size: int | None = None,
         shared_noise: bool = False,
         attention: bool = False,
         in_order: bool = True,
     ) -> Iterator[Batch]:
-        """Like `stream`, of captions whose words have been numbered; they may be some of a longer input.
+        """Like `stream`, of captions whose words have been numbered, and which are taken as they are needed.
 
         Args:
-            ids: vocabulary indices of captions, none empty, by the caption's place in the whole input.
-            places: the pictures to make, (caption's place in the whole input, sample number), sorted.
+            pictures: those to make, sorted by place.
         """
-        places = list(places)
-        if not in_order:
-            places.sort(key=lambda place: (len(ids[place[0]]), ids[place[0]], place))
+        pictures = pictures if in_order else by_length(pictures)
         streams = 1
-        if not attention and len(places) >= STREAMS_FROM and can_make_pictures(self.generator):
-            streams = self.generator.streams
+        if not attention and can_make_pictures(self.generator):
+            first = list(islice(pictures := iter(pictures), STREAMS_FROM))
+            streams = self.generator.streams if len(first) == STREAMS_FROM else 1
+            pictures = chain(first, pictures)
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
-        jobs = self._jobs(ids, grouped(places, ids, size), seed, shared_noise)
-        return self._with_attention(jobs) if attention else self._without_attention(jobs, streams)
+        return self._batches(self._jobs(grouped(pictures, size), seed, shared_noise), streams, attention)
 
-    def _with_attention(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
-        for job in jobs:
+    def _batches(self, jobs: Iterator[_Job], streams: int, attention: bool) -> Iterator[Batch]:
+        def make(job: _Job) -> Batch:
+            places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
+            if not attention:
+                pictures = self.decode_pictures(job.features, job.z, job.eps, alone=streams == 1)
+                return Batch(pictures, places, captions=captions)
             stages = self.decode(job.features, job.z, job.eps)
-            yield Batch(to_uint8(stages.images[self.picture_size]), job.places, stages.attention)
+            return Batch(to_uint8(stages.images[self.picture_size]), places, stages.attention, captions)
 
-    def _without_attention(self, jobs: Iterator[_Job], streams: int) -> Iterator[Batch]:
         if streams == 1:
-            for job in jobs:
-                yield Batch(self.decode_pictures(job.features, job.z, job.eps), job.places)
-            return
+            yield from map(make, jobs)
+        else:
+            for _, batch in side_by_side(make, jobs, streams):
+                yield batch
 
-        def make(job: _Job) -> NDArray[np.uint8]:
-            return self.decode_pictures(job.features, job.z, job.eps, alone=False)
-
-        for job, pictures in side_by_side(make, jobs, streams):
-            yield Batch(pictures, job.places)
-
-    def _jobs(
-        self,
-        ids: Sequence[list[int]] | Mapping[int, list[int]],
-        groups: Iterator[list[tuple[int, int]]],
-        seed: int,
-        shared_noise: bool,
-    ) -> Iterator[_Job]:
-        """What `decode` takes for each group of places."""
+    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[_Job]:
+        """What `decode` takes for each group of pictures."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
         while together := list(islice(groups, ahead)):
             ahead = max(1, ENCODED_PICTURES // len(together[0]))
-            wanted = list(dict.fromkeys(tuple(ids[caption]) for group in together for caption, _ in group))
+            wanted = list(dict.fromkeys(tuple(picture.ids) for group in together for picture in group))
             known = {caption: known[caption] for caption in wanted if caption in known}
             if new := [caption for caption in wanted if caption not in known]:
                 features = self._encode_ids([list(caption) for caption in new])
                 for row, caption in enumerate(new):
                     known[caption] = features.words[row, :, : len(caption)], features.sentence[row]
             for group in together:
-                z, eps = noise_batch(seed, group, self.z_size, self.eps_size, shared_noise)
-                collated = _collate([known[tuple(ids[caption])] for caption, _ in group])
-                yield _Job(group, collated, z, eps)
+                places = [picture.place for picture in group]
+                z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
+                yield _Job(group, collate([known[tuple(picture.ids)] for picture in group]), z, eps)
 
-    def _tokenize(self, captions: Iterable[str] | str) -> list[list[int]]:
+    def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
+        """Captions, numbered as if each stood on a line, with their vocabulary indices."""
         captions = [captions] if isinstance(captions, str) else list(captions)
         if not captions:
             raise CaptionError("no captions were given", expected="at least one")
@@ -330,7 +278,7 @@ class TextToImage:
             warnings.warn(
                 f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
             )
-        return tokenized.ids
+        return list(zip(numbered, tokenized.ids, strict=True))
 
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:
         lengths = np.array([len(row) for row in ids], np.int64)
@@ -346,30 +294,14 @@ class TextToImage:
         """What the generator takes, checked."""
         features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
         z, eps = np.asarray(z), np.asarray(eps)
-        self._check_shapes(features, z, eps)
+        sizes = self.z_size, self.eps_size
+        check_features(self.bundle.name, features, self.feature_size, z, eps, sizes)
         return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
-
-    def _check_shapes(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> None:
-        count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
-        expected = {
-            "words": (features.words, (count, self.feature_size, words)),
-            "sentence": (features.sentence, (count, self.feature_size)),
-            "mask": (features.mask, (count, words)),
-            "z": (z, (count, self.z_size)),
-            "eps": (eps, (count, self.eps_size)),
-        }
-        for name, (array, shape) in expected.items():
-            if array.shape != shape:
-                raise EngineError(
-                    f"{name} does not fit model {self.bundle.name}", found=str(array.shape), expected=str(shape)
-                )
-        if not features.mask.any(axis=1).all():
-            raise EngineError("a caption has no word in its mask", expected="at least one True in every row")
 
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
     """See that the last word of the vocabulary has a feature; what is behind the end of its table has none."""
-    last = bundle.manifest["sizes"].get("words", 2) - 1
+    last = (bundle.manifest.sizes.words or 2) - 1
     try:
         text_encoder.run({"captions": np.array([[last]], np.int64), "lengths": np.ones(1, np.int64)})
     except EngineError as error:
@@ -379,14 +311,3 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
-
-
-def _collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
-    """Text features of single captions as one batch, padded to the longest."""
-    longest = max(words.shape[1] for words, _ in features)
-    mask = np.zeros((len(features), longest), np.bool_)
-    padded = np.zeros((len(features), features[0][0].shape[0], longest), np.float32)
-    for row, (words, _) in enumerate(features):
-        padded[row, :, : words.shape[1]] = words
-        mask[row, : words.shape[1]] = True
-    return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)

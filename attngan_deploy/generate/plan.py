@@ -1,16 +1,17 @@
 """Which pictures stand in which tar shard, and which shards are whose: arithmetic alone."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.writer import Place
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.caption_streams import CaptionFile, Extent
+from attngan_deploy.media.captions import CaptionList, Captions
 
 SHARE = re.compile(r"(\d+)/(\d+)", re.ASCII)
 LARGEST_COUNT = 10**9
+Place = tuple[int, int]  # the caption's place in the input, the sample number
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,58 @@ class Plan:
         width = max(5, len(str(self.shards - 1)))
         return f"pictures-{shard:0{width}d}.{suffix}"
 
-    def places(self, shard: int) -> list[Place]:
-        """Caption's place and sample number of each picture of a shard."""
+    def numbers(self, shard: int) -> range:
+        """Numbers of a shard's pictures, counted through the whole run."""
         first = shard * self.shard_size
-        return [divmod(number, self.samples) for number in range(first, min(first + self.shard_size, self.pictures))]
+        return range(first, min(first + self.shard_size, self.pictures))
 
     def captions_of(self, shard: int) -> range:
         """Places of the captions that a shard needs; neighbours may share one."""
-        first = shard * self.shard_size
-        last = min(first + self.shard_size, self.pictures) - 1
-        return range(first // self.samples, last // self.samples + 1)
+        numbers = self.numbers(shard)
+        return range(numbers.start // self.samples, (numbers.stop - 1) // self.samples + 1)
+
+    def part(self, shard: int, captions: Sequence[Caption]) -> "Part":
+        """A shard, with the captions that it needs."""
+        numbers, first = self.numbers(shard), self.captions_of(shard).start
+        return Part(
+            shard,
+            len(numbers),
+            CaptionList(captions),
+            first,
+            self.samples,
+            lambda place: place[0] * self.samples + place[1] in numbers,
+        )
 
 
-def shard_captions(
-    file: CaptionFile, extent: Extent, plan: Plan, shards: Iterable[int]
-) -> Iterator[tuple[int, list[Caption]]]:
+@dataclass(frozen=True)
+class Part:
+    """Pictures that one worker makes as a whole: a shard, or all that an undivided run lacks.
+
+    Attributes:
+        number: of the shard.
+        size: how many pictures it has.
+        captions: their captions, in order.
+        first: place of the first caption in the whole input.
+        samples: pictures of each caption.
+        is_wanted: whether a picture belongs to it.
+    """
+
+    number: int
+    size: int
+    captions: Captions
+    first: int
+    samples: int
+    is_wanted: Callable[[Place], bool]
+
+    def __iter__(self) -> Iterator[tuple[Place, Caption]]:
+        """Place and caption of each picture."""
+        for index, caption in enumerate(self.captions.read(), self.first):
+            for sample in range(self.samples):
+                if self.is_wanted((index, sample)):
+                    yield (index, sample), caption
+
+
+def shard_captions(captions: Captions, plan: Plan, shards: Iterable[int]) -> Iterator[tuple[int, list[Caption]]]:
     """Yield (shard, its captions) of increasing shards; neighbours are read in one go.
 
     Raises:
@@ -103,33 +141,9 @@ def shard_captions(
     end = -1
     for shard in shards:
         wanted = plan.captions_of(shard)
-        if wanted.start == end - 1 and held:
-            held = held[-1:]
-        elif wanted.start == end:
-            held = []
-        else:
-            stream, held = file.read(extent, wanted.start, plan.captions), []
-        for _ in range(len(wanted) - len(held)):
-            held.append(next(stream))
+        if wanted.start > end:
+            stream, held, end = captions.read(wanted.start), [], wanted.start
+        held = held[len(held) - (end - wanted.start) :]
+        held += islice(stream, wanted.stop - end)
         end = wanted.stop
         yield shard, list(held)
-
-
-class Window(Sequence[Caption]):
-    """Captions of a shard at their places in the whole input, of which only the last line is known besides."""
-
-    def __init__(self, captions: Sequence[Caption], start: int, count: int, last_line: int) -> None:
-        self._captions, self._start, self._count = captions, start, count
-        self._last = Caption("", last_line)
-
-    def __len__(self) -> int:
-        """Captions of the whole input."""
-        return self._count
-
-    def __getitem__(self, place: int) -> Caption:  # type: ignore[override]
-        """The caption at a place of the whole input; -1 for one that knows its line only."""
-        if place == -1:
-            return self._last
-        if not 0 <= place - self._start < len(self._captions):
-            raise IndexError(place)
-        return self._captions[place - self._start]

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +21,11 @@ from ray.exceptions import RayError
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import EngineError, T2IError
-from attngan_deploy.generate.plan import shard_captions
-from attngan_deploy.generate.share import Report, UnknownWords, join_manifests
+from attngan_deploy.generate.generation import Generation, Report, UnknownWords
+from attngan_deploy.generate.plan import Share, shard_captions
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.shards import OutputShards, open_shards
 from attngan_deploy.generate.target import open_target
-from attngan_deploy.generate.worker import Job, Worker, check_target, taking_part
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
 
@@ -35,9 +37,9 @@ GPU_DEVICES = ("cuda", "gpu", "tensorrt", "tensorrt-rtx")
 class ShardCaptions(Datasource):  # type: ignore[misc]
     """Rows {"shard", "lines", "texts"}: the captions of each missing shard."""
 
-    def __init__(self, job: Job, missing: list[int]) -> None:
+    def __init__(self, run: Run, missing: list[int]) -> None:
         super().__init__()
-        self._job, self._missing = job, missing
+        self._run, self._missing = run, missing
 
     def estimate_inmemory_data_size(self) -> int:
         """About so many bytes."""
@@ -51,23 +53,18 @@ class ShardCaptions(Datasource):  # type: ignore[misc]
         cuts = [number * len(self._missing) // count for number in range(count + 1)]
         parts = [self._missing[start:stop] for start, stop in pairwise(cuts)]
         return [
-            ReadTask(_Read(self._job, part), BlockMetadata(len(part), ROW_BYTES * len(part), None)) for part in parts
+            ReadTask(partial(_rows_of, self._run, part), BlockMetadata(len(part), ROW_BYTES * len(part), None))
+            for part in parts
         ]
 
 
-class _Read:
-    """Reads the captions of some shards, a block each."""
-
-    def __init__(self, job: Job, shards: list[int]) -> None:
-        self._job, self._shards = job, shards
-
-    def __call__(self) -> Iterator[pyarrow.Table]:
-        job = self._job
-        try:
-            for shard, captions in shard_captions(job.file, job.extent, job.plan, self._shards):
-                yield _row(shard, captions)
-        except T2IError as error:
-            yield _row(-1, [], str(error))
+def _rows_of(run: Run, shards: list[int]) -> Iterator[pyarrow.Table]:
+    """The captions of some shards, a block each."""
+    try:
+        for shard, captions in shard_captions(run.captions, run.plan, shards):
+            yield _row(shard, captions)
+    except T2IError as error:
+        yield _row(-1, [], str(error))
 
 
 def _row(shard: int, captions: Iterable[Caption], error: str = "") -> pyarrow.Table:
@@ -83,26 +80,27 @@ def _row(shard: int, captions: Iterable[Caption], error: str = "") -> pyarrow.Ta
 class ShardMaker:
     """An actor: it loads its engine when its first row comes, and keeps it."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._worker: Worker | None = None
+    def __init__(self, run: Run, out: str) -> None:
+        self._run, self._output = run, OutputShards(open_target(out), run)
+        self._generation: Generation | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Make one shard; errors come back as text."""
         shard, error = int(row["shard"]), str(row["error"])
         if error:
             return _result(shard, error=error)
+        output, unknown = self._output, dict[str, int]()
+        before = output.made
         try:
-            if self._worker is None:
-                self._worker = Worker(self._job)
-            worker = self._worker
-            if self._job.done(worker.target, worker.target, shard):
+            self._generation = self._generation or Generation(self._run, output)
+            if output.is_done(shard):
                 return _result(shard)  # a task that is done again, as its actor died after this shard
             captions = [Caption(str(text), int(line)) for line, text in zip(row["lines"], row["texts"], strict=True)]
-            made = worker.make(shard, captions)
+            self._generation.make(self._run.plan.part(shard, captions), tell=unknown.update)
         except T2IError as caught:
             return _result(shard, error=str(caught))
-        return _result(shard, made.pictures, list(made.unknown.items()), about=worker.model.description)
+        about = self._generation.model.description
+        return _result(shard, output.made - before, list(unknown.items()), about=about)
 
 
 def _result(
@@ -113,7 +111,8 @@ def _result(
 
 
 def make_on_ray(
-    job: Job,
+    run: Run,
+    out: str,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     say: Callable[[str], None] = lambda line: None,
@@ -128,30 +127,29 @@ def make_on_ray(
         say: called with lines worth showing.
 
     Raises:
-        T2IError: as `make_share`, or no cluster can be had.
+        T2IError: as `generation.generate`, or no cluster can be had.
     """
-    plan, target = job.plan, open_target(job.out)
-    bundle = open_bundle(job.model)
-    check_target(job, bundle, target)
-    with taking_part(job, target):
-        names = target.names()
-        missing = [shard for shard in range(plan.shards) if not job.done(target, names, shard)]
-        total = sum(len(plan.places(shard)) for shard in missing)
+    bundle = open_bundle(run.bundle)
+    with open_shards(open_target(out), run) as output:
+        total, missing = output.missing_shards(Share())
         start, made = time.perf_counter(), 0
         if missing:
-            words = UnknownWords(Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
-            for row in _rows(job, missing, workers, say):
+            words = UnknownWords(Tokenizer.load(bundle.vocabulary), say)
+            for row in _rows(run, out, missing, workers, say):
                 if not made and row["about"]:
-                    say(f"model {bundle.name}, {row['about']}")
+                    say(f"model {run.model} {run.model_hash[:12]}, {row['about']}")
                     progress(0, total)
                 words.tell(dict(zip(row["words"], row["lines"], strict=True)))
                 made += int(row["pictures"])
                 progress(made, total)
         seconds = time.perf_counter() - start
-        return Report(made, plan.pictures - made, seconds, join_manifests(job, target), plan.shards)
+        done, shards = output.join()
+        return Report(made, run.pictures - made, seconds, done=done, shards=shards)
 
 
-def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _rows(
+    run: Run, out: str, missing: list[int], workers: int | None, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """What the actors answer, as it comes."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes back as an error
@@ -166,8 +164,8 @@ def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str]
                 f"no Ray cluster can be had: {error}", next_step="unset RAY_ADDRESS to use one here"
             ) from error
     try:
-        gpus = int(job.engine.device in GPU_DEVICES or job.engine.backend in GPU_DEVICES)
-        threads = job.engine.threads or 1
+        gpus = int(run.engine.device in GPU_DEVICES or run.engine.backend in GPU_DEVICES)
+        threads = run.engine.threads or 1
         there = ray.cluster_resources()
         room = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 1)) // threads
         count = min(workers or max(1, room), len(missing))
@@ -181,12 +179,12 @@ def _rows(job: Job, missing: list[int], workers: int | None, say: Callable[[str]
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        job = replace(job, engine=replace(job.engine, threads=threads))
+        run = replace(run, engine=replace(run.engine, threads=threads))
         data = read_datasource(
-            ShardCaptions(job, missing), override_num_blocks=min(READERS, len(missing)), num_cpus=0
+            ShardCaptions(run, missing), override_num_blocks=min(READERS, len(missing)), num_cpus=0
         ).map(
             ShardMaker,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(run, out),
             compute=ActorPoolStrategy(size=count),
             num_cpus=threads,
             num_gpus=gpus,

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from attngan_deploy.errors import MissingExtraError
-from attngan_deploy.generate.share import Report
-from attngan_deploy.generate.worker import Job
+from attngan_deploy.errors import MissingExtraError, install_line
+from attngan_deploy.generate.generation import Report
+from attngan_deploy.generate.run import Run
 
 
 def make_on_ray(
-    job: Job,
+    run: Run,
+    out: str,
     workers: int | None,
     progress: Callable[[int, int], None],
     say: Callable[[str], None],
@@ -22,8 +23,8 @@ def make_on_ray(
     missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"--engine ray needs {missing[0]}, which is not installed", next_step="pip install 'attngan-deploy[ray]'"
+            f"--engine ray needs {missing[0]}, which is not installed", next_step=install_line("ray")
         )
     from attngan_deploy.generate import ray_engine
 
-    return ray_engine.make_on_ray(job, workers, progress, say)
+    return ray_engine.make_on_ray(run, out, workers, progress, say)

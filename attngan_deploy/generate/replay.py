@@ -12,20 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, installed_bundles, open_bundle
-from attngan_deploy.engines.choice import Combination, is_stored
-from attngan_deploy.engines.facts import BACKENDS, GENERATOR, PRECISIONS, EngineFacts
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.catalogue import installed_bundles
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
+from attngan_deploy.engines.choice import is_stored
+from attngan_deploy.engines.facts import GENERATOR, EngineFacts
 from attngan_deploy.engines.golden import psnr_db
-from attngan_deploy.engines.load import combinations
+from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_batch
 from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
-from attngan_deploy.generate.writer import MANIFEST, read_manifest
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.lock import writing
 
-AUTO = "auto"
 MAX_FILE_BYTES = 64 * 2**20
 FORMAT_OF = {"PNG": "png", "WEBP": "webp", "JPEG": "jpg"}
 ROUNDING = {"png": 1, "webp": 1, "jpg": 8}  # levels that batch size and machine may change; JPEG makes them larger
@@ -96,20 +97,15 @@ class Replay:
 def replay(
     path: Path,
     model: str | None = None,
-    backend: str = AUTO,
-    device: str = AUTO,
-    precision: str = AUTO,
-    threads: int | None = None,
+    request: EngineRequest = ANY_ENGINE,
 ) -> Replay:
     """Make the picture of a file again, and compare.
 
     Args:
         path: a `.png`; or a `.webp` or `.jpg` that still lies beside its `manifest.jsonl`.
         model: name or folder of the bundle; None for the installed one of the right hash that stores the precision.
-        backend: what shall make it; "auto" for what made it the first time, or ONNX Runtime in fp32 where nothing says
-            what that was. So does `precision`.
-        device: as in `TextToImage.load`.
-        threads: CPU threads; None for one a core.
+        request: what shall make it; "auto" as backend or precision is what made it the first time, or ONNX Runtime and
+            fp32 where nothing says what that was.
 
     Raises:
         DataError: not a picture, or one that does not say what it was made from.
@@ -119,11 +115,12 @@ def replay(
     data = _read(path)
     file_format, (width, height), text = _look(path, data)
     origin = _origin(path, _from_manifest(path) if text is None else _parsed(path, text))
+    backend, precision = request.backend, request.precision
     if backend == AUTO:
-        backend = origin.backend or ("onnxruntime" if precision == AUTO else AUTO)
-    precision = (origin.precision or "fp32") if precision == AUTO else precision
-    bundle = _find_bundle(path, origin, model, combinations(backend, device, precision))
-    network = TextToImage.load(bundle.folder, backend, precision, threads, device)
+        backend = origin.backend or (REFERENCE.backend if precision == AUTO else AUTO)
+    precision = (origin.precision or REFERENCE.precision) if precision == AUTO else precision
+    request = replace(request, backend=backend, precision=precision)
+    network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()).folder, request)
     side = network.picture_size
     if (width, height) != (side, side):
         raise DataError(f"{path} was resized", found=f"{width} x {height} px", expected=f"{side} x {side}")
@@ -132,7 +129,7 @@ def replay(
     difference = np.abs(again - _decode(path, data))
     worst, differing = int(difference.max()), float((difference > 0).mean())
     same = worst <= ROUNDING[file_format] or _is_precision(
-        bundle, {origin.precision, network.facts.precision}, difference
+        network.bundle, {origin.precision, network.facts.precision}, difference
     )
     source = f"the {MANIFEST} beside it" if text is None else "its metadata"
     return Replay(origin, network.facts, picture, worst, differing, same, source)
@@ -159,7 +156,7 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
 
 def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:
     """Whether pictures are as close as the coarser of two precisions asks for."""
-    floors = [floor for precision, floor in bundle.floors.items() if precision in precisions]
+    floors = [floor for precision, floor in bundle.manifest.floors.items() if precision in precisions]
     found = psnr_db(difference, np.zeros_like(difference), 255.0)
     return bool(floors) and (found is None or found >= min(floors))
 
@@ -238,7 +235,7 @@ def _origin(path: Path, told: object) -> Origin:
     return Origin(**{key: told[key] for key in (*FIELDS, *ENGINE) if key in told})
 
 
-def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Combination]) -> Bundle:
+def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[EngineRequest]) -> Bundle:
     """The bundle that made the picture, under whatever name; a file's own words are never taken for a path.
 
     The hash is that of the fp32 graphs, so that several bundles may have it: best is the one that stores what the
@@ -262,7 +259,7 @@ def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Com
 
     best = max(same, key=lambda bundle: (fits(bundle), bundle.name == origin.model))
     if not fits(best):
-        precision = wanted[0][2]
+        precision = wanted[0].precision
         raise BundleError(
             f"bundle {best.folder} has no graph '{GENERATOR}' in {precision}",
             found=", ".join(best.precisions(GENERATOR)),

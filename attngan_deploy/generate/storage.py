@@ -1,4 +1,4 @@
-"""Where a run's pictures go: one file each, or tar shards in the WebDataset layout.
+"""What pictures are stored in: one file each, or tar shards in the WebDataset layout.
 
 Both keep one promise: a picture that `scan` reports is whole, whatever killed the run that wrote it.
 """
@@ -10,13 +10,14 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.images import is_complete
 from attngan_deploy.media.shards import BAD_TAR
 from attngan_deploy.system.files import part_path, write_atomically
 
+TAR = "tar"
 SHARD_SIZE = 1000
 SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")
 NO_CLASS = -1
@@ -24,42 +25,22 @@ BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)  # of a tar
 
 
-class PictureStore(Protocol):
-    """Pictures by name, e.g. "00001_00", encoded by the caller."""
-
-    suffix: str
-
-    def file_of(self, name: str) -> str:
-        """The file that a picture added now goes to, relative to the folder."""
-
-    def scan(self) -> dict[str, str]:
-        """Names of the whole pictures in the folder, each with its file."""
-
-    def read(self, file: str) -> bytes:
-        """The bytes of a picture by the file that `scan` gave."""
-
-    def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
-        """Take a picture; True when it and all before it stand under final names."""
-
-    def finish(self) -> None:
-        """Give final names to what was added."""
-
-    def abandon(self) -> None:
-        """Drop what has no final name yet."""
-
-
 class LooseFiles:
-    """One file a picture."""
+    """Pictures by name, e.g. "00001_00", encoded by the caller, each in a file of its own."""
 
     def __init__(self, folder: Path, suffix: str) -> None:
         self.folder, self.suffix = folder, suffix
 
     def file_of(self, name: str) -> str:
-        """See `PictureStore`."""
+        """The file that a picture added now goes to, relative to the folder."""
         return f"{name}.{self.suffix}"
 
     def scan(self) -> dict[str, str]:
-        """See `PictureStore`."""
+        """Names of the whole pictures in the folder, each with its file.
+
+        Raises:
+            OutputError: a shard is damaged.
+        """
         found: dict[str, str] = {}
         if not self.folder.is_dir():
             return found
@@ -71,33 +52,37 @@ class LooseFiles:
         return found
 
     def read(self, file: str) -> bytes:
-        """See `PictureStore`."""
+        """The bytes of a picture by the file that `scan` gave."""
         return (self.folder / file).read_bytes()
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
-        """See `PictureStore`; the record goes into the manifest only."""
+        """Take a picture and what is said of it; True when it and all before it stand under final names."""
         write_atomically(self.folder / self.file_of(name), data)
         return True
 
     def finish(self) -> None:
-        """See `PictureStore`."""
+        """Give final names to what was added."""
 
     def abandon(self) -> None:
-        """See `PictureStore`."""
+        """Drop what has no final name yet."""
 
 
-class TarShards:
+class TarShards(LooseFiles):
     """Tar files of `SHARD_SIZE` PNG pictures, each followed by a `.json` of its class (none: -1) and caption.
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
     not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
     a disk that is full has room for the end of what was whole.
+
+    Args:
+        folder: where they are.
+        shard_size: pictures of each.
+        name: file of the only shard that is written; None for the next numbers.
     """
 
-    suffix = "png"
-
-    def __init__(self, folder: Path, shard_size: int = SHARD_SIZE) -> None:
-        self.folder, self.shard_size = folder, shard_size
+    def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:
+        super().__init__(folder, "png")
+        self.shard_size, self._name = shard_size, name
         self._next = 1 + max((int(match[1]) for match, _ in self._shards()), default=-1)
         self._stream: io.FileIO | None = None
         self._part = Path()
@@ -109,18 +94,12 @@ class TarShards:
 
     @property
     def _shard(self) -> str:
-        return f"pictures-{self._next:05d}.tar"
+        return self._name or f"pictures-{self._next:05d}.tar"
 
     def file_of(self, name: str) -> str:
-        """See `PictureStore`."""
         return f"{self._shard}/{name}.{self.suffix}"
 
     def scan(self) -> dict[str, str]:
-        """See `PictureStore`.
-
-        Raises:
-            OutputError: a shard is damaged.
-        """
         found: dict[str, str] = {}
         for _, path in self._shards():
             try:
@@ -137,14 +116,12 @@ class TarShards:
         return found
 
     def read(self, file: str) -> bytes:
-        """See `PictureStore`."""
         shard, _, member = file.partition("/")
         with tarfile.open(self.folder / shard, "r:") as tar:
             stream = tar.extractfile(member)
             return stream.read() if stream else b""
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
-        """See `PictureStore`."""
         if self._stream is None:
             self._part = part_path(self.folder / self._shard)
             self._stream = self._part.open("wb", buffering=0)
@@ -160,13 +137,12 @@ class TarShards:
         return self._stream is None
 
     def finish(self) -> None:
-        """See `PictureStore`; a sample that was only half added is cut off."""
         if self._stream is None:
             return
         if self._count == 0:
             self.abandon()
             return
-        with self._stream as stream:
+        with self._stream as stream:  # a sample that was only half added is cut off
             stream.seek(self._end)
             _write_all(stream, END)
             stream.truncate()
@@ -175,11 +151,17 @@ class TarShards:
         self._next += 1
 
     def abandon(self) -> None:
-        """See `PictureStore`."""
         if self._stream is not None:
             stream, self._stream = self._stream, None
             self._part.unlink(missing_ok=True)
             stream.close()
+
+
+def picture_store(folder: Path, file_format: str, shard_size: int | None = None, name: str | None = None) -> LooseFiles:
+    """What holds pictures of a format of `t2i generate`; the last two are for shards, see `TarShards`."""
+    if file_format != TAR:
+        return LooseFiles(folder, file_format)
+    return TarShards(folder, shard_size or SHARD_SIZE, name)
 
 
 def _member(name: str, data: bytes) -> bytes:

@@ -9,7 +9,6 @@ from attngan_deploy.system.filesystems import explained
 
 DEFAULT_COLUMN = "caption"
 HELP = "t2i generate --help"
-IN_PARTS = "add --shard 0/1 to read it in parts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any
 
-from attngan_deploy.errors import CaptionError, MissingExtraError
-from attngan_deploy.media.caption import IN_PARTS, Caption, checked_caption, choose_column, no_captions, opened
+from attngan_deploy.errors import CaptionError, MissingExtraError, install_line
+from attngan_deploy.media.caption import Caption, checked_caption, choose_column, no_captions, opened
 from attngan_deploy.system.filesystems import open_binary
 
 ROWS = 1024  # that are read at a time
@@ -15,28 +15,11 @@ TAIL = 8  # bytes at the end: length of the footer, and a mark
 MAX_FOOTER_BYTES = 256 * 2**20
 
 
-def read_table(name: str, column: str | None, limit: int) -> list[Caption]:
-    """All captions of a Parquet file of at most `limit` bytes of text.
-
-    Raises:
-        CaptionError: not a Parquet file, no column of texts of that name, none in it, an empty caption, or too large.
-        MissingExtraError: pyarrow is not installed.
-    """
-    rows, _ = measure_table(name, column)
-    captions, size = [], 0
-    for caption in read_rows(name, column, 0, rows):
-        size += len(caption.text)
-        if size > limit:
-            raise CaptionError(f"{name} is too large", expected=f"at most {limit // 2**20} MiB", next_step=IN_PARTS)
-        captions.append(caption)
-    return captions
-
-
 def measure_table(name: str, column: str | None) -> tuple[int, str]:
     """Number of rows, and a SHA-256 of the file's size and footer; the rows themselves are not read.
 
     Raises:
-        CaptionError: as `read_table`.
+        CaptionError: not a Parquet file, no column of texts of that name, or no row.
         MissingExtraError: pyarrow is not installed.
     """
     with _table(name) as (stream, table):
@@ -55,7 +38,7 @@ def read_rows(name: str, column: str | None, start: int, stop: int) -> Iterator[
     """Yield the captions of rows `start` to `stop` - 1; a caption's line is its row, from 1.
 
     Raises:
-        CaptionError: as `read_table`, or the file is shorter than it was.
+        CaptionError: as `measure_table`, an empty caption, or the file is shorter than it was.
         MissingExtraError: pyarrow is not installed.
     """
     row = 0
@@ -83,7 +66,7 @@ def _table(name: str) -> Iterator[tuple[IO[bytes], Any]]:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise MissingExtraError(
-            f"{name} needs a package that is not installed: {error}", next_step="pip install 'attngan-deploy[parquet]'"
+            f"{name} needs a package that is not installed: {error}", next_step=install_line("parquet")
         ) from error
     with opened(name):
         try:

@@ -2,20 +2,22 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.errors import BundleError
+from attngan_deploy.errors import BundleError, CaptionError
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.system.files import read_file
 
 PADDING = "<end>"
 LARGEST = 64 * 2**20  # bytes of a vocabulary
 WORD = re.compile(r"\w+")
 LONGEST_LOOKED_UP = 40  # a longer "word" is no misspelling, and difflib is quadratic
+MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
 REMEMBERED = 10_000  # looked-up words; a server meets new ones for ever
 
 
@@ -109,3 +111,68 @@ class Tokenizer:
         for row, ids in zip(padded, captions, strict=True):
             row[: len(ids)] = ids
         return padded
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Captions as numbers.
+
+    Attributes:
+        ids: vocabulary indices of each caption, none empty.
+        unknown: each word that was left out, with the first line that it stood on.
+    """
+
+    ids: list[list[int]]
+    unknown: dict[str, int]
+
+
+def tokenize(captions: Iterable[Caption], tokenizer: Tokenizer, strict: bool = False) -> Tokenized:
+    """Number the words of captions, leaving out unknown ones.
+
+    Raises:
+        CaptionError: as `encode_caption`.
+    """
+    ids: list[list[int]] = []
+    unknown: dict[str, int] = {}
+    for caption in captions:
+        encoded = encode_caption(caption, tokenizer, strict)
+        ids.append(encoded.ids)
+        for word in encoded.unknown:
+            unknown.setdefault(word, caption.line)
+    return Tokenized(ids, unknown)
+
+
+def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False) -> Encoded:
+    """Number the words of a caption.
+
+    Raises:
+        CaptionError: no words, unknown words only, or more than `MAX_WORDS`; with `strict`, any unknown word. It names
+            the line.
+    """
+    if not caption.text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in caption.text):
+        raise CaptionError(f"the caption on line {caption.line} is not text", found="bytes that are not UTF-8")
+    encoded = tokenizer.encode(caption.text)
+    if not encoded.ids and not encoded.unknown:
+        raise CaptionError(f"the caption on line {caption.line} has no words", found=repr(caption.text[:60]))
+    if not encoded.ids or (strict and encoded.unknown):
+        what = "has unknown words" if encoded.ids else "has only unknown words"
+        shown = [describe_unknown(word, tokenizer) for word in encoded.unknown[:5]]
+        raise CaptionError(
+            f"the caption on line {caption.line} {what}",
+            found=", ".join(shown) + (", ..." if len(encoded.unknown) > 5 else ""),
+            expected="words of the model's vocabulary",
+        )
+    if len(encoded.ids) > MAX_WORDS:
+        raise CaptionError(
+            f"the caption on line {caption.line} is too long",
+            found=f"{len(encoded.ids)} words",
+            expected=f"at most {MAX_WORDS}",
+        )
+    return encoded
+
+
+def describe_unknown(word: str, tokenizer: Tokenizer) -> str:
+    """An unknown word with the nearest known one, e.g. "'reddsh' (nearest known word: 'reddish')"."""
+    shown = f"'{word[:40]}...'" if len(word) > 40 else f"'{word}'"
+    nearest = tokenizer.nearest(word)
+    return f"{shown} (nearest known word: '{nearest}')" if nearest else f"{shown} (no known word is near)"

@@ -1,17 +1,18 @@
 """Two passports side by side: scores may be compared only where all that moves them is the same."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.score.metrics.metric import Metric, Needs
+from attngan_deploy.score.metrics.registry import METRICS
+from attngan_deploy.score.passport import NEXT_STEP, Passport, broken_field, describe_value
 from attngan_deploy.system.files import read_json
+from attngan_deploy.system.records import look_up
 
-VERSIONS = (1, 2)  # of passports that can be read
-NEXT_STEP = "t2i score ... --json > passport.json"
 FORBIDDING = (  # what must be the same for every score of pictures by a judge
     "judge.hash",
     "judge.classes",
@@ -29,6 +30,7 @@ LARGEST = 1e15  # no score is larger; infinities and NaN are none
 SHOWN = ("pictures.captions_sha256",)  # where both have captions
 REFERENCE = ("used", "width", "height", "crop", "resize")
 CONTENT = "sha256"  # of a reference set; its name stands in where a passport has no hash
+NEEDED = {Needs.REFERENCE: "reference", Needs.MATCHER: "matcher.hash"}  # fields without which a score is worth nothing
 LISTED = (  # what is told, and forbids nothing
     "passport",
     "version",
@@ -42,62 +44,6 @@ LISTED = (  # what is told, and forbids nothing
     "matcher.name",
     "warnings",
 )
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a passport says of a score.
-
-    Attributes:
-        label: its name for people.
-        values: keys of its numbers, with dots where they lie deeper.
-        noise: key of the deviation of the first of them, or "".
-        settings: keys of what must be the same in both.
-        has_reference: whether it measures against a reference set.
-        has_matcher: whether a matcher made it.
-        may_be_none: whether a number may be null, where there was nothing to compute it from.
-        has_judge: whether a judge made it of the pictures that the passport describes.
-    """
-
-    label: str
-    values: tuple[str, ...]
-    noise: str = ""
-    settings: tuple[str, ...] = ()
-    has_reference: bool = False
-    has_matcher: bool = False
-    may_be_none: bool = False
-    has_judge: bool = True
-
-
-METRICS = {
-    "inception_score": Metric("Inception Score", ("mean",), "deviation", ("splits", "ddof", "pictures_per_split")),
-    "frechet_distance": Metric("Frechet distance", ("value",), has_reference=True),
-    "kernel_distance": Metric(
-        "kernel distance", ("mean",), "deviation", ("ddof", "subsets", "subset_size", "seed"), has_reference=True
-    ),
-    "r_precision": Metric(
-        "R-precision",
-        ("value",),
-        "deviation",
-        ("candidates", "asked", "wrong_captions", "distinct_captions", "seed"),
-        has_matcher=True,
-    ),
-    "diversity": Metric(
-        "diversity",
-        ("value", "near_duplicates"),
-        "standard_error",
-        ("threshold", "captions", "pictures"),
-        may_be_none=True,
-    ),
-    "word_fidelity": Metric(
-        "word fidelity",
-        ("fidelity", "accuracy", "leakage"),
-        "fidelity_error",
-        ("captions", "seeds", "region", "chance"),
-        may_be_none=True,
-        has_judge=False,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -183,123 +129,104 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """What is not the same, a line each."""
-        return [f"{each.field}: {_shown(each.a)} and {_shown(each.b)}" for each in self.differences]
+        return [f"{each.field}: {describe_value(each.a)} and {describe_value(each.b)}" for each in self.differences]
 
 
-def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
-    """Compare the scores of two passports, as `t2i score --json` prints them.
+def compare(a: Passport, b: Passport) -> Comparison:
+    """Compare the scores of two passports.
 
     Raises:
-        ScoreError: a passport that can't be read, no score in common, or anything else that moves scores than the
-            pictures themselves; all such fields are named.
+        ScoreError: no score in common, or anything else that moves scores than the pictures themselves; all such
+            fields are named.
     """
-    _check_passport(a, "the first passport")
-    _check_passport(b, "the second passport")
-    shared = [name for name in METRICS if name in a["scores"] and name in b["scores"]]
-    unlike = list(_unlike(a, b, shared))
+    shared = [metric for metric in METRICS.values() if metric.key in a.scores and metric.key in b.scores]
+    documents = a.to_json(), b.to_json()
+    unlike = list(_unlike(*documents, shared))
     if unlike:
         raise ScoreError(
             f"these scores can't be compared: {len(unlike)} that must be the same "
             f"{'differs' if len(unlike) == 1 else 'differ'}",
-            found=", ".join(f"{each.field} {_shown(each.b)}" for each in unlike),
-            expected=", ".join(f"{each.field} {_shown(each.a)}" for each in unlike) + ", as in the first",
+            found=", ".join(f"{each.field} {describe_value(each.b)}" for each in unlike),
+            expected=", ".join(f"{each.field} {describe_value(each.a)}" for each in unlike) + ", as in the first",
             next_step="score both alike",
         )
     if not shared:
         raise ScoreError(
             "these passports have no score in common",
-            found=", ".join(b["scores"]),
-            expected=", ".join(a["scores"]),
+            found=", ".join(b.scores),
+            expected=", ".join(a.scores),
             next_step="score both with one --metric",
         )
-    scores = [difference for name in shared for difference in _score_differences(name, a, b)]
-    return Comparison(a["pictures"]["source"], b["pictures"]["source"], scores, list(_listed(a, b, shared)))
+    scores = [difference for metric in shared for difference in _score_differences(metric, a, b)]
+    return Comparison(a.pictures.source, b.pictures.source, scores, list(_listed(*documents, shared)))
 
 
-def read_passport(path: Path) -> dict[str, Any]:
+def read_passport(path: Path) -> Passport:
     """Read what `t2i score --json` printed into a file.
 
     Raises:
-        ScoreError: it can't be read, or is no passport.
+        ScoreError: it can't be read, or is no passport that can be compared.
     """
     try:
-        passport = read_json(path)
+        document = read_json(path)
     except OSError as error:
         raise ScoreError(f"{path} can't be read: {error.strerror}", next_step=NEXT_STEP) from error
     except ValueError as error:
         raise ScoreError(f"{path} is no passport: it is not JSON", next_step=NEXT_STEP) from error
-    _check_passport(passport, str(path))
-    return dict(passport)
+    return comparable(document, str(path))
 
 
-def _check_passport(passport: Any, where: str) -> None:
-    if not isinstance(passport, Mapping) or "passport" not in passport:
-        raise ScoreError(
-            f"{where} is no passport of a score",
-            found=f"the fields {', '.join(map(str, passport))}"[:80]
-            if isinstance(passport, Mapping)
-            else _shown(passport),
-            expected='"passport", "scores", "judge" and "pictures"',
-            next_step=NEXT_STEP,
-        )
-    version = passport["passport"]
-    if type(version) is not int or version not in VERSIONS:
-        raise ScoreError(
-            f"{where} is of an unknown version",
-            found=_shown(version),
-            expected=" or ".join(map(str, VERSIONS)),
-            next_step="pip install --upgrade attngan-deploy, or score again",
-        )
-    if not isinstance(passport.get("scores"), Mapping):
-        raise _broken(where, "scores", passport.get("scores"))
-    wanted = {"pictures.source": str, "pictures.used": int, "pictures.resize": str, "pictures.order": str}
-    if any(name not in METRICS or METRICS[name].has_judge for name in passport["scores"]):
-        wanted |= {"judge.hash": str, "judge.size": int}
-    for field, kind in wanted.items():
-        value = _get(passport, field)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise _broken(where, field, value)
-    for name, facts in passport["scores"].items():
-        if not isinstance(facts, Mapping):
-            raise _broken(where, f"scores.{name}", facts)
-        metric = METRICS.get(name)
-        if metric is None:
-            continue
-        for key in (*metric.values, *([metric.noise] if metric.noise else [])):
-            value = _get(facts, key)
+def comparable(document: object, where: str) -> Passport:
+    """The passport that a JSON document holds, with all that comparing its scores needs.
+
+    Args:
+        where: what to call it in errors.
+
+    Raises:
+        ScoreError: no passport, or a field that is missing or can't be used; it is named.
+    """
+    scores = look_up(document, "scores")
+    keys = scores.keys() if isinstance(scores, Mapping) else set()
+    metrics = [metric for metric in METRICS.values() if metric.key in keys]
+    needed = ["pictures.source", "pictures.used", "pictures.resize", "pictures.order"]
+    if len(metrics) < len(keys) or any(Needs.MODEL not in metric.needs for metric in metrics):
+        needed += ["judge.hash", "judge.size"]
+    needed += [field for metric in metrics for need, field in NEEDED.items() if need in metric.needs]
+    passport = Passport.from_json(document, where, needed)
+    for metric in metrics:
+        for key in filter(None, (*metric.values, metric.noise)):
+            value = _get(passport.scores[metric.key], key)
             if value is None and metric.may_be_none:
                 continue
-            if type(value) not in (int, float) or not abs(value) < LARGEST:
-                raise _broken(where, f"scores.{name}.{key}", value)
-        if metric.has_reference and not isinstance(passport.get("reference"), Mapping):
-            raise _broken(where, "reference", passport.get("reference"))
-        if metric.has_matcher and not isinstance(_get(passport, "matcher.hash"), str):
-            raise _broken(where, "matcher.hash", _get(passport, "matcher.hash"))
+            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < LARGEST:
+                raise broken_field(where, f"scores.{metric.key}.{key}", value)
+    return passport
 
 
-def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[str]) -> Iterator[Difference]:
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[Metric]) -> Iterator[Difference]:
     """Every field that must be the same and is not."""
-    judged = not shared or any(METRICS[name].has_judge for name in shared)
+    judged = not shared or any(Needs.MODEL not in metric.needs for metric in shared)
     yield from _different(a, b, FORBIDDING if judged else ())
-    if judged and all(_get(passport, SHOWN[0]) for passport in (a, b)):
+    if judged and all(_get(document, SHOWN[0]) for document in (a, b)):
         yield from _different(a, b, SHOWN)
-    if judged and all(_get(passport, "pictures.generated") is not None for passport in (a, b)):
+    if judged and all(_get(document, "pictures.generated") is not None for document in (a, b)):
         yield from _different(a, b, CAPTIONS)
-    if any(METRICS[name].has_reference for name in shared):
+    if any(Needs.REFERENCE in metric.needs for metric in shared):
         identity = (CONTENT,) if all(_get(side, f"reference.{CONTENT}") for side in (a, b)) else ("source",)
         yield from _different(a, b, [f"reference.{key}" for key in (*identity, *REFERENCE)])
-    if any(METRICS[name].has_matcher for name in shared):
+    if any(Needs.MATCHER in metric.needs for metric in shared):
         yield from _different(a, b, ["matcher.hash"])
-    for name in shared:
-        yield from _different(a, b, [f"scores.{name}.{key}" for key in METRICS[name].settings])
+    for metric in shared:
+        yield from _different(a, b, [f"scores.{metric.key}.{key}" for key in metric.settings])
 
 
-def _listed(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[str]) -> Iterator[Difference]:
+def _listed(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[Metric]) -> Iterator[Difference]:
     for difference in _different(a, b, LISTED):
         yield from _narrowed(difference)
-    for name in dict.fromkeys((*a["scores"], *b["scores"])):
-        if name not in shared:
-            told = [f"{name} (not compared)" if name in side["scores"] else None for side in (a, b)]
+    compared = [metric.key for metric in shared]
+    for key in dict.fromkeys((*a["scores"], *b["scores"])):
+        if key not in compared:
+            told = [f"{key} (not compared)" if key in side["scores"] else None for side in (a, b)]
             yield Difference("scores", *told)
 
 
@@ -310,54 +237,36 @@ def _narrowed(difference: Difference) -> Iterator[Difference]:
         for key in dict.fromkeys((*a, *b)):
             if a.get(key) != b.get(key):
                 yield Difference(f"{difference.field}.{key}", a.get(key), b.get(key))
-    elif isinstance(a, list) and isinstance(b, list):
+    elif isinstance(a, tuple) and isinstance(b, tuple):
         only_a, only_b = [item for item in a if item not in b], [item for item in b if item not in a]
         yield Difference(difference.field, only_a or None, only_b or None)
     else:
         yield difference
 
 
-def _different(a: Mapping[str, Any], b: Mapping[str, Any], fields: Any) -> Iterator[Difference]:
+def _different(a: Mapping[str, Any], b: Mapping[str, Any], fields: Iterable[str]) -> Iterator[Difference]:
     for field in fields:
         ours, theirs = _get(a, field), _get(b, field)
         if ours != theirs:
             yield Difference(field, ours, theirs)
 
 
-def _score_differences(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[ScoreDifference]:
-    metric = METRICS[name]
+def _score_differences(metric: Metric, a: Passport, b: Passport) -> Iterator[ScoreDifference]:
     for key in metric.values:
-        values = [_get(side["scores"][name], key) for side in (a, b)]
+        values: list[Any] = [_get(side.scores[metric.key], key) for side in (a, b)]
         if None in values:
             continue
         detail = "" if key == metric.values[0] else ", " + key.replace(".", " ").replace("_", " ")
-        noise: list[float | None] = [None, None]
+        noise: list[Any] = [None, None]
         if metric.noise and key == metric.values[0]:
-            noise = [_get(side["scores"][name], metric.noise) for side in (a, b)]
-        yield ScoreDifference(f"{name}.{key}", metric.label + detail, *values, *noise)
+            noise = [_get(side.scores[metric.key], metric.noise) for side in (a, b)]
+        yield ScoreDifference(f"{metric.key}.{key}", metric.label + detail, *values, *noise)
 
 
-def _get(mapping: Mapping[str, Any], field: str) -> Any:
+def _get(document: object, field: str) -> object:
     """The value at a dotted path; None where there is none."""
-    value: Any = mapping
-    for key in field.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _broken(where: str, field: str, value: Any) -> ScoreError:
-    return ScoreError(
-        f"{where} is broken: its {field} can't be used", found=_shown(value), next_step="score again with --json"
-    )
+    return look_up(document, *field.split("."))
 
 
 def _with_noise(value: float, noise: float | None) -> str:
     return f"{value:.4g}" if noise is None else f"{value:.4g} +- {noise:.2g}"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, str):
-        return value[:12] if len(value) == 64 else value[:80]
-    return json.dumps(value, default=str)[:120]

@@ -3,25 +3,27 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
-from typing import Any
 
 from PIL import Image
 
 from attngan_deploy.errors import CaptionError, ScoreError
-from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, Batch, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage, UnknownWordWarning
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import read_captions, tokenize
+from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
-from attngan_deploy.score.pictures import Prepared, check_shape, fit
+from attngan_deploy.media.tokenizer import tokenize
+from attngan_deploy.score.passport import GeneratedFacts
+from attngan_deploy.score.pictures import results_ahead
+from attngan_deploy.score.preprocessing import PreparedPicture, check_shape, fit
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less
 AHEAD = 2  # batches that wait for the judge
 GENERATED = "generated"
-STOP_SECONDS = 0.05  # between two looks at whether anybody still wants pictures
 
 
 def read_caption_list(path: Path, column: str | None = None) -> tuple[list[str], list[int] | None]:
@@ -94,7 +96,7 @@ class GeneratedPictures:
         if not self._captions:
             raise CaptionError("no captions were given", expected="--captions with a caption a line, or a shard")
         numbered = [Caption(text, line) for line, text in enumerate(self._captions, start=1)]
-        self._unknown = list(tokenize(numbered, model.tokenizer).unknown)
+        self._unknown = tuple(tokenize(numbered, model.tokenizer).unknown)
 
     @property
     def source(self) -> str:
@@ -102,17 +104,17 @@ class GeneratedPictures:
         return self.model.bundle.name
 
     @property
-    def generated(self) -> Mapping[str, Any]:
-        """What decides the pictures, as JSON values: model, engine, captions and seed."""
-        return {
-            "model": self.model.bundle.name,
-            "model_hash": self.model.bundle.hash,
-            "engine": self.model.description,
-            "captions": len(self._captions),
-            "captions_sha256": hashlib.sha256(json.dumps(self._captions).encode()).hexdigest(),
-            "seed": self.seed,
-            "unknown_words": self._unknown,
-        }
+    def generated(self) -> GeneratedFacts:
+        """What decides the pictures: model, engine, captions and seed."""
+        return GeneratedFacts(
+            model=self.model.bundle.name,
+            model_hash=self.model.bundle.hash,
+            engine=self.model.description,
+            captions=len(self._captions),
+            captions_sha256=hashlib.sha256(json.dumps(self._captions).encode()).hexdigest(),
+            seed=self.seed,
+            unknown_words=self._unknown,
+        )
 
     def count(self) -> int:
         """How many pictures are made."""
@@ -122,7 +124,7 @@ class GeneratedPictures:
         """As they come: they are made in the order in which they count."""
         return list(range(len(names)))
 
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator[Prepared, None, None]:
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator[PreparedPicture, None, None]:
         """Yield every picture at the judge's size; closing this ends the making of more.
 
         Args:
@@ -144,7 +146,7 @@ class GeneratedPictures:
                 class_id = NO_CLASS if self._classes is None else int(self._classes[caption])
                 name = f"{caption + 1:05d}_{sample:02d}"
                 pixels = fit(Image.fromarray(picture), size, crop)
-                yield Prepared(name, pixels, (side, side), GENERATED, "", self._captions[caption], class_id)
+                yield PreparedPicture(name, pixels, (side, side), GENERATED, "", self._captions[caption], class_id)
 
 
 def spread(captions: int, count: int) -> Iterator[tuple[int, int]]:
@@ -159,37 +161,8 @@ def spread(captions: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def made_ahead(batches: Iterator[Batch], ahead: int = AHEAD) -> Generator[Batch, None, None]:
-    """Yield batches that a thread makes, at most `ahead` before they are asked for; closing this ends the thread.
-
-    An error of the thread is raised here, after the batches before it.
-    """
-    waiting: Queue[Batch | BaseException | None] = Queue(ahead)
-    unwanted = Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not unwanted.is_set():
-            try:
-                return waiting.put(item, timeout=STOP_SECONDS)
-            except Full:
-                continue
-
-    def make() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if unwanted.is_set():
-                    return
-        except BaseException as error:  # it is raised in the thread that waits for it
-            put(error)
-        put(None)
-
-    thread = Thread(target=make, name="generator")
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        unwanted.set()
-        thread.join()
+    """Yield batches that a thread makes, `ahead` of those that are asked for; closing this ends the thread."""
+    for batch in results_ahead(repeat(partial(next, batches, None)), ahead + 1, 1, "generator"):
+        if batch is None:
+            return
+        yield batch

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import JUDGE, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.score.metrics.inception_score import softmax
+from attngan_deploy.score.outputs import softmax
+from attngan_deploy.system.records import RecordError, decode
 
 DEFAULT_JUDGE = "judge"
 FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads
@@ -40,6 +43,7 @@ class Judge:
 
     Attributes:
         bundle: its bundle.
+        fields: what its manifest says of it.
         classes: number of classes C: the logits of its graph, less those that are dropped.
         dropped: places of the logits that are dropped before anything is computed of them.
         size: side of the pictures that it looks at, in pixels.
@@ -48,17 +52,15 @@ class Judge:
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
         try:
-            facts = bundle.manifest["input"]
-            self.classes, self.size = int(bundle.manifest["classes"]), int(facts["size"])
-            self._mean = np.array(facts["mean"], np.float32).reshape(3)
-            self._std = np.array(facts["std"], np.float32).reshape(3)
-            self.resize = str(facts["resize"])
-            self.dropped = [int(place) for place in bundle.manifest.get("drop_outputs", [])]
-        except (KeyError, TypeError, ValueError) as error:
+            self.fields = decode(JudgeFields, bundle.manifest.document)
+        except RecordError as error:
             raise BundleError(
-                f"judge {bundle.folder} does not say how pictures go in: {error!r}",
+                f"judge {bundle.folder} does not say how pictures go in: {error.found}",
                 expected='"classes" and "input" with size, mean, std and resize in bundle.json',
             ) from error
+        how, self.classes, self.dropped = self.fields.input, self.fields.classes, list(self.fields.drop_outputs)
+        self.size, self.resize = how.size, how.resize
+        self._mean, self._std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
         outputs = self.classes + len(self.dropped)
         if len(set(self.dropped)) != len(self.dropped) or not all(0 <= place < outputs for place in self.dropped):
             raise BundleError(
@@ -69,16 +71,15 @@ class Judge:
         if not (np.isfinite(self._mean).all() and np.isfinite(self._std).all() and (self._std > 0).all()):
             raise BundleError(
                 f"judge {bundle.folder} can't be used",
-                found=f"mean {facts['mean']}, std {facts['std']}",
+                found=f"mean {list(how.mean)}, std {list(how.std)}",
                 expected="finite numbers, the std above 0",
             )
         self._scale = (1 / self._std.astype(np.float64)).astype(np.float32)
         self._kept = np.setdiff1d(np.arange(outputs), self.dropped)
-        colours = str(facts.get("colours", COLOURS))
-        if self.resize not in RESIZES or colours != COLOURS or self.classes < 2 or not 1 <= self.size <= LARGEST:
+        if self.resize not in RESIZES or how.colours != COLOURS or self.classes < 2 or not 1 <= self.size <= LARGEST:
             raise BundleError(
                 f"judge {bundle.folder} can't be used",
-                found=f"resize '{self.resize}', colours {colours}, {self.classes} classes, {self.size} px",
+                found=f"resize '{self.resize}', colours {how.colours}, {self.classes} classes, {self.size} px",
                 expected=f"resize {' or '.join(RESIZES)}, colours {COLOURS}, two classes or more, 1 to {LARGEST} px",
             )
 
@@ -98,7 +99,7 @@ class Judge:
             EngineError: it can't be run here.
         """
         bundle = open_bundle(name_or_folder, JUDGE)
-        return cls(bundle, load_engine(bundle, GRAPH, backend, "cpu", "fp32", threads))
+        return cls(bundle, load_engine(bundle, GRAPH, EngineRequest(backend, "cpu", "fp32", threads)))
 
     @property
     def name(self) -> str:

@@ -4,18 +4,20 @@ Trained apart from every generator: it reads pictures through a judge, which has
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import MATCHER, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER, Engine
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import BundleError, ScoreError
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from attngan_deploy.score.judge import Judge
 
 DEFAULT_MATCHER = "matcher"
@@ -44,11 +46,12 @@ class Matcher:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, picture_encoder: Engine) -> None:
         self.bundle, self.text_encoder, self.picture_encoder = bundle, text_encoder, picture_encoder
-        self.tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        self.tokenizer = Tokenizer.load(bundle.vocabulary)
         try:
-            self.judge_hash = str(bundle.manifest["judge"])
-            self.features = int(bundle.graph(PICTURE_ENCODER)["inputs"]["features"]["shape"][1])
-            self.real: Mapping[str, Any] = dict(bundle.manifest["real"])
+            document: Mapping[str, Any] = bundle.manifest.document
+            self.judge_hash = str(document["judge"])
+            self.features = int(str(bundle.graph(PICTURE_ENCODER).inputs["features"].shape[1]))
+            self.real: Mapping[str, Any] = dict(document["real"])
             known = 0 <= self.real["r_precision"] <= 1 and self.real["candidates"] > 1
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise _incomplete(bundle, repr(error)) from error
@@ -68,7 +71,7 @@ class Matcher:
             EngineError: it can't be run here.
         """
         bundle = open_bundle(name_or_folder, MATCHER)
-        graphs = (load_engine(bundle, key, "onnxruntime", "cpu", "fp32", threads) for key in GRAPHS)
+        graphs = (load_engine(bundle, key, replace(REFERENCE, threads=threads)) for key in GRAPHS)
         return cls(bundle, *graphs)
 
     @property
@@ -88,7 +91,7 @@ class Matcher:
             ScoreError: it is another one.
         """
         if judge.hash != self.judge_hash:
-            told = self.bundle.manifest.get("provenance", {}).get("judge", {}).get("name", "its own")
+            told = self.bundle.manifest.told("provenance", "judge", "name") or "its own"
             raise ScoreError(
                 f"matcher {self.name} reads the features of another judge",
                 found=f"judge {judge.name} {judge.hash[:12]}",

@@ -3,80 +3,26 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.metrics.frechet import FeatureStatistics
-from attngan_deploy.score.metrics.kernel import SEED
+from attngan_deploy.score.metrics.metric import Needs
+from attngan_deploy.score.metrics.registry import needs_of
+from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
 from attngan_deploy.score.passport import JudgeFacts, PictureFacts, describe_resize
-from attngan_deploy.score.pictures import PictureSource, Prepared
+from attngan_deploy.score.pictures import PictureSource
+from attngan_deploy.score.preprocessing import PreparedPicture
 
-METRICS = ("is", "fid", "kid", "r-precision", "diversity", "words")
-DISTANCES = ("fid", "kid")
-OF_FEATURES = ("kid", "r-precision", "diversity")  # need every picture's features, not only their statistics
-BATCH_SIZE = 16  # as fast as 64 on CPUs, in 150 MB less
 STATISTICS_ROWS = 256  # pictures whose features are added at once: each time costs F x F
 COLUMNS = 64  # that are put into another order at a time
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How to score.
-
-    Attributes:
-        metrics: some of `METRICS`.
-        splits: splits of the Inception Score.
-        crop: side of a centre crop in pixels, or None.
-        order: one of `pictures.ORDERS`; of files only.
-        shuffle_seed: shuffles that order as torch-fidelity does, so that no split holds a few classes only; None
-            keeps it.
-        batch_size: pictures that the judge looks at together.
-        threads: threads that decode; None for one a core.
-        strict: a broken picture is an error.
-    """
-
-    metrics: Sequence[str] = ("is",)
-    splits: int = 10
-    crop: int | None = None
-    order: str = "auto"
-    shuffle_seed: int | None = SEED
-    batch_size: int = BATCH_SIZE
-    threads: int | None = None
-    strict: bool = False
-
-
-def no_features() -> NDArray[np.float32]:
-    """Features that were not kept."""
-    return np.zeros((0, 0), np.float32)
-
-
-@dataclass
-class Measured:
-    """What the judge saw of one set of pictures, in the order in which they count.
-
-    Attributes:
-        facts: what was measured.
-        logits: f64 [N, C].
-        statistics: of the features, where a Frechet distance needs them.
-        features: f32 [N, F], where a metric of `OF_FEATURES` needs them; otherwise empty.
-        captions: what each picture shows, or "".
-        class_ids: i64 [N], the class of each, or -1.
-    """
-
-    facts: PictureFacts
-    logits: NDArray[np.float64]
-    statistics: FeatureStatistics
-    features: NDArray[np.float32] = field(default_factory=no_features)
-    captions: list[str] = field(default_factory=list)
-    class_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Rows:
@@ -108,46 +54,45 @@ class Rows:
         return rows
 
 
-class _Eye:
-    """One judge, and what it has seen so far.
+class _Collector:
+    """What one judge has given so far.
 
     Args:
         expected: how many pictures will come.
     """
 
     def __init__(self, judge: Judge, options: ScoreOptions, expected: int) -> None:
-        self.judge, self.options = judge, options
-        self.statistics, self.logits, self.features = FeatureStatistics(), Rows(expected), Rows(expected)
-        self._keeps = any(name in options.metrics for name in OF_FEATURES)
+        self.judge, self.options, self._needs = judge, options, needs_of(options.metrics)
+        self._statistics, self._logits, self._features = FeatureStatistics(), Rows(expected), Rows(expected)
         self._waiting: list[NDArray[np.float32]] = []  # for the statistics
 
     def look(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> None:
         """Let the judge look at a batch."""
         logits, features = self.judge.look(pixels, names)
-        self.logits.add(logits)
-        if self._keeps:
-            self.features.add(features)
-        if "fid" in self.options.metrics:
+        self._logits.add(logits)
+        if Needs.FEATURES in self._needs:
+            self._features.add(features)
+        if Needs.STATISTICS in self._needs:
             self._waiting.append(features)
             if sum(map(len, self._waiting)) >= STATISTICS_ROWS:
-                self._settle()
+                self._add_statistics()
 
-    def _settle(self) -> None:
-        self.statistics.add(np.concatenate(self._waiting))
+    def _add_statistics(self) -> None:
+        self._statistics.add(np.concatenate(self._waiting))
         self._waiting.clear()
 
-    def measured(self, facts: PictureFacts, kept: Sequence[Prepared], arranged: Sequence[int]) -> Measured:
-        """All it saw, in the order in which pictures count, shuffled if that is wanted."""
+    def outputs(self, facts: PictureFacts, kept: Sequence[PreparedPicture], arranged: Sequence[int]) -> JudgeOutputs:
+        """All it gave, in the order in which pictures count, shuffled if that is wanted."""
         if self._waiting:
-            self._settle()
+            self._add_statistics()
         order = np.array(arranged, np.int64)
         if self.options.shuffle_seed is not None:
             order = order[np.random.RandomState(self.options.shuffle_seed).permutation(len(order))]
-        return Measured(
+        return JudgeOutputs(
             facts,
-            self.logits.arranged(order).astype(np.float64),
-            self.statistics,
-            self.features.arranged(order) if self._keeps else no_features(),
+            self._logits.arranged(order).astype(np.float64),
+            self._statistics,
+            self._features.arranged(order) if Needs.FEATURES in self._needs else no_features(),
             [kept[place].caption for place in order],
             np.array([kept[place].class_id for place in order], np.int64),
         )
@@ -155,7 +100,7 @@ class _Eye:
 
 def measure(
     source: PictureSource, judge: Judge, options: ScoreOptions | None = None, progress: Progress | None = None
-) -> Measured:
+) -> JudgeOutputs:
     """Let the judge look at pictures, a batch at a time; while it looks, the next ones are decoded or made.
 
     Args:
@@ -172,7 +117,7 @@ def measure_by(
     source: PictureSource,
     options: Sequence[ScoreOptions],
     progress: Progress | None = None,
-) -> list[Measured]:
+) -> list[JudgeOutputs]:
     """What `measure` gives for each judge, with every picture decoded or made once.
 
     Args:
@@ -193,15 +138,15 @@ def measure_by(
             next_step="score with one judge after the other",
         )
     total, seen = source.count(), 0
-    eyes = [_Eye(judge, each, total) for judge, each in zip(judges, options, strict=True)]
-    kept: list[Prepared] = []  # without their pixels
+    collectors = [_Collector(judge, each, total) for judge, each in zip(judges, options, strict=True)]
+    kept: list[PreparedPicture] = []  # without their pixels
     read: set[str] = set()
     skipped: list[str] = []
     other = list(source.other_files)
     if progress is not None:
         progress(0, total)
     with closing(source.prepared(judges[0].size, how.crop, how.threads)) as pictures:
-        for batch in _batches(pictures, how.batch_size):
+        while batch := list(islice(pictures, how.batch_size)):
             good = []
             for item in batch:
                 if source.places is not None and item.name not in source.places:
@@ -216,8 +161,8 @@ def measure_by(
                 raise broken_picture(skipped[0])
             if good:
                 pixels = np.stack([item.pixels for item in good if item.pixels is not None])
-                for eye in eyes:
-                    eye.look(pixels, [item.name for item in good])
+                for collector in collectors:
+                    collector.look(pixels, [item.name for item in good])
                 kept += [item.without_pixels() for item in good]
             seen += len(batch)
             if progress is not None:
@@ -229,8 +174,8 @@ def measure_by(
         raise ScoreError(f"{source.source} has no usable picture", found=skipped[0] if skipped else "none")
     arranged = source.arrange([item.name for item in kept])
     return [
-        eye.measured(_picture_facts(source, eye.judge, eye.options, kept, skipped, other), kept, arranged)
-        for eye in eyes
+        each.outputs(_picture_facts(source, each.judge, each.options, kept, skipped, other), kept, arranged)
+        for each in collectors
     ]
 
 
@@ -238,7 +183,7 @@ def _picture_facts(
     source: PictureSource,
     judge: Judge,
     options: ScoreOptions,
-    kept: Sequence[Prepared],
+    kept: Sequence[PreparedPicture],
     skipped: list[str],
     other_files: list[str],
 ) -> PictureFacts:
@@ -246,8 +191,8 @@ def _picture_facts(
         source=source.source,
         found=len(kept) + len(skipped),
         used=len(kept),
-        skipped=skipped,
-        other_files=other_files,
+        skipped=tuple(skipped),
+        other_files=tuple(other_files),
         width=kept[0].size[0],
         height=kept[0].size[1],
         crop=options.crop,
@@ -266,22 +211,17 @@ def _hash_of(captions: list[str]) -> str:
 
 def judge_facts(judge: Judge) -> JudgeFacts:
     """What a passport says about a judge."""
-    provenance = judge.bundle.manifest.get("provenance")
-    accuracy = provenance.get("held_out_accuracy") if isinstance(provenance, dict) else None
-    return JudgeFacts(judge.name, judge.hash, judge.classes, judge.size, accuracy, str(judge.engine.facts))
+    accuracy = judge.bundle.manifest.told("provenance", "held_out_accuracy")
+    return JudgeFacts(
+        judge.name,
+        judge.hash,
+        judge.classes,
+        judge.size,
+        accuracy if isinstance(accuracy, float) else None,
+        str(judge.engine.facts),
+    )
 
 
 def broken_picture(skipped: str) -> ScoreError:
     """The error of `strict`."""
     return ScoreError(f"a broken picture: {skipped}", next_step="repair it, or leave out --strict")
-
-
-def _batches(items: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    batch: list[Prepared] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

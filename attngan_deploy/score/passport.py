@@ -1,17 +1,22 @@
 """The passport of a score: how it was obtained. Numbers without one can't be compared."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from attngan_deploy.errors import ScoreError
+from attngan_deploy.system.records import RecordError, decode, look_up
+
 PASSPORT_VERSION = 2
+VERSIONS = (1, PASSPORT_VERSION)  # that can be read
 FEW_PICTURES = 5000
-SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
 NOT_COMPARABLE = (
     "Comparable only with scores by the same judge (name and hash), number of pictures, splits, size and order; "
     "not with scores by other judges, those in papers included."
 )
 LISTED_WORDS = 5
+NEXT_STEP = "t2i score ... --json > passport.json"
 LOSSY = ("jpeg", "lossy webp")
 
 
@@ -28,12 +33,42 @@ class JudgeFacts:
         engine: what ran it.
     """
 
-    name: str
-    hash: str
-    classes: int
-    size: int
-    accuracy: float | None
-    engine: str
+    name: str = ""
+    hash: str = ""
+    classes: int = 0
+    size: int = 0
+    accuracy: float | None = None
+    engine: str = ""
+
+
+@dataclass(frozen=True)
+class MatcherFacts:
+    """The encoder that R-precision was measured with: its name, and the SHA-256 of its graphs and vocabulary."""
+
+    name: str = ""
+    hash: str = ""
+
+
+@dataclass(frozen=True)
+class GeneratedFacts:
+    """What made pictures that came straight from a generator.
+
+    Attributes:
+        model, model_hash: the model's name and hash.
+        engine: what ran it.
+        captions: how many.
+        captions_sha256: of them, in their order.
+        seed: of the noise.
+        unknown_words: words of the captions that the model does not know.
+    """
+
+    model: str = ""
+    model_hash: str = ""
+    engine: str = ""
+    captions: int = 0
+    captions_sha256: str = ""
+    seed: int = 0
+    unknown_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,25 +87,24 @@ class PictureFacts:
         formats: pictures of each file format; "generated" for those that never were files.
         order: "manifest", "name" or "stored": the order in which splits are cut.
         shuffle_seed: seed of numpy's RandomState(seed).permutation put on top of that order, or None.
+        generated: what made them, where they came straight from a generator.
         captions_sha256: of the captions of all pictures, sorted; "" where they have none.
-        generated: what made them, where they came straight from a generator: "model", "model_hash", "engine",
-            "captions" (how many), "captions_sha256", "seed" and "unknown_words".
         sha256: of the content of all files, of a reference; "" for other pictures.
     """
 
-    source: str
-    found: int
-    used: int
-    skipped: list[str]
-    other_files: list[str]
-    width: int
-    height: int
-    crop: int | None
-    resize: str
-    formats: Mapping[str, int]
-    order: str
-    shuffle_seed: int | None
-    generated: Mapping[str, Any] | None = None
+    source: str = ""
+    found: int = 0
+    used: int = 0
+    skipped: tuple[str, ...] = ()
+    other_files: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    crop: int | None = None
+    resize: str = ""
+    formats: Mapping[str, int] = field(default_factory=dict)
+    order: str = ""
+    shuffle_seed: int | None = None
+    generated: GeneratedFacts | None = None
     captions_sha256: str = ""
     sha256: str = ""
 
@@ -89,22 +123,62 @@ class Passport:
         judge: who measured; None where no judge is needed.
         pictures: what was measured.
         reference: the real pictures of a distance, or None.
-        matcher: "name" and "hash" of the encoder that R-precision is measured with, or None.
         warnings: why the numbers may mislead.
         version: version of the program.
+        matcher: the encoder that R-precision is measured with, or None.
+        passport: version of this record.
     """
 
-    scores: Mapping[str, Mapping[str, Any]]
-    judge: JudgeFacts | None
-    pictures: PictureFacts
+    scores: Mapping[str, Mapping[str, object]]
+    judge: JudgeFacts | None = None
+    pictures: PictureFacts = field(default_factory=PictureFacts)
     reference: PictureFacts | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
     version: str = ""
-    matcher: Mapping[str, str] | None = None
+    matcher: MatcherFacts | None = None
+    passport: int = PASSPORT_VERSION
+
+    @classmethod
+    def from_json(cls, document: object, where: str, needed: Iterable[str] = ()) -> "Passport":
+        """Decode and check what `to_json` gave; what an older version did not say has its default.
+
+        Args:
+            where: what to call it in errors.
+            needed: paths of fields that must be there, with dots.
+
+        Raises:
+            ScoreError: no passport, one of an unknown version, or a field that is missing or of another type.
+        """
+        if not isinstance(document, Mapping) or "passport" not in document:
+            raise ScoreError(
+                f"{where} is no passport of a score",
+                found=f"the fields {', '.join(map(str, document))}"[:80]
+                if isinstance(document, Mapping)
+                else describe_value(document),
+                expected='"passport", "scores", "judge" and "pictures"',
+                next_step=NEXT_STEP,
+            )
+        version = document["passport"]
+        if type(version) is not int or version not in VERSIONS:
+            raise ScoreError(
+                f"{where} is of an unknown version",
+                found=describe_value(version),
+                expected=" or ".join(map(str, VERSIONS)),
+                next_step="pip install --upgrade attngan-deploy, or score again",
+            )
+        for field_path in needed:
+            if look_up(document, *field_path.split(".")) is None:
+                raise broken_field(where, field_path, None)
+        try:
+            return decode(cls, document)
+        except RecordError as error:
+            raise ScoreError(
+                f"{where} is broken", found=error.found, expected=error.expected, next_step="score again with --json"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         """The passport as JSON values."""
-        return {"passport": PASSPORT_VERSION, **asdict(self), "note": NOT_COMPARABLE}
+        return {"passport": self.passport, **asdict(self), "note": NOT_COMPARABLE}
 
 
 def describe_resize(width: int, height: int, crop: int | None, size: int, filter_name: str) -> str:
@@ -133,25 +207,10 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
         warnings.append(f"{who}pictures were upscaled for the judge ({pictures.resize}), which blurs them")
     if pictures.skipped:
         warnings.append(f"{who}{len(pictures.skipped)} of {pictures.found} pictures are broken and were skipped")
-    if pictures.generated is not None and (words := pictures.generated["unknown_words"]):
+    if pictures.generated is not None and (words := pictures.generated.unknown_words):
         shown = ", ".join(words[:LISTED_WORDS]) + (", ..." if len(words) > LISTED_WORDS else "")
         warnings.append(f"{who}the model does not know {len(words)} words of the captions, left out: {shown}")
     return warnings
-
-
-def order_warnings(score: Mapping[str, Any], shuffle_seed: int | None) -> list[str]:
-    """Whether an Inception Score was spoilt by pictures that are sorted by class, so that each split holds few classes.
-
-    Args:
-        score: with "mean" over splits and "one_split".
-        shuffle_seed: None where the order was kept.
-    """
-    if shuffle_seed is not None or score["mean"] >= SORTED_BELOW * score["one_split"]:
-        return []
-    return [
-        f"the mean over splits, {score['mean']:.2f}, is far below the score as one split, {score['one_split']:.2f}: "
-        "the pictures seem to be sorted; shuffle them"
-    ]
 
 
 def size_warnings(pictures: PictureFacts, reference: PictureFacts) -> list[str]:
@@ -163,3 +222,18 @@ def size_warnings(pictures: PictureFacts, reference: PictureFacts) -> list[str]:
         f"{reference.resize}; {pictures.width} x {pictures.height} px, resize: {pictures.resize}): the distance "
         f"includes what that does; --crop {min(pictures.width, pictures.height)} takes the centre of the reference"
     ]
+
+
+def describe_value(value: object) -> str:
+    """A value of a passport for messages, cut where it is long; hashes are shown by their beginning."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value[:12] if len(value) == 64 else value[:80]
+    return json.dumps(value, default=str)[:120]
+
+
+def broken_field(where: str, path: str, value: object) -> ScoreError:
+    """The error of a passport whose field can't be used."""
+    found = describe_value(value)
+    return ScoreError(f"{where} is broken: its {path} can't be used", found=found, next_step="score again with --json")

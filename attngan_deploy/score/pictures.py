@@ -3,32 +3,29 @@
 `PictureSource` is all that scoring knows of where pictures come from; `generated.py` has the other one.
 """
 
-import io
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from typing import Any, Protocol, TypeVar
 
 from attngan_deploy.errors import DataError, ScoreError
-from attngan_deploy.generate.writer import MANIFEST, read_manifest
-from attngan_deploy.media.images import BAD_PICTURE, DECODERS, MAX_PIXELS
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.media.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
+from attngan_deploy.score.passport import GeneratedFacts
+from attngan_deploy.score.preprocessing import PreparedPicture, prepare
 from attngan_deploy.system.files import read_file
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 SIDECAR = ".json"
 NEXT_STEP = "t2i generate captions.txt -o out/"
+AHEAD = 128  # pictures that wait for the judge
+T = TypeVar("T")
 
 
 class PictureSource(Protocol):
@@ -51,7 +48,7 @@ class PictureSource(Protocol):
         """Place of each picture by name, where a manifest says it: others don't count, and missing ones are broken."""
 
     @property
-    def generated(self) -> Mapping[str, Any] | None:
+    def generated(self) -> GeneratedFacts | None:
         """What made the pictures, where they come straight from a generator."""
 
     def count(self) -> int:
@@ -60,12 +57,12 @@ class PictureSource(Protocol):
     def arrange(self, names: list[str]) -> list[int]:
         """Places of the pictures `names`, as they came, in the order in which they count."""
 
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
+    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator[PreparedPicture, None, None]:
         """Yield every picture at the judge's size; closing it ends what goes on behind it."""
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredPicture:
     """A picture that was found, still encoded.
 
     Attributes:
@@ -105,7 +102,7 @@ class PictureFiles:
     places: Mapping[str, int] | None = None
     captions: Mapping[str, str] = field(default_factory=dict)
     described: frozenset[str] = frozenset()
-    generated: Mapping[str, Any] | None = None
+    generated: GeneratedFacts | None = None
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""
@@ -121,11 +118,30 @@ class PictureFiles:
         rank = self.places or {name: place for place, name in enumerate(sorted(names))}
         return sorted(range(len(names)), key=lambda place: rank[names[place]])
 
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator["Prepared", None, None]:
-        """See `prepare_all`."""
-        return prepare_all(self, size, crop, threads)
+    def prepared(
+        self, size: int, crop: int | None = None, threads: int | None = None, ahead: int = AHEAD
+    ) -> Generator[PreparedPicture, None, None]:
+        """Yield every picture, prepared in threads, in the order of `read`; at most `ahead` wait in memory.
 
-    def read(self) -> Iterator[Found]:
+        Raises:
+            ScoreError: as `prepare`, or pictures of different sizes.
+            DataError: a damaged shard.
+        """
+        first: PreparedPicture | None = None
+        calls = (partial(_load_and_prepare, stored, size, crop) for stored in self.read())
+        for item in results_ahead(calls, ahead, threads):
+            if item.pixels is not None:
+                first = first or item
+                if item.size != first.size:
+                    raise ScoreError(
+                        "pictures of different sizes can't be scored together",
+                        found=f"{first.name} of {_by(first.size)} px and {item.name} of {_by(item.size)} px",
+                        expected="one size",
+                        next_step="score each size by itself",
+                    )
+            yield item
+
+    def read(self) -> Iterator[StoredPicture]:
         """Yield each picture with what is known of it: the manifest's caption, else the first of its `.json`.
 
         Raises:
@@ -143,8 +159,8 @@ class PictureFiles:
                 name = f"{prefix}{sample.name}{sample.suffix}"
                 yield self._found(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
-    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> Found:
-        return Found(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
+    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> StoredPicture:
+        return StoredPicture(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
 
 
 def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
@@ -234,101 +250,23 @@ def _count_members(shard: Path) -> int:
         return 0  # reading it says what is wrong
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A picture at the judge's size, or why there is none.
+def results_ahead(
+    calls: Iterable[Callable[[], T]], ahead: int, threads: int | None = None, name: str = ""
+) -> Generator[T, None, None]:
+    """Yield what calls return, in their order, while threads make those that follow; closing this ends the threads.
 
-    Attributes:
-        name: its name.
-        pixels: uint8 [S, S, 3]; None when broken.
-        size: width and height as found.
-        file_format: "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file.
-        reason: why there are no pixels.
-        caption: what it shows, or "".
-        class_id: its class, or -1.
-    """
-
-    name: str
-    pixels: NDArray[np.uint8] | None = None
-    size: tuple[int, int] = (0, 0)
-    file_format: str = ""
-    reason: str = ""
-    caption: str = ""
-    class_id: int = NO_CLASS
-
-    def without_pixels(self) -> "Prepared":
-        """All but the pixels, for when they were looked at."""
-        return replace(self, pixels=None)
-
-
-def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepared:
-    """Decode a picture, cut out its centre, and resize it (PIL, bilinear) where it is not `size` px already.
-
-    A broken picture comes back without pixels.
+    An error of a call is raised here, after the results before it.
 
     Args:
-        crop: side of the centre crop in pixels; None takes the whole picture, which must be a square.
-
-    Raises:
-        ScoreError: too large to be decoded safely, not a square, or smaller than the crop.
+        ahead: at most this many results wait, or are being made.
+        threads: None for as many as the system likes.
+        name: what the names of the threads begin with.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=DECODERS) as picture:
-            width, height = picture.size
-            check_shape(name, width, height, crop)
-            if picture.mode not in EIGHT_BIT_MODES:
-                return Prepared(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
-            file_format = _format_of(data, picture.format or "")
-            image = picture.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, str(error)) from error
-    except (OSError, *BAD_PICTURE) as error:
-        return Prepared(name, reason=f"can't be decoded ({_short(error)})")
-    return Prepared(name, fit(image, size, crop), (width, height), file_format)
-
-
-def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:
-    """A picture as uint8 [size, size, 3]: its centre of `crop` px, or all of it, resized (PIL, bilinear) if need be."""
-    width, height = image.size
-    if crop is not None and (width, height) != (crop, crop):
-        left, top = (width - crop) // 2, (height - crop) // 2
-        image = image.crop((left, top, left + crop, top + crop))
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def prepare_all(
-    files: PictureFiles, size: int, crop: int | None = None, threads: int | None = None, ahead: int = 128
-) -> Generator[Prepared, None, None]:
-    """Yield every picture, prepared in threads, in the order of `files.read()`; at most `ahead` wait in memory.
-
-    Raises:
-        ScoreError: as `prepare`, or pictures of different sizes.
-        DataError: a damaged shard.
-    """
-    first: Prepared | None = None
-    for item in _in_threads(files, size, crop, threads, ahead):
-        if item.pixels is not None:
-            first = first or item
-            if item.size != first.size:
-                raise ScoreError(
-                    "pictures of different sizes can't be scored together",
-                    found=f"{first.name} of {_by(first.size)} px and {item.name} of {_by(item.size)} px",
-                    expected="one size",
-                    next_step="score each size by itself",
-                )
-        yield item
-
-
-def _in_threads(
-    files: PictureFiles, size: int, crop: int | None, threads: int | None, ahead: int
-) -> Iterator[Prepared]:
-    waiting: deque[Future[Prepared]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads, name) as pool:
         try:
-            for found in files.read():
-                waiting.append(pool.submit(_load_and_prepare, found, size, crop))
+            for call in calls:
+                waiting.append(pool.submit(call))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -337,56 +275,14 @@ def _in_threads(
             pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
 
 
-def _load_and_prepare(found: Found, size: int, crop: int | None) -> Prepared:
+def _load_and_prepare(found: StoredPicture, size: int, crop: int | None) -> PreparedPicture:
     try:
         data = found.load()
     except OSError as error:
-        return Prepared(found.name, reason=f"can't be read ({error.strerror})")
+        return PreparedPicture(found.name, reason=f"can't be read ({error.strerror})")
     except ValueError as error:
-        return Prepared(found.name, reason=f"can't be read ({error})")
+        return PreparedPicture(found.name, reason=f"can't be read ({error})")
     return replace(prepare(found.name, data, size, crop), caption=found.caption, class_id=found.class_id)
-
-
-def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
-    """Refuse pictures that are too large, no square, or smaller than the crop.
-
-    Raises:
-        ScoreError: says which, and what to do.
-    """
-    if width * height > MAX_PIXELS:
-        raise _too_large(name, f"{width} x {height} px")
-    if crop is not None and crop > min(width, height):
-        raise ScoreError(
-            f"{name} is smaller than the crop",
-            found=f"{width} x {height} px",
-            expected=f"at least {crop} px",
-            next_step="lower --crop, or leave it out",
-        )
-    if crop is None and width != height:
-        raise ScoreError(
-            f"{name} is not a square",
-            found=f"{width} x {height} px",
-            expected="as wide as high",
-            next_step=f"add --crop {min(width, height)}",
-        )
-
-
-def _too_large(name: str, found: str) -> ScoreError:
-    return ScoreError(
-        f"{name} is too large to be decoded safely", found=found, expected=f"at most {MAX_PIXELS} pixels a picture"
-    )
-
-
-def _format_of(data: bytes, decoder: str) -> str:
-    if decoder == "WEBP" and b"VP8 " in (data[12:16], data[30:34]):  # the first chunk, or after an extended header
-        return "lossy webp"
-    return decoder.lower()
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
-        return "no PNG, WebP or JPEG"
-    return " ".join(str(error).split())[:80] or type(error).__name__
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -1,62 +1,50 @@
 """What a judge made of reference pictures, kept between runs by the content of the pictures.
 
-What can't be read is made anew, and the note of a `Reference` says so.
+What can't be read is made anew, and the note of the outputs says so.
 """
 
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.measure import DISTANCES, Progress, ScoreOptions, broken_picture, measure, no_features
-from attngan_deploy.score.metrics.frechet import FeatureStatistics
+from attngan_deploy.score.measure import Progress, broken_picture, measure
+from attngan_deploy.score.metrics.metric import Needs
+from attngan_deploy.score.metrics.registry import METRICS, needs_of
+from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
 from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
+from attngan_deploy.score.preprocessing import one_line
 from attngan_deploy.system.files import sha256_of, write_atomically
+from attngan_deploy.system.records import decode
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
 UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Reference pictures, as a judge sees them.
-
-    Attributes:
-        facts: what was measured.
-        statistics: of the features.
-        features: f32 [N, F], where a kernel distance needs them; otherwise empty.
-        note: what was wrong with the cache, in a line; "" if nothing.
-    """
-
-    facts: PictureFacts
-    statistics: FeatureStatistics
-    features: NDArray[np.float32] = field(default_factory=no_features)
-    note: str = ""
-
-
 def measure_reference(
     path: Path, judge: Judge, options: ScoreOptions, progress: Progress | None = None, folder: Path | None = None
-) -> Reference:
+) -> JudgeOutputs:
     """What the judge makes of the pictures of a folder or tar: kept from an earlier run, or found out and kept.
 
     Args:
-        options: how; of its metrics, the kernel distance is the one that needs all features.
+        options: how; features are kept where one of its metrics needs them.
         folder: the cache; None for "reference" in `cache_folder()`.
 
     Raises:
         ScoreError, DataError: as `find_pictures` and `measure`.
     """
+    distances = {metric.name: metric.needs for metric in METRICS.values() if Needs.REFERENCE in metric.needs}
+    wanted = [name for name, needs in distances.items() if name in options.metrics or Needs.STATISTICS in needs]
     files = find_pictures(path)
     key = _key(files, judge, options)
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
@@ -64,17 +52,16 @@ def measure_reference(
     note, kept = "", None
     if file.is_file():
         try:
-            kept = _read(file, key, features="kid" in options.metrics)
+            kept = _read(file, key, features=Needs.FEATURES in needs_of(wanted))
         except UNREADABLE as error:
-            note = f"the kept statistics of the reference were broken ({_short(error)}) and were made anew: {file}"
+            note = f"the kept statistics of the reference were broken ({one_line(error)}) and were made anew: {file}"
     if kept is not None:
         if options.strict and kept.facts.skipped:
             raise broken_picture(kept.facts.skipped[0])
-        return replace(kept, facts=replace(kept.facts, source=files.source, other_files=files.other_files))
-    wanted = ("fid", *(name for name in DISTANCES if name in options.metrics))
-    measured = measure(files, judge, replace(options, metrics=wanted), progress)
-    facts = replace(measured.facts, sha256=key["content"])
-    reference = Reference(facts, measured.statistics, measured.features, note)
+        return replace(kept, facts=replace(kept.facts, source=files.source, other_files=tuple(files.other_files)))
+    outputs = measure(files, judge, replace(options, metrics=wanted), progress)
+    facts = replace(outputs.facts, sha256=key["content"])
+    reference = JudgeOutputs(facts, statistics=outputs.statistics, features=outputs.features, note=note)
     try:
         _write(file, key, reference)
     except (OSError, OutputError) as error:
@@ -98,7 +85,7 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
     }
 
 
-def _read(file: Path, key: dict[str, Any], features: bool) -> Reference | None:
+def _read(file: Path, key: dict[str, Any], features: bool) -> JudgeOutputs | None:
     """What is kept there; None where it has no features and they are needed."""
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         if json.loads(str(arrays["key"])) != json.loads(json.dumps(key)):
@@ -109,10 +96,11 @@ def _read(file: Path, key: dict[str, Any], features: bool) -> Reference | None:
         kept = np.asarray(arrays["features"], np.float32) if features else no_features()
         if features and kept.shape != (statistics.count, statistics.dimensions):
             raise ValueError(f"features of shape {list(kept.shape)}")
-        return Reference(PictureFacts(**json.loads(str(arrays["facts"]))), statistics, kept)
+        facts = decode(PictureFacts, json.loads(str(arrays["facts"])))
+        return JudgeOutputs(facts, statistics=statistics, features=kept)
 
 
-def _write(file: Path, key: dict[str, Any], reference: Reference) -> None:
+def _write(file: Path, key: dict[str, Any], reference: JudgeOutputs) -> None:
     arrays = {
         **reference.statistics.arrays,
         "key": np.array(json.dumps(key)),
@@ -124,7 +112,3 @@ def _write(file: Path, key: dict[str, Any], reference: Reference) -> None:
     np.savez(stream, allow_pickle=False, **arrays)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, stream.getvalue())
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__

@@ -10,23 +10,22 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.generated import spread
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.measure import Progress
-from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score_from_logits, split_bounds
-from attngan_deploy.score.metrics.kernel import SEED
-from attngan_deploy.score.pictures import fit
+from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
+from attngan_deploy.score.preprocessing import resize_pictures
 
 SEEDS = (0, 1, 2)
 LEAST_SEEDS = 3
 STANDARD_ERRORS = 2
 
 
-class MadePictures(Protocol):
+class PictureBatch(Protocol):
     """Some pictures: `pipeline.Batch` is one."""
 
     @property
@@ -48,12 +47,12 @@ class PictureMaker(Protocol):
         *,
         batch_size: int | None = ...,
         places: Iterable[tuple[int, int]] | None = ...,
-    ) -> Iterator[MadePictures]:
+    ) -> Iterator[PictureBatch]:
         """Pictures of places (caption, sample), in their order, with the noise of `noise.noise_batch`."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class RegressionLimits:
     """What a difference may be at most, as a share of what it is compared with.
 
     Attributes:
@@ -150,7 +149,7 @@ class Regression:
 
 
 @dataclass
-class _Seen:
+class _PairedOutputs:
     """What the judge saw of the pictures of both with one seed."""
 
     logits: tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -165,7 +164,7 @@ def regression(
     captions: Sequence[str],
     seeds: Sequence[int] = SEEDS,
     count: int = 1000,
-    limits: Limits | None = None,
+    limits: RegressionLimits | None = None,
     reference: FeatureStatistics | None = None,
     splits: int = 1,
     batch_size: int | None = None,
@@ -196,7 +195,7 @@ def regression(
         ScoreError: fewer than three seeds or two pictures, or makers whose pictures differ in number or size.
         CaptionError: a caption that can't be used.
     """
-    limits = limits or Limits()
+    limits = limits or RegressionLimits()
     _check(captions, seeds, count, splits, limits)
     captions = list(captions[:count])
     per_seed, identical = [], 0
@@ -229,7 +228,7 @@ def regression(
     )
 
 
-def _checks(per_seed: list[dict[str, float]], limits: Limits) -> list[Check]:
+def _checks(per_seed: list[dict[str, float]], limits: RegressionLimits) -> list[Check]:
     def column(name: str) -> NDArray[np.float64]:
         return np.array([row[name] for row in per_seed if name in row])
 
@@ -271,7 +270,7 @@ def _look(
     count: int,
     batch_size: int | None,
     told: tuple[Progress | None, int, int],
-) -> _Seen:
+) -> _PairedOutputs:
     statistics = FeatureStatistics(), FeatureStatistics()
     logits: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
     seen = identical = 0
@@ -283,17 +282,17 @@ def _look(
             raise ScoreError("the two do not make pictures of one number and size", found=" and ".join(shapes))
         same = (ours == theirs).reshape(len(ours), -1).all(axis=1)
         identical += int(same.sum())
-        outputs = judge.look(_fitted(ours, judge))
-        others = outputs if same.all() else judge.look(_fitted(theirs, judge))
+        outputs = judge.look(resize_pictures(ours, judge.size))
+        others = outputs if same.all() else judge.look(resize_pictures(theirs, judge.size))
         for side, (rows, features) in enumerate((outputs, others)):
             logits[side].append(rows)
             statistics[side].add(features)
         seen += len(ours)
         if progress is not None:
             progress(done + seen, total)
-    order = np.random.RandomState(SEED).permutation(count)
+    order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
     shuffled = [np.concatenate(rows).astype(np.float64)[order] for rows in logits]
-    return _Seen((shuffled[0], shuffled[1]), statistics, identical)
+    return _PairedOutputs((shuffled[0], shuffled[1]), statistics, identical)
 
 
 def _batches(
@@ -301,8 +300,8 @@ def _batches(
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures in batches of the judge's size, however they were made."""
     waiting: list[NDArray[np.uint8]] = []
-    for made in maker.stream(captions, seed, batch_size=batch_size, places=spread(len(captions), count)):
-        waiting.append(made.pictures)
+    for batch in maker.stream(captions, seed, batch_size=batch_size, places=spread(len(captions), count)):
+        waiting.append(batch.pictures)
         if sum(map(len, waiting)) >= BATCH_SIZE:
             whole = np.concatenate(waiting)
             cut = len(whole) // BATCH_SIZE * BATCH_SIZE
@@ -312,13 +311,7 @@ def _batches(
         yield np.concatenate(waiting)
 
 
-def _fitted(pictures: NDArray[np.uint8], judge: Judge) -> NDArray[np.uint8]:
-    if pictures.shape[1:3] == (judge.size, judge.size):
-        return pictures
-    return np.stack([fit(Image.fromarray(picture), judge.size) for picture in pictures])
-
-
-def _check(captions: Sequence[str], seeds: Sequence[int], count: int, splits: int, limits: Limits) -> None:
+def _check(captions: Sequence[str], seeds: Sequence[int], count: int, splits: int, limits: RegressionLimits) -> None:
     if len(set(seeds)) < LEAST_SEEDS or len(set(seeds)) != len(seeds):
         raise ScoreError(
             "too few seeds to know the noise of a difference",

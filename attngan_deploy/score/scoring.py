@@ -1,33 +1,22 @@
-"""Pictures -> what a judge saw -> metrics -> passport."""
+"""Pictures -> what a judge gives of them -> metrics -> passport."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
-from attngan_deploy.score.measure import (
-    DISTANCES,
-    METRICS,
-    Measured,
-    Progress,
-    ScoreOptions,
-    judge_facts,
-    measure,
-    no_features,
-)
-from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
-from attngan_deploy.score.metrics.inception_score import inception_score_from_logits, split_bounds
-from attngan_deploy.score.metrics.kernel import SEED, SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets
-from attngan_deploy.score.passport import Passport, PictureFacts, order_warnings, picture_warnings, size_warnings
+from attngan_deploy.score.measure import Progress, judge_facts, measure
+from attngan_deploy.score.metrics.metric import Metric, MetricInputs, Needs, ScoreFacts
+from attngan_deploy.score.metrics.registry import find_metrics, names_that_need, needs_of
+from attngan_deploy.score.outputs import JudgeOutputs, ScoreOptions, no_features
+from attngan_deploy.score.passport import MatcherFacts, Passport, PictureFacts, picture_warnings, size_warnings
 from attngan_deploy.score.pictures import PictureSource, find_pictures
-from attngan_deploy.score.reference_cache import Reference, measure_reference
-
-Scores = dict[str, dict[str, Any]]
+from attngan_deploy.score.reference_cache import measure_reference
 
 
 def measure_and_score(
@@ -54,75 +43,76 @@ def measure_and_score(
         DataError: a damaged tar.
     """
     options = options or ScoreOptions()
-    check_options(options, isinstance(source, GeneratedPictures), reference)
+    made = source if isinstance(source, GeneratedPictures) else None
+    check_options(options, made is not None, reference)
     pictures = find_pictures(source, options.order) if isinstance(source, Path) else source
-    if isinstance(pictures, GeneratedPictures):
-        _check_count(pictures, options)
-    if "r-precision" in options.metrics:
+    if made is not None:
+        for metric in find_metrics(options.metrics):
+            metric.check(made.count(), made.generated.captions, options.splits)
+    if Needs.MATCHER in needs_of(options.metrics):
         matcher = matcher or Matcher.load(threads=options.threads)
         matcher.check_judge(judge)
     else:
         matcher = None
     known = None if reference is None else measure_reference(reference, judge, options, progress)
-    passport = passport_of(measure(pictures, judge, options, progress), judge, options, known, matcher)
-    if "words" in options.metrics and isinstance(pictures, GeneratedPictures):
-        return replace(passport, scores={**passport.scores, **_words(pictures.model, pictures.batch_size)})
-    return passport
+    return passport_of(
+        MetricInputs(
+            measure(pictures, judge, options, progress),  # held by nobody else, so that its features can be let go
+            options,
+            known,
+            matcher,
+            None if made is None else made.model,
+            None if made is None else made.batch_size,
+        ),
+        judge,
+    )
 
 
-def passport_of(
-    measured: Measured,
-    judge: Judge,
-    options: ScoreOptions,
-    known: Reference | None = None,
-    matcher: Matcher | None = None,
-) -> Passport:
-    """Every score of `options.metrics` but words, of what a judge saw; its features are used up.
+def score_model(model: TextToImage, metrics: Sequence[str] = (), batch_size: int | None = None) -> Passport:
+    """Scores by metrics that make pictures of their own captions, which no judge looks at; by all of them where () is.
 
-    Args:
-        known: reference pictures, for fid and kid.
-        matcher: who tells captions apart, for r-precision.
+    Raises:
+        ScoreError, EngineError: as the metrics.
+    """
+    side = model.picture_size
+    facts = PictureFacts(source=model.bundle.name, width=side, height=side, resize="none", order="manifest")
+    options = ScoreOptions(metrics or names_that_need(Needs.MODEL))
+    return passport_of(MetricInputs(JudgeOutputs(facts), options, model=model, batch_size=batch_size), None)
+
+
+def passport_of(inputs: MetricInputs, judge: Judge | None) -> Passport:
+    """Every score of `inputs.options.metrics`, by a judge's outputs; None where no judge looked.
 
     Raises:
         ScoreError: too few pictures for a score, or none with the captions that it needs.
     """
-    warnings = picture_warnings(measured.facts)
-    scores = _scores_of_pictures(measured, options, matcher, warnings)
-    if known is not None:
-        scores |= _distances(measured, known, options, warnings)
+    facts, reference, matcher = inputs.outputs.facts, inputs.reference, inputs.matcher
+    metrics = sorted(find_metrics(inputs.options.metrics), key=_place)
+    distances = [metric for metric in metrics if Needs.REFERENCE in metric.needs]
+    scores: dict[str, ScoreFacts] = {}
+    warnings = [] if judge is None else picture_warnings(facts)
+    for number, metric in enumerate(metrics):
+        if reference is not None and metric in distances[:1]:
+            warnings += [*picture_warnings(reference.facts, "reference: "), *size_warnings(facts, reference.facts)]
+            warnings += [reference.note] if reference.note else []
+        if not any(Needs.FEATURES in later.needs for later in metrics[number:]):
+            inputs = replace(inputs, outputs=replace(inputs.outputs, features=no_features()))  # 150 MB of 30,000
+        scores[metric.key] = metric.compute(inputs)
+        warnings += metric.warnings(inputs, scores[metric.key])
     return Passport(
         scores,
-        judge_facts(judge),
-        measured.facts,
-        None if known is None else known.facts,
-        warnings,
+        None if judge is None else judge_facts(judge),
+        facts,
+        None if reference is None else reference.facts,
+        tuple(warnings),
         version("attngan-deploy"),
-        None if matcher is None else {"name": matcher.name, "hash": matcher.hash},
+        None if matcher is None else MatcherFacts(matcher.name, matcher.hash),
     )
 
 
-def score_words(model: TextToImage, batch_size: int | None = None) -> Passport:
-    """Word fidelity alone: the metric makes pictures of its own captions, and no judge looks at them.
-
-    Raises:
-        ScoreError, EngineError: see `word_fidelity`.
-    """
-    side = model.picture_size
-    facts = PictureFacts(
-        source=model.bundle.name,
-        found=0,
-        used=0,
-        skipped=[],
-        other_files=[],
-        width=side,
-        height=side,
-        crop=None,
-        resize="none",
-        formats={},
-        order="manifest",
-        shuffle_seed=None,
-    )
-    return Passport(_words(model, batch_size), None, facts, version=version("attngan-deploy"))
+def _place(metric: Metric) -> tuple[bool, ...]:
+    """What metrics are sorted by before they are computed: all that need every picture's features come early."""
+    return tuple(need in metric.needs for need in (Needs.MODEL, Needs.REFERENCE, Needs.STATISTICS))
 
 
 def check_options(options: ScoreOptions, is_model: bool, reference: Path | None) -> None:
@@ -134,113 +124,24 @@ def check_options(options: ScoreOptions, is_model: bool, reference: Path | None)
     Raises:
         ScoreError: says what to add.
     """
-    unknown = [name for name in options.metrics if name not in METRICS]
-    if unknown or not options.metrics:
-        raise ScoreError(f"no metric '{', '.join(unknown)}'", expected=" or ".join(METRICS))
-    if (reference is not None) != any(name in DISTANCES for name in options.metrics):
+    metrics = find_metrics(options.metrics or [""])  # a name that no metric has
+    distances = names_that_need(Needs.REFERENCE)
+    if (reference is not None) != (Needs.REFERENCE in needs_of(options.metrics)):
         raise ScoreError(
-            "fid and kid are distances to a reference" if reference is None else "a reference is given, but not used",
-            expected="--metric fid or kid together with --reference",
+            f"{' and '.join(distances)} are distances to a reference"
+            if reference is None
+            else "a reference is given, but not used",
+            expected=f"--metric {' or '.join(distances)} together with --reference",
             next_step="add --reference train.tar" if reference is None else "add --metric fid",
         )
     if min(options.splits, options.batch_size) < 1 or (options.crop is not None and options.crop < 1):
         raise ScoreError("splits, batch size and crop must be 1 or more")
     if is_model and options.order != "auto":
         raise ScoreError("the pictures of --model have one order", found=f"--order {options.order}")
-    if "words" in options.metrics and not is_model:
+    if not is_model and (of_model := [metric.name for metric in metrics if Needs.MODEL in metric.needs]):
         raise ScoreError(
-            "words is measured on a model, which makes pictures of other captions for it",
+            f"{of_model[0]} is measured on a model, which makes pictures of other captions for it",
             found="pictures",
             expected="--model",
-            next_step="t2i score --model base --metric words",
+            next_step=f"t2i score --model base --metric {of_model[0]}",
         )
-
-
-def _check_count(pictures: GeneratedPictures, options: ScoreOptions) -> None:
-    """Refuse numbers of pictures that a metric can't use before they are made, not after."""
-    if "is" in options.metrics:
-        split_bounds(pictures.count(), options.splits)
-    if "diversity" in options.metrics and pictures.count() <= (captions := pictures.generated["captions"]):
-        raise ScoreError(
-            "diversity needs captions with two pictures or more",
-            found=f"{pictures.count()} pictures of {captions} captions",
-            next_step="add --n with ten times the number of captions, or take fewer captions",
-        )
-
-
-def _scores_of_pictures(
-    measured: Measured, options: ScoreOptions, matcher: Matcher | None, warnings: list[str]
-) -> Scores:
-    scores: Scores = {}
-    if "is" in options.metrics:
-        scores["inception_score"] = _inception_score(measured, options)
-        warnings += order_warnings(scores["inception_score"], options.shuffle_seed)
-    if matcher is not None:
-        from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
-
-        codes = matcher.codes(measured.features)
-        scores["r_precision"] = found = r_precision(codes, measured.captions, measured.class_ids, matcher)
-        if found["candidates"] < CANDIDATES:
-            warnings.append(
-                f"R-precision is 1 of {found['candidates']} instead of {CANDIDATES}, for want of other captions: it "
-                "is higher than it would be, and not comparable with that of real pictures"
-            )
-    if "diversity" in options.metrics:
-        from attngan_deploy.score.metrics.diversity import diversity
-
-        scores["diversity"] = diversity(measured.features, measured.captions)
-    return scores
-
-
-def _distances(measured: Measured, known: Reference, options: ScoreOptions, warnings: list[str]) -> Scores:
-    scores: Scores = {}
-    warnings += [*picture_warnings(known.facts, "reference: "), *size_warnings(measured.facts, known.facts)]
-    warnings += [known.note] if known.note else []
-    if "kid" in options.metrics:
-        scores["kernel_distance"] = _kernel_distance(measured, known)
-    if "fid" in options.metrics:
-        measured.features = no_features()  # 150 MB of 30,000 pictures that nobody needs any more
-        scores["frechet_distance"] = {"value": frechet_distance(measured.statistics, known.statistics)}
-        warnings += _rank_warnings(measured.facts, measured.statistics) + _rank_warnings(known.facts, known.statistics)
-    return scores
-
-
-def _words(model: TextToImage, batch_size: int | None) -> Scores:
-    from attngan_deploy.score.metrics.word_fidelity import word_fidelity
-
-    return {"word_fidelity": word_fidelity(model, batch_size=batch_size)}
-
-
-def _inception_score(measured: Measured, options: ScoreOptions) -> dict[str, Any]:
-    result = inception_score_from_logits(measured.logits, options.splits)
-    return {
-        "mean": result.mean,
-        "deviation": result.deviation,
-        "ddof": 0,
-        "splits": options.splits,
-        "per_split": result.per_split.tolist(),
-        "pictures_per_split": [end - start for start, end in split_bounds(len(measured.logits), options.splits)],
-        "one_split": inception_score_from_logits(measured.logits, 1).mean,
-    }
-
-
-def _kernel_distance(measured: Measured, reference: Reference) -> dict[str, Any]:
-    size = min(SUBSET_SIZE, len(measured.features), len(reference.features))
-    result = kernel_distance_of_subsets(measured.features, reference.features, SUBSETS, size, SEED)
-    return {
-        "mean": result.mean,
-        "deviation": result.deviation,
-        "ddof": 0,
-        "subsets": SUBSETS,
-        "subset_size": size,
-        "seed": SEED,
-    }
-
-
-def _rank_warnings(facts: PictureFacts, statistics: FeatureStatistics) -> list[str]:
-    if not statistics.is_rank_deficient:
-        return []
-    return [
-        f"{facts.source}: {facts.used} pictures are too few for the covariance of {statistics.dimensions} features "
-        "(rank-deficient): the Frechet distance is far too high"
-    ]

@@ -1,4 +1,4 @@
-"""From made pictures to what a response says of them: files, JSON, and lines of a stream."""
+"""From pictures to what a response says of them: files, JSON, and lines of a stream."""
 
 import base64
 import io
@@ -11,41 +11,46 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.engines.facts import EngineFacts
+from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.media.images import encode_picture
-from attngan_deploy.serve.intake import Job
-from attngan_deploy.serve.messages import Attention, Made, Running
+from attngan_deploy.serve.intake import AcceptedRequest
+from attngan_deploy.serve.messages import Attention, PictureResult
 
 UNKNOWN_HEADER = "T2I-Unknown-Words"
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 LINES = "application/x-ndjson"
 
 
-def picture_file(job: Job, number: int, made: Made, running: Running, file_format: str) -> bytes:
+def picture_file(
+    accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts, file_format: str
+) -> bytes:
     """A picture as the bytes of a file; a PNG says what made it, as one of `t2i generate` does."""
-    place = job.orders[number].place
-    record = job.run.record(place, f"{job.run.name_of(place)}.{file_format}")
-    engine = {"backend": running.backend, "precision": running.precision}
-    return encode_picture(made.picture, file_format, record | engine)
+    place = accepted.orders[number].place
+    caption = next(accepted.run.captions.read(place[0]))
+    file = f"{accepted.run.name_of(caption, place[1])}.{file_format}"
+    record = EngineRecord(engine.backend, precision=engine.precision)
+    return encode_picture(result.picture, file_format, accepted.run.picture_record(place, caption, file, record))
 
 
-def picture_entry(job: Job, number: int, made: Made, running: Running) -> dict[str, Any]:
+def picture_entry(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> dict[str, Any]:
     """A picture as JSON values, see `schemas.Picture`."""
-    data = picture_file(job, number, made, running, "png")
-    entry = {**_place(job, number), "size": made.picture.shape[0], "data": _text(data)}
-    return entry if made.attention is None else entry | {"attention": attention_entry(made.attention)}
+    data = picture_file(accepted, number, result, engine, "png")
+    entry = {**_place(accepted, number), "size": result.picture.shape[0], "data": _text(data)}
+    return entry if result.attention is None else entry | {"attention": attention_entry(result.attention)}
 
 
-def preview_line(job: Job, number: int, made: Made) -> bytes:
+def preview_line(accepted: AcceptedRequest, number: int, result: PictureResult) -> bytes:
     """The line of a stream with a picture's first stage."""
-    assert made.preview is not None
-    size = made.preview.shape[0]
-    data = _text(encode_picture(made.preview))
-    return line({"event": "preview", **_place(job, number), "size": size, "data": data})
+    assert result.preview is not None
+    size = result.preview.shape[0]
+    data = _text(encode_picture(result.preview))
+    return line({"event": "preview", **_place(accepted, number), "size": size, "data": data})
 
 
-def picture_line(job: Job, number: int, made: Made, running: Running) -> bytes:
+def picture_line(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> bytes:
     """The line of a stream with a picture."""
-    return line({"event": "picture", **picture_entry(job, number, made, running)})
+    return line({"event": "picture", **picture_entry(accepted, number, result, engine)})
 
 
 def attention_entry(attention: Attention) -> dict[str, Any]:
@@ -59,20 +64,20 @@ def attention_entry(attention: Attention) -> dict[str, Any]:
     }
 
 
-def facts(job: Job, running: Running) -> dict[str, Any]:
+def facts(accepted: AcceptedRequest, engine: EngineFacts) -> dict[str, Any]:
     """What is true of all pictures of a request, as JSON values."""
     return {
-        "model": job.served.name,
-        "model_hash": job.served.hash,
-        "engine": running.description,
-        "seed": job.request.seed,
-        "unknown": job.unknown,
+        "model": accepted.served.name,
+        "model_hash": accepted.served.hash,
+        "engine": str(engine),
+        "seed": accepted.request.seed,
+        "unknown": accepted.unknown,
     }
 
 
-def headers(job: Job) -> dict[str, str]:
+def headers(accepted: AcceptedRequest) -> dict[str, str]:
     """What the headers of a single picture say: the words that were left out, percent-encoded."""
-    words = [word for words in job.unknown for word in words]
+    words = [word for words in accepted.unknown for word in words]
     return {UNKNOWN_HEADER: ", ".join(quote(word, safe="") for word in words)[:1000]} if words else {}
 
 
@@ -81,8 +86,8 @@ def line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values).encode() + b"\n"
 
 
-def _place(job: Job, number: int) -> dict[str, int]:
-    caption, sample = job.orders[number].place
+def _place(accepted: AcceptedRequest, number: int) -> dict[str, int]:
+    caption, sample = accepted.orders[number].place
     return {"caption": caption, "sample": sample}
 
 

@@ -13,11 +13,20 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from attngan_deploy import __version__
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import T2IError
 from attngan_deploy.serve import answers, schemas
 from attngan_deploy.serve.batcher import Batcher
-from attngan_deploy.serve.intake import Job, RefusedError, Served, accept, choose_model, explain, find_unknown
-from attngan_deploy.serve.messages import Made, Running
+from attngan_deploy.serve.intake import (
+    AcceptedRequest,
+    RefusedError,
+    ServedModel,
+    accept,
+    choose_model,
+    explain,
+    find_unknown,
+)
+from attngan_deploy.serve.messages import PictureResult
 from attngan_deploy.serve.metrics import MEDIA_TYPE, Metrics
 from attngan_deploy.serve.protection import Protection
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
@@ -42,7 +51,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 TEXTS = {404: "there is nothing at this path", 405: "this path does not take that method"}
 
 
-def build_app(settings: Settings, models: dict[str, Served], batcher: Batcher, metrics: Metrics) -> FastAPI:
+def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batcher, metrics: Metrics) -> FastAPI:
     """The application of a server.
 
     Args:
@@ -77,18 +86,18 @@ def build_app(settings: Settings, models: dict[str, Served], batcher: Batcher, m
         },
     )
     async def generate(request: Request, wanted: Annotated[schemas.GenerateRequest, Body()]) -> Response:
-        job = accept(wanted, models, limits)
-        ticket = batcher.submit(job.served.name, job.orders)
-        running = batcher.running[job.served.name]
+        accepted = accept(wanted, models, limits)
+        ticket = batcher.submit(accepted.served.name, accepted.orders)
+        engine = batcher.engines[accepted.served.name]
         if wanted.stream:
-            return StreamingResponse(_lines(job, ticket, running, limits.seconds), media_type=answers.LINES)
+            return StreamingResponse(_lines(accepted, ticket, engine, limits.seconds), media_type=answers.LINES)
         try:
-            made = await _until_gone(request, _collect(ticket, limits.seconds))
+            results = await _until_gone(request, _collect(ticket, limits.seconds))
         finally:
             ticket.cancel()
-        if made is None:
+        if results is None:
             return Response(status_code=499)  # nobody reads it
-        return await asyncio.to_thread(_whole_answer, job, made, running)
+        return await asyncio.to_thread(_whole_answer, accepted, results, engine)
 
     @app.post(
         "/words", summary="Words of a caption that a model does not know", responses={k: PROBLEMS[k] for k in PROBLEMS}
@@ -107,10 +116,10 @@ def build_app(settings: Settings, models: dict[str, Served], batcher: Batcher, m
 
     @app.get("/models", summary="What is served, and what a request may ask for", responses={401: PROBLEMS[401]})
     async def list_models() -> schemas.ModelsAnswer:
-        entries = [_entry(served, batcher.running[name]) for name, served in models.items()]
+        entries = [_entry(served, batcher.engines[name]) for name, served in models.items()]
         entries[0].default = True
-        told = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
-        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**told))
+        values = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
+        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**values))
 
     @app.get(
         "/health",
@@ -120,8 +129,8 @@ def build_app(settings: Settings, models: dict[str, Served], batcher: Batcher, m
     )
     async def health() -> Response:
         down = batcher.why_down
-        told = schemas.HealthAnswer(status="down" if down else "ok", why=down, waiting=batcher.waiting)
-        return JSONResponse(told.model_dump(), 503 if down else 200)
+        state = schemas.HealthAnswer(status="down" if down else "ok", why=down, waiting=batcher.waiting)
+        return JSONResponse(state.model_dump(), 503 if down else 200)
 
     @app.get(
         "/metrics",
@@ -151,18 +160,18 @@ def build_app(settings: Settings, models: dict[str, Served], batcher: Batcher, m
     return app
 
 
-def _entry(served: Served, running: Running) -> schemas.ModelAnswer:
+def _entry(served: ServedModel, engine: EngineFacts) -> schemas.ModelAnswer:
     manifest = served.bundle.manifest
     return schemas.ModelAnswer(
         name=served.name,
-        variant=manifest.get("variant"),
+        variant=manifest.variant,
         default=False,
         hash=served.hash,
-        engine=running.description,
+        engine=str(engine),
         picture_size=served.stage_sizes[-1],
         preview_size=served.stage_sizes[0],
         words=len(served.tokenizer) - 1,
-        licence=manifest.get("licence"),
+        licence=manifest.licence,
     )
 
 
@@ -188,26 +197,26 @@ def _add_page(app: FastAPI) -> None:
 def _add_problems(app: FastAPI) -> None:
     """Turn errors into a status and one sentence."""
 
-    def told(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    def respond(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"detail": sentence}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return told(422, explain(error.errors()))
+        return respond(422, explain(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
         status = 422 if error.status_code == 400 else error.status_code
-        return told(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
+        return respond(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
 
     @app.exception_handler(T2IError)
     async def ours(request: Request, error: T2IError) -> Response:
         status, headers = problem(error)
-        return told(status, str(error), headers)
+        return respond(status, str(error), headers)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return told(500, "something went wrong in the server; its log says what")
+        return respond(500, "something went wrong in the server; its log says what")
 
 
 def problem(error: T2IError) -> tuple[int, dict[str, str]]:
@@ -219,11 +228,11 @@ def problem(error: T2IError) -> tuple[int, dict[str, str]]:
     return (500, {}) if isinstance(error, PictureLostError) else (503, {"Retry-After": "5"})
 
 
-async def _collect(ticket: Ticket, seconds: float) -> dict[int, Made]:
+async def _collect(ticket: Ticket, seconds: float) -> dict[int, PictureResult]:
     """Every picture of a request, by the number of its order."""
     try:
         async with asyncio.timeout(seconds):
-            return {number: made async for ready in ticket for number, made in ready}
+            return {number: result async for ready in ticket for number, result in ready}
     except TimeoutError:
         raise T2IError(_too_late(seconds)) from None
 
@@ -232,7 +241,7 @@ def _too_late(seconds: float) -> str:
     return f"the pictures were not made within {seconds:g} s; ask for fewer, or later"
 
 
-async def _until_gone(request: Request, work: Awaitable[dict[int, Made]]) -> dict[int, Made] | None:
+async def _until_gone(request: Request, work: Awaitable[dict[int, PictureResult]]) -> dict[int, PictureResult] | None:
     """What comes of the work; None where the client went before."""
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())  # the body was read: all that can come is the client's going
@@ -244,26 +253,28 @@ async def _until_gone(request: Request, work: Awaitable[dict[int, Made]]) -> dic
         gone.cancel()
 
 
-def _whole_answer(job: Job, made: dict[int, Made], running: Running) -> Response:
-    wanted = job.request.format
+def _whole_answer(accepted: AcceptedRequest, results: dict[int, PictureResult], engine: EngineFacts) -> Response:
+    wanted = accepted.request.format
     if wanted != "json":
-        data = answers.picture_file(job, 0, made[0], running, wanted)
-        return Response(data, media_type=answers.MEDIA_TYPES[wanted], headers=answers.headers(job))
-    pictures = [answers.picture_entry(job, number, made[number], running) for number in sorted(made)]
-    text = json.dumps({**answers.facts(job, running), "pictures": pictures})
+        data = answers.picture_file(accepted, 0, results[0], engine, wanted)
+        return Response(data, media_type=answers.MEDIA_TYPES[wanted], headers=answers.headers(accepted))
+    pictures = [answers.picture_entry(accepted, number, results[number], engine) for number in sorted(results)]
+    text = json.dumps({**answers.facts(accepted, engine), "pictures": pictures})
     return Response(text, media_type="application/json")
 
 
-async def _lines(job: Job, ticket: Ticket, running: Running, seconds: float) -> AsyncIterator[bytes]:
+async def _lines(
+    accepted: AcceptedRequest, ticket: Ticket, engine: EngineFacts, seconds: float
+) -> AsyncIterator[bytes]:
     """The lines of a stream: the facts, then of all pictures that are ready the previews and then the pictures."""
     try:
-        yield answers.line({"event": "start", **answers.facts(job, running), "pictures": ticket.size})
+        yield answers.line({"event": "start", **answers.facts(accepted, engine), "pictures": ticket.size})
         async with asyncio.timeout(seconds):
             async for ready in ticket:
-                for number, made in ready:
-                    yield await asyncio.to_thread(answers.preview_line, job, number, made)
-                for number, made in ready:
-                    yield await asyncio.to_thread(answers.picture_line, job, number, made, running)
+                for number, result in ready:
+                    yield await asyncio.to_thread(answers.preview_line, accepted, number, result)
+                for number, result in ready:
+                    yield await asyncio.to_thread(answers.picture_line, accepted, number, result, engine)
         yield answers.line({"event": "end"})
     except TimeoutError:
         yield answers.line({"event": "error", "detail": _too_late(seconds)})

@@ -11,42 +11,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError, T2IError
-from attngan_deploy.serve.messages import Batch, Done, Failed, Order, Running
+from attngan_deploy.serve.messages import BatchOrder, BatchResult, Failure, Order
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.queue import Item, PictureLostError, PictureQueue, QueueFullError, Ticket
-from attngan_deploy.serve.settings import Limits
-from attngan_deploy.serve.worker_process import WorkerDied
+from attngan_deploy.serve.settings import ServerLimits
+from attngan_deploy.serve.worker_process import WorkerDied, WorkerProcess
 
 AHEAD = 2  # batches that are with the worker: the one that it makes, and a full one that it will make next
 DEATHS = 2  # of workers at one picture until it is given up
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds between tries to start a worker
 LOOK_SECONDS = 0.5  # how often a hanging worker is looked for
 LONGEST_RETRY_AFTER = 60
-
-
-class Worker(Protocol):
-    """What a `WorkerProcess` does."""
-
-    running: dict[str, Running]
-
-    @property
-    def number(self) -> int:
-        """Its process id."""
-
-    def write(self, batch: Batch) -> None:
-        """Give it a batch."""
-
-    async def read(self) -> Done | Failed:
-        """Its next answer."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    async def end(self) -> None:
-        """Let it end."""
 
 
 @dataclass
@@ -70,8 +48,8 @@ class Batcher:
 
     def __init__(
         self,
-        start_worker: Callable[[], Awaitable[Worker]],
-        limits: Limits,
+        start_worker: Callable[[], Awaitable[WorkerProcess]],
+        limits: ServerLimits,
         batch_size: int,
         window: float,
         metrics: Metrics,
@@ -79,13 +57,13 @@ class Batcher:
         self._start_worker, self._limits, self._metrics = start_worker, limits, metrics
         self._queue = PictureQueue(batch_size, window)
         self._flights: deque[Flight] = deque()
-        self._worker: Worker | None = None
+        self._worker: WorkerProcess | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._speed = 0.0  # pictures a second while the worker works, lately
         self._why_down = "the worker is starting"
         self.failing = ""  # why the worker could not be started the last time, while it is not there
-        self.running: dict[str, Running] = {}
+        self.engines: dict[str, EngineFacts] = {}
         metrics.watch(lambda: float(self.waiting), lambda: float(self._worker is not None))
 
     @property
@@ -113,7 +91,7 @@ class Batcher:
             self._worker = await self._start_worker()
         except WorkerDied as died:
             raise EngineError(f"the models can't be loaded: {died}", next_step="t2i doctor") from died
-        self.running = self._worker.running
+        self.engines = self._worker.engines
         self._task = asyncio.create_task(self._run(self._worker))
 
     async def wait(self) -> None:
@@ -152,7 +130,7 @@ class Batcher:
         seconds = self.waiting / self._speed if self._speed else 1.0
         return min(LONGEST_RETRY_AFTER, max(1, math.ceil(seconds / 2)))  # half the queue leaves room for most requests
 
-    async def _run(self, worker: Worker) -> None:
+    async def _run(self, worker: WorkerProcess) -> None:
         while True:
             both = [asyncio.create_task(self._send(worker)), asyncio.create_task(self._receive(worker))]
             try:
@@ -171,7 +149,7 @@ class Batcher:
             self._put_back(died)
             worker = await self._restart()
 
-    async def _restart(self) -> Worker:
+    async def _restart(self) -> WorkerProcess:
         pause = FIRST_PAUSE
         while True:
             try:
@@ -181,10 +159,10 @@ class Batcher:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                self.running, self.failing = self._worker.running, ""
+                self.engines, self.failing = self._worker.engines, ""
                 return self._worker
 
-    async def _send(self, worker: Worker) -> None:
+    async def _send(self, worker: WorkerProcess) -> None:
         """Send batches as they ripen: one to a worker that waits, and full ones ahead."""
         loop = asyncio.get_running_loop()
         while True:
@@ -195,12 +173,12 @@ class Batcher:
             if seconds == 0.0 and free:
                 items = self._queue.take()
                 self._flights.append(Flight(items, loop.time()))
-                worker.write(Batch(items[0].model, [item.order for item in items]))
+                worker.write(BatchOrder(items[0].model, [item.order for item in items]))
                 continue
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), seconds if free else None)
 
-    async def _receive(self, worker: Worker) -> None:
+    async def _receive(self, worker: WorkerProcess) -> None:
         """Deliver answers; kill a worker that hangs."""
         loop = asyncio.get_running_loop()
         read = asyncio.create_task(worker.read())
@@ -217,18 +195,18 @@ class Batcher:
             with suppress(asyncio.CancelledError, WorkerDied):
                 await read
 
-    def _deliver(self, answer: Done | Failed) -> None:
+    def _deliver(self, answer: BatchResult | Failure) -> None:
         items = self._flights.popleft().items
         if self._flights:
             self._flights[0].head_since = asyncio.get_running_loop().time()
-        if isinstance(answer, Failed):
+        if isinstance(answer, Failure):
             self._retry(items, answer.why)
         else:
             speed = len(items) / max(answer.seconds, 1e-6)
             self._speed = 0.8 * self._speed + 0.2 * speed if self._speed else speed
             self._metrics.batch(items[0].model, len(items), answer.seconds)
-            for item, made in zip(items, answer.made, strict=True):
-                item.ticket.put(item.number, made)
+            for item, result in zip(items, answer.pictures, strict=True):
+                item.ticket.put(item.number, result)
         self._wake.set()
 
     def _put_back(self, why: str) -> None:

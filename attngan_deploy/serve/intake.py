@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.writer import Run
+from attngan_deploy.generate.run import Run
 from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest, UnknownWord, WordsAnswer
-from attngan_deploy.serve.settings import Engines, Limits
+from attngan_deploy.serve.settings import ServerLimits
 
 LOOKED_UP = 5  # unknown words of a caption whose nearest known word is looked up: each takes some 20 ms
 SHOWN = 40  # letters of what a request said that a sentence repeats
@@ -23,7 +25,7 @@ class RefusedError(T2IError):
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model that is served: its facts and vocabulary; the engine is the worker's."""
 
     name: str
@@ -38,11 +40,11 @@ class Served:
     @property
     def stage_sizes(self) -> list[int]:
         """Pixels along a side of each stage's pictures."""
-        return [int(size) for size in self.bundle.manifest["sizes"]["stages"]]
+        return list(self.bundle.manifest.sizes.stages)
 
 
 @dataclass(frozen=True)
-class Job:
+class AcceptedRequest:
     """A request that was accepted.
 
     Attributes:
@@ -53,27 +55,27 @@ class Job:
         unknown: the words of each caption that are left out.
     """
 
-    served: Served
+    served: ServedModel
     request: GenerateRequest
     orders: list[Order]
     run: Run
     unknown: list[list[str]]
 
 
-def open_models(engines: Engines) -> dict[str, Served]:
+def open_models(folders: Mapping[str, Path]) -> dict[str, ServedModel]:
     """Open and check the bundles of a server.
 
     Raises:
         BundleError: one can't be used.
     """
     opened = {}
-    for name, folder in engines.folders.items():
+    for name, folder in folders.items():
         bundle = open_bundle(folder)
-        opened[name] = Served(name, bundle, Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])))
+        opened[name] = ServedModel(name, bundle, Tokenizer.load(bundle.vocabulary))
     return opened
 
 
-def choose_model(models: Mapping[str, Served], name: str | None) -> Served:
+def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedModel:
     """The model of a name; the first where none is named.
 
     Raises:
@@ -86,7 +88,7 @@ def choose_model(models: Mapping[str, Served], name: str | None) -> Served:
     return models[name]
 
 
-def accept(request: GenerateRequest, models: Mapping[str, Served], limits: Limits) -> Job:
+def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: ServerLimits) -> AcceptedRequest:
     """Check a request.
 
     Raises:
@@ -101,11 +103,11 @@ def accept(request: GenerateRequest, models: Mapping[str, Served], limits: Limit
         for sample in range(request.n)
     ]
     lines = [Caption(text.strip(), line) for line, text in enumerate(request.captions, start=1)]
-    run = Run(lines, request.seed, request.shared_noise, served.bundle.name, served.hash)
-    return Job(served, request, orders, run, unknown)
+    run = Run(CaptionList(lines), request.seed, request.shared_noise, served.bundle.name, served.hash)
+    return AcceptedRequest(served, request, orders, run, unknown)
 
 
-def find_unknown(caption: str, served: Served, limits: Limits) -> WordsAnswer:
+def find_unknown(caption: str, served: ServedModel, limits: ServerLimits) -> WordsAnswer:
     """The words of a caption that a model lacks, the first of them with their nearest known ones.
 
     Raises:
@@ -143,7 +145,7 @@ def shorten(text: str) -> str:
     return cut.encode("utf-8", "replace").decode("utf-8")
 
 
-def _check_size(request: GenerateRequest, limits: Limits) -> None:
+def _check_size(request: GenerateRequest, limits: ServerLimits) -> None:
     if len(request.captions) > limits.captions:
         raise RefusedError("too many captions", found=str(len(request.captions)), expected=f"at most {limits.captions}")
     pictures = len(request.captions) * request.n
@@ -164,14 +166,14 @@ def _check_size(request: GenerateRequest, limits: Limits) -> None:
         _check_letters(f"caption {place}", text, limits)
 
 
-def _check_letters(what: str, text: str, limits: Limits) -> None:
+def _check_letters(what: str, text: str, limits: ServerLimits) -> None:
     if len(text) > limits.caption_letters:
         raise RefusedError(
             f"{what} is too long", found=f"{len(text)} characters", expected=f"at most {limits.caption_letters}"
         )
 
 
-def _unknown_words(text: str, place: int, served: Served) -> list[str]:
+def _unknown_words(text: str, place: int, served: ServedModel) -> list[str]:
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise RefusedError(f"caption {place} is not text", found="half of a surrogate pair")
     encoded = served.tokenizer.encode(text)

@@ -6,11 +6,28 @@ Both ends are this package, and the pipe is private to them, so that a pickle is
 import pickle
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.engines.facts import EngineFacts
+from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
+
 HEAD = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Load:
+    """The first message to the worker: which models to load, and on what.
+
+    Attributes:
+        folders: the folder of each model's bundle, by name.
+        engine: what runs them.
+    """
+
+    folders: dict[str, Path]
+    engine: EngineRequest = ANY_ENGINE
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Made:
+class PictureResult:
     """One picture.
 
     Attributes:
@@ -65,7 +82,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchOrder:
     """Pictures of one model to make together."""
 
     model: str
@@ -73,42 +90,45 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Running:
-    """What runs a model: the whole line, and what a picture's metadata says of it."""
-
-    description: str
-    backend: str
-    precision: str
-
-
-@dataclass(frozen=True)
-class Ready:
+class LoadResult:
     """The worker's first answer: what runs each model."""
 
-    running: dict[str, Running]
+    engines: dict[str, EngineFacts]
 
 
 @dataclass(frozen=True)
-class Done:
+class BatchResult:
     """The pictures of a batch, in its order, and the seconds that they took."""
 
-    made: list[Made]
+    pictures: list[PictureResult]
     seconds: float
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failure:
     """An error of the toolkit, in words; for the first answer, why the worker can't start."""
 
     why: str
 
 
-def pack(message: object) -> bytes:
+Command = Load | BatchOrder
+Answer = LoadResult | BatchResult | Failure
+Message = Command | Answer
+
+
+def pack(message: Message) -> bytes:
     """A message as bytes."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(len(data)) + data
 
 
-def unpack(data: bytes) -> object:
-    """The message of bytes without their head."""
-    return pickle.loads(data)
+def unpack(data: bytes) -> Message:
+    """The message of bytes without their head.
+
+    Raises:
+        TypeError: they hold something else.
+    """
+    message = pickle.loads(data)
+    if not isinstance(message, Message):
+        raise TypeError(f"a message is no {type(message).__name__}")
+    return message

@@ -2,14 +2,14 @@
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import Mapping
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key; so are the files of the page
 PAGE = "/page/"
@@ -35,7 +35,7 @@ class Protection:
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
+        self, app: ASGIApp, limits: ServerLimits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
     ) -> None:
         self._app, self._limits, self._metrics, self._paths = app, limits, metrics, paths
         self._key = api_key.encode()
@@ -66,7 +66,7 @@ class Protection:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if self._key and not self._is_open(scope) and not hmac.compare_digest(_key_of(headers), self._key):
-            await refuse(send, 401, "this server wants an API key", {"WWW-Authenticate": "Bearer"})
+            await refusal(401, "this server wants an API key", {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
         if scope["method"] not in BODIES:
             await self._app(scope, receive, send)
@@ -76,13 +76,13 @@ class Protection:
                 body = await self._read(headers, receive)
         except TimeoutError:
             seconds = f"{self._limits.body_seconds:g}"
-            await refuse(send, 408, f"the body took longer than {seconds} s", {"Connection": "close"})
+            await refusal(408, f"the body took longer than {seconds} s", {"Connection": "close"})(scope, receive, send)
             return
         if body is None:  # the client is gone
             return
         if len(body) > self._limits.body_bytes:
             limit = self._limits.body_bytes
-            await refuse(send, 413, f"the body is larger than {limit} bytes", {"Connection": "close"})
+            await refusal(413, f"the body is larger than {limit} bytes", {"Connection": "close"})(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
 
@@ -106,13 +106,9 @@ class Protection:
                 return bytes(body)
 
 
-async def refuse(send: Send, status: int, sentence: str, headers: Mapping[str, str]) -> None:
-    """Send a response with one sentence."""
-    body = json.dumps({"detail": sentence}).encode()
-    named = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
-    pairs = [(name.lower().encode(), value.encode()) for name, value in named.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+def refusal(status: int, sentence: str, headers: Mapping[str, str]) -> JSONResponse:
+    """A response with one sentence."""
+    return JSONResponse({"detail": sentence}, status, headers)
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> bytes:

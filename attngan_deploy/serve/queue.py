@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from attngan_deploy.errors import T2IError
 from attngan_deploy.generate.batching import MAX_BATCH_WORDS
 from attngan_deploy.media.tokenizer import split_words
-from attngan_deploy.serve.messages import Made, Order
+from attngan_deploy.serve.messages import Order, PictureResult
 
 
 class QueueFullError(T2IError):
@@ -36,12 +36,12 @@ class Ticket:
 
     def __init__(self, size: int) -> None:
         self.size, self.cancelled = size, False
-        self._results: asyncio.Queue[tuple[int, Made] | T2IError] = asyncio.Queue()
+        self._results: asyncio.Queue[tuple[int, PictureResult] | T2IError] = asyncio.Queue()
         self._left = size
 
-    def put(self, number: int, made: Made) -> None:
+    def put(self, number: int, result: PictureResult) -> None:
         """Deliver a picture."""
-        self._results.put_nowait((number, made))
+        self._results.put_nowait((number, result))
 
     def fail(self, error: T2IError) -> None:
         """Say that a picture will not come; the others are not made any more."""
@@ -56,7 +56,7 @@ class Ticket:
         """Itself."""
         return self
 
-    async def __anext__(self) -> list[tuple[int, Made]]:
+    async def __anext__(self) -> list[tuple[int, PictureResult]]:
         """The pictures that are ready, one at least, in any order; raises what made one fail."""
         if not self._left:
             raise StopAsyncIteration

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from attngan_deploy.generate.noise import LARGEST_SEED
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 
 CAPTION = "a small red bird with black wings and a short beak"
 
@@ -139,7 +139,7 @@ class Problem(BaseModel):
     detail: str
 
 
-def add_limits(schema: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def add_limits(schema: dict[str, Any], limits: ServerLimits) -> dict[str, Any]:
     """Write a server's own limits into its OpenAPI schema."""
     properties = schema["components"]["schemas"]["GenerateRequest"]["properties"]
     properties["captions"] |= {"maxItems": limits.captions}

@@ -13,6 +13,7 @@ from attngan_deploy.errors import T2IError
 from attngan_deploy.serve.app import build_app
 from attngan_deploy.serve.batcher import Batcher
 from attngan_deploy.serve.intake import open_models
+from attngan_deploy.serve.messages import Load
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.settings import Settings
 from attngan_deploy.serve.worker_process import WorkerProcess
@@ -37,10 +38,10 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
-    models, metrics = open_models(settings.engines), Metrics()
+    models, metrics = open_models(settings.models), Metrics()
 
     async def start_worker() -> WorkerProcess:
-        return await WorkerProcess.start(settings.engines)
+        return await WorkerProcess.start(Load(settings.models, settings.engine))
 
     batcher = Batcher(start_worker, settings.limits, settings.batch_size, settings.window, metrics)
     await batcher.start()
@@ -55,8 +56,8 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.limits.seconds) + 10,
         )
-        for name, running in batcher.running.items():
-            tell(f"model {name} {models[name].hash[:12]}, {running.description}")
+        for name, engine in batcher.engines.items():
+            tell(f"model {name} {models[name].hash[:12]}, {engine}")
         listener.listen(CONNECTIONS)  # so that whoever reads the next line can connect at once
         tell(f"serving at {_address(listener)} (Ctrl-C stops)")
         serving = asyncio.create_task(Server(config).serve([listener]))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
 
 KEY_VARIABLE = "T2I_API_KEY"
@@ -10,7 +11,7 @@ HANGING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What protects the server; a request beyond one of them is refused with a sentence that names it.
 
     Attributes:
@@ -51,27 +52,12 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Engines:
-    """What runs the models; the values are those of `TextToImage.load`.
-
-    Attributes:
-        folders: the folder of each model's bundle, by name; the first one is the default.
-    """
-
-    folders: dict[str, Path]
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    allow_fallback: bool = False
-
-
-@dataclass(frozen=True)
 class Settings:
     """How to serve.
 
     Attributes:
-        engines: which models, on what.
+        models: the folder of each model's bundle, by name; the first one is the default.
+        engine: what runs them.
         host: address to listen on.
         port: port to listen on; 0 for a free one.
         limits: what protects the server.
@@ -81,10 +67,11 @@ class Settings:
         cors_origins: origins whose pages may read answers; none by default.
     """
 
-    engines: Engines
+    models: dict[str, Path]
+    engine: EngineRequest = ANY_ENGINE
     host: str = "127.0.0.1"
     port: int = 8000
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     batch_size: int = 16
     window: float = 0.004
     api_key: str = ""

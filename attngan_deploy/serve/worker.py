@@ -12,23 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.features import TextFeatures
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.generate.pipeline import TextFeatures, TextToImage, UnknownWordWarning
+from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
     HEAD,
+    Answer,
     Attention,
-    Batch,
-    Done,
-    Failed,
-    Made,
+    BatchOrder,
+    BatchResult,
+    Failure,
+    Load,
+    LoadResult,
+    Message,
     Order,
-    Ready,
-    Running,
+    PictureResult,
     pack,
     unpack,
 )
-from attngan_deploy.serve.settings import Engines
 
 WARM_UP = Order("", 0, (0, 0))  # its caption is a word of the model's vocabulary
 
@@ -39,46 +41,44 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
-    engines = _receive(sys.stdin.buffer)
-    if not isinstance(engines, Engines):
+    load = _receive(sys.stdin.buffer)
+    if not isinstance(load, Load):
         return
     try:
-        models = load_models(engines)
+        models = load_models(load)
     except T2IError as error:
-        _write(answers, Failed(str(error)))
+        _write(answers, Failure(str(error)))
         return
-    _write(answers, Ready({name: _running(model) for name, model in models.items()}))
-    while isinstance(batch := _receive(sys.stdin.buffer), Batch):
+    _write(answers, LoadResult({name: model.facts for name, model in models.items()}))
+    while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
         _write(answers, answer(models, batch))
 
 
-def load_models(engines: Engines) -> dict[str, TextToImage]:
+def load_models(load: Load) -> dict[str, TextToImage]:
     """Load every model, and make one picture with each, as the first run of an engine makes plans.
 
     Raises:
         T2IError: a bundle or an engine can't be had.
     """
     models = {}
-    for name, folder in engines.folders.items():
-        model = TextToImage.load(
-            folder, engines.backend, engines.precision, engines.threads, engines.device, engines.allow_fallback
-        )
+    for name, folder in load.folders.items():
+        model = TextToImage.load_on(folder, load.engine)
         make(model, [Order(model.tokenizer.words[1], WARM_UP.seed, WARM_UP.place)])
         models[name] = model
     return models
 
 
-def answer(models: dict[str, TextToImage], batch: Batch) -> Done | Failed:
+def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | Failure:
     """Make a batch; an error of the toolkit becomes its text."""
     start = time.perf_counter()
     try:
-        made = make(models[batch.model], batch.orders)
+        pictures = make(models[batch.model], batch.orders)
     except T2IError as error:
-        return Failed(str(error))
-    return Done(made, time.perf_counter() - start)
+        return Failure(str(error))
+    return BatchResult(pictures, time.perf_counter() - start)
 
 
-def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
+def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
     """Make pictures of several requests together, each from its own seed and place.
 
     Raises:
@@ -97,14 +97,14 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[Made]:
     ]
     z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
     if not any(order.preview or order.attention for order in orders):
-        return [Made(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
+        return [PictureResult(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
     stages = model.decode(spread, z, eps)
     pictures = to_uint8(stages.images[model.picture_size])
     wanted = [row for row, order in enumerate(orders) if order.preview]
     small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
     previews = dict(zip(wanted, small, strict=True)) if small is not None else {}
     return [
-        Made(
+        PictureResult(
             pictures[row],
             previews.get(row),
             _attention(model, order.caption, stages.attention[row]) if order.attention else None,
@@ -120,12 +120,7 @@ def _attention(model: TextToImage, caption: str, maps: NDArray[np.float32]) -> A
     return Attention(words, [float(each.mean()) for each in maps], np.rint(maps / peaks * 255).astype(np.uint8))
 
 
-def _running(model: TextToImage) -> Running:
-    facts = model.facts
-    return Running(model.description, facts.backend, facts.precision)
-
-
-def _receive(stream: IO[bytes]) -> object:
+def _receive(stream: IO[bytes]) -> Message | None:
     """The next message; None where the pipe was closed."""
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
@@ -135,7 +130,7 @@ def _receive(stream: IO[bytes]) -> object:
     return unpack(data) if len(data) == size else None
 
 
-def _write(stream: IO[bytes], message: Ready | Done | Failed) -> None:
+def _write(stream: IO[bytes], message: Answer) -> None:
     left = memoryview(pack(message))
     while left:
         left = left[stream.write(left) :]

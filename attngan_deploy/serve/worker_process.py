@@ -6,9 +6,20 @@ import signal
 import sys
 from contextlib import suppress
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError
-from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Ready, Running, pack, unpack
-from attngan_deploy.serve.settings import Engines
+from attngan_deploy.serve.messages import (
+    HEAD,
+    BatchOrder,
+    BatchResult,
+    Command,
+    Failure,
+    Load,
+    LoadResult,
+    Message,
+    pack,
+    unpack,
+)
 
 START = "from attngan_deploy.serve.worker import main; main()"
 BUFFER_BYTES = 8 * 2**20  # an answer of a batch comes in at once
@@ -23,14 +34,14 @@ class WorkerProcess:
     """A worker in a Python of its own; `WorkerProcess.start` makes one that is ready.
 
     Attributes:
-        running: what runs each model.
+        engines: what runs each model.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, running: dict[str, Running]) -> None:
-        self._process, self.running = process, running
+    def __init__(self, process: asyncio.subprocess.Process, engines: dict[str, EngineFacts]) -> None:
+        self._process, self.engines = process, engines
 
     @classmethod
-    async def start(cls, engines: Engines) -> "WorkerProcess":
+    async def start(cls, load: Load) -> "WorkerProcess":
         """Start one, and wait until its models are loaded.
 
         Raises:
@@ -46,23 +57,23 @@ class WorkerProcess:
         )
         worker = cls(process, {})
         try:
-            worker._send(engines)
+            worker._send(load)
             first = await worker._receive()
         except BaseException:
             worker.kill()
             await process.wait()
             raise
-        if isinstance(first, Ready):
-            return cls(process, first.running)
+        if isinstance(first, LoadResult):
+            return cls(process, first.engines)
         await worker.end()
-        raise EngineError(first.why if isinstance(first, Failed) else f"the worker answered {type(first).__name__}")
+        raise EngineError(first.why if isinstance(first, Failure) else f"the worker answered {type(first).__name__}")
 
     @property
     def number(self) -> int:
         """Its process id."""
         return self._process.pid
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: BatchOrder) -> None:
         """Give it a batch; batches are answered in order.
 
         Raises:
@@ -70,14 +81,14 @@ class WorkerProcess:
         """
         self._send(batch)
 
-    async def read(self) -> Done | Failed:
+    async def read(self) -> BatchResult | Failure:
         """Its next answer.
 
         Raises:
             WorkerDied: it ended.
         """
         message = await self._receive()
-        if not isinstance(message, Done | Failed):
+        if not isinstance(message, BatchResult | Failure):
             raise WorkerDied(f"the worker answered {type(message).__name__}")
         return message
 
@@ -98,13 +109,13 @@ class WorkerProcess:
             self.kill()
             await self._process.wait()
 
-    def _send(self, message: Engines | Batch) -> None:
+    def _send(self, message: Command) -> None:
         assert self._process.stdin
         if self._process.returncode is not None or self._process.stdin.is_closing():
             raise WorkerDied(self._last_word())
         self._process.stdin.write(pack(message))
 
-    async def _receive(self) -> object:
+    async def _receive(self) -> Message:
         assert self._process.stdout
         try:
             head = await self._process.stdout.readexactly(HEAD.size)

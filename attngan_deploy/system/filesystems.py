@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
 
-from attngan_deploy.errors import MissingExtraError, T2IError
+from attngan_deploy.errors import MissingExtraError, T2IError, install_line
 
 CLOUD_ERRORS = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))  # which are no OSError
 READ_AHEAD = 2**20  # bytes of a remote file that are fetched at once
@@ -33,7 +33,7 @@ def file_system(url: str) -> tuple[Any, str]:
         extra = "s3" if url.startswith("s3") else ""
         raise MissingExtraError(
             f"{url} needs a package that is not installed: {error}",
-            next_step=f"pip install 'attngan-deploy[{extra}]'" if extra else "install it",
+            next_step=install_line(extra) if extra else "install it",
         ) from error
     except ValueError as error:
         raise T2IError(

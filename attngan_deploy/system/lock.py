@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from attngan_deploy.errors import OutputError
 
@@ -48,8 +49,11 @@ def writing(final: Path) -> Iterator[bool]:
             os.close(handle)
 
 
-def lock_folder(folder: Path) -> int | None:
+def lock_folder(folder: Path, shared: bool = False) -> int | None:
     """Hold a folder itself until the file descriptor that is returned is closed; None where there are no locks.
+
+    Args:
+        shared: keep out only those who want it for themselves.
 
     Raises:
         OutputError: another process holds it.
@@ -57,10 +61,25 @@ def lock_folder(folder: Path) -> int | None:
     if sys.platform == "win32":
         return None
     handle = os.open(folder, os.O_RDONLY)
-    if _lock(handle, folder, "another run is writing into"):
+    if _lock(handle, folder, "another run is writing into", shared):
         return handle
     os.close(handle)
     return None
+
+
+def lock_byte(stream: IO[bytes], number: int) -> bool | None:
+    """Lock a byte of a file until it is closed; False where another process has it, None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+    except (BlockingIOError, PermissionError):  # POSIX allows both
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _locked_file(path: Path, final: Path) -> int | None:
@@ -81,12 +100,12 @@ def _locked_file(path: Path, final: Path) -> int | None:
         os.close(handle)  # its last holder took the name away in between
 
 
-def _lock(handle: int, what: Path, how: str) -> bool:
+def _lock(handle: int, what: Path, how: str, shared: bool = False) -> bool:
     """Lock an open file; closes it where that fails."""
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
         raise OutputError(f"{how} {what}", next_step="wait for it, or choose another -o") from error

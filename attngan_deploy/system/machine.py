@@ -15,6 +15,7 @@ PACKAGES = (
     *("tensorrt-rtx", "cuda-python", "cuda-bindings", "torch", "onnx"),
 )
 CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+CPU_INFO = Path("/proc/cpuinfo")
 SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the driver awake
 
 
@@ -70,10 +71,23 @@ class Nvidia:
 
 def this_machine() -> Machine:
     """What this machine is."""
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return Machine(_cpu(), cores, usable, _memory(), system, platform.python_version(), nvidia().gpus, versions())
+    cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
+    python, gpus = platform.python_version(), nvidia().gpus
+    return Machine(_cpu(), cores, usable_cores(), _memory(), system, python, gpus, versions())
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_lines(*names: str) -> list[str]:
+    """What Linux says of the processor under these names, a line "name : value" each time; [] on other systems."""
+    try:
+        lines = CPU_INFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.partition(":")[0].strip() in names]
 
 
 def versions() -> dict[str, str]:
@@ -125,12 +139,8 @@ def _driver() -> str:
 
 
 def _cpu() -> str:
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpu_lines("model name")
+    return lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

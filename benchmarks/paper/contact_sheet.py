@@ -42,7 +42,7 @@ def first_captions(path: Path) -> list[str]:
 
 def draw(name: str, captions: list[str], out: Path, seed: int) -> None:
     """Write the sheet of one model, and its captions."""
-    model = TextToImage.load(name, "onnxruntime", "fp32")
+    model = TextToImage.load(name, backend="onnxruntime", precision="fp32")
     pictures = model.generate(captions, seed)
     tiles = np.stack([numbered(picture, number) for number, picture in enumerate(pictures, start=1)])
     stream = io.BytesIO()

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     make_folder(arguments.out)
     for name in arguments.models:
-        model = TextToImage.load(name, "onnxruntime", "fp32")
+        model = TextToImage.load(name, backend="onnxruntime", precision="fp32")
         figures = draw_figures(model, arguments.seed)
         gap = np.full((GAP, *figures.samples.shape[1:]), WHITE, np.uint8)
         stream = io.BytesIO()

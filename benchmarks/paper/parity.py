@@ -9,28 +9,27 @@ precisions that need other hardware stands below. Needs onnx, no torch.
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import StoredPrecision
+from attngan_deploy.bundles.parity import PrecisionParity
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
-from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import ANY_ENGINE, REFERENCE, EngineRequest
 from attngan_deploy.errors import T2IError
 from attngan_deploy.export.precision.parity import (
     PICTURES,
     SEED,
     SIZES,
-    PrecisionParity,
     Reference,
     make_reference,
     measure,
 )
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.machine import this_machine
-
-REFERENCE = ("onnxruntime", "cpu", "fp32")
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,19 @@ def compare_engines(bundle: Bundle, captions: Path | None = None, threads: int |
         T2IError: the reference itself does not run.
     """
     ids = sample_captions(bundle, captions)
-    engine = load_engine(bundle, GENERATOR, *REFERENCE, threads=threads)
+    engine = load_engine(bundle, GENERATOR, replace(REFERENCE, threads=threads))
     reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     return [
-        _compare(bundle, reference, backend, device, precision, threads)
-        for backend, device, precision in combinations()
-        if (backend, device, precision) != REFERENCE
+        _compare(bundle, reference, replace(request, threads=threads))
+        for request in ANY_ENGINE.candidates()
+        if request != REFERENCE
     ]
 
 
 def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
     """The page."""
     ran = [_measured(row.engine, row.precision, bundle, row.parity) for row in rows if row.parity is not None]
-    stored = bundle.graph(GENERATOR).get("precisions", {}).items()
+    stored = bundle.graph(GENERATOR).precisions.items()
     exported = [_exported(precision, entry, bundle) for precision, entry in stored]
     refused = [(row.engine, row.precision, row.why) for row in rows if row.parity is None]
     here = this_machine()
@@ -100,13 +99,11 @@ rounded to the precision.
 """
 
 
-def _compare(
-    bundle: Bundle, reference: Reference, backend: str, device: str, precision: str, threads: int | None
-) -> Row:
-    name = f"{backend} on {device}"
+def _compare(bundle: Bundle, reference: Reference, request: EngineRequest) -> Row:
+    name, precision = f"{request.backend} on {request.device}", request.precision
     print(f"{name}, {precision}", file=sys.stderr, flush=True)
     try:
-        engine = load_engine(bundle, GENERATOR, backend, device, precision, threads)
+        engine = load_engine(bundle, GENERATOR, request)
         return Row(engine.facts.short, precision, measure(engine, reference, precision, engine.facts.short))
     except T2IError as error:
         return Row(name, precision, why=str(error))
@@ -117,15 +114,16 @@ def _measured(engine: str, precision: str, bundle: Bundle, parity: PrecisionPari
     return engine.rpartition(",")[0], precision, psnr, floor, f"{parity.worst_level} of 255", str(parity.captions)
 
 
-def _exported(precision: str, entry: dict[str, Any], bundle: Bundle) -> tuple[str, ...]:
-    parity = entry["parity"]
-    psnr = "equal" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
-    kept = ", ".join(f"`{layer}`" for layer in entry["kept"]) or "none"
-    return precision, psnr, _floor(bundle, precision), f"{parity['worst_level']} of 255", kept, parity["measured"]
+def _exported(precision: str, stored: StoredPrecision, bundle: Bundle) -> tuple[str, ...]:
+    if (parity := stored.parity) is None:
+        return precision, "not measured", _floor(bundle, precision), "", "", ""
+    psnr = "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+    kept = ", ".join(f"`{layer}`" for layer in stored.kept) or "none"
+    return precision, psnr, _floor(bundle, precision), f"{parity.worst_level} of 255", kept, parity.measured
 
 
 def _floor(bundle: Bundle, precision: str) -> str:
-    return f"{bundle.floors[precision]:g} dB" if precision in bundle.floors else ""
+    return f"{bundle.manifest.floors[precision]:g} dB" if precision in bundle.manifest.floors else ""
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -18,8 +18,8 @@ from statistics import median
 import served
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.engines.bench.rounds import Process
-from attngan_deploy.engines.contenders import Contender
+from attngan_deploy.engines.request import AUTO, EngineRequest
+from attngan_deploy.generate.bench.rounds import Process
 
 TARGET = 0.85  # of the bench's pictures a second
 BATCH = 16
@@ -38,7 +38,7 @@ def main() -> None:
     options = ("--model", wanted.model, "--backend", wanted.backend, "--precision", wanted.precision)
     with Process() as bench, served.serve(*options, "--batch-size", str(BATCH)) as server:
         bundle = open_bundle(wanted.model)
-        loaded = bench.ask("load", bundle.folder, Contender(wanted.backend, "auto", wanted.precision), None)
+        loaded = bench.ask("load", bundle.folder, EngineRequest(wanted.backend, AUTO, wanted.precision))
         speeds: dict[str, list[float]] = {"t2i bench": []}
         for number in range(wanted.rounds + 1):  # the first one warms up
             calls = bench.ask("time", BATCH, wanted.seconds if number else 0.5, 1)

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.generate.generation import Options, generate_folder
-from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextFeatures, TextToImage
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.generate.features import TextFeatures
+from attngan_deploy.generate.generation import generate
+from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
+from attngan_deploy.generate.run import Run
+from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import to_uint8
 
 EAGER, PLAIN = "published network, eager torch", "plain torch.onnx.export, ONNX Runtime fp32"
@@ -162,7 +164,7 @@ def published(model: str, captions: list[str]) -> Any:
     from attngan_deploy.train.imports.from_bundle import generator_of
 
     bundle = open_bundle(model)
-    tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    tokenizer = Tokenizer.load(bundle.vocabulary)
     network = generator_of(bundle, [tokenizer.encode(text).ids for text in captions])
     assert network.config.upsampling == "nearest"
     return network
@@ -178,7 +180,7 @@ def _eager(line: Line, captions: list[str], threads: int) -> Callable[[int], Wor
 
     torch.set_num_threads(threads)
     network = published(line.model, captions)
-    shown = example(TextToImage.load(line.model, "onnxruntime", "fp32", threads), captions)
+    shown = example(TextToImage.load(line.model, backend="onnxruntime", precision="fp32", threads=threads), captions)
 
     def prepare(batch: int) -> Work:
         features, _, eps = shown.batch(batch)
@@ -199,7 +201,7 @@ def _plain(line: Line, captions: list[str], threads: int) -> Callable[[int], Wor
     import onnxruntime
 
     network = published(line.model, captions)
-    shown = example(TextToImage.load(line.model, "onnxruntime", "fp32", threads), captions)
+    shown = example(TextToImage.load(line.model, backend="onnxruntime", precision="fp32", threads=threads), captions)
 
     def prepare(batch: int) -> Work:
         inputs = shown.tensors(batch)
@@ -235,7 +237,7 @@ def export_plainly(network: Any, inputs: dict[str, np.ndarray]) -> bytes:
 
 
 def _engine(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
-    model = TextToImage.load(line.model, line.backend, line.precision, threads)
+    model = TextToImage.load(line.model, backend=line.backend, precision=line.precision, threads=threads)
     shown = example(model, captions)
 
     def prepare(batch: int) -> Work:
@@ -247,7 +249,7 @@ def _engine(line: Line, captions: list[str], threads: int) -> Callable[[int], Wo
 
 def _streams(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
     """Pictures in small batches, one a thread, as long runs make them."""
-    model = TextToImage.load(line.model, line.backend, line.precision, threads)
+    model = TextToImage.load(line.model, backend=line.backend, precision=line.precision, threads=threads)
     shown = example(model, captions)
     engine: Any = model.generator
     pool = ThreadPoolExecutor(engine.streams)
@@ -265,7 +267,7 @@ def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int
     from attngan_deploy.engines.openvino.engine import settings
     from attngan_deploy.engines.openvino.package import load_openvino
 
-    model = TextToImage.load(line.model, "onnxruntime", "fp32", threads)
+    model = TextToImage.load(line.model, backend="onnxruntime", precision="fp32", threads=threads)
     shown = example(model, captions)
     compiled = (
         load_openvino()
@@ -283,14 +285,15 @@ def _as_exported(line: Line, captions: list[str], threads: int) -> Callable[[int
 
 def _folder(line: Line, captions: list[str], threads: int) -> Callable[[int], Work]:
     """Captions to a folder of PNG files: what `t2i generate` does after it has started."""
-    model = TextToImage.load(line.model, line.backend, line.precision, threads)
+    model = TextToImage.load(line.model, backend=line.backend, precision=line.precision, threads=threads)
 
     def prepare(batch: int) -> Work:
         items = from_texts([captions[place % len(captions)] for place in range(batch)])
+        run = Run.of(model.bundle, CaptionList(items))
 
         def work() -> None:
             with tempfile.TemporaryDirectory() as place:
-                generate_folder(model, items, Path(place) / "out", Options())
+                generate(run, str(Path(place) / "out"), say=lambda line: None, model=model)
 
         return work
 
@@ -352,7 +355,7 @@ def multiply_adds(model: str, captions: list[str]) -> float:
     from attngan_deploy.train.generator import Upsample
 
     network = published(model, captions)
-    shown = example(TextToImage.load(model, "onnxruntime", "fp32", 1), captions)
+    shown = example(TextToImage.load(model, backend="onnxruntime", precision="fp32", threads=1), captions)
     features, z, eps = shown.batch(1)
     transposed = {id(module.conv) for module in network.modules() if isinstance(module, Upsample)}
     total = 0.0

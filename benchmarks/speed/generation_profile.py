@@ -9,10 +9,13 @@ from generation_lines import example, timings
 from attngan_deploy.engines.openvino.engine import _read, settings
 from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.folder import open_folder
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.writer import OutputFolder, Run
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.target import Target
+from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import encode_picture
 
 BATCH, WARM, RUNS = 16, 3, 10
@@ -45,12 +48,13 @@ def stages(model: TextToImage, captions: list[str]) -> dict[str, float]:
     places = [(place, 0) for place in range(len(items))]
     pictures = model.generate(captions)
     inputs = example(model, captions).batch(BATCH)
-    run = Run(items, 0, False, model.bundle.name, model.bundle.hash)
+    run = Run.of(model.bundle, CaptionList(items))
 
     def write() -> None:
-        with tempfile.TemporaryDirectory() as folder, OutputFolder(Path(folder) / "out", run) as out:
+        with tempfile.TemporaryDirectory() as folder, open_folder(Target(Path(folder) / "out"), run) as out:
             for start in range(0, len(places), BATCH):
-                out.add(places[start : start + BATCH], pictures[start : start + BATCH])
+                part = slice(start, start + BATCH)
+                out.add(Batch(pictures[part], places[part], captions=items[part]))
 
     generator = min(timings(lambda: model.decode_pictures(*inputs))) / BATCH
     work = {

@@ -36,7 +36,7 @@ STREAMED = 64  # pictures of a turn in streams, whose batches are of 4
 CHOICES = {"eager": EAGER_BATCHES, "peak": (SIDE,), "streams": (STREAMED,)}  # sizes to choose from
 FIRST_LIMIT, MEMORY_LIMIT = 1.0, 350e6  # seconds from the shell's prompt, bytes
 T2I = "from attngan_deploy.__main__ import main; main()"
-T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.engines.bench.worker import peak_memory\n"
+T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.generate.bench.worker import peak_memory\n"
 T2I_MEMORY += f"atexit.register(lambda: print('peak', peak_memory(), file=sys.stderr))\n{T2I}"
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {}
 
@@ -227,7 +227,7 @@ def first(options: argparse.Namespace) -> dict[str, Any]:
     for line in engine_lines(options):
         run_command(caption, line, options.threads)  # a warm disk
     for line in engine_lines(options):
-        model = TextToImage.load(line.model, line.backend, line.precision, options.threads)
+        model = TextToImage.load(line.model, backend=line.backend, precision=line.precision, threads=options.threads)
         inputs = example(model, caption).batch(1)
         seconds, answers, engine = [], [], []
         for _ in range(options.rounds):
@@ -273,7 +273,9 @@ def profiles(options: argparse.Namespace) -> dict[str, Any]:
     rows, layers, beside = {}, {}, {}
     for line in engine_lines(options):
         if line.backend == "openvino":
-            model = TextToImage.load(line.model, line.backend, line.precision, options.threads)
+            model = TextToImage.load(
+                line.model, backend=line.backend, precision=line.precision, threads=options.threads
+            )
             found = profile(model, texts(options, 100), line.precision, options.threads)
             rows[line.name], layers[line.name] = found["kinds"], found["layers"]
             beside[line.name] = stages(model, texts(options, 128))

@@ -20,9 +20,9 @@ from statistics import median
 from typing import Any
 
 from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-from attngan_deploy.engines.bench.rounds import Process
-from attngan_deploy.engines.contenders import Contender
-from attngan_deploy.media.caption_streams import CaptionFile
+from attngan_deploy.engines.request import AUTO, EngineRequest
+from attngan_deploy.generate.bench.rounds import Process
+from attngan_deploy.media.captions import CaptionFile
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.machine import this_machine
 
@@ -105,7 +105,7 @@ def _engine(model: str, captions: Path, backend: str, precision: str, cores: int
     speeds: dict[str, list[float]] = {"engine alone": [], "one core": [], "one process": [], "a process a core": []}
     run("warm", 1, 1)
     with Process() as bench:
-        loaded = bench.ask("load", Path(model), Contender(backend, "auto", precision), 1)
+        loaded = bench.ask("load", Path(model), EngineRequest(backend, AUTO, precision, 1))
         for number in range(rounds):
             calls = bench.ask("time", BATCH, 3.0, 1)
             speeds["engine alone"].append(len(calls) * BATCH / sum(calls))
@@ -131,11 +131,10 @@ def _counting(folder: Path) -> dict[str, Any]:
     except ImportError:
         print("no pyarrow: Parquet is left out", file=sys.stderr)
     for each in sorted(folder.glob("many.*")):
-        file = CaptionFile(str(each))
         start = time.perf_counter()
-        extent = file.measure()
+        file = CaptionFile.measure(str(each))
         middle = time.perf_counter()
-        next(file.read(extent, LINES - 1, LINES))
+        next(file.read(LINES - 1, LINES))
         seconds = round(middle - start, 3), round(time.perf_counter() - middle, 3)
         found[each.suffix[1:]] = {"bytes": each.stat().st_size, "count": seconds[0], "last": seconds[1]}
     return found

@@ -22,11 +22,12 @@ from statistics import median
 from typing import Any
 
 from attngan_deploy.cli import report_errors
-from attngan_deploy.engines.bench.worker import peak_memory
+from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.generate.bench.worker import peak_memory
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.measure import BATCH_SIZE, ScoreOptions
+from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.machine import this_machine
 
@@ -71,7 +72,7 @@ def run(contender: str, options: argparse.Namespace) -> dict[str, Any]:
 def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float | None]:
     """Load what a contender needs; the work itself is returned."""
     if contender in (GENERATE, SCORE):
-        model = TextToImage.load(options.model, options.backend, options.precision, options.threads)
+        model = _load(options)
         captions, classes = read_caption_list(options.captions)
         if contender == GENERATE:
             return lambda: _generate(model, captions, options.n)
@@ -92,6 +93,11 @@ def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float 
     chosen = ScoreOptions(metrics, batch_size=options.batch_size, threads=options.threads)
     reference = options.reference if contender == SCORE else None
     return lambda: float(measure_and_score(source, judge, chosen, reference).scores["inception_score"]["mean"])
+
+
+def _load(options: argparse.Namespace) -> TextToImage:
+    request = EngineRequest(options.backend, precision=options.precision, threads=options.threads)
+    return TextToImage.load_on(options.model, request)
 
 
 def _generate(model: TextToImage, captions: list[str], count: int) -> None:
@@ -182,13 +188,15 @@ def _verdict(kept: bool) -> str:
 
 def _make_folder(options: argparse.Namespace, place: Path) -> Path:
     """Pictures of the model as PNG files."""
-    from attngan_deploy.generate.generation import Options, generate_folder
-    from attngan_deploy.media.captions import from_texts
+    from attngan_deploy.generate.generation import generate
+    from attngan_deploy.generate.run import Run
+    from attngan_deploy.media.captions import CaptionList, from_texts
 
-    model = TextToImage.load(options.model, options.backend, options.precision, options.threads)
+    model = _load(options)
     captions = read_caption_list(options.captions)[0]
     samples = -(-options.n // len(captions))
-    generate_folder(model, from_texts(captions[: options.n]), place, Options(samples=samples))
+    run = Run.of(model.bundle, CaptionList(from_texts(captions[: options.n])), samples=samples)
+    generate(run, str(place), say=lambda line: None, model=model)
     return place
 
 

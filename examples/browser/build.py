@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attngan_deploy.bundles.bundle import DEFAULT_MODEL, MANIFEST, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import DEFAULT_MODEL, Bundle, open_bundle
+from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import atomic_folder, sha256_of
@@ -93,15 +94,15 @@ def _text_to_image(model: str | Path) -> Bundle:
     if not PLAIN_NAME.fullmatch(bundle.name):
         raise BundleError(f"the name of model {model} can't be part of an address", found=repr(bundle.name))
     try:
-        Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+        Tokenizer.load(bundle.vocabulary)
     except BundleError as error:
         raise BundleError(f"model {model} can't be used: {error}", next_step="export the bundle again") from error
     return bundle
 
 
 def _needed(bundle: Bundle) -> list[str]:
-    graphs = [str(bundle.graph(key)["file"]) for key in ("text_encoder", "generator")]
-    return [MANIFEST, str(bundle.manifest["vocabulary"]), *graphs]
+    graphs = [bundle.graph(key).file for key in ("text_encoder", "generator")]
+    return [MANIFEST, bundle.vocabulary.name, *graphs]
 
 
 def _copy(source: Path, target: Path) -> None:

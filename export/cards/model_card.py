@@ -1,14 +1,16 @@
 """The model card of a bundle: README.md with a picture, written from the manifest."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from attngan_deploy.bundles.fields import runs_before
+from attngan_deploy.bundles.manifest import Manifest
+from attngan_deploy.bundles.parity import Parity, Rounding
+from attngan_deploy.bundles.provenance import TrainingRun, read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.records import JsonObject
 
 CARD, GRID = "README.md", "grid.webp"
 SAMPLES, SEED = 4, 0
@@ -26,7 +28,7 @@ CUB_LICENCE = (
 OTHER_LICENCE = "Weights: the terms of the pictures they were learned from apply."
 
 
-def licence_of(provenance: Mapping[str, Any]) -> str:
+def licence_of(provenance: JsonObject) -> str:
     """The licence line of a model of this provenance; imported weights may bring their own."""
     if told := provenance.get("licence"):
         return str(told)
@@ -40,14 +42,15 @@ def paint_grid(folder: Path, captions: Sequence[str]) -> None:
     write_atomically(folder / GRID, encode_picture(make_grid(pictures, columns=SAMPLES), "webp"))
 
 
-def write_card(path: Path, manifest: Mapping[str, Any], captions: Sequence[str]) -> None:
+def write_card(path: Path, manifest: Manifest, captions: Sequence[str]) -> None:
     """Write the model card.
 
     Args:
-        manifest: the fields of `bundle.json`.
+        manifest: of a text-to-image bundle.
         captions: what the rows of the picture show.
     """
-    name, variant, size = manifest["name"], manifest["variant"], manifest["sizes"]["stages"][-1]
+    name, variant, size, parity = manifest.name, manifest.variant or "", manifest.sizes.stages[-1], manifest.parity
+    assert parity is not None, "no bundle is exported without it"
     rows = "\n".join(f"- row {row}: {caption}" for row, caption in enumerate(captions, start=1))
     text = f"""# {name}: captions to pictures of {size} x {size} pixels
 
@@ -73,51 +76,48 @@ A folder may stand in place of the name.
 
 ## Training
 
-{_table(("", ""), _training(manifest["provenance"]))}
+{_table(("", ""), _training(read_run(manifest.told("provenance"))))}
 
 ## Is it the model that was trained?
 
 Worst differences of the graphs in ONNX Runtime from torch, which ran the same folded and rounded weights, over several
 batch sizes and caption lengths:
 
-{_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(manifest["parity"]))}
+{_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(parity))}
 
-{_rounding(manifest)}
+{_rounding(manifest.weights_dtype, parity.stored_weights)}
 {_precisions(manifest)}
 ## Licence
 
-{manifest["licence"]}
+{manifest.licence}
 """
     write_atomically(path, text)
 
 
-def _training(provenance: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    recipe = provenance.get("recipe")
-    damsm = provenance.get("damsm")
+def _training(run: TrainingRun) -> list[tuple[str, ...]]:
+    told, recipe = run.document, run.document.get("recipe")
     facts = {
-        "data": provenance.get("data") or "not recorded in the checkpoint",
+        "data": told.get("data") or "not recorded in the checkpoint",
         "recipe": recipe.get("name") if isinstance(recipe, dict) else recipe,
-        "pictures in the training set": provenance.get("training_pictures"),
-        "pictures seen": provenance.get("pictures"),
-        "steps": provenance.get("step"),
-        "started from": "; before that ".join(_ancestors(provenance)) or None,
-        "text and image encoder": damsm,
+        "pictures in the training set": told.get("training_pictures"),
+        "pictures seen": told.get("pictures"),
+        "steps": told.get("step"),
+        "started from": "; before that ".join(_ancestors(run)) or None,
+        "text and image encoder": told.get("damsm"),
     }
     return [(name, _fact(value)) for name, value in facts.items() if value is not None]
 
 
-def _ancestors(provenance: Mapping[str, Any]) -> list[str]:
+def _ancestors(run: TrainingRun) -> list[str]:
     """The runs that this one started from, and those before them: stages and pictures seen of each."""
     told = []
-    for run in runs_before(provenance):
-        shape, bundle = run.get("generator"), run.get("bundle")
-        stages = shape.get("stages", "?") if isinstance(shape, dict) else "?"
-        what = f"the bundle {bundle.get('name')}" if isinstance(bundle, dict) else f"a run of {stages} stage(s)"
-        told += [f"{what} that saw {_fact(run.get('pictures'))} pictures", *_ancestors(run)]
+    for before in run.before:
+        what = f"a run of {before.stages or '?'} stage(s)" if before.bundle is None else f"the bundle {before.bundle}"
+        told += [f"{what} that saw {_fact(before.pictures)} pictures", *_ancestors(before)]
     return told
 
 
-def _fact(value: Any) -> str:
+def _fact(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_fact(inner)}" for key, inner in value.items() if inner is not None)
     if isinstance(value, list):
@@ -126,35 +126,34 @@ def _fact(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _parity(parity: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _parity(parity: Parity) -> list[tuple[str, ...]]:
     rows = []
-    for name, output in parity["outputs"].items():
-        pixels = "" if output["pixels"] is None else f"{output['pixels_differ']:,} of {output['pixels']:,}"
-        rows.append((f"`{name}`", f"{output['worst']:.1e}", f"{output['tolerance']:.0e}", pixels))
+    for name, output in parity.outputs.items():
+        pixels = "" if output.pixels is None else f"{output.pixels_differ:,} of {output.pixels:,}"
+        rows.append((f"`{name}`", f"{output.worst:.1e}", f"{output.tolerance:.0e}", pixels))
     return rows
 
 
-def _rounding(manifest: Mapping[str, Any]) -> str:
-    stored = manifest["parity"]["stored_weights"]
-    psnr = "no difference" if stored["psnr_db"] is None else f"{stored['psnr_db']} dB PSNR"
+def _rounding(weights_dtype: str | None, stored: Rounding) -> str:
+    psnr = "no difference" if stored.psnr_db is None else f"{stored.psnr_db} dB PSNR"
     return (
-        f"Weights are stored in {manifest['weights_dtype']}, arithmetic is float32. Against the weights as trained "
-        f"that costs: {psnr}, at most {stored['worst_level']} of 255 levels, {stored['pixels_differ']:.2%} of values."
+        f"Weights are stored in {weights_dtype}, arithmetic is float32. Against the weights as trained "
+        f"that costs: {psnr}, at most {stored.worst_level} of 255 levels, {stored.pixels_differ:.2%} of values."
     )
 
 
-def _precisions(manifest: Mapping[str, Any]) -> str:
+def _precisions(manifest: Manifest) -> str:
     """A section on the other precisions that the generator is stored in; empty where there is none."""
-    stored = manifest["graphs"]["generator"].get("precisions", {})
-    if not stored:
-        return ""
     rows = []
-    for name, entry in stored.items():
-        parity = entry["parity"]
-        psnr = "no difference" if parity["psnr_db"] is None else f"{parity['psnr_db']} dB"
-        pictures = f"{parity['pictures']} of {parity['captions']} captions"
-        floor = f"{manifest['floors'][name]:g} dB"
-        rows.append((name, psnr, floor, f"{parity['worst_level']} of 255 levels", pictures, parity["measured"]))
+    for name, stored in manifest.graphs["generator"].precisions.items():
+        if (parity := stored.parity) is None:
+            continue
+        psnr = "no difference" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+        pictures = f"{parity.pictures} of {parity.captions} captions"
+        floor = f"{manifest.floors[name]:g} dB"
+        rows.append((name, psnr, floor, f"{parity.worst_level} of 255 levels", pictures, parity.measured))
+    if not rows:
+        return ""
     head = ("precision", "PSNR against fp32", "floor", "worst pixel", "pictures", "measured with")
     return f"""
 ## Other precisions of the generator

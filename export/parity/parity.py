@@ -1,7 +1,6 @@
 """Does a graph compute what its network computes? Torch against ONNX Runtime, at sizes that no graph was built with."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from attngan_deploy.bundles.parity import OutputParity, Parity, Rounding
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
@@ -26,56 +26,6 @@ TOLERANCES = {"image": 1e-4, "attention": 1e-4, "words": 1e-5, "sentence": 1e-5,
 ROUNDING_FLOOR_DB = 40.0  # stored weights may not change pictures by more than this, in PSNR
 CASES = ((1, 1), (1, 18), (2, 3), (5, 18), (9, 30))  # pictures, and words of the longest caption
 SEED = 0
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """How far an output is from torch's, over all cases.
-
-    Attributes:
-        worst: largest absolute difference.
-        tolerance: what it may be.
-        pixels_differ: values that differ after rounding to uint8; None for an output that is no image.
-        pixels: how many values were rounded.
-    """
-
-    worst: float
-    tolerance: float
-    pixels_differ: int | None = None
-    pixels: int | None = None
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How far the stored weights move the pictures of the network that was trained, both computed by torch.
-
-    Attributes:
-        psnr_db: peak signal-to-noise ratio; None when the pictures are equal.
-        worst_level: largest difference in uint8 levels.
-        pixels_differ: share of uint8 values that differ.
-    """
-
-    psnr_db: float | None
-    worst_level: int
-    pixels_differ: float
-
-
-@dataclass(frozen=True)
-class Parity:
-    """A passed comparison: each output of each graph, and the effect of rounding."""
-
-    outputs: dict[str, OutputParity]
-    rounding: Rounding
-
-    def manifest(self) -> dict[str, Any]:
-        """What `bundle.json` says about it."""
-        return {
-            "reference": f"torch {torch.__version__}",
-            "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
-            "cases": [{"pictures": pictures, "words": words} for pictures, words in CASES],
-            "outputs": {name: asdict(output) for name, output in self.outputs.items()},
-            "stored_weights": asdict(self.rounding),
-        }
 
 
 def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Networks) -> Parity:
@@ -99,7 +49,13 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     found = [_run_graphs(engines, case, torch_made) for case, torch_made in zip(cases, wanted, strict=True)]
     outputs = {name: _compare(name, [a[name] for a in found], [b[name] for b in wanted]) for name in found[0]}
     trained = [run_torch(original, case) for case in cases]
-    return Parity(outputs, _rounding(largest_image(networks), wanted, trained))
+    return Parity(
+        reference=f"torch {torch.__version__}",
+        engine=f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+        cases=tuple({"pictures": pictures, "words": words} for pictures, words in CASES),
+        outputs=outputs,
+        stored_weights=_rounding(largest_image(networks), wanted, trained),
+    )
 
 
 @torch.no_grad()

@@ -15,9 +15,8 @@ from attngan_deploy.export.graphs.rewrite import Networks
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import tokenize
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import Tokenizer, tokenize
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 
@@ -83,4 +82,4 @@ def torch_maker(checkpoint: Path) -> TorchMaker:
     """
     loaded = load_checkpoint(checkpoint, "gan")
     networks = load_networks(loaded)
-    return TorchMaker(networks, Tokenizer(loaded.vocabulary()), loaded.folder.name)
+    return TorchMaker(networks, Tokenizer(loaded.vocabulary(networks.text_encoder.config.words)), loaded.folder.name)

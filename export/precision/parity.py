@@ -1,16 +1,16 @@
 """How far a precision is from fp32, and which layers it needs in fp32, measured on real captions. Needs no torch."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from attngan_deploy.bundles.parity import ImageParity, PrecisionParity
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
@@ -25,61 +25,6 @@ SEED = 1
 MARGIN_DB = 5.0  # by which the layers in fp32 are chosen above the floor: other captions are a little worse
 EQUAL_DB = 200.0  # stands for equal pictures, where PSNR has no value
 ONNX_RUNTIME = f"onnxruntime {onnxruntime.__version__}, cpu"
-
-
-@dataclass(frozen=True)
-class OutputParity:
-    """How far an image output is from that of the fp32 graph.
-
-    Attributes:
-        psnr_db: peak signal-to-noise ratio over all pictures; None when they are equal.
-        by_batch: the same by the number of pictures that were made together.
-        worst: largest absolute difference; the range is 2.
-        worst_level: largest difference in uint8 levels.
-    """
-
-    psnr_db: float | None
-    by_batch: dict[int, float | None]
-    worst: float
-    worst_level: int
-
-
-@dataclass(frozen=True)
-class PrecisionParity:
-    """How far a precision is from fp32, over all captions, seeds and batch sizes.
-
-    Attributes:
-        outputs: of each image.
-        pictures: how many were made.
-        captions: how many captions they show.
-        batches: how many pictures were made together.
-        measured: what made them.
-    """
-
-    outputs: dict[str, OutputParity]
-    pictures: int
-    captions: int
-    batches: tuple[int, ...]
-    measured: str
-
-    @property
-    def psnr_db(self) -> float | None:
-        """That of the worst image; None when all are equal."""
-        return _lowest(output.psnr_db for output in self.outputs.values())
-
-    @property
-    def lowest_db(self) -> float | None:
-        """PSNR of the worst image at the worst batch size; None when all are equal."""
-        return _lowest(psnr for output in self.outputs.values() for psnr in output.by_batch.values())
-
-    @property
-    def worst_level(self) -> int:
-        """Largest difference of any pixel, in uint8 levels."""
-        return max(output.worst_level for output in self.outputs.values())
-
-    def manifest(self) -> dict[str, Any]:
-        """What `bundle.json` says about it."""
-        return {"psnr_db": self.psnr_db, "worst_level": self.worst_level, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -130,7 +75,7 @@ def measure(engine: Engine, reference: Reference, precision: str, measured: str)
         }
         worst = max(float(np.abs(ours - wanted).max()) for ours, wanted in pairs)
         level = max(int(np.abs(to_uint8(ours).astype(np.int16) - to_uint8(wanted)).max()) for ours, wanted in pairs)
-        outputs[name] = OutputParity(_psnr(pairs), by_batch, round(worst, 6), level)
+        outputs[name] = ImageParity(_psnr(pairs), by_batch, round(worst, 6), level)
     return PrecisionParity(outputs, sum(counts), reference.captions, tuple(sorted(set(counts))), measured)
 
 
@@ -199,10 +144,6 @@ def choose_kept(
 def _psnr(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float | None:
     ours, wanted = (np.concatenate(images) for images in zip(*pairs, strict=True))
     return psnr_db(ours, wanted)
-
-
-def _lowest(ratios: Iterable[float | None]) -> float | None:
-    return min((ratio for ratio in ratios if ratio is not None), default=None)
 
 
 def _images(engine: Engine, batch: Arrays, precision: str) -> dict[str, NDArray[np.float32]]:

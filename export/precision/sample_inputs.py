@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.media.captions import MAX_WORDS, read_captions
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,9 +44,9 @@ def sample_captions(bundle: Bundle, file: Path | None = None) -> list[list[int]]
         BundleError: the golden cases are damaged.
     """
     texts = [caption.text for caption in read_captions(file)] if file else list(CAPTIONS)
-    if "golden" in bundle.manifest:
+    if bundle.manifest.golden is not None:
         texts = [*load_golden(bundle).captions, *texts]
-    tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    tokenizer = Tokenizer.load(bundle.vocabulary)
     ids = [tokenizer.encode(text).ids[:MAX_WORDS] for text in dict.fromkeys(texts)]
     if not (known := [row for row in ids if row]):
         raise CaptionError(f"no caption has a word that {bundle.name} knows", next_step="give others with --captions")
@@ -61,9 +62,9 @@ def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequenc
         seed: of the noise.
     """
     lengths = np.array([len(row) for row in captions], np.int64)
-    encoder = load_engine(bundle, "text_encoder", "onnxruntime", "cpu", "fp32")
+    encoder = load_engine(bundle, "text_encoder", REFERENCE)
     text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})
-    z_size, eps_size = bundle.manifest["sizes"]["z"], bundle.manifest["sizes"]["eps"]
+    z_size, eps_size = bundle.manifest.sizes.z, bundle.manifest.sizes.eps
     batches, start = [], 0
     for size in sizes:
         pictures = range(start, start + size)

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from onnx import ModelProto
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, check_replaceable, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle, write_manifest
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.cards.model_card import CARD, write_card
 from attngan_deploy.export.final_names import new_folder
@@ -31,6 +32,7 @@ from attngan_deploy.export.precision.parity import (
 from attngan_deploy.export.precision.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
 from attngan_deploy.export.precision.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
+from attngan_deploy.system.records import JsonObject
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all
@@ -79,11 +81,9 @@ def extend_bundle(
     place = out or bundle.folder
     check_replaceable(place, TEXT_TO_IMAGE)
     with new_folder(place) as folder:
-        for file in bundle.manifest["files"]:
+        for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
-        manifest = json.loads(json.dumps(bundle.manifest))
-        write_precisions(Bundle(folder, manifest), missing, captions)
-        write_manifest(folder, manifest)
+        write_precisions(Bundle(folder, bundle.manifest), missing, captions)
     return place
 
 
@@ -99,29 +99,34 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
     Raises:
         CaptionError, ParityError: as `extend_bundle`.
     """
+    manifest, floors = bundle.manifest, bundle.manifest.floors
     if not (wanted := [precision for precision in dict.fromkeys(precisions) if precision != "fp32"]):
+        write_manifest(bundle.folder, manifest.document)
         return
-    bundle.manifest["floors"] = bundle.floors
+    made: dict[str, JsonObject] = {}
     plain = load_plain(bundle.graph_path("generator"))
     ids = sample_captions(bundle, captions)
     _say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
-    engine = load_engine(bundle, "generator", "onnxruntime", "cpu", "fp32")
+    engine = load_engine(bundle, "generator", REFERENCE)
     reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     for precision in wanted:
         _say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
         if precision == "int8":
             model, entry = _int8(bundle, plain, ids, reference)
         else:
-            model, entry = _half(plain, precision, reference, bundle.floors[precision])
+            model, entry = _half(plain, precision, reference, floors[precision])
         file = f"generator.{precision}.onnx"
         (bundle.folder / file).write_bytes(model.SerializeToString(deterministic=True))
-        stored = bundle.manifest["graphs"]["generator"].setdefault("precisions", {})
-        stored[precision] = {"file": file, **entry}
-    if "golden" in bundle.manifest and bundle.manifest.get("card", {}).get("text") == CARD:
-        write_card(bundle.folder / CARD, bundle.manifest, load_golden(bundle).captions[:2])
+        made[precision] = {"file": file, **entry}
+    fields = json.loads(json.dumps(manifest.document)) | {"floors": floors}
+    fields["graphs"]["generator"].setdefault("precisions", {}).update(made)
+    manifest = write_manifest(bundle.folder, fields)
+    if manifest.golden is not None and manifest.told("card", "text") == CARD:
+        write_card(bundle.folder / CARD, manifest, load_golden(bundle).captions[:2])
+        write_manifest(bundle.folder, manifest.document)
 
 
-def _half(plain: ModelProto, precision: str, reference: Reference, floor: float) -> tuple[ModelProto, dict[str, Any]]:
+def _half(plain: ModelProto, precision: str, reference: Reference, floor: float) -> tuple[ModelProto, JsonObject]:
     kept = choose_kept(
         layers(plain), lambda keep: emulated(plain, precision, keep), reference.part(CHOOSING), precision, floor
     )
@@ -136,8 +141,8 @@ def _half(plain: ModelProto, precision: str, reference: Reference, floor: float)
 
 def _int8(
     bundle: Bundle, plain: ModelProto, ids: Sequence[list[int]], reference: Reference
-) -> tuple[ModelProto, dict[str, Any]]:
-    floor, candidates = bundle.floors["int8"], quantizable(plain)
+) -> tuple[ModelProto, JsonObject]:
+    floor, candidates = bundle.manifest.floors["int8"], quantizable(plain)
     calibration = sample_batches(bundle, ids, CALIBRATION, CALIBRATION_SEED)
     with TemporaryDirectory() as folder:
         quantizer = Quantizer(plain, calibration, Path(folder))

@@ -22,14 +22,14 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import compose, helper, parser
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle, open_bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
-from attngan_deploy.media.captions import MAX_WORDS
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer, split_words
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, split_words
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 
@@ -171,12 +171,12 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
     """
     if bundle.kind != TEXT_TO_IMAGE:
         raise BundleError(f"{bundle.folder} makes no pictures", found=f"kind '{bundle.kind}'", expected=TEXT_TO_IMAGE)
-    tokenizer, sizes = _tokenizer(bundle), bundle.manifest["sizes"]
-    size = sizes["stages"][-1]
+    tokenizer, sizes = _tokenizer(bundle), bundle.manifest.sizes
+    size = sizes.stages[-1]
     text_encoder = _part(bundle, "text_encoder", "fp32")
     generator = _part(bundle, "generator", precision)
     _check_embedding(bundle, text_encoder, len(tokenizer))
-    front = _front(FRONT.format(z=sizes["z"], eps=sizes["eps"], most=MAX_WORDS), tokenizer)
+    front = _front(FRONT.format(z=sizes.z, eps=sizes.eps, most=MAX_WORDS), tokenizer)
     back = parser.parse_graph(BACK.format(size=size))
     imports, ir_version = _versions(bundle, text_encoder, generator)
 
@@ -191,13 +191,13 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
     graph.name, graph.doc_string = "edge", CONTRACT
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version, producer_name="attngan-deploy")
     facts = {"model": bundle.name, "model_hash": bundle.hash, "precision": precision}
-    helper.set_model_props(model, facts | {"licence": str(bundle.manifest.get("licence", ""))})
+    helper.set_model_props(model, facts | {"licence": bundle.manifest.licence or ""})
     onnx.checker.check_model(model)
     return model
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
-    return Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    return Tokenizer.load(bundle.vocabulary)
 
 
 def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
@@ -282,7 +282,7 @@ def keep_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
 
 def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | None, float | None]:
     """Worst level and PSNR of the golden pictures, as the file makes them."""
-    if "golden" not in bundle.manifest:
+    if bundle.manifest.golden is None:
         return None, None
     golden, options = load_golden(bundle), onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
@@ -299,6 +299,6 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
         raise ParityError("the edge file does not read the golden captions", found=f"{known.tolist()} known words")
     if precision == "fp32" and worst > LARGEST_LEVEL:
         raise ParityError("the edge file does not make the golden pictures", found=found, expected="at most 1 level")
-    if precision != "fp32" and psnr is not None and not psnr >= (floor := bundle.floors[precision]):
+    if precision != "fp32" and psnr is not None and not psnr >= (floor := bundle.manifest.floors[precision]):
         raise ParityError("the edge file does not make the golden pictures", found=found, expected=f"{floor:g} dB")
     return worst, psnr

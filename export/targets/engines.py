@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.cache import EngineKey, Entry, find_entry, store_entry
-from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.cache import CachedEngine, EngineKey, find_engine, store_engine
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, check_device, settings
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.request import BUILDERS
 from attngan_deploy.engines.tensorrt.build import (
     RTX_DEVICES,
     check_precision,
@@ -24,8 +25,7 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.signal_stack import own_signal_stack
 
-GENERATOR = "generator"
-TARGETS = ("tensorrt", "tensorrt-rtx", "openvino")
+TARGETS = (*BUILDERS, "openvino")
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,16 @@ def _openvino(bundle: Bundle, device: str, precision: str, out: Path | None) -> 
     place = f"{device} {core.get_property(name, 'FULL_DEVICE_NAME')}"
     key = EngineKey(sha256_of(path), "openvino", engine.facts.version, place, precision)
     with suppress(EngineError):  # a damaged one is written again
-        if entry := find_entry(key, out):
+        if entry := find_engine(key, out):
             return _built(GENERATOR, entry, cached=True)
     start = time.perf_counter()
     with own_signal_stack():
         data = core.compile_model(str(path), name, settings(name, precision, None)).export_model().getvalue()
     facts = {"bundle": bundle.name, "graph": GENERATOR}
-    return _built(GENERATOR, store_entry(key, data, time.perf_counter() - start, out, facts), cached=False)
+    return _built(GENERATOR, store_engine(key, data, time.perf_counter() - start, out, facts), cached=False)
 
 
-def _built(graph: str, entry: Entry, cached: bool) -> Built:
+def _built(graph: str, entry: CachedEngine, cached: bool) -> Built:
     key = entry.key
     device = key.device.split(" ")[0]
     return Built(graph, key.backend, key.version, device, key.precision, entry.path, entry.bytes, entry.seconds, cached)

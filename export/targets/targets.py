@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle, bundle_folders
-from attngan_deploy.engines.facts import PRECISIONS
+from attngan_deploy.engines.request import PRECISIONS
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.targets import engines
 

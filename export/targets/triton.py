@@ -4,15 +4,15 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.bundles.manifest import Graph, TensorSpec
+from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
+from attngan_deploy.engines.tensorrt.build import DEFAULT_PROFILE
 from attngan_deploy.export.final_names import new_folder
 
 MARKER = "repository.json"  # names the bundle, and marks a folder as one that may be replaced
-GENERATOR = "generator"
-LARGEST_BATCH, BEST_BATCH = 64, 16
+_, BEST_BATCH, LARGEST_BATCH = DEFAULT_PROFILE.batch
 LONGEST_WAIT = 2000  # microseconds that a request waits for others to share its batch
 TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}
 
@@ -102,7 +102,7 @@ def write_triton_repository(bundle: Bundle, out: Path, precision: str = "fp32") 
             (version.parent / "config.pbtxt").write_text(_graph_config(bundle, key), encoding="utf-8")
         (folder / bundle.name / "1").mkdir(parents=True)  # an ensemble has no file, but Triton looks for a version
         (folder / bundle.name / "config.pbtxt").write_text(_ensemble_config(bundle), encoding="utf-8")
-        shutil.copyfile(bundle.path(bundle.manifest["vocabulary"]), folder / "vocabulary.txt")
+        shutil.copyfile(bundle.vocabulary, folder / "vocabulary.txt")
         (folder / "README.md").write_text(_readme(bundle, precision), encoding="utf-8")
         facts = {"bundle": bundle.name, "hash": bundle.hash, "precision": precision}
         (folder / MARKER).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -117,8 +117,8 @@ def _graph_config(bundle: Bundle, key: str) -> str:
             'backend: "onnxruntime"',
             'default_model_filename: "model.onnx"',
             f"max_batch_size: {LARGEST_BATCH}",
-            *_tensors("input", graph["inputs"]),
-            *_tensors("output", graph["outputs"]),
+            *_tensors("input", graph.inputs),
+            *_tensors("output", graph.outputs),
             "dynamic_batching {",
             f"  preferred_batch_size: {BEST_BATCH}",
             f"  max_queue_delay_microseconds: {LONGEST_WAIT}",
@@ -130,14 +130,14 @@ def _graph_config(bundle: Bundle, key: str) -> str:
 
 def _ensemble_config(bundle: Bundle) -> str:
     text, generator = bundle.graph(TEXT_ENCODER), bundle.graph(GENERATOR)
-    from_client = {name: said for name, said in generator["inputs"].items() if name not in text["outputs"]}
+    from_client = {name: said for name, said in generator.inputs.items() if name not in text.outputs}
     return "\n".join(
         [
             f'name: "{bundle.name}"',
             'platform: "ensemble"',
             f"max_batch_size: {LARGEST_BATCH}",
-            *_tensors("input", {**text["inputs"], **from_client}, reshape=False),
-            *_tensors("output", generator["outputs"], reshape=False),
+            *_tensors("input", {**text.inputs, **from_client}, reshape=False),
+            *_tensors("output", generator.outputs, reshape=False),
             "ensemble_scheduling {",
             *_step(f"{bundle.name}_{TEXT_ENCODER}", text),
             *_step(f"{bundle.name}_{GENERATOR}", generator),
@@ -147,43 +147,43 @@ def _ensemble_config(bundle: Bundle) -> str:
     )
 
 
-def _tensors(kind: str, described: Mapping[str, Any], reshape: bool = True) -> Iterable[str]:
+def _tensors(kind: str, specs: Mapping[str, TensorSpec], reshape: bool = True) -> Iterable[str]:
     """Tensors of a configuration, without the batch; one number a picture is sent as [N, 1] and given as [N]."""
-    for name, said in described.items():
-        sizes = [-1 if isinstance(size, str) else size for size in said["shape"][1:]]
+    for name, said in specs.items():
+        sizes = [-1 if isinstance(size, str) else size for size in said.shape[1:]]
         yield f"{kind} {{"
         yield f'  name: "{name}"'
-        yield f"  data_type: {TYPES[said['dtype']]}"
+        yield f"  data_type: {TYPES[said.dtype]}"
         yield f"  dims: [ {', '.join(map(str, sizes or [1]))} ]"
         if not sizes and reshape:
             yield "  reshape { shape: [ ] }"
         yield "}"
 
 
-def _step(model: str, graph: Mapping[str, Any]) -> Iterable[str]:
+def _step(model: str, graph: Graph) -> Iterable[str]:
     """A step of an ensemble; tensors have the same names inside and outside."""
     yield "  step {"
     yield f'    model_name: "{model}"'
     yield "    model_version: -1"
-    for kind in ("input", "output"):
-        for name in graph[f"{kind}s"]:
+    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for name in tensors:
             yield f'    {kind}_map {{ key: "{name}" value: "{name}" }}'
     yield "  }"
 
 
 def _readme(bundle: Bundle, precision: str) -> str:
-    sizes = bundle.manifest["sizes"]
-    size = sizes["stages"][-1]
+    sizes = bundle.manifest.sizes
+    size = sizes.stages[-1]
     return README.format(
         name=bundle.name,
         precision=precision,
         hash=bundle.hash[:12],
-        licence=str(bundle.manifest.get("licence", "not said")).rstrip("."),
+        licence=(bundle.manifest.licence or "not said").rstrip("."),
         largest=LARGEST_BATCH,
-        z=sizes["z"],
-        eps=sizes["eps"],
-        outputs=", ".join(f"`{name}`" for name in bundle.graph(GENERATOR)["outputs"]),
-        best_words=18,
+        z=sizes.z,
+        eps=sizes.eps,
+        outputs=", ".join(f"`{name}`" for name in bundle.graph(GENERATOR).outputs),
+        best_words=DEFAULT_PROFILE.words[1],
         wait=LONGEST_WAIT // 1000,
         image=f"image_{size}",
         size=size,

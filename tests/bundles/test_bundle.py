@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy.bundles.bundle import bundle_folders, installed_bundles, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import bundle_folders, open_bundle, write_manifest
+from attngan_deploy.bundles.catalogue import installed_bundles
 from attngan_deploy.errors import BundleError
 
 
@@ -66,7 +67,7 @@ def test_a_vocabulary_that_does_not_fit_the_embedding(copy: Path, added: str, fo
         stream.write(added)
     write_manifest(copy, json.loads((copy / "bundle.json").read_text()))
     if found == 23:
-        assert open_bundle(copy).manifest["sizes"]["words"] == found
+        assert open_bundle(copy).manifest.sizes.words == found
         return
     with pytest.raises(
         BundleError, match=f"vocabulary of .* does not fit its embedding; found {found} words; expected 23"
@@ -80,9 +81,9 @@ def test_a_bundle_of_before_sizes_named_the_words_opens(copy: Path) -> None:
 
 
 def test_floors_have_defaults(copy: Path) -> None:
-    assert open_bundle(copy).floors == {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}
+    assert open_bundle(copy).manifest.floors == {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}
     change(copy, lambda manifest: manifest.update(floors={"int8": 28}))
-    assert open_bundle(copy).floors == {"fp16": 40.0, "bf16": 35.0, "int8": 28.0}
+    assert open_bundle(copy).manifest.floors == {"fp16": 40.0, "bf16": 35.0, "int8": 28.0}
 
 
 def test_precisions_are_graphs_of_their_own(copy: Path) -> None:

@@ -76,8 +76,11 @@ def test_a_bundle_replaced_between_its_graphs_is_an_error(
     put(tiny_bundle, final)
     swapping(monkeypatch, pipeline, "load_engine", lambda: put(other_bundle, final), 1)
     with pytest.raises(BundleError, match=r"was replaced while it was being loaded.* Next: the same command again"):
-        TextToImage.load(final, "onnxruntime", "fp32", 1)
-    assert TextToImage.load(final, "onnxruntime", "fp32", 1).bundle.hash == open_bundle(other_bundle).hash
+        TextToImage.load(final, backend="onnxruntime", precision="fp32", threads=1)
+    assert (
+        TextToImage.load(final, backend="onnxruntime", precision="fp32", threads=1).bundle.hash
+        == open_bundle(other_bundle).hash
+    )
 
 
 def test_whoever_opens_a_bundle_under_exports_gets_one_of_them_whole(

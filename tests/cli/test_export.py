@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from attngan_deploy.bundles import bundle
+from attngan_deploy.bundles import manifest
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.cli.export import Variant
@@ -52,7 +52,7 @@ def test_the_run_and_the_bundle_have_usual_places(place: Path) -> None:
     result = call("--variant", "att1")
     assert result.exit_code == 0, result.stderr
     assert "no --checkpoint: using runs/att1" in result.stderr
-    assert open_bundle(place / "models" / "att1").manifest["variant"] == "att1"
+    assert open_bundle(place / "models" / "att1").manifest.variant == "att1"
     for word in ("image_128", "worst difference", "stored weights against trained ones", "generator.onnx"):
         assert word in result.stdout
 
@@ -64,8 +64,8 @@ def test_json_is_what_a_program_reads(place: Path) -> None:
     facts = json.loads(result.stdout)
     bundle = open_bundle(place / "bundle")
     assert (facts["bundle"], facts["hash"], facts["bytes"]) == ("bundle", bundle.hash, bundle.bytes)
-    assert facts["parity"] == bundle.manifest["parity"]
-    assert bundle.manifest["weights_dtype"] == "float32"
+    assert facts["parity"] == bundle.manifest.told("parity")
+    assert bundle.manifest.weights_dtype == "float32"
 
 
 def test_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_a_precision_below_its_floor_leaves_no_bundle(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_tiny_checkpoint(place / "checkpoint")
-    monkeypatch.setattr(bundle, "FLOORS", {**bundle.FLOORS, "bf16": 190.0})
+    monkeypatch.setattr(manifest, "FLOORS", {**manifest.FLOORS, "bf16": 190.0})
     monkeypatch.setattr(precision_writer, "SIZES", (2, 1))
     arguments = ("--variant", "base", "--checkpoint", "checkpoint", "-o", "bundle", "--precision", "bf16")
     assert "bf16 changes the pictures too much" in fails_with(capsys, *arguments)

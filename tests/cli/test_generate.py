@@ -17,7 +17,7 @@ from PIL import Image
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import EngineError
-from attngan_deploy.generate.writer import read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from tests.makers.alike import alike
 from tests.makers.commands import PATIENCE, wait_for
 
@@ -75,7 +75,7 @@ def test_generate(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
     assert picture("out/00001_00.png").shape == (128, 128, 3)
     from attngan_deploy import TextToImage
 
-    expected = TextToImage.load("tiny", "onnxruntime").generate(
+    expected = TextToImage.load("tiny", backend="onnxruntime").generate(
         CAPTIONS.split("\n\n"), seed=7, images_per_caption=2, batch_size=1
     )
     for row, file in enumerate(files):

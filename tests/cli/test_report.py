@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.bundles.catalogue import describe_scores
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.score.summary import describe_scores
 from tests.makers.tiny_judge import make_tiny_judge
 from tests.makers.tiny_matcher import make_tiny_matcher
 from tests.makers.tiny_training import make_tiny_shards
@@ -65,7 +65,7 @@ def test_scores_are_recorded_in_the_bundle(data: Path, tiny_bundle: Path, tmp_pa
     assert CliRunner().invoke(app, options, catch_exceptions=False).exit_code == 0
     bundle = open_bundle(folder)
     assert bundle.hash == open_bundle(tiny_bundle).hash
-    assert bundle.manifest["scores"] == json.loads((tmp_path / "out/passports.json").read_text())["tiny"]
+    assert bundle.manifest.told("scores") == json.loads((tmp_path / "out/passports.json").read_text())["tiny"]
     lines = describe_scores(bundle)
     assert len(lines) == 3 and "Inception Score" in lines[0] and lines[2].startswith("colour words followed")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attngan_deploy.engines import contenders
 from attngan_deploy.errors import EngineError
+from attngan_deploy.score import verify
 from tests.makers.commands import t2i
 from tests.makers.golden_bundle import with_golden, with_manifest
 
@@ -66,7 +66,7 @@ def test_an_engine_that_fails_while_it_runs(
     def fail(model: object) -> None:
         raise EngineError("the generator made values that are not finite")
 
-    monkeypatch.setattr(contenders, "verify_model", fail)
+    monkeypatch.setattr(verify, "verify_model", fail)
     assert t2i("verify", "tiny", *ENGINE, "--json") == 1
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["status"] == "failed"

@@ -10,11 +10,11 @@ import pytest
 from attngan_deploy.engines.cache import (
     EngineKey,
     cache_folder,
-    find_entry,
-    list_entries,
+    cached_engines,
+    find_engine,
     make_cache,
-    read_entry,
-    store_entry,
+    read_engine,
+    store_engine,
     store_facts,
 )
 from attngan_deploy.errors import EngineError, OutputError
@@ -36,36 +36,36 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_stored_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "deep" / "cache"))
-    assert find_entry(KEY) is None
-    stored = store_entry(KEY, memoryview(DATA), 1.23456, facts={"bundle": "base"})
-    assert find_entry(KEY) == stored == read_entry(stored.path)
+    assert find_engine(KEY) is None
+    stored = store_engine(KEY, memoryview(DATA), 1.23456, facts={"bundle": "base"})
+    assert find_engine(KEY) == stored == read_engine(stored.path)
     assert stored.path.read_bytes() == DATA
     assert (stored.bytes, stored.seconds, stored.facts) == (256, 1.235, {"bundle": "base"})
     assert "tensorrt-rtx-sm89-fp16" in stored.path.name
     later = store_facts(stored, {"checked": True})
-    assert find_entry(KEY) == later == replace(stored, facts={"bundle": "base", "checked": True})
-    assert list_entries() == [later]
+    assert find_engine(KEY) == later == replace(stored, facts={"bundle": "base", "checked": True})
+    assert cached_engines() == [later]
     assert sorted(path.suffix for path in stored.path.parent.iterdir()) == [".engine", ".json"]  # nothing half done
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(EngineKey)])
 def test_another_key_is_another_engine(tmp_path: Path, name: str) -> None:
     other = replace(KEY, **{name: "other"})
-    entry = store_entry(KEY, DATA, 1.0, tmp_path)
-    assert find_entry(other, tmp_path) is None
+    entry = store_engine(KEY, DATA, 1.0, tmp_path)
+    assert find_engine(other, tmp_path) is None
     with pytest.raises(EngineError, match=f"was made for another {name}; found .*; expected other") as caught:
-        read_entry(entry.path, other)
+        read_engine(entry.path, other)
     assert "\n" not in str(caught.value)
     for suffix in (".engine", ".json"):  # renamed by hand
         entry.path.with_suffix(suffix).rename(tmp_path / f"{other.name}{suffix}")
     with pytest.raises(EngineError, match=f"another {name}"):
-        find_entry(other, tmp_path)
+        find_engine(other, tmp_path)
 
 
 def test_a_device_name_makes_no_folder(tmp_path: Path) -> None:
-    entry = store_entry(replace(KEY, device="../sm89 NVIDIA/GeForce"), DATA, 1.0, tmp_path)
+    entry = store_engine(replace(KEY, device="../sm89 NVIDIA/GeForce"), DATA, 1.0, tmp_path)
     assert entry.path.parent == tmp_path
-    assert find_entry(entry.key, tmp_path) == entry
+    assert find_engine(entry.key, tmp_path) == entry
 
 
 def damage_bytes(path: Path) -> None:
@@ -121,31 +121,31 @@ def sidecar_with_text_as_size(path: Path) -> None:
     ],
 )
 def test_what_is_damaged_is_refused(tmp_path: Path, damage: object, message: str) -> None:
-    entry = store_entry(KEY, DATA, 1.0, tmp_path)
+    entry = store_engine(KEY, DATA, 1.0, tmp_path)
     damage(entry.path)  # type: ignore[operator]
     with pytest.raises(EngineError, match=message) as caught:
-        read_entry(entry.path, KEY)
+        read_engine(entry.path, KEY)
     assert "\n" not in str(caught.value)
     assert f"rm {entry.path}" in str(caught.value)
     if damage not in (remove_sidecar, remove_engine):  # half an entry is none
         with pytest.raises(EngineError, match=message):
-            find_entry(KEY, tmp_path)
-    store_entry(KEY, DATA, 1.0, tmp_path)
-    assert find_entry(KEY, tmp_path) is not None  # built again, it is whole again
+            find_engine(KEY, tmp_path)
+    store_engine(KEY, DATA, 1.0, tmp_path)
+    assert find_engine(KEY, tmp_path) is not None  # built again, it is whole again
 
 
 def test_an_engine_without_a_sidecar_is_no_entry(tmp_path: Path) -> None:
-    entry = store_entry(KEY, DATA, 1.0, tmp_path)
+    entry = store_engine(KEY, DATA, 1.0, tmp_path)
     remove_sidecar(entry.path)
-    assert find_entry(KEY, tmp_path) is None
-    assert list_entries(tmp_path) == []
+    assert find_engine(KEY, tmp_path) is None
+    assert cached_engines(tmp_path) == []
 
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"can't be written to .*T2I_CACHE") as caught:
-        store_entry(KEY, DATA, 1.0)
+        store_engine(KEY, DATA, 1.0)
     monkeypatch.delenv("T2I_CACHE")
     assert "\n" not in str(caught.value)
     with pytest.raises(OutputError, match=r"engine can't be written to .*file: File exists") as caught:
@@ -154,7 +154,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_sidecar_says_what_it_was_made_from(tmp_path: Path) -> None:
-    entry = store_entry(KEY, DATA, 2.0, tmp_path)
+    entry = store_engine(KEY, DATA, 2.0, tmp_path)
     told = json.loads(entry.path.with_suffix(".json").read_text())
     assert told["key"] == {field.name: getattr(KEY, field.name) for field in fields(KEY)}
     assert {name: told[name] for name in ("schema", "bytes", "seconds")} == {"schema": 1, "bytes": 256, "seconds": 2.0}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
-from attngan_deploy.engines.facts import BACKENDS
-from attngan_deploy.engines.load import combinations, load_engine
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import BACKENDS, EngineRequest
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.score.judge import Judge
 from tests.makers.tiny_judge import make_tiny_judge
@@ -18,7 +18,7 @@ INPUTS = {"captions": np.array([[1, 2, 0]], np.int64), "lengths": np.array([2], 
 
 
 def test_run(tiny_bundle: Path) -> None:
-    engine = load_engine(open_bundle(tiny_bundle), "text_encoder", threads=1)
+    engine = load_engine(open_bundle(tiny_bundle), "text_encoder", EngineRequest(threads=1))
     outputs = engine.run(INPUTS)
     assert set(outputs) == {"words", "sentence", "mask"}
     assert outputs["mask"].tolist() == [[True, True, False]]
@@ -57,27 +57,29 @@ def test_run(tiny_bundle: Path) -> None:
 def test_what_can_not_be_had_is_an_error(tiny_bundle: Path, options: dict[str, object], message: str) -> None:
     for fallback in (False, True):  # what no machine can do is a mistake, with a fallback too
         with pytest.raises(EngineError, match=message):
-            load_engine(open_bundle(tiny_bundle), "generator", allow_fallback=fallback, **options)  # type: ignore[arg-type]
+            load_engine(open_bundle(tiny_bundle), "generator", EngineRequest(allow_fallback=fallback, **options))  # type: ignore[arg-type]
 
 
 def test_auto_is_the_first_that_fits() -> None:
-    assert combinations()[0] == ("onnxruntime", "cpu", "fp32")
-    assert combinations(device="gpu")[0] == ("openvino", "gpu", "fp32")
-    assert [place for *place, _ in combinations(precision="bf16")] == [
-        ["openvino", "cpu"],
-        ["tensorrt", "cuda"],
-        ["tensorrt-rtx", "cuda"],
+    assert EngineRequest().candidates()[0] == EngineRequest("onnxruntime", "cpu", "fp32")
+    assert EngineRequest(device="gpu").candidates()[0] == EngineRequest("openvino", "gpu", "fp32")
+    assert [(each.backend, each.device) for each in EngineRequest(precision="bf16").candidates()] == [
+        ("openvino", "cpu"),
+        ("tensorrt", "cuda"),
+        ("tensorrt-rtx", "cuda"),
     ]
-    assert {backend for backend, _, _ in combinations()} == set(BACKENDS)
+    assert {each.backend for each in EngineRequest().candidates()} == set(BACKENDS)
 
 
 def test_no_precision_that_the_bundle_lacks(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"has no graph 'generator' in int8; found fp32. Next: t2i export "):
-        load_engine(open_bundle(tiny_bundle), "generator", "onnxruntime", precision="int8", allow_fallback=True)
+        load_engine(
+            open_bundle(tiny_bundle), "generator", EngineRequest("onnxruntime", precision="int8", allow_fallback=True)
+        )
 
 
 def test_the_text_encoder_is_always_fp32(tiny_bundle: Path) -> None:
-    engine = load_engine(open_bundle(tiny_bundle), "text_encoder", "onnxruntime", precision="int8")
+    engine = load_engine(open_bundle(tiny_bundle), "text_encoder", EngineRequest("onnxruntime", precision="int8"))
     assert engine.facts.precision == "fp32"
 
 
@@ -94,8 +96,8 @@ def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     bundle = open_bundle(tiny_bundle)
     with pytest.raises(EngineError, match=r"has no cuda; found .* Next: pip uninstall -y onnxruntime && pip install "):
-        load_engine(bundle, "generator", "onnxruntime", "cuda")
-    facts = load_engine(bundle, "generator", "onnxruntime", "cuda", allow_fallback=True).facts
+        load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
+    facts = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda", allow_fallback=True)).facts
     assert (facts.backend, facts.device) == ("onnxruntime", "cpu")
     assert "instead of onnxruntime on cuda in fp32 (this ONNX Runtime has no cuda)" in str(facts)
 

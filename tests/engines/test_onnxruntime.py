@@ -15,6 +15,7 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.onnxruntime import engine as module
 from attngan_deploy.engines.onnxruntime.bound import MAX_SHAPES, BoundRunner
 from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, OnnxRuntimeEngine, placed_elsewhere
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
 from attngan_deploy.generate.pipeline import TextToImage
 from tests.makers.precise_bundle import add_half_generator
@@ -31,9 +32,9 @@ def inputs(bundle: Bundle, pictures: int, words: int, seed: int = 0) -> dict[str
     """Random inputs of the generator."""
     rng, sizes = np.random.default_rng(seed), {"batch": pictures, "words": words}
     made = {}
-    for name, said in bundle.graph("generator")["inputs"].items():
-        shape = [sizes.get(size, size) for size in said["shape"]]
-        made[name] = rng.standard_normal(shape, np.float32) if said["dtype"] == "float32" else np.ones(shape, np.bool_)
+    for name, said in bundle.graph("generator").inputs.items():
+        shape = [sizes.get(size, size) for size in said.shape]
+        made[name] = rng.standard_normal(shape, np.float32) if said.dtype == "float32" else np.ones(shape, np.bool_)
     return made
 
 
@@ -77,7 +78,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("a_gpu")
 def test_providers_and_nodes_are_read_back(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = load_engine(bundle, "generator", "onnxruntime", "cuda").facts
+    facts = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda")).facts
     assert facts.providers == (CUDA, CPU)
     assert facts.elsewhere == {CPU: 2, "MemcpyProvider": 1}
     assert f"on cuda, fp32, 2 nodes on {CPU}, 1 nodes on MemcpyProvider" in str(facts)
@@ -96,7 +97,7 @@ def test_providers_of_tensorrt(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, providers: list[str]
 ) -> None:
     monkeypatch.setenv("T2I_CACHE", str(tmp_path))
-    engine = load_engine(bundle, "generator", "onnxruntime", device)
+    engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", device))
     assert list(engine.facts.providers) == providers
     if device == "tensorrt":
         assert engine._session.asked[0][1]["trt_engine_cache_path"] == str(tmp_path / "onnxruntime")  # type: ignore[attr-defined]
@@ -106,10 +107,10 @@ def test_providers_of_tensorrt(
 @pytest.mark.parametrize("refuses", [False, True])
 def test_cuda_graphs_where_the_session_can(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
     monkeypatch.setattr(Session, "refuses_graphs", refuses)
-    engine = load_engine(bundle, "generator", "onnxruntime", "cuda")
+    engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
     assert ("no CUDA graphs" in engine.facts.notes) == refuses
     assert engine._session.asked[0] == (CUDA, {"enable_cuda_graph": str(int(not refuses))})  # type: ignore[attr-defined]
-    encoder = load_engine(bundle, "text_encoder", "onnxruntime", "cuda")
+    encoder = load_engine(bundle, "text_encoder", EngineRequest("onnxruntime", "cuda"))
     assert encoder._session.asked[0] == (CUDA, {"enable_cuda_graph": "0"})  # type: ignore[attr-defined]
 
 
@@ -119,21 +120,24 @@ def test_a_precision_without_its_device(tiny_bundle: Path, tmp_path: Path, monke
     with pytest.raises(
         EngineError, match=r"has no cuda, and on the CPU it does not do fp16; .*, or --backend openvino"
     ):
-        TextToImage.load(half.folder, "onnxruntime", "fp16")
+        TextToImage.load(half.folder, backend="onnxruntime", precision="fp16")
     with pytest.raises(EngineError, match=r"has no cuda; found .*\[cuda,cudnn\]'$"):
-        load_engine(half, "generator", "onnxruntime", "cuda")
+        load_engine(half, "generator", EngineRequest("onnxruntime", "cuda"))
 
 
 @pytest.mark.usefixtures("a_gpu")
 def test_a_provider_that_does_not_start(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "get_providers", lambda session: [CPU])
     with pytest.raises(EngineError, match=f"did not start on cuda: no libcudart.so; found {CPU}; expected {CUDA}"):
-        load_engine(bundle, "generator", "onnxruntime", "cuda")
-    assert load_engine(bundle, "generator", "onnxruntime", "cuda", allow_fallback=True).facts.device == "cpu"
+        load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
+    assert (
+        load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda", allow_fallback=True)).facts.device
+        == "cpu"
+    )
 
 
 def test_nodes_of_a_real_session(bundle: Bundle) -> None:
-    session = load_engine(bundle, "generator", "onnxruntime", "cpu")._session  # type: ignore[attr-defined]
+    session = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu"))._session  # type: ignore[attr-defined]
     if not hasattr(session, "get_provider_graph_assignment_info"):
         pytest.skip("this ONNX Runtime does not tell where nodes run")
     assert placed_elsewhere(session, CPU) == {}
@@ -142,8 +146,11 @@ def test_nodes_of_a_real_session(bundle: Bundle) -> None:
 
 
 def test_bound_tensors_give_the_same(bundle: Bundle) -> None:
-    graph, engine = bundle.graph("generator"), load_engine(bundle, "generator", "onnxruntime", "cpu", threads=1)
-    runner = BoundRunner(engine._session, graph["inputs"], graph["outputs"], memory="cpu")  # type: ignore[attr-defined]
+    graph, engine = (
+        bundle.graph("generator"),
+        load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu", threads=1)),
+    )
+    runner = BoundRunner(engine._session, graph.inputs, graph.outputs, memory="cpu")  # type: ignore[attr-defined]
     shapes = [(1, 3), (1, 3), (2, 3), (1, 3), *[(1, words) for words in range(1, 9)] * 2, (1, 3)]
     for seed, shape in enumerate(shapes):
         tensors = inputs(bundle, *shape, seed=seed)
@@ -169,10 +176,10 @@ def test_cuda(bundle: Bundle) -> None:
     if CUDA not in onnxruntime.get_available_providers():
         pytest.skip("needs onnxruntime-gpu and an NVIDIA GPU")
     try:
-        engine = load_engine(bundle, "generator", "onnxruntime", "cuda")
+        engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
     except EngineError as error:
         pytest.skip(f"CUDA can't be used here: {error}")
-    cpu = load_engine(bundle, "generator", "onnxruntime", "cpu")
+    cpu = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu"))
     for seed in range(4):  # plainly, captured, and replayed twice
         tensors = inputs(bundle, 2, 5, seed=seed)
         made, expected = engine.run(tensors), cpu.run(tensors)

@@ -16,11 +16,12 @@ import pytest
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.openvino.engine import settings
-from attngan_deploy.engines.verify import verify_model
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.precision.half import load_plain
 from attngan_deploy.export.precision.quantize import Quantizer
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.verify import verify_model
 from tests.makers.commands import PATIENCE
 from tests.makers.precise_bundle import generator_inputs
 
@@ -48,7 +49,7 @@ def damaged(tiny_bundle: Path, tmp_path: Path) -> Callable[[bytes], Bundle]:
 
 def test_fp32_makes_the_golden_pictures(tiny_bundle: Path) -> None:
     """The golden captions differ in length, which OpenVINO's own LSTM leaves out: the text encoder runs elsewhere."""
-    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=1, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32", threads=1, device="cpu")
     assert verify_model(model).passed
     assert (model.facts.backend, model.facts.device, model.facts.precision) == ("openvino", "cpu", "fp32")
     assert model.facts.version == openvino.__version__.split("-")[0]
@@ -56,8 +57,11 @@ def test_fp32_makes_the_golden_pictures(tiny_bundle: Path) -> None:
 
 
 def test_attention_and_all_stages_agree(bundle: Bundle) -> None:
-    engines = [load_engine(bundle, "generator", backend, "cpu", "fp32", 1) for backend in ("onnxruntime", "openvino")]
-    features = TextToImage.load(bundle.folder, "onnxruntime").encode(CAPTIONS)
+    engines = [
+        load_engine(bundle, "generator", EngineRequest(backend, "cpu", "fp32", 1))
+        for backend in ("onnxruntime", "openvino")
+    ]
+    features = TextToImage.load(bundle.folder, backend="onnxruntime").encode(CAPTIONS)
     noise = np.random.default_rng(0).standard_normal((2, 2, 4), np.float32)
     tensors = {"sentence": features.sentence, "words": features.words, "mask": features.mask}
     expected, made = (engine.run({**tensors, "z": noise[0], "eps": noise[1]}) for engine in engines)
@@ -73,10 +77,10 @@ def test_bf16_is_what_it_says(tiny_bundle: Path) -> None:
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(EngineError, match=r"this cpu does not compute in bf16 .*; expected fp32"):
-            TextToImage.load(tiny_bundle, "openvino", "bf16")
+            TextToImage.load(tiny_bundle, backend="openvino", precision="bf16")
         pytest.skip("this CPU has no bf16")
-    exact = TextToImage.load(tiny_bundle, "openvino", "fp32").generate(CAPTIONS)
-    model = TextToImage.load(tiny_bundle, "openvino", "bf16")
+    exact = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32").generate(CAPTIONS)
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="bf16")
     assert model.facts.precision == "bf16"
     difference = np.abs(model.generate(CAPTIONS).astype(int) - exact)
     assert 1 < difference.max() < 60
@@ -98,8 +102,8 @@ def int8_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_int8_is_what_it_says(int8_bundle: Bundle, backend: str) -> None:
-    exact = TextToImage.load(int8_bundle.folder, backend, "fp32", threads=1, device="cpu")
-    model = TextToImage.load(int8_bundle.folder, backend, "int8", threads=1, device="cpu")
+    exact = TextToImage.load(int8_bundle.folder, backend=backend, precision="fp32", threads=1, device="cpu")
+    model = TextToImage.load(int8_bundle.folder, backend=backend, precision="int8", threads=1, device="cpu")
     assert (model.facts.backend, model.facts.precision) == (backend, "int8")
     difference = np.abs(model.generate(CAPTIONS).astype(int) - exact.generate(CAPTIONS))
     assert difference.max() > 1
@@ -109,14 +113,15 @@ def test_int8_is_what_it_says(int8_bundle: Bundle, backend: str) -> None:
 def test_an_int8_graph_that_is_computed_in_fp32(bundle: Bundle, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundle.folder, tmp_path / "false"))
     shutil.copy(folder / "generator.onnx", folder / "generator.int8.onnx")
-    graph = {**bundle.graph("generator"), "precisions": {"int8": {"file": "generator.int8.onnx"}}}
-    write_manifest(folder, {**bundle.manifest, "graphs": {**bundle.manifest["graphs"], "generator": graph}})
+    document = json.loads((folder / "bundle.json").read_text())
+    document["graphs"]["generator"]["precisions"] = {"int8": {"file": "generator.int8.onnx"}}
+    write_manifest(folder, document)
     with pytest.raises(EngineError, match=r"OpenVINO on cpu does not compute in int8; found (fp32|bf16)"):
-        load_engine(open_bundle(folder), "generator", "openvino", "cpu", "int8")
+        load_engine(open_bundle(folder), "generator", EngineRequest("openvino", "cpu", "int8"))
 
 
 def test_results_stay_and_threads_do_not_mix(bundle: Bundle) -> None:
-    model = TextToImage.load(bundle.folder, "openvino", "fp32", threads=1)
+    model = TextToImage.load(bundle.folder, backend="openvino", precision="fp32", threads=1)
     expected = [model.generate(caption) for caption in CAPTIONS * 4]
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(model.generate, CAPTIONS * 4))
@@ -143,8 +148,8 @@ def test_what_is_not_here(
 
     monkeypatch.setattr(openvino, "Core", Core)
     with pytest.raises(EngineError, match=message):
-        load_engine(bundle, "generator", "openvino", device, precision)
-    facts = load_engine(bundle, "generator", "openvino", device, precision, allow_fallback=True).facts
+        load_engine(bundle, "generator", EngineRequest("openvino", device, precision))
+    facts = load_engine(bundle, "generator", EngineRequest("openvino", device, precision, allow_fallback=True)).facts
     assert (facts.backend, facts.precision) == ("onnxruntime", "fp32")
     assert f"instead of openvino on {device} in {precision}" in str(facts)
 
@@ -154,7 +159,7 @@ def test_another_precision_than_the_one_asked_for(bundle: Bundle, monkeypatch: p
     if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU computes in fp16")
     with pytest.raises(EngineError, match="OpenVINO on cpu does not compute in fp16; found "):  # though told so
-        load_engine(bundle, "generator", "openvino", "cpu", "fp16")
+        load_engine(bundle, "generator", EngineRequest("openvino", "cpu", "fp16"))
 
 
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +171,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ENABLE_CPU_PINNING" not in settings("CPU", "fp32", None)
     assert "CACHE_DIR" not in cpu
     flags = tmp_path / "cpuinfo"
-    monkeypatch.setattr("attngan_deploy.engines.openvino.engine.CPU_INFO", flags)
+    monkeypatch.setattr("attngan_deploy.system.machine.CPU_INFO", flags)
     for told, beside in (("flags : avx512f avx512_bf16", "bf16"), ("flags : avx512f", "f32"), ("", "f32")):
         flags.write_text(f"model name : bf16\n{told}\n")
         assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == beside
@@ -185,7 +190,7 @@ def test_not_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         MissingExtraError, match=r"import of openvino halted.*Next: pip install 'attngan-deploy\[openvino\]'"
     ):
-        load_engine(bundle, "generator", "openvino")
+        load_engine(bundle, "generator", EngineRequest("openvino"))
 
 
 @pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x08" * 500])
@@ -193,7 +198,7 @@ def test_a_graph_that_can_not_be_loaded(
     damaged: Callable[[bytes], Bundle], capfd: pytest.CaptureFixture[str], data: bytes
 ) -> None:
     with pytest.raises(EngineError, match=r"OpenVINO can't load .*generator.onnx on cpu: \w") as caught:
-        load_engine(damaged(data), "generator", "openvino")
+        load_engine(damaged(data), "generator", EngineRequest("openvino"))
     assert "\n" not in str(caught.value)
     assert "src/" not in str(caught.value)
     told = capfd.readouterr()
@@ -202,11 +207,11 @@ def test_a_graph_that_can_not_be_loaded(
 
 def test_a_graph_that_was_cut_short(bundle: Bundle, damaged: Callable[[bytes], Bundle]) -> None:
     with pytest.raises(EngineError, match="OpenVINO can't load"):
-        load_engine(damaged(bundle.graph_path("generator").read_bytes()[:-300]), "generator", "openvino")
+        load_engine(damaged(bundle.graph_path("generator").read_bytes()[:-300]), "generator", EngineRequest("openvino"))
 
 
 def test_wrong_tensors(bundle: Bundle) -> None:
-    engine = load_engine(bundle, "generator", "openvino", threads=1)
+    engine = load_engine(bundle, "generator", EngineRequest("openvino", threads=1))
     with pytest.raises(EngineError, match=r"generator.onnx needs the tensor sentence, words, mask, eps; found z"):
         engine.run({"z": np.zeros((1, 4), np.float32)})
 
@@ -216,7 +221,7 @@ def test_ctrl_c_after_the_last_model_is_gone(tiny_bundle: Path) -> None:
     script = f"""
 import gc, os, signal
 from attngan_deploy import TextToImage
-model = TextToImage.load({str(tiny_bundle)!r}, "openvino", "fp32")
+model = TextToImage.load({str(tiny_bundle)!r}, backend="openvino", precision="fp32")
 model.generate(["a red bird"])
 del model
 gc.collect()

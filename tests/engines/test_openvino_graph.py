@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino.graph import rewrite
-from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError
 from attngan_deploy.generate import pipeline
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.verify import verify_model
 from attngan_deploy.media.images import to_uint8
 from tests.makers.commands import PATIENCE
 
@@ -81,7 +81,7 @@ def test_every_upsampling_of_a_generator(tiny_bundle: Path) -> None:
 def test_pictures_are_those_of_the_whole_graph(tiny_bundle: Path, precision: str) -> None:
     if precision.upper() not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip(f"this CPU has no {precision}")
-    model = TextToImage.load(tiny_bundle, "openvino", precision, threads=1, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision=precision, threads=1, device="cpu")
     assert isinstance(model.generator, OpenVinoEngine) and model.generator.makes_pictures
     features = model.encode(CAPTIONS)
     z, eps = np.random.default_rng(0).standard_normal((2, 2, 4), np.float32)
@@ -96,7 +96,7 @@ def test_pictures_are_those_of_the_whole_graph(tiny_bundle: Path, precision: str
 
 
 def test_pictures_that_are_not_finite(tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=1, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32", threads=1, device="cpu")
     z = np.zeros((2, 4), np.float32)
     z[1, 2] = np.nan
     with pytest.raises(EngineError, match="the generator of model tiny made values that are not finite"):
@@ -104,7 +104,7 @@ def test_pictures_that_are_not_finite(tiny_bundle: Path) -> None:
 
 
 def test_streams_make_the_pictures_of_one_batch_at_a_time(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=2, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32", threads=2, device="cpu")
     engine = model.generator
     assert isinstance(engine, OpenVinoEngine) and engine.streams == 2
     captions = [caption for caption in CAPTIONS for _ in range(10)]
@@ -132,7 +132,7 @@ def test_streams_make_the_pictures_of_one_batch_at_a_time(tiny_bundle: Path, mon
 
 
 def test_a_stream_that_fails_or_is_not_taken_to_its_end(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=2, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32", threads=2, device="cpu")
     make, calls = OpenVinoEngine.pictures, []
     before = set(threading.enumerate())
 
@@ -157,7 +157,7 @@ def test_a_stream_that_fails_or_is_not_taken_to_its_end(tiny_bundle: Path, monke
 
 
 def test_pictures_count_among_the_golden_ones(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TextToImage.load(tiny_bundle, "openvino", "fp32", threads=1, device="cpu")
+    model = TextToImage.load(tiny_bundle, backend="openvino", precision="fp32", threads=1, device="cpu")
     make = OpenVinoEngine.pictures
 
     def darker(engine: OpenVinoEngine, inputs: Any, alone: bool = True) -> Any:

@@ -11,12 +11,13 @@ import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
-from attngan_deploy.engines.verify import verify_model
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.verify import verify_model
 from tests.makers.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
 from tests.makers.precise_bundle import add_half_generator, generator_inputs
 from tests.makers.tensorrt_file import READABLE
@@ -68,7 +69,7 @@ def test_a_model_makes_its_golden_pictures(cuda: FakeCuda, precise_bundle: Bundl
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_load_engine_hands_over(cuda: FakeCuda, precise_bundle: Bundle, precision: str) -> None:
-    engine = load_engine(precise_bundle, "generator", backend=RTX, precision=precision)
+    engine = load_engine(precise_bundle, "generator", EngineRequest(backend=RTX, precision=precision))
     assert isinstance(engine, TensorRtEngine)
     assert engine.facts.precision == precision
 
@@ -76,7 +77,7 @@ def test_load_engine_hands_over(cuda: FakeCuda, precise_bundle: Bundle, precisio
 @pytest.mark.parametrize("count", [1, 64, 65])
 def test_batches_of_any_size(generator: TensorRtEngine, precise_bundle: Bundle, count: int) -> None:
     inputs = generator_inputs(precise_bundle, count, 3)
-    expected = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32").run(inputs)
+    expected = load_engine(precise_bundle, "generator", EngineRequest("onnxruntime", "cpu", "fp32")).run(inputs)
     found = generator.run(inputs)
     assert list(found) == list(expected)
     for name in expected:
@@ -84,7 +85,7 @@ def test_batches_of_any_size(generator: TensorRtEngine, precise_bundle: Bundle, 
 
 
 def test_shapes_may_change_and_memory_is_given_back(cuda: FakeCuda, precise_bundle: Bundle) -> None:
-    reference = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32")
+    reference = load_engine(precise_bundle, "generator", EngineRequest("onnxruntime", "cpu", "fp32"))
     engine = TensorRtEngine(precise_bundle, "generator", RTX)
     for count, words in ((2, 5), (1, 1), (7, 64), (2, 5)):
         inputs = generator_inputs(precise_bundle, count, words)
@@ -289,7 +290,7 @@ def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path,
     precise_bundle = precise_bundle if name == "tiny" else add_half_generator(open_bundle(name).folder, tmp_path / name)
     engines = [TensorRtEngine(precise_bundle, graph, gpu, "cuda", precision) for graph in ("text_encoder", "generator")]
     assert verify_model(TextToImage(precise_bundle, *engines)).passed
-    reference = load_engine(precise_bundle, "generator", "onnxruntime", "cpu", "fp32")
+    reference = load_engine(precise_bundle, "generator", EngineRequest("onnxruntime", "cpu", "fp32"))
     worst = {"fp32": 5e-3, "fp16": 0.2}[precision]
     for count, words in ((1, 1), (8, 18), (33, 64), (65, 5)):
         inputs = generator_inputs(precise_bundle, count, words)

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.tensorrt import build as tensorrt_build
 from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
@@ -34,19 +35,18 @@ def assert_tensors_read_back(rtx: ModuleType, data: bytes, precise_bundle: Bundl
         pytest.skip(f"engines of TensorRT-RTX {rtx.__version__} can't be read without a GPU, only {READABLE}")
     found, said = read_tensors(data), precise_bundle.graph(graph)
     numbers: dict[str, int] = {}
-    for output, kind in ((False, "inputs"), (True, "outputs")):
-        for name, wanted in said[kind].items():
-            assert (found[name].output, found[name].dtype) == (output, wanted["dtype"])
-            assert len(found[name].shape) == len(wanted["shape"])
-            for have, want in zip(found[name].shape, wanted["shape"], strict=True):
+    for output, tensors in ((False, said.inputs), (True, said.outputs)):
+        for name, wanted in tensors.items():
+            assert (found[name].output, found[name].dtype) == (output, wanted.dtype)
+            assert len(found[name].shape) == len(wanted.shape)
+            for have, want in zip(found[name].shape, wanted.shape, strict=True):
                 assert have < 0 if isinstance(want, str) else have == want
                 if isinstance(want, str):  # the same size wherever it stands
                     assert numbers.setdefault(want, have) == have
-    assert set(found) == {*said["inputs"], *said["outputs"]}
+    assert set(found) == {*said.inputs, *said.outputs}
     assert len(set(numbers.values())) == len(numbers)
     assert read_profile(data) == [
-        [tuple(DEFAULT_PROFILE.shape(wanted["shape"], which)) for which in range(3)]
-        for wanted in said["inputs"].values()
+        [tuple(DEFAULT_PROFILE.shape(wanted.shape, which)) for which in range(3)] for wanted in said.inputs.values()
     ]
 
 
@@ -280,7 +280,7 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check_tensors_names_what_differs() -> None:
-    said = {"inputs": {"x": {"dtype": "float32", "shape": ["batch", 3]}}, "outputs": {}}
+    said = Graph("x.onnx", {"x": TensorSpec("float32", ("batch", 3))}, {}, {})
     check_tensors("graph", {"x": ("float32", [-1, 3])}, said)
     with pytest.raises(
         EngineError, match=r"says: x, y; found float32 \[-1, 4\], bool \[1\]; expected .*\[-1, 3\], none"

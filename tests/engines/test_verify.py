@@ -13,10 +13,12 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.facts import Engine, EngineFacts
 from attngan_deploy.engines.golden import check_engines, load_golden, psnr_db
 from attngan_deploy.engines.load import load_engine
-from attngan_deploy.engines.verify import open_any, verify_judge, verify_model
+from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.verify import verify_model
 from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.verify import open_any, verify_judge
 from tests.makers.golden_bundle import with_golden, with_manifest
 from tests.makers.tiny_judge import make_tiny_judge
 
@@ -29,7 +31,7 @@ NPY = (
 
 
 def load(bundle: Path) -> TextToImage:
-    return TextToImage.load(bundle, "onnxruntime", "fp32", 1)
+    return TextToImage.load(bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 class Disturbed:
@@ -55,9 +57,7 @@ class Disturbed:
 
 
 def disturbed(bundle: Bundle, precision: str, noise: float, single: float | None = None) -> TextToImage:
-    text, generator = (
-        load_engine(bundle, key, "onnxruntime", "cpu", "fp32", 1) for key in ("text_encoder", "generator")
-    )
+    text, generator = (load_engine(bundle, key, replace(REFERENCE, threads=1)) for key in ("text_encoder", "generator"))
     return TextToImage(bundle, text, Disturbed(generator, precision, noise, noise if single is None else single))
 
 
@@ -75,7 +75,7 @@ def test_a_bundle_makes_its_golden_pictures(tiny_bundle: Path) -> None:
 def test_an_engine_of_other_weights_fails(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     engine, generator = (
-        load_engine(bundle, key, "onnxruntime", "cpu", "fp32", 1) for key in ("text_encoder", "generator")
+        load_engine(bundle, key, replace(REFERENCE, threads=1)) for key in ("text_encoder", "generator")
     )
     assert check_engines(bundle, engine, generator).passed
 
@@ -198,7 +198,7 @@ def test_a_vocabulary_that_numbers_words_otherwise(tiny_bundle: Path, tmp_path: 
 
 def test_a_judge_must_only_answer(tmp_path: Path) -> None:
     bundle = open_any(str(make_tiny_judge(tmp_path / "judge")))
-    found = verify_judge(Judge(bundle, load_engine(bundle, "judge", "onnxruntime", "cpu", "fp32", 1)))
+    found = verify_judge(Judge(bundle, load_engine(bundle, "judge", replace(REFERENCE, threads=1))))
     assert (found.passed, found.pictures, found.psnr_db) == (True, 0, None)
     assert "no golden pictures in a judge" in str(found)
 

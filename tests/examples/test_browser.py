@@ -18,9 +18,10 @@ from PIL import Image
 
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import Batch, TextToImage
-from attngan_deploy.generate.writer import Run
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.media.attention import heat_overlay
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.media.captions import CaptionList, from_texts
 from tests.makers.browser_page import IDLE, Page, Server, canvas, draw, find_browser, open_page, open_site, text_of
 from tests.makers.commands import wait_for
 from tests.makers.odd_captions import hash_again
@@ -232,9 +233,9 @@ def test_pictures_attention_and_files_are_those_of_the_runtime(
     assert differ(canvas(page), expected.pictures[0]) <= LEVELS
 
     file = save(page, tmp_path)
-    run = Run(from_texts([f"{CAPTION} zorp"]), LARGEST_SEED, False, "tiny", tiny.bundle.hash)
+    run = Run(CaptionList(items := from_texts([f"{CAPTION} zorp"])), LARGEST_SEED, False, "tiny", tiny.bundle.hash)
     with Image.open(file) as image:
-        assert json.loads(image.text["t2i"]) == run.record((0, 0), file.name)  # type: ignore[attr-defined]
+        assert json.loads(image.text["t2i"]) == run.picture_record((0, 0), items[0], file.name, EngineRecord())  # type: ignore[attr-defined]
         assert np.array_equal(np.asarray(image.convert("RGB")), canvas(page))
 
     draw(page, "a yellow bird", 1, "base")

@@ -45,7 +45,7 @@ def edge(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", [None, 7, 2**64 - 1])
 def test_it_makes_the_picture_of_t2i_generate(edge: Path, tiny_bundle: Path, tmp_path: Path, seed: int | None) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     wanted = model.generate("a small red bird", seed=seed or 0)[0]
     done = run(edge, "a small red bird", tmp_path / "bird.ppm", *([] if seed is None else [str(seed)]))
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,8 +18,7 @@ from PIL import Image
 
 from attngan_deploy import TextToImage
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_for
-from attngan_deploy.media.captions import MAX_WORDS
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests import DATA
 from tests.examples.test_edge_python import read_ppm
 from tests.makers.alike import alike
@@ -225,7 +224,9 @@ def test_what_make_needs_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_it_makes_the_picture_of_the_runtime(program: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
-    model = TextToImage.load(tiny_bundle if name == "tiny" else name, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(
+        tiny_bundle if name == "tiny" else name, backend="onnxruntime", precision="fp32", threads=1
+    )
     for text, seed in (("A small red bird, with qwertz wings", 7), ("yellow bird", LARGEST_SEED)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -41,16 +41,16 @@ def describe(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> No
 
 def test_the_bundle_opens_and_says_what_it_is(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
-    assert sorted(path.name for path in tiny_bundle.iterdir()) == sorted([*bundle.manifest["files"], "bundle.json"])
-    assert (bundle.name, bundle.manifest["variant"], bundle.manifest["weights_dtype"]) == (
+    assert sorted(path.name for path in tiny_bundle.iterdir()) == sorted([*bundle.manifest.files, "bundle.json"])
+    assert (bundle.name, bundle.manifest.variant, bundle.manifest.weights_dtype) == (
         "tiny",
         "base",
         "uint8 and float16",
     )
-    assert bundle.manifest["sizes"]["stages"] == [64, 128]
-    assert bundle.manifest["provenance"]["data"].startswith("none")
-    assert bundle.manifest["parity"]["outputs"]["image_128"]["worst"] < 1e-4
-    assert bundle.manifest["parity"]["golden_worst_level"] <= 1
+    assert bundle.manifest.sizes.stages == (64, 128)
+    assert bundle.manifest.told("provenance", "data").startswith("none")
+    assert bundle.manifest.parity.outputs["image_128"].worst < 1e-4
+    assert bundle.manifest.parity.golden_worst_level <= 1
 
 
 def test_runs_that_several_began_with_are_told_once(checkpoint: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_runs_that_several_began_with_are_told_once(checkpoint: Path, tmp_path: 
     bundle = {"generator": None, "pictures": 8, "started_from": [second, first], "bundle": {"name": "old", "hash": "1"}}
     describe(checkpoint, lambda told: told.update(started_from=[bundle, second, first]))
     made = open_bundle(export_bundle(checkpoint, tmp_path / "bundle", GraphOptions()))
-    told = made.manifest["provenance"]["started_from"]
+    told = made.manifest.told("provenance", "started_from")
     assert [run["pictures"] for run in told] == [8]
     assert told[0]["started_from"] == [{**second, "started_from": [{**first, "started_from": []}]}]
     card = (made.folder / "README.md").read_text()
@@ -76,7 +76,7 @@ def test_golden_pictures_are_made_again(tiny_bundle: Path) -> None:
     with np.load(path) as golden:
         cases = dict(golden)
     assert len(set(cases["lengths"])) > 2
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32")
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32")
     stages = model.decode(model.encode(list(cases["captions"])), cases["z"], cases["eps"])
     np.testing.assert_allclose(stages.images[128], cases["image_128"], atol=5e-4)  # half a step of float16, and 1e-4
     pictures = model.generate(list(cases["captions"]), seed=int(cases["seed"]))
@@ -94,7 +94,7 @@ def test_the_card_shows_what_its_caption_says(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(("variant", "stages"), [("attngan", 3), ("att1", 2), ("att2", 2)])
 def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages: int) -> None:
     out = export_bundle(make_tiny_checkpoint(tmp_path / "checkpoint", variant, stages), tmp_path / "bundle")
-    model = TextToImage.load(out, "onnxruntime", "fp32")
+    model = TextToImage.load(out, backend="onnxruntime", precision="fp32")
     assert model.bundle.name == variant
     pictures = model.generate(["a red bird", "a large blue bird with long wings"])
     assert pictures.shape == (2, 64 * 2 ** (stages - 1), 64 * 2 ** (stages - 1), 3)
@@ -109,12 +109,12 @@ def test_the_same_checkpoint_makes_the_same_bundle(checkpoint: Path, tmp_path: P
 def test_a_metric_that_is_no_number_becomes_null(checkpoint: Path, tmp_path: Path) -> None:
     describe(checkpoint, lambda facts: facts.update(damsm={"r_precision": float("nan"), "step": 3}))
     bundle = open_bundle(export_bundle(checkpoint, tmp_path / "bundle"))
-    assert bundle.manifest["provenance"]["damsm"] == {"r_precision": None, "step": 3}
+    assert bundle.manifest.told("provenance", "damsm") == {"r_precision": None, "step": 3}
 
 
 def test_weights_may_be_stored_whole(checkpoint: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     whole = open_bundle(export_bundle(checkpoint, tmp_path / "whole", GraphOptions(weights="fp32")))
-    assert whole.manifest["weights_dtype"] == "float32"
+    assert whole.manifest.weights_dtype == "float32"
     assert whole.path("generator.onnx").stat().st_size > (tiny_bundle / "generator.onnx").stat().st_size
 
 

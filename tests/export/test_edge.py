@@ -21,9 +21,8 @@ from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.precision.writer import extend_bundle
 from attngan_deploy.export.targets.edge import EDGE, EdgeFacts, build_edge, keep_outputs, write_edge
 from attngan_deploy.generate.noise import noise_batch
-from attngan_deploy.media.captions import MAX_WORDS
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests.makers.alike import alike
 from tests.makers.commands import PATIENCE
 from tests.makers.odd_captions import (
@@ -55,7 +54,7 @@ def tokens_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def run_tokens(session: onnxruntime.InferenceSession, captions: list[str], bundle: Bundle) -> tuple[Any, Any, Any]:
-    noise = {key: np.zeros((len(captions), bundle.manifest["sizes"][key]), np.float32) for key in ("z", "eps")}
+    noise = {key: np.zeros((len(captions), getattr(bundle.manifest.sizes, key)), np.float32) for key in ("z", "eps")}
     return tuple(session.run(["ids", "lengths", "known"], {"captions": np.array(captions, object), **noise}))
 
 
@@ -78,7 +77,7 @@ def test_facts(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
 
 
 def test_it_makes_the_pictures_of_the_runtime(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = model.generate(CAPTIONS, seed=11)
@@ -130,7 +129,7 @@ def test_same_numbers_for_random_text(tiny_bundle: Path) -> None:
 
 
 def test_same_numbers_for_captions_in_the_words_of_a_bundle_that_ships() -> None:
-    check_numbers(drawn_captions(Tokenizer.load(open_bundle("base").path("vocabulary.txt")).words, 2000))
+    check_numbers(drawn_captions(Tokenizer.load(open_bundle("base").vocabulary).words, 2000))
 
 
 def test_same_numbers_for_captions_of_birds(real_birds: Path) -> None:
@@ -142,7 +141,7 @@ def test_same_numbers_for_captions_of_birds(real_birds: Path) -> None:
 def check_numbers(texts: list[str]) -> None:
     """The graph of `base` and its tokenizer read the same words."""
     bundle = open_bundle("base")
-    tokenizer = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"]))
+    tokenizer = Tokenizer.load(bundle.vocabulary)
     ids, _, _ = run_tokens(tokens_of(build_edge(bundle)), texts, bundle)
     assert np.array_equal(ids, Tokenizer.pad([tokenizer.encode(text).ids for text in texts]))
 
@@ -157,7 +156,7 @@ def test_a_caption_of_ten_thousand_words_is_cut(tiny_bundle: Path) -> None:
 
 def test_no_known_word_says_so_and_harms_no_other_caption(edge: tuple[Path, EdgeFacts], tiny_bundle: Path) -> None:
     bundle, session = open_bundle(tiny_bundle), start(edge[0])
-    z, eps = noise_batch(0, [(0, 0), (1, 0)], *(bundle.manifest["sizes"][key] for key in ("z", "eps")))
+    z, eps = noise_batch(0, [(0, 0), (1, 0)], *(getattr(bundle.manifest.sizes, key) for key in ("z", "eps")))
     both, known = session.run(None, {"captions": np.array(["zebra", "a red bird"], object), "z": z, "eps": eps})
     assert known.tolist() == [0, 3]
     alone = session.run(["pictures"], {"captions": np.array(["a red bird"], object), "z": z[1:], "eps": eps[1:]})[0]

@@ -48,11 +48,11 @@ def test_a_stopped_run_of_everything_continues_where_it_was(plan: Plan, monkeypa
         make_everything(plan)
     bundles = make_everything(plan, resume=True)
     assert seen == ["first", "base", "att1", "att1"]
-    assert [open_bundle(folder).manifest["variant"] for folder in bundles] == ["base", "att1"]
+    assert [open_bundle(folder).manifest.variant for folder in bundles] == ["base", "att1"]
     first = load_checkpoint(plan.runs / "first").tensors("generator")["first.linear.weight"]
     for variant in ("base", "att1"):
         checkpoint = load_checkpoint(plan.runs / variant)
-        assert checkpoint.description["pictures"] == 4
+        assert checkpoint.document["pictures"] == 4
         assert checkpoint.tensors("generator")["first.linear.weight"].equal(first)
 
 

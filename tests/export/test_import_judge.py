@@ -127,7 +127,7 @@ def test_other_normalisation_and_names(tmp_path: Path) -> None:
     assert facts["input"]["mean"] == [123.675, 116.28, 103.53] and facts["input"]["size"] == 24
     judge = Judge.load(tmp_path / "j")
     assert judge.name == "other" and judge.dropped == [0] and judge.hash != judge.bundle.hash
-    assert judge.bundle.manifest["class_names"][0] == "bird 0"
+    assert judge.bundle.manifest.told("class_names")[0] == "bird 0"
 
 
 def test_features_and_logits_can_be_named(tmp_path: Path) -> None:

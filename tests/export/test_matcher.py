@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.cli import app, register
-from attngan_deploy.engines.verify import verify_matcher
 from attngan_deploy.errors import BundleError, CheckpointError, OutputError, ParityError
 from attngan_deploy.export import matcher as export
 from attngan_deploy.export.everything import make_plan
@@ -23,11 +22,12 @@ from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare, resize_pictures
 from attngan_deploy.score.scoring import measure_and_score
+from attngan_deploy.score.verify import verify_matcher
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train import config
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, resize_pictures
+from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
@@ -93,7 +93,7 @@ def test_pictures_are_resized_as_for_a_score(data: Path) -> None:
 
 
 def test_a_run_says_which_judge_it_was_made_with(run: Path, judge: Path) -> None:
-    facts = load_checkpoint(run, "damsm").description
+    facts = load_checkpoint(run, "damsm").document
     assert facts["judge"] == {"name": "colours", "hash": read_manifest(judge).hash}
     assert (facts["data"], facts["pictures"], facts["recipe"]["seed"]) == ("CUB-like squares", 24, 7)
 
@@ -156,7 +156,7 @@ def test_the_bundle_computes_what_torch_computes(bundle: Path, judge: Path, run:
 
 
 def test_the_manifest_says_what_real_pictures_get(bundle: Path, data: Path, judge: Path) -> None:
-    facts, matcher = read_manifest(bundle).manifest, Matcher.load(bundle)
+    facts, matcher = read_manifest(bundle).manifest.document, Matcher.load(bundle)
     assert (facts["kind"], facts["name"], facts["judge"]) == ("matcher", "mine", read_manifest(judge).hash)
     real = facts["real"]
     assert real == export.measure_real(matcher, Judge.load(judge), data / "test.tar", 64) == dict(matcher.real)

@@ -61,13 +61,13 @@ def test_every_output_is_measured(trained: Networks, write: Callable[[Networks],
     assert picture.pixels == PIXELS and picture.pixels_differ is not None and picture.pixels_differ < PIXELS / 1000
     assert parity.outputs["mask"].worst == 0
     assert parity.outputs["sentence"].pixels is None
-    assert parity.rounding.psnr_db is not None and 40 < parity.rounding.psnr_db < 90
-    assert parity.rounding.worst_level >= 1
+    assert parity.stored_weights.psnr_db is not None and 40 < parity.stored_weights.psnr_db < 90
+    assert parity.stored_weights.worst_level >= 1
 
 
 def test_unrounded_weights_move_no_picture(trained: Networks, write: Callable[[Networks], dict[str, Path]]) -> None:
     networks = deployed(trained, GraphOptions(weights="fp32"))
-    rounding = check_parity(write(networks), networks, trained).rounding
+    rounding = check_parity(write(networks), networks, trained).stored_weights
     assert rounding.psnr_db is None or rounding.psnr_db > 100
 
 

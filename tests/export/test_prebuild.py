@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.engines.cache import find_entry, read_entry
+from attngan_deploy.engines.cache import find_engine, read_engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.openvino.engine import settings
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError
 from attngan_deploy.export.targets import engines
 from attngan_deploy.export.targets.engines import prebuild
@@ -28,7 +29,7 @@ def test_rtx(precise_bundle: Bundle, tmp_path: Path) -> None:
     for one in made:
         assert (one.backend, one.cached) == ("tensorrt-rtx", False)
         assert one.path.parent == tmp_path
-        assert one.bytes == one.path.stat().st_size == read_entry(one.path).bytes
+        assert one.bytes == one.path.stat().st_size == read_engine(one.path).bytes
         assert one.seconds > 0
     again = prebuild(precise_bundle, "tensorrt-rtx", tmp_path, ["fp16"], ["sm80"])
     assert [(one.path, one.cached, one.seconds) for one in again] == [
@@ -116,13 +117,13 @@ def test_openvino(precise_bundle: Bundle, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="needs the package openvino")
     (made,) = prebuild(precise_bundle, "openvino", tmp_path)
     assert (made.graph, made.device, made.precision, made.cached) == ("generator", "cpu", "fp32", False)
-    entry = read_entry(made.path)
-    assert find_entry(entry.key, tmp_path) == entry
+    entry = read_engine(made.path)
+    assert find_engine(entry.key, tmp_path) == entry
     assert entry.key.device.startswith("cpu ")
     compiled = openvino.Core().import_model(made.path.read_bytes(), "CPU", settings("CPU", "fp32", None))
     inputs = generator_inputs(precise_bundle, 2, 3)
     found = {name: value for port, value in compiled(inputs).items() for name in port.get_names()}
-    expected = load_engine(precise_bundle, "generator", "openvino", "cpu", "fp32").run(inputs)
+    expected = load_engine(precise_bundle, "generator", EngineRequest("openvino", "cpu", "fp32")).run(inputs)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     assert prebuild(precise_bundle, "openvino", tmp_path) == [replace(made, cached=True)]

@@ -159,7 +159,7 @@ def test_captions_of_a_file_join_the_golden_ones(tiny_bundle: Path, tmp_path: Pa
     (tmp_path / "none.txt").write_text("zzz\n")
     given = sample_captions(bundle, tmp_path / "captions.txt")
     assert len(given) == len(sample_captions(bundle, tmp_path / "none.txt")) + 2
-    bare = replace(bundle, manifest={key: value for key, value in bundle.manifest.items() if key != "golden"})
+    bare = replace(bundle, manifest=replace(bundle.manifest, golden=None))
     with pytest.raises(CaptionError, match=r"no caption has a word that tiny knows.*--captions"):
         sample_captions(bare, tmp_path / "none.txt")
     with pytest.raises(CaptionError, match="no captions file"):

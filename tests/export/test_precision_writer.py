@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, ParityError, T2IError
 from attngan_deploy.export.precision import writer as precision_writer
 from attngan_deploy.export.precision.writer import PRECISIONS, check_precisions, extend_bundle
@@ -59,15 +60,17 @@ def test_each_precision_is_a_graph_with_its_parity(extended: Path, tiny_bundle: 
     assert bundle.precisions("generator") == ("fp32", "fp16", "bf16", "int8")
     assert bundle.precisions("text_encoder") == ("fp32",)
     assert bundle.hash == open_bundle(tiny_bundle).hash
-    assert bundle.manifest["floors"] == {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}
-    for precision, entry in bundle.graph("generator")["precisions"].items():
+    assert bundle.manifest.floors == {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}
+    stored = bundle.manifest.told("graphs", "generator", "precisions")
+    assert list(stored) == list(bundle.graph("generator").precisions)
+    for precision, entry in stored.items():
         parity = entry["parity"]
         assert bundle.graph_path("generator", precision).name == f"generator.{precision}.onnx"
-        assert bundle.manifest["floors"][precision] <= parity["psnr_db"] < 100
+        assert bundle.manifest.floors[precision] <= parity["psnr_db"] < 100
         assert (parity["pictures"], parity["batches"]) == (256, [1, 8, 33])
         assert set(parity["outputs"]) == {"image_64", "image_128"}
         assert isinstance(entry["kept"], list)
-    measured = {name: entry["parity"]["measured"] for name, entry in bundle.graph("generator")["precisions"].items()}
+    measured = {name: entry.parity.measured for name, entry in bundle.graph("generator").precisions.items()}
     assert "rounded to bf16" in measured["bf16"] and "rounded" not in measured["int8"]
 
 
@@ -83,7 +86,7 @@ def test_int8_makes_nearly_the_same_pictures(extended: Path) -> None:
         TextToImage(
             open_bundle(extended),
             load_engine(open_bundle(extended), "text_encoder"),
-            load_engine(open_bundle(extended), "generator", "onnxruntime", "cpu", precision),
+            load_engine(open_bundle(extended), "generator", EngineRequest("onnxruntime", "cpu", precision)),
         ).generate(captions)
         for precision in ("fp32", "int8")
     )
@@ -119,12 +122,12 @@ def test_below_the_floor_nothing_is_left(copy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_layers_are_kept_where_the_floor_asks_for_it(copy: Path) -> None:
-    plain = open_bundle(extend_bundle(str(copy), ["bf16"])).graph("generator")["precisions"]["bf16"]
+    plain = open_bundle(extend_bundle(str(copy), ["bf16"])).graph("generator").precisions["bf16"]
     manifest = json.loads((copy / "bundle.json").read_text())
-    write_manifest(copy, manifest | {"floors": {"bf16": plain["parity"]["psnr_db"] - 2}})
-    again = open_bundle(extend_bundle(str(copy), ["bf16"])).graph("generator")["precisions"]["bf16"]
-    assert plain["kept"] == [] and again["kept"]
-    assert again["parity"]["psnr_db"] > plain["parity"]["psnr_db"]
+    write_manifest(copy, manifest | {"floors": {"bf16": plain.parity.psnr_db - 2}})
+    again = open_bundle(extend_bundle(str(copy), ["bf16"])).graph("generator").precisions["bf16"]
+    assert plain.kept == () and again.kept
+    assert again.parity.psnr_db > plain.parity.psnr_db
 
 
 def test_weights_that_are_no_numbers_are_refused(copy: Path) -> None:

@@ -31,7 +31,7 @@ CAPTIONS = [
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 def test_encode(model: TextToImage) -> None:
@@ -206,11 +206,11 @@ def test_golden_cases(model: TextToImage) -> None:
 def test_load_by_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "mine")
     monkeypatch.setenv("T2I_MODELS", str(tmp_path))
-    model = TextToImage.load("mine", "onnxruntime", threads=1, device="cpu")
+    model = TextToImage.load("mine", backend="onnxruntime", threads=1, device="cpu")
     assert model.picture_size == 128
     assert model.description == str(model.facts) == f"{model.facts.short}, 1 thread"
     with pytest.raises(EngineError, match="openvino has no device cuda"):
-        TextToImage.load("mine", "openvino", device="cuda", allow_fallback=True)
+        TextToImage.load("mine", backend="openvino", device="cuda", allow_fallback=True)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -224,7 +224,7 @@ def test_weights_that_are_not_numbers(tiny_bundle: Path, tmp_path: Path, backend
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
     onnx.save(network, folder / "generator.onnx")
     write_manifest(folder, json.loads((folder / "bundle.json").read_text()))
-    broken = TextToImage.load(folder, backend, "fp32", threads=1, device="cpu")
+    broken = TextToImage.load(folder, backend=backend, precision="fp32", threads=1, device="cpu")
     with pytest.raises(
         EngineError, match=r"the generator of model tiny made values that are not finite. Next: t2i verify"
     ):
@@ -266,4 +266,4 @@ def test_a_vocabulary_longer_than_the_embedding(tiny_bundle: Path, tmp_path: Pat
     manifest["sizes"]["words"] += 1
     write_manifest(folder, manifest)
     with pytest.raises(BundleError, match="can't take the last word of its vocabulary"):
-        TextToImage.load(folder, "onnxruntime", "fp32", 1)
+        TextToImage.load(folder, backend="onnxruntime", precision="fp32", threads=1)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.cli.generate_parts import Asked, generate_parts
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.cli import app, register
 from attngan_deploy.errors import MissingExtraError, T2IError
+from attngan_deploy.generate.run import Run
+from attngan_deploy.media.captions import CaptionFile
 from tests.generate.test_scale import COMMAND, ENGINE, hashes, write_captions
 from tests.makers.commands import PATIENCE, children, wait_for
 
@@ -85,12 +88,11 @@ def test_without_ray_the_line_that_installs_it(
 
     monkeypatch.setattr(ray_start, "find_spec", lambda name: None)
     path = str(write_captions(tmp_path / "c.jsonl", 2))
-    asked = Asked(path, None, str(tmp_path / "out"), str(tiny_bundle), 1, 0, False, False, None, None, 10, "tar")
-    engine = ("onnxruntime", "cpu", "fp32", 1, False, None)
+    run = Run.of(open_bundle(tiny_bundle), CaptionFile.measure(path), file_format="tar", shard_size=10)
     with pytest.raises(MissingExtraError, match=r"pip install 'attngan-deploy\[ray\]'"):
-        generate_parts(asked, True, engine)
+        ray_start.make_on_ray(run, str(tmp_path / "out"), None, lambda done, total: None, lambda line: None)
+    register("generate")
+    arguments = ["generate", path, "--model", str(tiny_bundle), "--shard", "0/1", "--engine", "ray"]
     with pytest.raises(T2IError, match="two ways to do the same"):
-        generate_parts(
-            Asked(path, None, "out", str(tiny_bundle), 1, 0, False, False, "0/1", None, 10, "tar"), True, engine
-        )
+        app(arguments, standalone_mode=False)
     assert sys.modules.get("ray") is None or not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy.bundles.bundle import read_manifest
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, CaptionError, DataError, EngineError, OutputError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.replay import replay, write_replay
@@ -56,7 +57,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 def test_every_picture_of_a_run(out: Path, options: tuple[str, ...]) -> None:
     generate(*options)
     for path in sorted(out.glob("*.png")):
-        made = replay(path, threads=1)
+        made = replay(path, request=EngineRequest(threads=1))
         assert made.same and made.worst_level <= 1
         assert (made.engine.backend, made.engine.precision) == ("onnxruntime", "fp32")
         with Image.open(path) as image:
@@ -67,7 +68,7 @@ def test_every_picture_of_a_run(out: Path, options: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("suffix", "most"), [("webp", 1), ("jpg", 8)])
 def test_formats_without_metadata_ask_the_manifest(out: Path, suffix: str, most: int) -> None:
     generate("--format", suffix)
-    made = replay(out / f"00003_01.{suffix}", threads=1)
+    made = replay(out / f"00003_01.{suffix}", request=EngineRequest(threads=1))
     assert made.same and made.worst_level <= most
     assert (made.origin.caption, made.origin.index, made.origin.sample) == ("this bird is blue", 1, 1)
     moved = out.parent / f"00003_01.{suffix}"
@@ -78,7 +79,7 @@ def test_formats_without_metadata_ask_the_manifest(out: Path, suffix: str, most:
 
 def test_the_manifest_names_the_engine(out: Path) -> None:
     generate("--format", "webp")
-    made = replay(out / "00003_01.webp", threads=1)
+    made = replay(out / "00003_01.webp", request=EngineRequest(threads=1))
     assert (made.origin.backend, made.origin.precision) == ("onnxruntime", "fp32")
     assert made.source == "the manifest.jsonl beside it"
 
@@ -86,12 +87,12 @@ def test_the_manifest_names_the_engine(out: Path) -> None:
 def test_what_names_no_engine_may_be_given_one(out: Path) -> None:
     generate()
     path = rewritten(out / "00001_00.png", lambda told: [told.pop(key) for key in ("backend", "precision")])
-    made = replay(path, threads=1)
+    made = replay(path, request=EngineRequest(threads=1))
     assert made.same and made.source == "its metadata"
     assert (made.engine.backend, made.engine.precision) == ("onnxruntime", "fp32")
     pytest.importorskip("openvino", reason="computes in bf16: the 'openvino' extra")
     try:
-        made = replay(path, precision="bf16", threads=1)
+        made = replay(path, request=EngineRequest(precision="bf16", threads=1))
     except EngineError as error:
         pytest.skip(str(error))
     assert (made.engine.backend, made.engine.precision) == ("openvino", "bf16")
@@ -107,19 +108,19 @@ def test_of_bundles_of_one_hash_the_one_that_stores_the_precision(
         shutil.copytree(tiny_bundle, models / name)
     monkeypatch.setenv("T2I_MODELS", str(models))
     with pytest.raises(BundleError, match=r"/a has no graph 'generator' in int8; .* Next: --model with its folder, or"):
-        replay(path, threads=1)
+        replay(path, request=EngineRequest(threads=1))
     graphs = json.loads((models / "b" / "bundle.json").read_bytes())["graphs"]
     shutil.copy(models / "b" / "generator.onnx", models / "b" / "generator.int8.onnx")
     graphs["generator"]["precisions"] = {"int8": {"file": "generator.int8.onnx"}}
     with_manifest(models / "b", graphs=graphs)
     assert read_manifest(models / "a").hash == read_manifest(models / "b").hash
     opened: list[Path] = []
-    real = TextToImage.load
-    monkeypatch.setattr(TextToImage, "load", lambda folder, *engine: opened.append(folder) or real(folder, *engine))
-    assert replay(path, threads=1).same
+    real = TextToImage.load_on
+    monkeypatch.setattr(TextToImage, "load_on", lambda folder, *engine: opened.append(folder) or real(folder, *engine))
+    assert replay(path, request=EngineRequest(threads=1)).same
     with_manifest(models / "c", name="mine")
     plain = rewritten(out / "00001_01.png", lambda told: told.update(model="mine"))
-    assert replay(plain, threads=1).same
+    assert replay(plain, request=EngineRequest(threads=1)).same
     assert [folder.name for folder in opened] == ["b", "c"]
     with pytest.raises(BundleError, match=r"/c has no graph 'generator' in int8"):
         replay(rewritten(out / "00001_00.png", lambda told: told.update(precision="int8")), str(models / "c"))
@@ -128,7 +129,7 @@ def test_of_bundles_of_one_hash_the_one_that_stores_the_precision(
 def test_another_caption_makes_another_picture(out: Path) -> None:
     """The comparison can fail: with another seed the picture is another one."""
     generate()
-    made = replay(rewritten(out / "00001_00.png", lambda told: told.update(seed=8)), threads=1)
+    made = replay(rewritten(out / "00001_00.png", lambda told: told.update(seed=8)), request=EngineRequest(threads=1))
     assert not made.same
     assert made.worst_level > 1
     assert "differs by at most" in str(made)
@@ -141,7 +142,7 @@ def test_a_picture_that_was_painted_over(out: Path) -> None:
         pixels = np.array(image)
     pixels[60:64, 60:64] = 255 - pixels[60:64, 60:64]
     path.write_bytes(encode_picture(pixels, "png", metadata(path)))
-    made = replay(path, threads=1)
+    made = replay(path, request=EngineRequest(threads=1))
     assert not made.same
     assert 0 < made.differing < 0.01
 
@@ -155,15 +156,15 @@ def test_a_coarser_precision_has_its_floor(out: Path) -> None:
     for noise, same in ((2, True), (20, False)):
         shaken = (pixels + noise * np.random.default_rng(0).choice([-1, 1], pixels.shape)).clip(0, 255).astype(np.uint8)
         path.write_bytes(encode_picture(shaken, "png", told))
-        assert replay(path, backend="onnxruntime", precision="fp32", threads=1).same is same
+        assert replay(path, request=EngineRequest(backend="onnxruntime", precision="fp32", threads=1)).same is same
 
 
 def test_the_second_one_carries_its_own_metadata(out: Path) -> None:
     generate()
     source, target = out / "00003_01.png", out.parent / "again.png"
-    write_replay(replay(source, threads=1), source, target)
+    write_replay(replay(source, request=EngineRequest(threads=1)), source, target)
     assert metadata(target)["file"] == "again.png"
-    again = replay(target, threads=1)
+    again = replay(target, request=EngineRequest(threads=1))
     assert (again.worst_level, again.origin.caption) == (0, "this bird is blue")
 
 
@@ -182,7 +183,7 @@ def test_a_model_is_found_by_its_hash(tiny_bundle: Path, out: Path, monkeypatch:
     models = out.parent / "models"
     shutil.copytree(tiny_bundle, models / "renamed")
     monkeypatch.setenv("T2I_MODELS", str(models))
-    assert replay(out / "00001_00.png", threads=1).same
+    assert replay(out / "00001_00.png", request=EngineRequest(threads=1)).same
 
 
 def test_a_model_that_is_not_here(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ def test_hostile_metadata(
 def test_the_largest_numbers_are_no_trouble(out: Path) -> None:
     generate()
     path = rewritten(out / "00001_00.png", lambda told: told.update(index=2**64 - 1, sample=2**64 - 1, seed=2**64 - 1))
-    assert not replay(path, threads=1).same
+    assert not replay(path, request=EngineRequest(threads=1)).same
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "5", "null", '"text"', "[" * 100_000, "1" + "0" * 10_000, "NaN"])
@@ -298,7 +299,7 @@ def test_a_resized_picture(out: Path) -> None:
 def test_an_engine_that_does_not_go(out: Path) -> None:
     generate()
     with pytest.raises(EngineError, match="onnxruntime does not compute in bf16"):
-        replay(out / "00001_00.png", precision="bf16")
+        replay(out / "00001_00.png", request=EngineRequest(precision="bf16"))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_targets_that_are_refused(out: Path, target: str, told: str) -> None:
     source = Path("out/00001_00.png")
     before = source.read_bytes()
     with pytest.raises(OutputError) as caught:
-        write_replay(replay(source, threads=1), source, Path(target))
+        write_replay(replay(source, request=EngineRequest(threads=1)), source, Path(target))
     assert told in str(caught.value)
     assert source.read_bytes() == before
 
@@ -326,7 +327,12 @@ def test_metadata_and_model_are_enough(out: Path) -> None:
     """What a picture says of itself makes it through the Python interface, too."""
     generate()
     told = metadata(out / "00003_01.png")
-    model = TextToImage.load(told["model"], told["backend"], told["precision"], 1)
+    model = TextToImage.load(told["model"], backend=told["backend"], precision=told["precision"], threads=1)
     places = [(told["index"], told["sample"])]
     (batch,) = model.stream(["", told["caption"]][-1:] * 2, told["seed"], places=places)
-    assert np.abs(batch.pictures[0].astype(int) - replay(out / "00003_01.png", threads=1).picture).max() <= 1
+    assert (
+        np.abs(
+            batch.pictures[0].astype(int) - replay(out / "00003_01.png", request=EngineRequest(threads=1)).picture
+        ).max()
+        <= 1
+    )

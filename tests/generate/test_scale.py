@@ -15,9 +15,8 @@ import pytest
 
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.plan import Plan, Share, Window, shard_captions
-from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.caption_streams import CaptionFile
+from attngan_deploy.generate.plan import Plan, Share, shard_captions
+from attngan_deploy.media.captions import CaptionFile
 from attngan_deploy.media.shards import iter_samples
 from tests.makers.commands import wait_for
 
@@ -74,24 +73,23 @@ def test_what_is_no_share(text: str) -> None:
 
 
 def test_a_plan_cuts_pictures_and_reads_the_captions_it_needs(tmp_path: Path) -> None:
-    file = CaptionFile(str(write_captions(tmp_path / "c.jsonl", 7)))
-    extent = file.measure()
-    plan = Plan(extent.captions, samples=3, shard_size=4)
+    file = CaptionFile.measure(str(write_captions(tmp_path / "c.jsonl", 7)))
+    plan = Plan(file.count, samples=3, shard_size=4)
     assert (plan.pictures, plan.shards, plan.name(5), plan.name(5, "jsonl")) == (
         *(21, 6),
         *("pictures-00005.tar", "pictures-00005.jsonl"),
     )
-    places = [place for shard in range(plan.shards) for place in plan.places(shard)]
-    assert places == [(caption, sample) for caption in range(7) for sample in range(3)]
-    whole = list(file.read(extent, 0, 7))
+    whole = list(file.read())
+    places = []
     for shards in (range(6), [0, 2, 3, 5], [4]):
-        for shard, captions in shard_captions(file, extent, plan, shards):
+        for shard, captions in shard_captions(file, plan, shards):
             wanted = plan.captions_of(shard)
             assert captions == whole[wanted.start : wanted.stop]
-            window = Window(captions, wanted.start, 7, extent.last_line)
-            assert window[wanted.start] == captions[0] and window[-1] == Caption("", 7) and len(window) == 7
-            with pytest.raises(IndexError):
-                window[wanted.stop]
+            part = plan.part(shard, captions)
+            assert part.size == len(list(part)) and part.first == wanted.start
+            assert all(caption == whole[place[0]] for place, caption in part)
+            places += [place for place, _ in part] if shards == range(6) else []
+    assert places == [(caption, sample) for caption in range(7) for sample in range(3)]
 
 
 def test_parts_in_any_order_are_what_one_process_makes(t2i: T2I, tmp_path: Path) -> None:

@@ -17,12 +17,19 @@ from PIL import Image
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate import storage
-from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.writer import FORMATS, OutputFolder, Place, Run, read_manifest
+from attngan_deploy.generate.folder import OutputFolder, open_folder
+from attngan_deploy.generate.manifest import read_manifest
+from attngan_deploy.generate.pipeline import Batch
+from attngan_deploy.generate.plan import Place
+from attngan_deploy.generate.run import FORMATS, Run
+from attngan_deploy.generate.run_record import EngineRecord
+from attngan_deploy.generate.target import Target
 from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.shards import iter_samples
 
-RUN = Run([Caption("a red bird", 1), Caption("a blue bird", 3)], 5, False, "tiny", "abc")
+CAPTIONS = [Caption("a red bird", 1), Caption("a blue bird", 3)]
+RUN = Run(CaptionList(CAPTIONS), 5, False, "tiny", "abc")
 PLACES: list[Place] = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -32,11 +39,22 @@ def pictures(places: list[Place]) -> NDArray[np.uint8]:
     return np.stack(made)
 
 
+def batch(places: list[Place]) -> Batch:
+    return Batch(pictures(places), places, captions=[CAPTIONS[place[0]] for place in places])
+
+
+@contextmanager
+def opened(folder: Path, run: Run, engine: EngineRecord | None = None) -> Iterator[OutputFolder]:
+    with open_folder(Target(folder), run) as out:
+        out.settle(engine or EngineRecord())
+        yield out
+
+
 def fill(folder: Path, run: Run = RUN, places: list[Place] = PLACES) -> OutputFolder:
-    with OutputFolder(folder, run) as out:
+    with opened(folder, run) as out:
         missing = [place for place in places if not out.is_done(place)]
         if missing:
-            out.add(missing, pictures(missing))
+            out.add(batch(missing))
     return out
 
 
@@ -79,11 +97,12 @@ def test_files_are_named_by_line_and_sample(tmp_path: Path) -> None:
 
 
 def test_names_widen_with_the_lines() -> None:
-    run = replace(RUN, captions=[Caption("a", 7), Caption("b", 1_234_567)])
-    assert run.name_of((0, 123)) == "0000007_123"
-    assert run.place_of("0000007_123") == (0, 123)
+    captions = [Caption("a", 7), Caption("b", 1_234_567)]
+    run = replace(RUN, captions=CaptionList(captions))
+    assert run.name_of(captions[0], 123) == "0000007_123"
+    assert run.places_of(["0000007_123"]) == {"0000007_123": (0, 123)}
     for name in ("00007_123", "0000007_3", "0000008_00", "grid", "0000007_", "x_00", "\u0660000007_00"):
-        assert run.place_of(name) is None
+        assert run.places_of([name]) == {}
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -107,8 +126,8 @@ def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, file_format: str) ->
         ({"model_hash": "abd"}, "found model_hash abc; expected model_hash abd"),
         ({"shared_noise": True}, "found shared_noise False"),
         ({"file_format": "webp"}, "found format png; expected format webp"),
-        ({"captions": [Caption("a red bird", 1)]}, "found captions_sha256"),
-        ({"captions": [Caption("a red bird", 1), Caption("a blue bird", 4)]}, "found captions_sha256"),
+        ({"captions": CaptionList(CAPTIONS[:1])}, "found captions_sha256"),
+        ({"captions": CaptionList([CAPTIONS[0], Caption("a blue bird", 4)])}, "found captions_sha256"),
     ],
 )
 def test_runs_are_not_mixed(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -121,7 +140,7 @@ def test_runs_are_not_mixed(tmp_path: Path, change: dict[str, Any], message: str
 
 
 def test_a_run_that_failed_before_its_first_picture_is_no_obstacle(tmp_path: Path) -> None:
-    with OutputFolder(tmp_path, RUN):
+    with opened(tmp_path, RUN):
         pass
     assert names(tmp_path) == ["manifest.jsonl", "run.json"]
     assert fill(tmp_path, replace(RUN, seed=6)).made == len(PLACES)
@@ -130,31 +149,31 @@ def test_a_run_that_failed_before_its_first_picture_is_no_obstacle(tmp_path: Pat
 def test_an_error_before_the_first_picture_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     for folder in (tmp_path / "there", tmp_path / "new" / "deep"):
-        with pytest.raises(ZeroDivisionError), OutputFolder(folder, RUN):
+        with pytest.raises(ZeroDivisionError), opened(folder, RUN):
             assert names(folder) == ["manifest.jsonl", "run.json"]
             raise ZeroDivisionError
     tar = replace(RUN, file_format="tar")
     with (
         pytest.raises(OutputError, match="same command again"),
         no_room(9_000),
-        OutputFolder(tmp_path / "tar", tar) as out,
+        opened(tmp_path / "tar", tar) as out,
     ):
-        out.add(PLACES[:1], pictures(PLACES[:1]))
+        out.add(batch(PLACES[:1]))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     assert names(tmp_path) == ["there"]
     assert names(tmp_path / "there") == []
 
 
 def test_an_error_takes_away_what_this_run_began_only(tmp_path: Path) -> None:
-    with OutputFolder(tmp_path / "old", RUN):
+    with opened(tmp_path / "old", RUN):
         pass
     fill(tmp_path / "full")
     (tmp_path / "full" / "00001_00.png").unlink()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     for name in ("old", "full", "noted"):
-        with pytest.raises(ZeroDivisionError), OutputFolder(tmp_path / name, RUN) as out:
+        with pytest.raises(ZeroDivisionError), opened(tmp_path / name, RUN) as out:
             if name == "noted":
-                out.write("notes.txt", b"mine")
+                out.target.write("notes.txt", b"mine")
             raise ZeroDivisionError
     assert names(tmp_path / "old") == ["manifest.jsonl", "run.json"]
     assert names(tmp_path / "noted") == ["manifest.jsonl", "notes.txt", "run.json"]
@@ -166,23 +185,24 @@ def test_an_error_takes_away_what_this_run_began_only(tmp_path: Path) -> None:
 def test_the_manifest_names_the_engine_of_each_picture(tmp_path: Path, file_format: str) -> None:
     run = replace(RUN, file_format=file_format)
     first, second = {"backend": "onnxruntime", "precision": "fp32"}, {"backend": "openvino", "precision": "bf16"}
+    ours = EngineRecord(**second)
 
     def engines() -> list[dict[str, str]]:
         return [{key: record[key] for key in first if key in record} for record in read_manifest(tmp_path)]
 
     for places, engine in ((PLACES[::2], first), (PLACES[1::2], second)):
-        with OutputFolder(tmp_path, run, engine) as out:
-            out.add(places, pictures(places))
+        with opened(tmp_path, run, EngineRecord(**engine)) as out:
+            out.add(batch(places))
     assert engines() == [first, second, first, second]
     manifest = tmp_path / "manifest.jsonl"
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(lines[3] + b'{"file": 5}\n[]\n\xff\n' + lines[0] + lines[1] + lines[2][:-9])  # killed, damaged
-    with OutputFolder(tmp_path, run, second):
+    with opened(tmp_path, run, ours):
         assert engines() == [first, second, {}, second]  # what no line says is not made up
     if file_format != "tar":
         (tmp_path / read_manifest(tmp_path)[0]["file"]).unlink()
-        with OutputFolder(tmp_path, run, second) as out:
-            out.add(PLACES[:1], pictures(PLACES[:1]))
+        with opened(tmp_path, run, ours) as out:
+            out.add(batch(PLACES[:1]))
         assert engines() == [second, second, {}, second]
 
 
@@ -199,7 +219,7 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_runs_can_not_write_at_once(tmp_path: Path) -> None:
-    with OutputFolder(tmp_path, RUN), pytest.raises(OutputError, match="another run is writing"):
+    with opened(tmp_path, RUN), pytest.raises(OutputError, match="another run is writing"):
         fill(tmp_path)
     assert fill(tmp_path).made == 4
 
@@ -212,7 +232,7 @@ def test_a_cut_or_deleted_picture_is_made_again(tmp_path: Path, file_format: str
     first, second = tmp_path / f"00001_00.{file_format}", tmp_path / f"00001_01.{file_format}"
     first.write_bytes(first.read_bytes()[:-3])
     second.unlink()
-    with OutputFolder(tmp_path, run):
+    with opened(tmp_path, run):
         assert [record["sample"] for record in read_manifest(tmp_path) if record["index"] == 0] == []
     assert fill(tmp_path, run).made == 2
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
@@ -232,8 +252,8 @@ def test_what_a_killed_run_leaves_is_put_right(tmp_path: Path) -> None:
 def test_an_error_keeps_what_is_done(tmp_path: Path) -> None:
     for file_format in ("png", "tar"):
         folder, run = tmp_path / file_format, replace(RUN, file_format=file_format)
-        with pytest.raises(KeyboardInterrupt), OutputFolder(folder, run) as out:
-            out.add(PLACES[:3], pictures(PLACES[:3]))
+        with pytest.raises(KeyboardInterrupt), opened(folder, run) as out:
+            out.add(batch(PLACES[:3]))
             raise KeyboardInterrupt
         assert len(read_manifest(folder)) == 3
         assert fill(folder, run).made == 1
@@ -244,8 +264,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, file_format: st
     run = replace(RUN, file_format=file_format)
     room = no_room(12_000 if file_format == "tar" else 1000)
     told = r"can't be written: File too large\. Next: .*same command again"
-    with pytest.raises(OutputError, match=told) as caught, OutputFolder(tmp_path, run) as out, room:
-        out.add(PLACES, pictures(PLACES))
+    with pytest.raises(OutputError, match=told) as caught, opened(tmp_path, run) as out, room:
+        out.add(batch(PLACES))
     assert "\n" not in str(caught.value)
     shards = 1 if file_format == "tar" else 0  # its first two samples fit, and are kept
     assert names(tmp_path) == (["manifest.jsonl", "pictures-00000.tar", "run.json"] if shards else [])
@@ -254,24 +274,23 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, file_format: st
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with OutputFolder(tmp_path, RUN) as out:
-        out.add(PLACES[:2], pictures(PLACES[:2]))
+    with opened(tmp_path, RUN) as out:
+        out.add(batch(PLACES[:2]))
         before = (tmp_path / "manifest.jsonl").read_bytes()
         with pytest.raises(OSError) as caught, no_room(len(before) + 50):
-            out._append_manifest([((1, 0), "00003_00.png")])
+            out._append_manifest([out._line((1, 0), CAPTIONS[1], "00003_00.png")])
         assert caught.value.errno in (errno.EFBIG, errno.ENOSPC)
         assert (tmp_path / "manifest.jsonl").read_bytes() == before
 
 
 def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "SHARD_SIZE", 3)
-    monkeypatch.setattr(TarShards.__init__, "__defaults__", (3,))
     run = replace(RUN, file_format="tar")
-    with OutputFolder(tmp_path, run) as out:
-        out.add(PLACES[:2], pictures(PLACES[:2]))
+    with opened(tmp_path, run) as out:
+        out.add(batch(PLACES[:2]))
         assert read_manifest(tmp_path) == []  # nothing stands under a final name yet
         assert not list(tmp_path.glob("*.tar"))
-        out.add(PLACES[2:], pictures(PLACES[2:]))
+        out.add(batch(PLACES[2:]))
         assert len(read_manifest(tmp_path)) == 3
     assert names(tmp_path) == ["manifest.jsonl", "pictures-00000.tar", "pictures-00001.tar", "run.json"]
     assert np.array_equal(out.picture((1, 1)), pictures([(1, 1)])[0])

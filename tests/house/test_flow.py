@@ -64,7 +64,7 @@ def test_from_pictures_to_a_score(run: Path, tmp_path: Path) -> None:
 def test_torch_and_the_bundle_make_the_same_pictures(run: Path, tmp_path: Path) -> None:
     """Same captions and seed: at most one level apart, whatever the batch size."""
     CliRunner().invoke(app, ["export", "--variant", "att1", "--checkpoint", str(run), "-o", str(tmp_path / "bundle")])
-    model = TextToImage.load(tmp_path / "bundle", "onnxruntime", "fp32")
+    model = TextToImage.load(tmp_path / "bundle", backend="onnxruntime", precision="fp32")
     networks = deployed(load_networks(load_checkpoint(run, "gan"), "att1"), GraphOptions())
     z, eps = noise_batch(5, [(place, 0) for place in range(3)], 4, 4)
     captions, lengths = pad_captions([model.tokenizer.encode(caption).ids for caption in CAPTIONS])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.engines import golden
-from attngan_deploy.generate import replay, writer
+from attngan_deploy.generate import manifest, replay
 from attngan_deploy.media import captions, images, shards, tokenizer
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.system import files
 from attngan_deploy.train.data import pictures as data_pictures
 from attngan_deploy.train.data import sources as data_sources
@@ -16,7 +16,7 @@ from attngan_deploy.train.imports import unpickle
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 MIB, GIB = 2**20, 2**30
-SERVER = Limits()
+SERVER = ServerLimits()
 
 
 def size(count: int) -> str:
@@ -26,10 +26,10 @@ def size(count: int) -> str:
 @pytest.mark.parametrize(
     ("what", "limits"),
     [
-        ("captions file, standard input", (size(captions.MAX_FILE_BYTES), f"{captions.MAX_WORDS:,} known words")),
+        ("captions file, standard input", (size(captions.MAX_FILE_BYTES), f"{tokenizer.MAX_WORDS:,} known words")),
         ("vocabulary", (size(tokenizer.LARGEST),)),
         ("`bundle.json`, `run.json`", (size(files.LARGEST_JSON),)),
-        ("`manifest.jsonl`", (size(writer.LARGEST_MANIFEST),)),
+        ("`manifest.jsonl`", (size(manifest.LARGEST_MANIFEST),)),
         ("`golden.npz` | 256", (size(golden.LARGEST),)),
         ("member of a shard", (size(shards.MAX_MEMBER_BYTES),)),
         ("picture of a shard or of a folder to score", (f"{images.MAX_PIXELS:,} px",)),

@@ -132,9 +132,7 @@ class FakeEngine:
     def __init__(self, trt: ModuleType, data: bytes, bundle: Bundle) -> None:
         self.trt, self.tensors = trt, read_tensors(data)
         (graph,) = (
-            key
-            for key, said in bundle.manifest["graphs"].items()
-            if {*said["inputs"], *said["outputs"]} == set(self.tensors)
+            key for key, said in bundle.manifest.graphs.items() if {*said.inputs, *said.outputs} == set(self.tensors)
         )
         self.session = onnxruntime.InferenceSession(bundle.graph_path(graph))
         self.num_io_tensors = len(self.tensors)

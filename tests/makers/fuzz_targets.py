@@ -12,7 +12,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +23,20 @@ from safetensors.torch import save
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import DataError, T2IError
-from attngan_deploy.generate.claim import is_claimed
+from attngan_deploy.generate.folder import open_folder
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.run_record import EngineRecord, find_record
 from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.writer import MANIFEST, OutputFolder, Run, read_manifest
+from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import from_texts, read_captions, tokenize
+from attngan_deploy.media.captions import CaptionList, from_texts, read_captions
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.media.shards import iter_samples, read_facts
-from attngan_deploy.media.tokenizer import PADDING, Tokenizer
-from attngan_deploy.score.pictures import find_pictures, prepare
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, from_json
+from attngan_deploy.media.tokenizer import PADDING, Tokenizer, tokenize
+from attngan_deploy.score.pictures import find_pictures
+from attngan_deploy.score.preprocessing import prepare
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.split import read_split_names
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.imports.published_files import read_vocabulary
@@ -141,7 +145,7 @@ def _bundles(ground: Path) -> list[Target]:
     def open_odd(data: bytes) -> None:
         (odd.folder / "bundle.json").write_bytes(data)
         bundle = open_bundle(odd.folder)
-        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.floors
+        assert len(bundle.hash) == 64 and bundle.bytes > 0 and bundle.manifest.floors
         for graph in ("text_encoder", "generator"):
             assert [bundle.graph_path(graph, precision) for precision in bundle.precisions(graph)]
         load_golden(bundle)
@@ -178,8 +182,8 @@ def _checkpoints(ground: Path) -> list[Target]:
         (folder / "checkpoint.json").write_bytes(data)
         checkpoint = load_checkpoint(folder, "gan")
         assert checkpoint.step >= 0
-        config = from_json(GeneratorConfig, checkpoint.description.get("generator"), checkpoint.folder)
-        from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
+        config = checkpoint.config(GeneratorConfig, "generator")
+        checkpoint.config(TextEncoderConfig, "text_encoder")
         (folder / "checkpoint.json").write_bytes(described)
         checkpoint.check_fits("generator", lambda: Generator(config))
 
@@ -236,7 +240,7 @@ def _pictures(ground: Path) -> list[Target]:
     shards, pictures = ground / "shards", ground / "pictures"
     shards.mkdir()
     pictures.mkdir()
-    run = Run([Caption("a red bird", 1)], 0, False, "tiny", "abc")
+    run = Run(CaptionList([Caption("a red bird", 1)]), 0, False, "tiny", "abc")
 
     def shard(data: bytes) -> None:
         (shards / "pictures-00000.tar").write_bytes(data)
@@ -268,8 +272,8 @@ def _pictures(ground: Path) -> list[Target]:
         for path in pictures.iterdir():
             path.unlink()
         (pictures / "run.json").write_bytes(data)
-        is_claimed(pictures, run.identity)
-        with OutputFolder(pictures, run):
+        find_record(open_target(str(pictures)), run.record)
+        with open_folder(open_target(str(pictures)), run):
             pass
 
     tar = io.BytesIO()
@@ -284,8 +288,11 @@ def _pictures(ground: Path) -> list[Target]:
             stream.addfile(member, io.BytesIO(content))
     whole = tar.getvalue()[: tar.tell()]
     sparse = (b"GNU.sparse.realsize=1000000000000", b"-1", b"\x80" + bytes(7) + b"\xff" * 4, b"../../x", b"ustar\x00")
-    record = json.dumps(run.record((0, 0), "00001_00.png")).encode() + b"\n"
-    told = json.dumps(run.identity | {"engine": {"backend": "onnxruntime", "precision": "fp32"}}).encode()
+    record = (
+        json.dumps(run.picture_record((0, 0), Caption("a red bird", 1), "00001_00.png", EngineRecord())).encode()
+        + b"\n"
+    )
+    told = replace(run.record, engine=EngineRecord("onnxruntime", precision="fp32")).json()
     return [
         Target("shard.tar", [whole], shard, sparse),
         Target(

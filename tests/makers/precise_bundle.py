@@ -29,7 +29,7 @@ def generator_inputs(bundle: Bundle, count: int, words: int) -> Tensors:
     rng = np.random.default_rng(0)
     sizes = {"batch": count, "words": words}
     inputs: Tensors = {}
-    for name, said in bundle.graph("generator")["inputs"].items():
-        shape = [sizes.get(size, size) for size in said["shape"]]
+    for name, said in bundle.graph("generator").inputs.items():
+        shape = [sizes.get(size, size) for size in said.shape]
         inputs[name] = rng.standard_normal(shape, np.float32)
     return inputs | {"mask": np.ones((count, words), np.bool_)}

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media import caption_streams
+from attngan_deploy.media import caption_lines, captions
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.caption_streams import CaptionFile
-from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.captions import CaptionFile, read_captions
 
 TEXT = b"\xef\xbb\xbfa red bird\r\n\r\n  a blue bird \r\xe2\x80\x83\n\x1f\nlast\xe2\x80\xa8one\r\r\n\xc3\xa9t\xc3\xa9"
 CSV = b'id,caption\r\n1,"a red bird, and\nblack"\n\n2,"a ""blue"" bird"\r3, x \n'
@@ -22,27 +21,25 @@ FILES = {"c.txt": TEXT, "c.csv": CSV, "c.jsonl": JSON, "noted.txt": b"".join(b"b
 @pytest.mark.parametrize("chunk", [1, 2, 7, 2**20])
 @pytest.mark.parametrize("name", FILES)
 def test_parts_are_what_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int) -> None:
-    monkeypatch.setattr(caption_streams, "CHUNK", chunk)
-    monkeypatch.setattr(caption_streams, "NOTED_EVERY", 2)
+    monkeypatch.setattr(caption_lines, "CHUNK", chunk)
+    monkeypatch.setattr(captions, "NOTED_EVERY", 2)
     path = tmp_path / name
     path.write_bytes(FILES[name])
     whole = read_captions(path)
-    file = CaptionFile(str(path))
-    extent = file.measure()
-    assert (extent.captions, extent.last_line) == (len(whole), whole[-1].line)
+    file = CaptionFile.measure(str(path))
+    assert (file.count, file.last_line) == (len(whole), whole[-1].line)
     for start in range(len(whole) + 1):
         for stop in range(start, len(whole) + 1):
-            assert list(file.read(extent, start, stop)) == whole[start:stop]
+            assert list(file.read(start, stop)) == whole[start:stop]
 
 
 def test_the_digest_is_of_the_file_and_columns_can_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_bytes(CSV)
-    file = CaptionFile(str(path), "id")
-    extent = file.measure()
-    assert [caption.text for caption in file.read(extent, 0, 3)] == ["1", "2", "3"]
+    file = CaptionFile.measure(str(path), "id")
+    assert [caption.text for caption in file.read(0, 3)] == ["1", "2", "3"]
     path.write_bytes(CSV + b" ")
-    assert file.measure().digest != extent.digest
+    assert CaptionFile.measure(str(path), "id").digest != file.digest
 
 
 @pytest.mark.parametrize(
@@ -74,35 +71,34 @@ def test_errors_are_those_of_reading_whole(tmp_path: Path, name: str, data: byte
     path.write_bytes(data)
     with pytest.raises(CaptionError) as whole:
         read_captions(path)
-    file = CaptionFile(str(path))
     with pytest.raises(CaptionError) as parts:
-        list(file.read(extent := file.measure(), 0, extent.captions))
+        list(CaptionFile.measure(str(path)).read())
     assert str(parts.value) == str(whole.value)
 
 
 def test_what_can_not_be_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CaptionError, match="standard input can't be read in parts"):
-        CaptionFile("-").measure()
+        CaptionFile.measure("-")
     with pytest.raises(CaptionError, match="no captions file"):
-        CaptionFile(str(tmp_path / "none.txt")).measure()
+        CaptionFile.measure(str(tmp_path / "none.txt"))
     path = tmp_path / "c.txt"
     path.write_text("a bird\n" + "x" * 300)
     with pytest.raises(CaptionError, match="has no columns"):
-        CaptionFile(str(path), "caption").measure()
-    extent = CaptionFile(str(path)).measure()
+        CaptionFile.measure(str(path), "caption")
+    file = CaptionFile.measure(str(path))
     path.write_text("a bird\n")
     with pytest.raises(CaptionError, match="became shorter while it was read"):
-        list(CaptionFile(str(path)).read(extent, 0, 2))
-    monkeypatch.setattr(caption_streams, "CHUNK", 100)
-    monkeypatch.setattr(caption_streams, "MAX_LINE_BYTES", 200)
+        list(file.read(0, 2))
+    monkeypatch.setattr(caption_lines, "CHUNK", 100)
+    monkeypatch.setattr(caption_lines, "MAX_LINE_BYTES", 200)
     path.write_text("a bird\n" + "x" * 300)
     with pytest.raises(CaptionError, match=r"line 2 of .* is too long"):
-        CaptionFile(str(path)).measure()
+        CaptionFile.measure(str(path))
 
 
 def test_random_bytes_end_in_captions_or_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_streams, "CHUNK", 5)
-    monkeypatch.setattr(caption_streams, "NOTED_EVERY", 1)
+    monkeypatch.setattr(caption_lines, "CHUNK", 5)
+    monkeypatch.setattr(captions, "NOTED_EVERY", 1)
     pieces = [
         b"\r",
         b"\n",
@@ -131,10 +127,9 @@ def test_random_bytes_end_in_captions_or_one_error(tmp_path: Path, monkeypatch: 
         except CaptionError:
             whole = None
         try:
-            file = CaptionFile(str(path))
-            extent = file.measure()
+            file = CaptionFile.measure(str(path))
             parts: list[Caption] | None = [
-                caption for place in range(extent.captions) for caption in file.read(extent, place, place + 1)
+                caption for place in range(file.count) for caption in file.read(place, place + 1)
             ]
         except CaptionError:
             parts = None
@@ -143,15 +138,14 @@ def test_random_bytes_end_in_captions_or_one_error(tmp_path: Path, monkeypatch: 
 
 PEAK = """
 import resource, sys
-from attngan_deploy.media.caption_streams import CaptionFile
+from attngan_deploy.media.captions import CaptionFile
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-file = CaptionFile(sys.argv[1])
 before = peak()
-extent = file.measure()
-half = extent.captions // 2
-assert sum(1 for _ in file.read(extent, half, extent.captions)) == extent.captions - half
-print(peak() - before, extent.captions)
+file = CaptionFile.measure(sys.argv[1])
+half = file.count // 2
+assert sum(1 for _ in file.read(half)) == file.count - half
+print(peak() - before, file.count)
 """
 
 

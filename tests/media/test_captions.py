@@ -1,14 +1,16 @@
 """Reading captions, and every way in which a captions file can be wrong."""
 
 import io
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import MAX_WORDS, from_texts, read_captions, tokenize
-from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.media.captions import from_texts, open_captions, read_captions
+from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, tokenize
 
 TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])
 
@@ -112,3 +114,17 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(CaptionError, match="line 1 is not text"):
         tokenize(from_texts(["a red bird \udcff"]), Tokenizer(["<end>", "red"]))
+
+
+def test_a_pipe_can_be_read_more_than_once(tmp_path: Path) -> None:
+    """As after `t2i generate <(command)`; a run reads its captions several times."""
+    pipe = tmp_path / "c.csv"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=("caption\na red bird\na blue bird\n",))
+    writer.start()
+    with open_captions(pipe) as captions:
+        writer.join()
+        for _ in range(2):
+            assert [caption.text for caption in captions.read()] == ["a red bird", "a blue bird"]
+        spool = Path(captions.source)
+    assert not spool.exists()

@@ -12,7 +12,7 @@ import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import report_errors
-from attngan_deploy.generate.writer import read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part

@@ -22,14 +22,14 @@ from safetensors.torch import save_file
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import BundleError, CaptionError, CheckpointError, DataError, EngineError, T2IError
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.writer import read_manifest
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.score.pictures import find_pictures, prepare_all
+from attngan_deploy.score.pictures import find_pictures
 from attngan_deploy.system.files import read_file, read_json
 from attngan_deploy.train.data.picture_set import read_pictures
 from attngan_deploy.train.data.pictures import prepare_picture, refuse_decompression_bombs
@@ -150,7 +150,7 @@ def test_a_checkpoint_whose_configuration_asks_for_a_terabyte(checkpoint: Path) 
     description = json.loads((checkpoint / "checkpoint.json").read_text())
     with little_memory(), pytest.raises(CheckpointError, match="does not fit its configuration"):
         load_checkpoint(checkpoint).check_fits("generator", lambda: torch.nn.Linear(10**6, 10**6))
-    assert description == load_checkpoint(checkpoint).description
+    assert description == load_checkpoint(checkpoint).document
 
 
 @pytest.mark.parametrize("make", [huge_npy, packed_npy])
@@ -186,7 +186,7 @@ def test_a_picture_of_too_many_pixels(tmp_path: Path, side: int) -> None:
         with pytest.raises(DataError, match="no usable picture"):
             read_pictures([shard])
         with pytest.raises(T2IError, match="too large to be decoded safely"):
-            list(prepare_all(find_pictures(shard), 64, 64))
+            list(find_pictures(shard).prepared(64, 64))
         if side > 10_000:  # `data build` takes photographs, which may be larger than what is scored
             with refuse_decompression_bombs(), pytest.raises(DataError, match="too many pixels"):
                 prepare_picture(tmp_path / "b.png", None, 64, 80)
@@ -218,7 +218,7 @@ def test_a_tar_that_leads_elsewhere(tmp_path: Path) -> None:
     )
     before = sorted(tmp_path.rglob("*"))
     assert [sample.name for sample in iter_samples(shard)] == ["../../up", "/tmp/absolute", "good"]
-    assert len(list(prepare_all(find_pictures(shard), 8))) == 3
+    assert len(list(find_pictures(shard).prepared(8))) == 3
     assert len(TarShards(inside).scan()) > 0
     assert sorted(tmp_path.rglob("*")) == before
     assert not Path("/tmp/absolute.png").exists()
@@ -256,7 +256,7 @@ def test_a_graph_whose_weights_are_elsewhere(tiny_bundle: Path, tmp_path: Path, 
     with_manifest(folder)
     (tmp_path / "kept").rename(folder / "link")
     with pytest.raises(EngineError, match=r"generator\.onnx"):
-        TextToImage.load(folder, backend, "fp32", 1)
+        TextToImage.load(folder, backend=backend, precision="fp32", threads=1)
 
 
 def test_what_never_ends_is_not_opened(tmp_path: Path, tiny_bundle: Path, checkpoint: Path) -> None:
@@ -386,4 +386,4 @@ def test_a_checkpoint_may_hold_a_link(tmp_path: Path, checkpoint: Path) -> None:
     assert load_checkpoint(checkpoint).tensors("extra")["w"].shape == (3,)
     (checkpoint / "zero.safetensors").symlink_to("/dev/zero")
     with little_memory(seconds=5), pytest.raises(CheckpointError, match="is no file"):
-        Checkpoint(checkpoint, {}).tensors("zero")
+        Checkpoint(checkpoint, "gan", {}).tensors("zero")

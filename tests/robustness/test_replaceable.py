@@ -53,5 +53,5 @@ def test_what_a_target_can_not_compute_in_is_refused_first() -> None:
 
 
 def test_encode_takes_one_text(tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     assert len(model.encode("a red bird")) == 1

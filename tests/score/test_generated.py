@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import CaptionError, DataError, ScoreError
-from attngan_deploy.generate.generation import Options, generate_folder
+from attngan_deploy.generate.generation import generate
 from attngan_deploy.generate.pipeline import Batch, TextToImage
-from attngan_deploy.media.captions import from_texts
+from attngan_deploy.generate.run import Run
+from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.score.generated import GeneratedPictures, made_ahead, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import ScoreOptions, measure
@@ -25,7 +26,7 @@ CAPTIONS = ["a red bird", "this small bird is blue with a short bill", "a black 
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "generator"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("generator")]
 
 
 def make_shard(path: Path, captions: list[list[str]], classes: list[int]) -> Path:
@@ -50,7 +51,8 @@ def make_shard(path: Path, captions: list[list[str]], classes: list[int]) -> Pat
 
 @pytest.mark.parametrize("samples", [1, 3])
 def test_scores_are_those_of_the_files(tmp_path: Path, model: TextToImage, judge: Judge, samples: int) -> None:
-    generate_folder(model, from_texts(CAPTIONS), tmp_path / "out", Options(seed=5, samples=samples, batch_size=3))
+    run = Run.of(model.bundle, CaptionList(from_texts(CAPTIONS)), 5, samples=samples, batch_size=3)
+    generate(run, str(tmp_path / "out"), model=model)
     options = ScoreOptions(("is", "fid", "kid"), batch_size=5, threads=1)
     stored = measure(find_pictures(tmp_path / "out"), judge, options)
     straight = measure(GeneratedPictures(model, CAPTIONS, 4 * samples, 5, 3), judge, options)
@@ -80,20 +82,20 @@ def test_a_picture_shows_its_caption_with_its_noise(model: TextToImage) -> None:
 def test_fewer_pictures_than_captions(model: TextToImage) -> None:
     source = GeneratedPictures(model, [*CAPTIONS, "xyzzy"], 2)
     assert [item.caption for item in source.prepared(128, None, None)] == CAPTIONS[:2]
-    assert source.generated["captions"] == 2 and running() == []
+    assert source.generated.captions == 2 and running() == []
 
 
 def test_the_passport_says_what_made_them(model: TextToImage, judge: Judge) -> None:
     source = GeneratedPictures(model, ["a red xyzzy bird", "a bird"], 3, 4)
     made = measure(source, judge).facts.generated
-    assert made is not None and made["model_hash"] == model.bundle.hash and made["engine"] == model.description
-    assert (made["captions"], made["seed"], made["unknown_words"]) == (2, 4, ["xyzzy"])
+    assert made is not None and made.model_hash == model.bundle.hash and made.engine == model.description
+    assert (made.captions, made.seed, made.unknown_words) == (2, 4, ("xyzzy",))
     other = GeneratedPictures(model, ["a red bird", "a bird"], 3, 4).generated
-    assert other["captions_sha256"] != made["captions_sha256"]
+    assert other.captions_sha256 != made.captions_sha256
 
 
 def test_pictures_are_cropped_and_resized_like_files(tmp_path: Path, model: TextToImage, judge: Judge) -> None:
-    generate_folder(model, from_texts(CAPTIONS), tmp_path / "out", Options())
+    generate(Run.of(model.bundle, CaptionList(from_texts(CAPTIONS))), str(tmp_path / "out"), model=model)
     for crop in (None, 100, judge.size):
         options = ScoreOptions(crop=crop, threads=1)
         stored, straight = (

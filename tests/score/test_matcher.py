@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from attngan_deploy.bundles.bundle import write_manifest
-from attngan_deploy.engines.verify import open_any
 from attngan_deploy.errors import BundleError, ScoreError
 from attngan_deploy.score import matcher as matching
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.metrics.r_precision import r_precision
+from attngan_deploy.score.verify import open_any
 from tests.makers.commands import t2i
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 from tests.makers.tiny_matcher import make_tiny_matcher

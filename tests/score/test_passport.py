@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from attngan_deploy.score.metrics.inception_score import order_warnings
 from attngan_deploy.score.passport import (
     JudgeFacts,
     Passport,
     PictureFacts,
     describe_resize,
-    order_warnings,
     picture_warnings,
 )
 

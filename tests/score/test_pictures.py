@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
-from attngan_deploy.score.pictures import Prepared, find_pictures, prepare, prepare_all
+from attngan_deploy.score.pictures import find_pictures
+from attngan_deploy.score.preprocessing import PreparedPicture, prepare
 
 
 def picture(width: int = 16, height: int | None = None, seed: int = 0) -> Image.Image:
@@ -49,7 +50,7 @@ def make_tar(path: Path, *names: str) -> Path:
 
 def names_in_order(path: Path, order: str = "auto") -> list[str]:
     files = find_pictures(path, order)
-    names = [item.name for item in prepare_all(files, 16)]
+    names = [item.name for item in files.prepared(16)]
     return [names[place] for place in files.arrange(names)]
 
 
@@ -97,7 +98,7 @@ def test_a_folder_of_shards_follows_its_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 5])
 def test_order_does_not_depend_on_threads_or_on_waiting(tmp_path: Path, count: int) -> None:
     folder = fill(tmp_path / "out", *(f"{number:02d}.png" for number in range(20)))
-    made = list(prepare_all(find_pictures(folder), 16, threads=count, ahead=count))
+    made = list(find_pictures(folder).prepared(16, threads=count, ahead=count))
     assert [item.name for item in made] == [f"{number:02d}.png" for number in range(20)]
     for seed, item in enumerate(made):
         assert np.array_equal(item.pixels, np.asarray(picture(seed=seed)))
@@ -132,7 +133,7 @@ def test_a_truncated_tar_is_refused(tmp_path: Path) -> None:
     tar = make_tar(tmp_path / "a.tar", "a.png", "b.png")
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(DataError, match="not a complete tar"):
-        list(prepare_all(find_pictures(tar), 16))
+        list(find_pictures(tar).prepared(16))
 
 
 def test_the_crop_is_the_exact_centre() -> None:
@@ -209,12 +210,12 @@ def test_mixed_sizes_are_refused_with_two_names(tmp_path: Path) -> None:
     folder = fill(tmp_path / "out", "a.png", "b.png")
     (folder / "c.png").write_bytes(encoded(picture(24)))
     with pytest.raises(ScoreError, match=r"a\.png of 16 x 16 px and c\.png of 24 x 24 px"):
-        list(prepare_all(find_pictures(folder), 16))
+        list(find_pictures(folder).prepared(16))
 
 
 def test_a_file_that_can_not_be_read_is_broken(tmp_path: Path) -> None:
     files = find_pictures(fill(tmp_path / "out", "a.png", "b.png"))
     (tmp_path / "out" / "a.png").unlink()
-    first, second = prepare_all(files, 16)
-    assert first == Prepared("a.png", reason="can't be read (No such file or directory)")
+    first, second = files.prepared(16)
+    assert first == PreparedPicture("a.png", reason="can't be read (No such file or directory)")
     assert second.pixels is not None

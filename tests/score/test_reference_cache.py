@@ -10,9 +10,10 @@ from PIL import Image
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.measure import ScoreOptions, measure
+from attngan_deploy.score.measure import measure
+from attngan_deploy.score.outputs import JudgeOutputs, ScoreOptions
 from attngan_deploy.score.pictures import find_pictures
-from attngan_deploy.score.reference_cache import Reference, measure_reference
+from attngan_deploy.score.reference_cache import measure_reference
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
 OPTIONS = ScoreOptions(("fid", "kid"), threads=1)
@@ -43,7 +44,7 @@ def real(tmp_path: Path) -> Path:
     return tmp_path / "real"
 
 
-def equal(a: Reference, b: Reference) -> bool:
+def equal(a: JudgeOutputs, b: JudgeOutputs) -> bool:
     arrays = [(a.statistics.arrays[name], b.statistics.arrays[name]) for name in ("count", "mean", "scatter")]
     return a.facts == b.facts and all(np.array_equal(x, y) for x, y in [*arrays, (a.features, b.features)])
 

@@ -11,8 +11,8 @@ import pytest
 from attngan_deploy import TextToImage
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.metrics.frechet import FeatureStatistics
-from attngan_deploy.score.regression import Check, Limits, Regression, regression
+from attngan_deploy.score.outputs import FeatureStatistics
+from attngan_deploy.score.regression import Check, Regression, RegressionLimits, regression
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
@@ -131,7 +131,7 @@ def test_differences_are_means_over_seeds(judge: Judge) -> None:
 def test_limits_decide(judge: Judge) -> None:
     darker = Engine(lambda x: x * 0.9)
     assert not run(judge, darker).passed
-    assert run(judge, darker, limits=Limits(10, 100, 10)).passed
+    assert run(judge, darker, limits=RegressionLimits(10, 100, 10)).passed
 
 
 def test_json_and_text_say_all(judge: Judge, reference: FeatureStatistics) -> None:
@@ -151,7 +151,7 @@ def test_json_and_text_say_all(judge: Judge, reference: FeatureStatistics) -> No
         ({"count": 1}, "too few pictures; found 1 of 20 captions"),
         ({"captions": []}, "too few pictures"),
         ({"splits": 301}, "fewer pictures than splits"),
-        ({"limits": Limits(inception_score=0.0)}, "a limit must be above 0"),
+        ({"limits": RegressionLimits(inception_score=0.0)}, "a limit must be above 0"),
     ],
     ids=str,
 )
@@ -173,7 +173,7 @@ def test_torch_and_the_bundle_that_was_made_of_it(tmp_path: Path, judge: Judge) 
 
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint")
     bundle = export_bundle(checkpoint, tmp_path / "bundle", GraphOptions(weights="fp32"))
-    model, maker = TextToImage.load(bundle, "onnxruntime", threads=1), torch_maker(checkpoint)
+    model, maker = TextToImage.load(bundle, backend="onnxruntime", threads=1), torch_maker(checkpoint)
     captions = ["a red bird", "this small blue bird has long wings"]
     a, b = (np.concatenate([made.pictures for made in one.stream(captions, 3)]) for one in (model, maker))
     assert a.shape == b.shape and np.abs(a.astype(int) - b).max() <= 1

@@ -1,5 +1,6 @@
 """The report: its table, its figures, its curves, and that it is one whole page."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -7,41 +8,47 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.curve import draw_curve, parts
 from attngan_deploy.score.report.figures import COLOURS, Figures, draw_figures
 from attngan_deploy.score.report.page import markdown, page
-from attngan_deploy.score.report.results import Drawn, Results, Scored, cells, notes
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, notes
 
 
-def passport(judge: str = "judge", **scores: Any) -> dict[str, Any]:
-    return {
+def passport(judge: str = "judge", **scores: Any) -> Passport:
+    document = {
+        "passport": 2,
         "scores": scores,
         "judge": {"name": judge, "hash": "abcdef0123456789", "classes": 50, "size": 128},
         "pictures": {"used": 30_000},
         "reference": {"used": 2933, "source": "test.tar"},
         "warnings": ["pictures were upscaled <for the judge>"],
     }
+    return Passport.from_json(document, "it")
 
 
 INCEPTION = {"mean": 2.404, "deviation": 0.066, "splits": 10}
 FOUND = {"value": 0.123, "candidates": 100, "chance": 0.01}
-MODEL = Scored(
+MODEL = ReportRow(
     "mine",
     [
         passport(inception_score=INCEPTION),
         passport("judge200", frechet_distance={"value": 127.34}, r_precision=FOUND),
-        passport(word_fidelity={"accuracy": 0.86}) | {"judge": None, "reference": None},
+        replace(passport(word_fidelity={"accuracy": 0.86}), judge=None, reference=None),
     ],
     "att1",
 )
-REAL = Scored("real, test species", [passport(inception_score=INCEPTION)])
+REAL = ReportRow("real, test species", [passport(inception_score=INCEPTION)])
 CURVE = [{"pictures": 100, "hours": 0.1, "fid": 200.0}, {"pictures": 200, "hours": 0.3, "fid": 150.5}]
 
 
-def drawn() -> Drawn:
+def drawn() -> ModelFigures:
     grey = np.full((4, 6, 3), 128, np.uint8)
-    return Drawn("mine", "a model & more", Figures(grey, dict.fromkeys(COLOURS, grey), grey), [("64 px, base", CURVE)])
+    return ModelFigures(
+        "mine", "a model & more", Figures(grey, dict.fromkeys(COLOURS, grey), grey), [("64 px, base", CURVE)]
+    )
 
 
 class Tags(HTMLParser):
@@ -101,7 +108,7 @@ def test_markdown_has_a_row_for_everything_scored() -> None:
 
 @pytest.mark.filterwarnings("ignore::attngan_deploy.generate.pipeline.UnknownWordWarning")  # the tiny vocabulary
 def test_figures_change_the_colour_alone(tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", 1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     figures = draw_figures(model)
     assert figures.samples.shape == (2 * 130 + 2, 5 * 130 + 2, 3)
     assert list(figures.colours) == list(COLOURS)
@@ -113,10 +120,10 @@ def test_figures_change_the_colour_alone(tiny_bundle: Path) -> None:
 def test_curves_of_all_runs_that_led_to_a_model() -> None:
     first = {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE, "started_from": None}
     second = {"generator": {"stages": 2, "variant": "att1"}, "curve": CURVE[:1], "started_from": [first, first]}
-    assert parts(second) == [("64 px, base", CURVE), ("128 px, att1", CURVE[:1])]
-    assert parts({"curve": [{"pictures": 5}]}) == []
+    assert parts(read_run(second)) == [("64 px, base", CURVE), ("128 px, att1", CURVE[:1])]
+    assert parts(read_run({"curve": [{"pictures": 5}]})) == []
     old = {"started_from": {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE}}
-    assert parts(old) == [("64 px, base", CURVE)]
+    assert parts(read_run(old)) == [("64 px, base", CURVE)]
 
 
 @pytest.mark.parametrize("axis", ["pictures", "hours"])

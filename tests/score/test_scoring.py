@@ -17,7 +17,7 @@ from attngan_deploy.score.measure import Rows, ScoreOptions, measure, measure_by
 from attngan_deploy.score.metrics.diversity import diversity
 from attngan_deploy.score.metrics.word_fidelity import word_fidelity
 from attngan_deploy.score.pictures import find_pictures
-from attngan_deploy.score.scoring import measure_and_score, score_words
+from attngan_deploy.score.scoring import measure_and_score, score_model
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
 CAPTIONS = ["a red bird", "a blue bird"]
@@ -25,7 +25,7 @@ CAPTIONS = ["a red bird", "a blue bird"]
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_captions_and_classes_stand_beside_pictures(tmp_path: Path, judge: Judge
     (folder / "notes.json").write_text("[]")
     measured = measure(find_pictures(folder), judge, ScoreOptions(shuffle_seed=None, threads=1))
     assert measured.captions == ["zero", "", "two", ""]
-    assert measured.class_ids.tolist() == [5, -1, 7, -1] and measured.facts.other_files == ["notes.json"]
+    assert measured.class_ids.tolist() == [5, -1, 7, -1] and measured.facts.other_files == ("notes.json",)
     shuffled = measure(find_pictures(folder), judge, ScoreOptions(threads=1))
     order = np.random.RandomState(2020).permutation(4)
     assert shuffled.captions == [measured.captions[place] for place in order]
@@ -90,7 +90,7 @@ def test_diversity_is_that_of_the_features(model: TextToImage, judge: Judge) -> 
 def test_words_need_no_judge(model: TextToImage, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attngan_deploy.score.metrics.word_fidelity.SEEDS", (0,))
     monkeypatch.setattr(word_fidelity, "__defaults__", (("a {colour} bird",), ("red", "blue"), (0, 1), None))
-    alone = score_words(model)
+    alone = score_model(model)
     assert alone.judge is None and alone.to_json()["judge"] is None and alone.pictures.used == 0
     assert alone.scores["word_fidelity"]["model_hash"] == model.bundle.hash
     both = measure_and_score(

@@ -14,8 +14,8 @@ from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.metrics.colours import COLOURS
-from attngan_deploy.score.metrics.real_colours import centre_region, real_word_colours
 from attngan_deploy.score.metrics.word_fidelity import WORD_CAPTIONS, attended_region, colour_change, word_fidelity
+from benchmarks.paper.word_colours import centre_region, real_word_colours
 from tests.makers.painting_model import CORNER, PAINT, PaintingModel
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -162,7 +162,7 @@ def test_a_model_without_the_word_is_refused() -> None:
 
 
 def test_a_real_bundle_gives_the_same_whatever_the_batch(tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", 1, "cpu")
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1, device="cpu")
     captions = ("a small {colour} bird", "this bird is {colour} and has a {colour} head")
     one, other = (word_fidelity(model, captions, seeds=(0, 1), batch_size=size) for size in (3, 16))
     for name in ("fidelity", "accuracy", "inside", "outside", "focus", "change_inside"):

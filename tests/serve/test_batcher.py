@@ -7,33 +7,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.batcher import DEATHS, Batcher
-from attngan_deploy.serve.messages import Batch, Done, Failed, Made, Order, Running
+from attngan_deploy.serve.messages import BatchOrder, BatchResult, Failure, Order, PictureResult
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.serve.worker_process import WorkerDied
 from tests.makers.virtual_clock import run_at_once
 
 SIZE, WINDOW = 4, 0.03
-LIMITS = Limits(pictures=8, queue=20)
+LIMITS = ServerLimits(pictures=8, queue=20)
 
 
 class PlayedWorker:
     """Answers when the test says so; a picture's value is its order's seed."""
 
     def __init__(self) -> None:
-        self.running = {"base": Running("played", "onnxruntime", "fp32")}
+        self.engines = {"base": EngineFacts("onnxruntime", "1", "cpu")}
         self.number = 1
-        self.batches: list[Batch] = []
+        self.batches: list[BatchOrder] = []
         self.is_killed = self.is_ended = False
-        self._answers: asyncio.Queue[Done | Failed | Exception] = asyncio.Queue()
+        self._answers: asyncio.Queue[BatchResult | Failure | Exception] = asyncio.Queue()
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: BatchOrder) -> None:
         self.batches.append(batch)
 
-    async def read(self) -> Done | Failed:
+    async def read(self) -> BatchResult | Failure:
         answer = await self._answers.get()
         if isinstance(answer, Exception):
             raise answer
@@ -45,11 +46,11 @@ class PlayedWorker:
     async def end(self) -> None:
         self.is_ended = True
 
-    def finish(self, batch: Batch) -> None:
-        self._answers.put_nowait(Done([Made(np.uint8([[order.seed]])) for order in batch.orders], 0.01))
+    def finish(self, batch: BatchOrder) -> None:
+        self._answers.put_nowait(BatchResult([PictureResult(np.uint8([[order.seed]])) for order in batch.orders], 0.01))
 
     def fail(self, why: str) -> None:
-        self._answers.put_nowait(Failed(why))
+        self._answers.put_nowait(Failure(why))
 
     def die(self) -> None:
         self._answers.put_nowait(WorkerDied("the worker ended by signal 9"))
@@ -87,7 +88,7 @@ async def collect(ticket: Ticket) -> dict[int, int]:
 Play = Callable[[Batcher, list[PlayedWorker]], Awaitable[None]]
 
 
-def play(scene: Play, limits: Limits = LIMITS, broken_starts: int = 0) -> list[PlayedWorker]:
+def play(scene: Play, limits: ServerLimits = LIMITS, broken_starts: int = 0) -> list[PlayedWorker]:
     """Run a scene with a batcher and its workers; some starts after the first may fail."""
     workers: list[PlayedWorker] = []
     failures = iter(range(broken_starts))

@@ -37,7 +37,7 @@ def server(tiny_bundle: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 def decoded(entry: dict[str, Any]) -> NDArray[np.uint8]:

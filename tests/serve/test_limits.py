@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protection import Protection
-from attngan_deploy.serve.settings import Limits
+from attngan_deploy.serve.settings import ServerLimits
 from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.asking import ask, pixels
@@ -51,7 +51,7 @@ def test_a_killed_worker_comes_back_and_a_graceful_stop_answers_what_was_accepte
 
 
 def check_killed_worker(server: Served, tiny_bundle: Path) -> None:
-    model = TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
     (worker,) = server.workers()
     os.kill(worker, signal.SIGSTOP)
     with ThreadPoolExecutor(6) as pool:
@@ -133,7 +133,7 @@ def test_a_body_that_comes_too_slowly_or_breaks_off() -> None:
             return part
 
         scope = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
-        protection = Protection(app, replace(Limits(), body_seconds=0.1, body_bytes=8), "", Metrics())
+        protection = Protection(app, replace(ServerLimits(), body_seconds=0.1, body_bytes=8), "", Metrics())
         run_at_once(protection(scope, receive, collect))
 
     def part(body: bytes, more: bool = True) -> Message:

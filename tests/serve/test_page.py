@@ -65,7 +65,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> TextToImage:
-    return TextToImage.load(tiny_bundle, "onnxruntime", "fp32", threads=1)
+    return TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
 
 
 def visit(page: Page, server: Served, link: str = "") -> None:

@@ -7,12 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.serve.messages import HEAD, Batch, Done, Failed, Order, Ready, pack, unpack
-from attngan_deploy.serve.settings import Engines
+from attngan_deploy.serve.messages import (
+    HEAD,
+    BatchOrder,
+    BatchResult,
+    Failure,
+    Load,
+    LoadResult,
+    Message,
+    Order,
+    pack,
+    unpack,
+)
 from attngan_deploy.serve.worker import answer, load_models, make
 from attngan_deploy.serve.worker_process import START
 from tests.makers.alike import alike
@@ -22,13 +33,13 @@ CAPTIONS = ["a small red bird", "this bird is blue with black wings and a long b
 
 
 @pytest.fixture(scope="module")
-def engines(tiny_bundle: Path) -> Engines:
-    return Engines({"tiny": tiny_bundle}, "onnxruntime", precision="fp32", threads=1)
+def load(tiny_bundle: Path) -> Load:
+    return Load({"tiny": tiny_bundle}, EngineRequest("onnxruntime", precision="fp32", threads=1))
 
 
 @pytest.fixture(scope="module")
-def model(engines: Engines) -> TextToImage:
-    return load_models(engines)["tiny"]
+def model(load: Load) -> TextToImage:
+    return load_models(load)["tiny"]
 
 
 def test_pictures_of_several_requests_are_those_of_each_alone(model: TextToImage) -> None:
@@ -64,28 +75,29 @@ def test_previews_and_attention_come_where_they_were_ordered(model: TextToImage)
 
 
 def test_an_error_is_an_answer(model: TextToImage) -> None:
-    done = answer({"tiny": model}, Batch("tiny", [Order("a bird", 1, (0, 0))]))
-    assert isinstance(done, Done) and done.seconds > 0
-    failed = answer({"tiny": model}, Batch("tiny", [Order("zorp", 1, (0, 0))]))
-    assert isinstance(failed, Failed) and "unknown words" in failed.why
+    done = answer({"tiny": model}, BatchOrder("tiny", [Order("a bird", 1, (0, 0))]))
+    assert isinstance(done, BatchResult) and done.seconds > 0
+    failed = answer({"tiny": model}, BatchOrder("tiny", [Order("zorp", 1, (0, 0))]))
+    assert isinstance(failed, Failure) and "unknown words" in failed.why
 
 
-def test_the_process_speaks_only_messages_and_ends_with_its_pipe(engines: Engines, tiny_bundle: Path) -> None:
+def test_the_process_speaks_only_messages_and_ends_with_its_pipe(load: Load, tiny_bundle: Path) -> None:
     orders = [Order("a bird", 1, (0, 0))]
-    said = talk(pack(engines) + pack(Batch("tiny", orders)) + pack(Batch("tiny", orders)))
-    assert [type(each) for each in said] == [Ready, Done, Done]
-    assert isinstance(said[0], Ready)
-    assert (said[0].running["tiny"].backend, said[0].running["tiny"].precision) == ("onnxruntime", "fp32")
-    said = talk(pack(Engines({"tiny": tiny_bundle.parent / "none"})))
-    assert [type(each) for each in said] == [Failed]
+    said = talk(pack(load) + pack(BatchOrder("tiny", orders)) + pack(BatchOrder("tiny", orders)))
+    assert [type(each) for each in said] == [LoadResult, BatchResult, BatchResult]
+    assert isinstance(said[0], LoadResult)
+    assert (said[0].engines["tiny"].backend, said[0].engines["tiny"].precision) == ("onnxruntime", "fp32")
+    said = talk(pack(Load({"tiny": tiny_bundle.parent / "none"})))
+    assert [type(each) for each in said] == [Failure]
     assert talk(b"") == []
-    assert len(talk(pack(engines) + pack(Batch("tiny", orders))[:-3])) == 1  # cut short: the server is gone
+    assert len(talk(pack(load) + pack(BatchOrder("tiny", orders))[:-3])) == 1  # cut short: the server is gone
 
 
-def talk(data: bytes) -> list[object]:
+def talk(data: bytes) -> list[Message]:
     done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=PATIENCE, check=True)
     assert done.stderr == b""
-    said, left = [], done.stdout
+    said: list[Message] = []
+    left = done.stdout
     while left:
         (size,) = HEAD.unpack(left[: HEAD.size])
         said.append(unpack(left[HEAD.size : HEAD.size + size]))

@@ -69,7 +69,7 @@ def test_every_network_learns_and_the_checkpoint_is_complete(
     still = [name for name, value in after.items() if name.endswith("weight") and torch.equal(value, before[name])]
     assert still == []
     checkpoint = load_checkpoint(tmp_path / "run", "gan")
-    assert checkpoint.description["pictures"] == 8
+    assert checkpoint.document["pictures"] == 8
     assert set(checkpoint.tensors("generator")) == set(after)
     assert list((tmp_path / "run/grids").glob("*.png"))
 
@@ -92,7 +92,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(ground: Ground, tm
 import os, signal, torch
 torch.set_num_threads({torch.get_num_threads()})  # sums of floats depend on how they are shared out
 from pathlib import Path
-from attngan_deploy.train import checkpoint
+from attngan_deploy.train.runs import checkpoint
 from tests.train.test_gan import ALONE, GanRun
 from tests.makers.tiny_training import tiny_gan_recipe
 
@@ -112,7 +112,7 @@ GanRun(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "parts")!
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     left = load_checkpoint(tmp_path / "parts")
-    assert left.description["step"] == 2
+    assert left.document["step"] == 2
     ground.train(recipe, tmp_path / "parts", resume=True)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert not [path for path in (tmp_path / "parts/checkpoints").iterdir() if path.name.startswith(".")]
@@ -163,7 +163,7 @@ sys.stdout.write(f"rank {{run.processes.rank}} {{total!r}}\\n")
     sums = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("rank"))
     assert set(sums) == {"0", "1"} and sums["0"] == sums["1"]
     assert "8 effective" in done.stderr
-    assert load_checkpoint(tmp_path / "run").description["step"] == 3
+    assert load_checkpoint(tmp_path / "run").document["step"] == 3
     alone = ground.run(tiny_gan_recipe(), tmp_path / "alone")
     alone.train()
     assert sums["0"] != repr(sum(float(v.double().sum()) for v in alone.training.generator.state_dict().values()))
@@ -240,8 +240,8 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     assert set(scored) == {2, 4, 6}
     best = json.loads((tmp_path / "run/best.json").read_text())
     assert best["value"] == min(scored.values()) == scored[best["step"]]
-    assert load_checkpoint(tmp_path / "run").description["step"] == best["step"]
-    latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").description
+    assert load_checkpoint(tmp_path / "run").document["step"] == best["step"]
+    latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").document
     assert [point["fid"] for point in latest["curve"]] == [scored[2], scored[4], scored[6]]
     assert [point["pictures"] for point in latest["curve"]] == [8, 16, 24]
     later = GanRun(
@@ -265,7 +265,7 @@ def test_a_signal_after_the_last_step_saves_what_was_learned(
     monkeypatch.setattr(run, "score", stopped)
     with pytest.raises(StoppedError, match="stopped and saved after 8 pictures"):
         run.train()
-    assert load_checkpoint(tmp_path / "run").description["pictures"] == 8
+    assert load_checkpoint(tmp_path / "run").document["pictures"] == 8
     ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
 
 

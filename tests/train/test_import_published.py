@@ -17,6 +17,7 @@ from attngan_deploy import TextFeatures, TextToImage
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register
 from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.published import import_published
 from attngan_deploy.train.config import GeneratorConfig, Variant
@@ -30,7 +31,7 @@ register("import_", "models")  # a lone command would need no name
 
 NETWORKS = ["g_net_branch2_b1mask", "g_net_branch2_b3", "g_net_branch3_b1mask", "g_net_branch3_b3"]
 TOLERANCE = 1e-4
-EXACT = ("onnxruntime", "fp32")  # of what "auto" picks, only fp32 is this near
+EXACT = EngineRequest("onnxruntime", precision="fp32")  # of what "auto" picks, only fp32 is this near
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_bundle_answers_as_the_published_generator(tmp_path: Path, network: 
     published = Published(network)
     inputs = inputs_of(published)
     features = TextFeatures(inputs["word_embs"], inputs["sent_emb"], ~inputs["mask"])
-    stages = TextToImage.load(out, *EXACT).decode(features, inputs["z_code"], inputs["eps"])
+    stages = TextToImage.load_on(out, EXACT).decode(features, inputs["z_code"], inputs["eps"])
     assert list(stages.images) == [64, 128, 256][: int(network[12])]
     for place, image in enumerate(stages.images.values()):
         check(published, f"fake_imgs.{place}", image)
@@ -69,7 +70,7 @@ def test_the_bundle_answers_as_the_published_generator(tmp_path: Path, network: 
 
 
 def test_the_bundle_answers_as_the_published_text_encoder(files: PublishedFiles) -> None:
-    model = TextToImage.load(run_import(files, files.folder / "bundle"), *EXACT)
+    model = TextToImage.load_on(run_import(files, files.folder / "bundle"), EXACT)
     published = Published("rnn_encoder")
     captions = [
         " ".join(f"word{index}" for index in row[:length])
@@ -90,9 +91,9 @@ def test_the_command_makes_a_checkpoint_and_a_bundle(files: PublishedFiles) -> N
     assert (facts["hash"], facts["name"], facts["variant"], facts["words"]) == (bundle.hash, "birds", "attngan", 60)
     sizes = {"z": 16, "eps": 12, "features": 32, "width": 4, "stages": [64, 128], "attention": 64}
     assert facts["sizes"] | sizes == facts["sizes"]
-    assert bundle.manifest["licence"] == "MIT, says X"
-    assert bundle.manifest["weights_dtype"] == "float32"
-    assert bundle.manifest["provenance"]["imported"]["generator"]["file"] == "netG_epoch_1.pth"
+    assert bundle.manifest.licence == "MIT, says X"
+    assert bundle.manifest.weights_dtype == "float32"
+    assert bundle.manifest.told("provenance", "imported", "generator", "file") == "netG_epoch_1.pth"
     assert str(files.folder) not in (out / "bundle.json").read_text() + (out / "README.md").read_text()
     assert (out / "vocabulary.txt").read_text().splitlines() == list(captions_content()[2].values())
     networks = load_networks(load_checkpoint(Path(facts["checkpoint"]), "gan"))
@@ -115,7 +116,7 @@ def test_two_of_three_stages(tmp_path: Path) -> None:
     published = Published("g_net_branch3_b3")
     inputs = inputs_of(published)
     features = TextFeatures(inputs["word_embs"], inputs["sent_emb"], ~inputs["mask"])
-    stages = TextToImage.load(out, *EXACT).decode(features, inputs["z_code"], inputs["eps"])
+    stages = TextToImage.load_on(out, EXACT).decode(features, inputs["z_code"], inputs["eps"])
     assert list(stages.images) == [64, 128]
     check(published, "fake_imgs.1", stages.images[128])
 

@@ -19,7 +19,7 @@ from attngan_deploy.errors import CheckpointError, DataError, OutputError, Parit
 from attngan_deploy.export import judge as export
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.pictures import prepare
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0
 from attngan_deploy.train.data.picture_set import read_pictures
 from attngan_deploy.train.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -92,7 +92,7 @@ def test_a_fifth_of_each_class_is_held_out_whatever_the_order() -> None:
 
 def test_the_judge_that_ships_is_as_accurate_as_its_card_says(real_birds: Path) -> None:
     judge = Judge.load("judge")
-    facts = judge.bundle.manifest
+    facts = judge.bundle.manifest.document
     samples = list(iter_samples(real_birds / "test.tar"))
     labels = np.array([facts["class_ids"].index(sample.class_id) for sample in samples])
     share = facts["provenance"]["recipe"]["held_out"]
@@ -131,7 +131,7 @@ def test_training_learns(shard: Path, weights: Path) -> None:
 
 
 def test_a_run_says_what_it_was_made_from(run: Path, shard: Path) -> None:
-    facts = load_checkpoint(run, "judge").description
+    facts = load_checkpoint(run, "judge").document
     assert facts["class_ids"] == [0, 10, 20] and facts["class_names"] == ["kind0", "kind1", "kind2"]
     assert facts["pictures"] == {"trained": 12, "held_out": 3}
     assert facts["data"][0]["file"] == shard.name and len(facts["imagenet_weights"]["sha256"]) == 64
@@ -201,7 +201,7 @@ def test_the_bundle_computes_what_torch_computes(tmp_path: Path, run: Path) -> N
     found_logits, found_features = judge.look(pictures)
     np.testing.assert_allclose(found_logits, logits, atol=export.TOLERANCE)
     np.testing.assert_allclose(found_features, features, atol=export.TOLERANCE)
-    manifest = judge.bundle.manifest
+    manifest = judge.bundle.manifest.document
     assert manifest["classes"] == 3 and manifest["parity"]["batches"] == [1, 3, 7]
     assert "held-out pictures" in (tmp_path / "judge" / "README.md").read_text()
 
@@ -231,7 +231,7 @@ def test_a_graph_with_nan_leaves_no_bundle(tmp_path: Path, run: Path) -> None:
     checkpoint = load_checkpoint(run)
     state = checkpoint.tensors("judge")
     state["bn1.running_var"] = -torch.ones_like(state["bn1.running_var"])
-    save_checkpoint(tmp_path / "damaged", checkpoint.description, {"judge": state})
+    save_checkpoint(tmp_path / "damaged", checkpoint.document, {"judge": state})
     with pytest.raises(CheckpointError, match="not finite"):
         export.export_judge(tmp_path / "damaged", tmp_path / "judge")
     assert not (tmp_path / "judge").exists()

@@ -66,7 +66,7 @@ def test_a_killed_process_goes_on_from_the_last_checkpoint(ground: Ground, tmp_p
     assert train(ground, tmp_path, "whole", 2, never) == ["0 of 6", "0 of 6"]
     assert train(ground, tmp_path, "parts", 2, mark) == ["0 of 6", "0 of 6", "3 of 6", "3 of 6"]
     assert mark.exists()
-    assert load_checkpoint(tmp_path / "parts").description["step"] == 6
+    assert load_checkpoint(tmp_path / "parts").document["step"] == 6
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
 
 
@@ -78,7 +78,7 @@ def test_a_run_goes_on_with_another_number_of_processes(ground: Ground, tmp_path
     recipe = json.loads((stopped / "recipe.json").read_text())
     (stopped / "recipe.json").write_text(json.dumps(recipe | {"pictures": 48}))
     assert train(ground, tmp_path, "run", 2, never) == ["5 of 9", "5 of 9"]
-    description = load_checkpoint(stopped).description
+    description = load_checkpoint(stopped).document
     assert (description["step"], description["pictures"], description["effective_batch"]) == (9, 52, 8)
     steps = [json.loads(line)["pictures"] for line in (stopped / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps[-1] == 52

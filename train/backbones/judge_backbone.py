@@ -5,14 +5,12 @@ No gradient passes through it, so no generator can learn from it, and R-precisio
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.pictures import fit
+from attngan_deploy.score.preprocessing import resize_pictures
 
 
 class JudgeBackbone(nn.Module):
@@ -66,10 +64,3 @@ def no_gradient(who: str) -> CheckpointError:
         expected="an image encoder on mobilenet_v2_birds or inception_v3",
         next_step="t2i train damsm --image-encoder mobilenet_v2_birds",
     )
-
-
-def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Pictures uint8 [N, S, S, 3] at side `size`, as they are for a score; the same array where they have it."""
-    if pictures.shape[1:3] == (size, size):
-        return pictures
-    return np.stack([fit(Image.fromarray(picture), size) for picture in pictures])

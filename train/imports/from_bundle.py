@@ -59,12 +59,12 @@ def check_same_words(bundle: Bundle, words: Sequence[str]) -> None:
     Raises:
         CheckpointError: another vocabulary.
     """
-    own = Tokenizer.load(bundle.path(bundle.manifest["vocabulary"])).words
+    own = Tokenizer.load(bundle.vocabulary).words
     if own != list(words):
         raise CheckpointError(
             f"the vocabulary is not that of the bundle {bundle.name}",
             found=f"{len(words)} words",
-            expected=f"the {len(own)} of {bundle.path(bundle.manifest['vocabulary'])}, in that order",
+            expected=f"the {len(own)} of {bundle.vocabulary}, in that order",
             next_step="copy that file over the data folder's vocabulary.txt",
         )
 
@@ -100,14 +100,14 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
         BundleError: the graph is not one of ours.
     """
     weights = _Weights(bundle, "generator")
-    sizes = bundle.manifest["sizes"]
+    sizes = bundle.manifest.sizes
     config = GeneratorConfig(
-        variant=bundle.manifest["variant"],
-        stages=len(sizes["stages"]),
-        width=sizes["width"],
-        noise=sizes["z"],
-        condition=sizes["eps"],
-        features=sizes["features"],
+        variant=bundle.manifest.variant,
+        stages=len(sizes.stages),
+        width=sizes.width,
+        noise=sizes.z,
+        condition=sizes.eps,
+        features=sizes.features,
         residual_blocks=weights.count("stage2/residual{}/bias"),
     )
     generator = Generator(config).eval()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,10 +17,31 @@ from torch import Tensor
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.tokenizer import LARGEST
 from attngan_deploy.system.files import atomic_folder, read_file, read_json
+from attngan_deploy.system.records import JsonObject, Record, RecordError, decode
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
 VOCABULARY = "vocabulary.txt"
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every `checkpoint.json` says."""
+
+    format: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """What `best.json` of a run says: the checkpoint with the best value of a metric."""
+
+    checkpoint: str
+    metric: str
+    value: float
+    step: int
 
 
 @dataclass(frozen=True)
@@ -29,11 +50,13 @@ class Checkpoint:
 
     Attributes:
         folder: where it is.
-        description: what `checkpoint.json` says: kind, configurations, progress, provenance.
+        kind: "gan", "damsm" or "judge".
+        document: all that `checkpoint.json` says: kind, configurations, progress, provenance.
     """
 
     folder: Path
-    description: dict[str, Any]
+    kind: str
+    document: JsonObject
 
     @property
     def step(self) -> int:
@@ -42,7 +65,7 @@ class Checkpoint:
         Raises:
             CheckpointError: its description does not say.
         """
-        step = self.description.get("step")
+        step = self.document.get("step")
         if type(step) is not int or step < 0:
             raise CheckpointError(
                 f"{self.folder / DESCRIPTION} does not say after which step it was written",
@@ -51,6 +74,32 @@ class Checkpoint:
                 next_step="use an earlier checkpoint of this run",
             )
         return step
+
+    def config(self, kind: type[Record], key: str) -> Record:
+        """A configuration that it was made with, e.g. "generator".
+
+        Raises:
+            CheckpointError: it is missing, or has unknown fields or values of the wrong type.
+        """
+        return self._decoded(kind, self.document.get(key), exact=True)
+
+    def facts(self, kind: type[Record]) -> Record:
+        """What it says of the things that `kind` asks for, and perhaps more.
+
+        Raises:
+            CheckpointError: one is missing or of the wrong type.
+        """
+        return self._decoded(kind, self.document, exact=False)
+
+    def _decoded(self, kind: type[Record], values: object, exact: bool) -> Record:
+        try:
+            return decode(kind, values, exact=exact)
+        except RecordError as error:
+            raise CheckpointError(
+                f"{self.folder}: {kind.__name__} can't be read", found=error.found, expected=error.expected
+            ) from error
+        except ValueError as error:
+            raise CheckpointError(f"{self.folder}: {kind.__name__} can't be built: {error}") from error
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one of its weight files, e.g. "generator".
@@ -86,16 +135,33 @@ class Checkpoint:
                 expected="nothing" if wanted is None else str(list(wanted)),
             )
 
-    def vocabulary(self) -> list[str]:
+    def vocabulary(self, rows: int) -> list[str]:
         """Its words; line 0 is the padding word.
 
+        Args:
+            rows: of the embedding.
+
         Raises:
-            CheckpointError: it has none.
+            CheckpointError: it has none, or another number of words.
         """
         try:
-            return read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
+            words = read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.folder / VOCABULARY} can't be read: {error}") from error
+        if len(words) != rows:
+            raise CheckpointError(
+                f"{self.folder}: the vocabulary does not fit the embedding",
+                found=f"{len(words)} words",
+                expected=str(rows),
+            )
+        return words
+
+    def network(self, name: str, make: Callable[[], Network]) -> Network:
+        """The network that `make` builds, with its weights `name`; see `check_fits` and `load_into`."""
+        self.check_fits(name, make)
+        network = make()
+        self.load_into(name, network)
+        return network
 
     def load_into(self, name: str, module: torch.nn.Module) -> None:
         """Load the weights `name` into a module of the same shape.
@@ -118,7 +184,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    description: Mapping[str, Any],
+    description: JsonObject,
     tensors: Mapping[str, Mapping[str, Tensor]],
     vocabulary: Sequence[str] | None = None,
 ) -> None:
@@ -152,23 +218,20 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
         )
     folder = path if (path / DESCRIPTION).is_file() else _of_run(path)
     try:
-        description = read_json(folder / DESCRIPTION)
-        written = description["format"]
-        found_kind = description["kind"]
-        if not isinstance(description, dict):
-            raise TypeError("it is no object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document = read_json(folder / DESCRIPTION)
+        head = decode(Head, document)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION} can't be read: {error!r}") from error
-    if written != FORMAT:
+    if head.format != FORMAT:
         raise CheckpointError(
             f"{folder} has another format",
-            found=str(written),
+            found=str(head.format),
             expected=str(FORMAT),
             next_step="pip install --upgrade attngan-deploy",
         )
-    if kind is not None and found_kind != kind:
-        raise CheckpointError(f"{folder} is another kind of checkpoint", found=str(found_kind), expected=kind)
-    return Checkpoint(folder, description)
+    if kind is not None and head.kind != kind:
+        raise CheckpointError(f"{folder} is another kind of checkpoint", found=head.kind[:80], expected=kind)
+    return Checkpoint(folder, head.kind, document)
 
 
 def _save(state: dict[str, Tensor], path: Path, final: Path) -> None:
@@ -215,13 +278,18 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def _of_run(run: Path) -> Path:
+def best_of(run: Path) -> Best | None:
+    """The best checkpoint of a run folder, where it is there: a run without one yet has its latest."""
     try:
-        best = run / "checkpoints" / read_json(run / "best.json")["checkpoint"]
-        if (best / DESCRIPTION).is_file():
-            return best
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a run without a best one yet: its latest serves
+        best = decode(Best, read_json(run / "best.json"))
+        return best if (run / "checkpoints" / best.checkpoint / DESCRIPTION).is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _of_run(run: Path) -> Path:
+    if (best := best_of(run)) is not None:
+        return run / "checkpoints" / best.checkpoint
     found = checkpoints_of(run)
     if not found:
         inside = ", ".join(sorted(item.name for item in run.iterdir())[:5]) if run.is_dir() else "no such folder"

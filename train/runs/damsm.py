@@ -18,19 +18,26 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
+from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
-from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig, from_json
+from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
-from attngan_deploy.train.losses import Gammas, sentence_loss, sentence_similarities, words_loss
-from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.losses import Gammas, sentence_loss, words_loss
+from attngan_deploy.train.runs.checkpoint import (
+    Checkpoint,
+    best_of,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from attngan_deploy.train.runs.machine import prepare_cpu
 from attngan_deploy.train.runs.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
 
-R_PRECISION_CANDIDATES = 100
-R_PRECISION_CAPTIONS = 2  # captions of each picture that ask; ten would only narrow the noise
+CAPTIONS_ASKED = 2  # of each picture; ten would only narrow the noise
 
 
 @dataclass
@@ -72,19 +79,20 @@ def r_precision(
     """
     rng = np.random.default_rng(0)  # the same questions at every epoch
     sentences = []
-    for place in range(R_PRECISION_CAPTIONS):
+    for place in range(CAPTIONS_ASKED):
         asked = [options[place % len(options)] for options in captions]
         for start in range(0, len(asked), 256):
             sentences.append(text(*pad_captions(asked[start : start + 256])).sentence)
-    similar = sentence_similarities(codes, torch.cat(sentences)).unflatten(1, (R_PRECISION_CAPTIONS, -1)).numpy()
-    right = total = 0
-    for picture in range(len(codes)):
-        others = np.flatnonzero(classes != classes[picture])
-        for place in range(R_PRECISION_CAPTIONS):
-            wrong = rng.choice(others, min(R_PRECISION_CANDIDATES - 1, len(others)), replace=False)
-            right += similar[picture, place, picture] > similar[picture, place, wrong].max()
-            total += 1
-    return right / total
+    own = np.arange(CAPTIONS_ASKED * len(codes)).reshape(CAPTIONS_ASKED, -1).T  # a picture a row
+    wrong = np.empty((*own.shape, CANDIDATES - 1), np.int64)
+    for picture, kind in enumerate(classes):
+        others = np.flatnonzero(classes != kind)
+        for place in range(CAPTIONS_ASKED):
+            drawn = rng.choice(others, min(CANDIDATES - 1, len(others)), replace=False)
+            wrong[picture, place] = np.resize(drawn, CANDIDATES - 1) + place * len(codes)  # few are asked for again
+    asking = codes.numpy().repeat(CAPTIONS_ASKED, axis=0)
+    right = count_right(asking, torch.cat(sentences).numpy(), own.ravel(), wrong.reshape(own.size, -1))
+    return right / own.size
 
 
 class DamsmTraining:
@@ -221,7 +229,7 @@ def train_damsm(
         check_same_judge(checkpoint, judge.get("judge"))
         print(f"resumed after epoch {first}", file=sys.stderr)
     if first >= recipe.epochs:
-        return _best_of(run)
+        return _best_value(run)
     print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
     training = DamsmTraining(recipe, train, test, words, net, frozen_text)
     if checkpoint is not None:
@@ -252,12 +260,12 @@ def train_damsm(
             flush=True,
         )
     run.close()
-    return _best_of(run)
+    return _best_value(run)
 
 
-def _best_of(run: RunFolder) -> float:
-    best = run.best()
-    return float(best["value"]) if best else 0.0
+def _best_value(run: RunFolder) -> float:
+    best = best_of(run.path)
+    return best.value if best else 0.0
 
 
 def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) -> None:
@@ -266,9 +274,9 @@ def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) ->
     Raises:
         CheckpointError: it is another one.
     """
-    before = checkpoint.description.get("judge")
-    told = [f"{facts['name']} {facts['hash'][:12]}" if facts else "no judge" for facts in (judge, before)]
-    if (before or {}).get("hash") != (judge or {}).get("hash"):
+    both = (judge, checkpoint.document.get("judge"))
+    told = [f"{look_up(each, 'name')} {str(look_up(each, 'hash'))[:12]}" if each else "no judge" for each in both]
+    if look_up(both[0], "hash") != look_up(both[1], "hash"):
         raise CheckpointError(
             f"{checkpoint.folder} was trained on another judge",
             found=told[0],
@@ -299,7 +307,7 @@ def load_damsm(path: Path, backbone: Path | None) -> tuple[TextEncoder, ImageEnc
             without a gradient.
     """
     checkpoint = load_checkpoint(path, "damsm")
-    config = from_json(ImageEncoderConfig, checkpoint.description.get("image_encoder"), checkpoint.folder)
+    config = checkpoint.config(ImageEncoderConfig, "image_encoder")
     if config.backbone == "judge":
         raise no_gradient(f"{checkpoint.folder} is a matcher, and")
     image = ImageEncoder(config, load_backbone(config, backbone))
@@ -313,16 +321,7 @@ def load_encoders(checkpoint: Checkpoint, heads: ImageEncoderHeads) -> tuple[Tex
     Raises:
         CheckpointError: damaged, or a vocabulary of another size than the embedding.
     """
-    config = from_json(TextEncoderConfig, checkpoint.description.get("text_encoder"), checkpoint.folder)
-    checkpoint.check_fits("text_encoder", lambda: TextEncoder(config))
-    text = TextEncoder(config)
-    checkpoint.load_into("text_encoder", text)
+    config = checkpoint.config(TextEncoderConfig, "text_encoder")
+    text = checkpoint.network("text_encoder", lambda: TextEncoder(config))
     checkpoint.load_into("image_encoder", heads)
-    words = checkpoint.vocabulary()
-    if len(words) != text.config.words:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the vocabulary does not fit the embedding",
-            found=f"{len(words)} words",
-            expected=str(text.config.words),
-        )
-    return text, words
+    return text, checkpoint.vocabulary(config.words)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
+from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
-from attngan_deploy.score.pictures import fit
+from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
+from attngan_deploy.score.preprocessing import resize_pictures
 from attngan_deploy.train.data.picture_set import PictureSet, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.sampling import sample_pictures
@@ -40,7 +40,7 @@ class Evaluation:
         edge = (real.pictures.shape[1] - crop) // 2
         for start in range(0, len(real), BATCH_SIZE):
             cropped = real.pictures[start : start + BATCH_SIZE, edge : edge + crop, edge : edge + crop]
-            self.reference.add(self.judge.predict(self._fit(cropped))[1])
+            self.reference.add(self.judge.predict(resize_pictures(cropped, self.judge.size))[1])
 
     def _choose(self, real: PictureSet, tokenizer: Tokenizer) -> list[list[int]]:
         order = np.random.default_rng(0).permutation(len(real))
@@ -54,12 +54,6 @@ class Evaluation:
                 encoded.append(ids)
         return encoded
 
-    def _fit(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        side = self.judge.size
-        if pictures.shape[1] == side:
-            return pictures
-        return np.stack([fit(Image.fromarray(picture), side) for picture in pictures])
-
     def _generate(self, generator: Generator, text: TextEncoder) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, self.pictures, BATCH_SIZE):
             ids = self.captions[start : start + BATCH_SIZE]
@@ -70,9 +64,9 @@ class Evaluation:
         statistics = FeatureStatistics()
         probabilities = []
         for pictures in self._generate(generator, text):
-            rows, features = self.judge.predict(self._fit(pictures))
+            rows, features = self.judge.predict(resize_pictures(pictures, self.judge.size))
             statistics.add(features)
             probabilities.append(rows)
-        order = np.random.RandomState(2020).permutation(self.pictures)
+        order = np.random.RandomState(SHUFFLE_SEED).permutation(self.pictures)
         score = inception_score(np.concatenate(probabilities)[order], SPLITS)
         return {"score/inception": score.mean, "score/fid": frechet_distance(statistics, self.reference)}

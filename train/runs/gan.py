@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import MANIFEST, open_bundle
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.manifest import MANIFEST
+from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import read_json, uninterrupted, write_atomically
+from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, read_pictures
@@ -103,16 +106,17 @@ class GanRun:
         self.folder = RunFolder(out, recipe, resume=resume, writes=self.processes.rank == 0)
         self.step, self.means = 0, _Means()
         self.resumed_at = self.seen_before = 0  # step and pictures of the checkpoint that it goes on from
-        self.started_from: list[dict[str, Any]] = []
+        self.started_from: list[JsonObject] = []
         checkpoint = self.folder.latest()
         if resume and checkpoint is None:
             self._say(f"there is no checkpoint in {out} to resume: a new run begins")
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = self.resumed_at = checkpoint.step
-            self.seen_before = int(checkpoint.description["pictures"])
-            self.means.sums = dict(checkpoint.description.get("since_last_line") or {})
-            self.started_from = checkpoint.description.get("started_from") or []
+            progress = checkpoint.facts(Progress)
+            self.seen_before = progress.pictures
+            self.means.sums = {name: list(values) for name, values in (progress.since_last_line or {}).items()}
+            self.started_from = [run.document for run in read_run(checkpoint.document).before]
         elif start:
             self.started_from = [self._start_from(path, pictures) for path in start]
         elif recipe.freeze_first_stage:
@@ -121,7 +125,7 @@ class GanRun:
             )
         self._compile()
 
-    def _start_from(self, path: Path, pictures: PictureSet) -> dict[str, Any]:
+    def _start_from(self, path: Path, pictures: PictureSet) -> JsonObject:
         """Begin with the generator of another run or of a bundle; returns what is to be remembered of it."""
         if not (path / MANIFEST).is_file():
             before = load_checkpoint(path, "gan")
@@ -131,7 +135,7 @@ class GanRun:
         check_same_text_encoder(bundle, self.training.text, self.words)
         captions = [self.tokenizer.encode(options[0]).ids for options in pictures.captions]
         self.training.start_with(generator_of(bundle, [ids for ids in captions if ids]).state_dict())
-        kept = {name: bundle.manifest["provenance"].get(name) for name in REMEMBERED}
+        kept = {name: bundle.manifest.told("provenance", name) for name in REMEMBERED}
         return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
 
     def _grid_captions(self, pictures: PictureSet) -> list[list[int]]:
@@ -305,7 +309,7 @@ class GanRun:
             "since_last_line": self.means.sums,
             "training_pictures": self.pictures,
             "effective_batch": self.effective_batch,
-            "damsm": {key: self.damsm.description.get(key) for key in ("image_encoder", "r_precision", "step")},
+            "damsm": {key: self.damsm.document.get(key) for key in ("image_encoder", "r_precision", "step")},
         }
         name = f"score/{self.recipe.best}"
         self.folder.save(
@@ -333,11 +337,19 @@ def _as_it_began(recipe: GanRecipe, before: Mapping[str, Any]) -> GanRecipe:
     )
 
 
-def _ancestor(checkpoint: Checkpoint) -> dict[str, Any]:
+def _ancestor(checkpoint: Checkpoint) -> JsonObject:
     """What a run remembers of one that it started from."""
-    kept = {name: checkpoint.description.get(name) for name in REMEMBERED}
-    curve = checkpoint.description.get("curve") or training_curve(checkpoint.folder.parent.parent)
+    kept = {name: checkpoint.document.get(name) for name in REMEMBERED}
+    curve = checkpoint.document.get("curve") or training_curve(checkpoint.folder.parent.parent)
     return {**kept, "curve": curve}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run had come when a checkpoint was written: pictures seen, and metrics since the last line of them."""
+
+    pictures: int
+    since_last_line: Mapping[str, tuple[float, ...]] | None = None
 
 
 class _Means:

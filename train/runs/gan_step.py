@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train.compiled import use_compiled
-from attngan_deploy.train.config import GanRecipe, from_json
+from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
@@ -248,7 +248,7 @@ class GanTraining:
 
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
-        recipe = from_json(GanRecipe, checkpoint.description.get("recipe"), checkpoint.folder)
+        recipe = checkpoint.config(GanRecipe, "recipe")
         if recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss:
             ours, theirs = judged_by(self.recipe), judged_by(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}

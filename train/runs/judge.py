@@ -8,7 +8,7 @@ held-out pictures choose nothing.
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -245,7 +245,7 @@ def train_judge(
     first, accuracy = 0, 0.0
     if checkpoint is not None:
         training.restore(checkpoint)
-        first, accuracy = checkpoint.step, float(checkpoint.description["held_out_accuracy"])
+        first, accuracy = checkpoint.step, checkpoint.facts(TrainedJudge).held_out_accuracy
         print(f"resumed after epoch {first}", file=sys.stderr)
     print(
         f"{len(training.split.train)} pictures of {len(training.class_ids)} classes, "
@@ -281,6 +281,30 @@ def train_judge(
     return accuracy
 
 
+@dataclass(frozen=True)
+class TrainedJudge:
+    """What the checkpoint of a judge says.
+
+    Attributes:
+        recipe: it was trained by.
+        class_ids, class_names: of each output.
+        pictures: how many were "trained" on, and "held_out".
+        data: "file" and "sha256" of each shard.
+        imagenet_weights: the same of the weights that it started from.
+        step: epochs.
+        held_out_accuracy: share of the pictures held out that it was right on.
+    """
+
+    recipe: JudgeRecipe
+    class_ids: tuple[int, ...]
+    class_names: tuple[str, ...]
+    pictures: Mapping[str, int]
+    data: tuple[Mapping[str, str], ...]
+    imagenet_weights: Mapping[str, str]
+    step: int
+    held_out_accuracy: float
+
+
 def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:
     """The judge of a checkpoint or run folder, in evaluation mode.
 
@@ -288,8 +312,7 @@ def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:
         CheckpointError: missing, damaged or of another kind.
     """
     checkpoint = load_checkpoint(path, "judge")
-    classes = checkpoint.description.get("class_ids")
-    if not isinstance(classes, list) or not classes:
+    if not (classes := checkpoint.facts(TrainedJudge).class_ids):
         raise CheckpointError(f"{checkpoint.folder} names no classes", expected='"class_ids" in checkpoint.json')
     net = EfficientNetLite0(len(classes))
     checkpoint.load_into("judge", net)

@@ -19,9 +19,12 @@ from torch import Tensor
 from attngan_deploy.errors import CheckpointError, OutputError
 from attngan_deploy.system.files import append_whole, make_folder, read_json, sweep, write_atomically
 from attngan_deploy.system.lock import lock_folder
+from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.runs.checkpoint import (
     DESCRIPTION,
+    Best,
     Checkpoint,
+    best_of,
     checkpoints_of,
     load_checkpoint,
     save_checkpoint,
@@ -126,7 +129,7 @@ class RunFolder:
     def save(
         self,
         step: int,
-        description: Mapping[str, Any],
+        description: JsonObject,
         tensors: Mapping[str, Mapping[str, Tensor]],
         vocabulary: Sequence[str] | None = None,
         *,
@@ -144,25 +147,15 @@ class RunFolder:
         save_checkpoint(folder, {**description, "step": step}, tensors, vocabulary)
         if score is not None:
             name, value = score
-            best = self.best()
-            if best is None or (value < best["value"] if lower_is_better else value > best["value"]):
-                fact = {"checkpoint": folder.name, "metric": name, "value": value, "step": step}
+            best = best_of(self.path)
+            if best is None or (value < best.value if lower_is_better else value > best.value):
+                fact = asdict(Best(folder.name, name, value, step))
                 write_atomically(self.path / "best.json", json.dumps(fact))
-        best = self.best()
+        best = best_of(self.path)
         for old in checkpoints_of(self.path)[: -self.keep]:
-            if best is None or old.name != best["checkpoint"]:
+            if best is None or old.name != best.checkpoint:
                 (old / DESCRIPTION).unlink()  # first, so that a half-deleted folder is no checkpoint
                 shutil.rmtree(old)
-
-    def best(self) -> dict[str, Any] | None:
-        """What `best.json` says: checkpoint, metric, value, step."""
-        try:
-            fact: dict[str, Any] = read_json(self.path / "best.json")
-            if not isinstance(fact, dict) or type(fact.get("value")) not in (int, float):
-                return None
-        except (OSError, ValueError):
-            return None
-        return fact if (self.path / "checkpoints" / str(fact.get("checkpoint")) / DESCRIPTION).is_file() else None
 
     def close(self) -> None:
         """Flush what TensorBoard still holds, and let others write into the folder."""

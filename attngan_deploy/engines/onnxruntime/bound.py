@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
+from attngan_deploy.bundles.manifest import TensorSpec
 from attngan_deploy.engines.facts import Tensors
 
 MAX_SHAPES = 4  # each keeps its tensors and its graph in GPU memory
@@ -37,8 +38,8 @@ class BoundRunner:
     def __init__(
         self,
         session: Any,
-        inputs: Mapping[str, Mapping[str, Any]],
-        outputs: Mapping[str, Mapping[str, Any]],
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
         memory: str = "cuda",
     ) -> None:
         self._session, self._memory, self._inputs, self._outputs = session, memory, inputs, outputs
@@ -63,14 +64,14 @@ class BoundRunner:
         sizes = {
             size: have
             for name, said in self._inputs.items()
-            for size, have in zip(said["shape"], inputs[name].shape, strict=True)
+            for size, have in zip(said.shape, inputs[name].shape, strict=True)
         }
         value, binding = onnxruntime.OrtValue, self._session.io_binding()
         taken = {name: value.ortvalue_from_numpy(inputs[name], self._memory, 0) for name in self._inputs}
         given = {}
         for name, said in self._outputs.items():
-            shape = [sizes.get(size, size) for size in said["shape"]]
-            given[name] = value.ortvalue_from_shape_and_type(shape, said["dtype"], self._memory, 0)
+            shape = [sizes.get(size, size) for size in said.shape]
+            given[name] = value.ortvalue_from_shape_and_type(shape, said.dtype, self._memory, 0)
         for name, tensor in taken.items():
             binding.bind_ortvalue_input(name, tensor)
         for name, tensor in given.items():

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import SUPPORTED, EngineFacts, Tensors
+from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
+from attngan_deploy.engines.request import INSTALL, SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 
@@ -26,11 +28,10 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
-# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
-INSTALL = {
-    "cuda": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "tensorrt": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]' tensorrt",
-    "tensorrt-rtx": "pip install 'attngan-deploy[rtx]' and --backend tensorrt-rtx, or an ONNX Runtime built with it",
+PROVIDER_INSTALL = {
+    "cuda": INSTALL["onnxruntime-gpu"],
+    "tensorrt": f"{INSTALL['onnxruntime-gpu']} tensorrt",
+    "tensorrt-rtx": f"{INSTALL['tensorrt-rtx']} and --backend tensorrt-rtx, or an ONNX Runtime built with it",
 }
 WAITS = {"lengths"}  # an input that an LSTM on CUDA waits for on the CPU, which a CUDA graph can't
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
@@ -53,7 +54,7 @@ class OnnxRuntimeEngine:
         device: "cpu", "cuda", "tensorrt" or "tensorrt-rtx".
         threads: CPU threads inside one operator; None for one a core.
         precision: what the file computes in, for `facts`.
-        described: the manifest's entry of the graph, its inputs and outputs; those of the file where it has none.
+        described: what the manifest says of the graph; None to ask the file for its inputs.
         notes: for `facts`.
         spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
             takes turns with another engine's would take that one's cores.
@@ -68,25 +69,25 @@ class OnnxRuntimeEngine:
         device: str = "cpu",
         threads: int | None = None,
         precision: str = "fp32",
-        described: Mapping[str, Any] | None = None,
+        described: Graph | None = None,
         notes: tuple[str, ...] = (),
         spins: bool = True,
     ) -> None:
-        self._path, described = path, described or {}
-        said = _load_libraries() if device != "cpu" else ""
-        capture = device == "cuda" and WAITS.isdisjoint(described.get("inputs", WAITS))
+        self._path = path
+        problem = _load_libraries() if device != "cpu" else ""
+        capture = device == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
         self._session, captured = _open(path, device, threads, capture, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[device]:
             raise EngineError(
-                f"ONNX Runtime did not start on {device}{said and f': {said}'}",
+                f"ONNX Runtime did not start on {device}{problem and f': {problem}'}",
                 found=", ".join(providers),
                 expected=PROVIDERS[device],
                 next_step="t2i doctor",
             )
-        self._inputs = described.get("inputs") or _described(self._session)
+        self._inputs = described.inputs if described is not None else _described(self._session)
         self._outputs = [node.name for node in self._session.get_outputs()]
-        self._runner = BoundRunner(self._session, self._inputs, described["outputs"]) if captured else None
+        self._runner = BoundRunner(self._session, self._inputs, described.outputs) if described and captured else None
         elsewhere = placed_elsewhere(self._session, PROVIDERS[device])
         if elsewhere is None and device != "cpu":
             notes = (*notes, "this version does not tell which nodes run elsewhere")
@@ -146,18 +147,18 @@ def check_provider(device: str, precision: str) -> None:
             f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
             found=", ".join(available),
             expected=PROVIDERS[device],
-            next_step=INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
+            next_step=PROVIDER_INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
 
 
 def _load_libraries() -> str:
     """Load CUDA and cuDNN from their Python packages where they are installed; returns what went wrong."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+    printed = io.StringIO()
+    with redirect_stdout(printed):
         onnxruntime.set_default_logger_severity(FATAL_ONLY)
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-    return " ".join(said.getvalue().split())
+    return " ".join(printed.getvalue().split())
 
 
 def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:
@@ -196,8 +197,6 @@ def _providers(device: str, capture: bool) -> list[Any]:
     return list(dict.fromkeys((PROVIDERS[device], CPU)))
 
 
-def _described(session: Any) -> dict[str, dict[str, Any]]:
+def _described(session: Any) -> dict[str, TensorSpec]:
     """Inputs of a graph of which no manifest says anything."""
-    return {
-        node.name: {"dtype": DTYPES.get(node.type, node.type), "shape": node.shape} for node in session.get_inputs()
-    }
+    return {node.name: TensorSpec(DTYPES.get(node.type, node.type), tuple(node.shape)) for node in session.get_inputs()}

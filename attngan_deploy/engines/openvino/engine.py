@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.cache import cache_folder
-from attngan_deploy.engines.facts import GENERATOR, SUPPORTED, EngineFacts, Tensors, about_device
+from attngan_deploy.engines.facts import GENERATOR, EngineFacts, Tensors
 from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.request import SUPPORTED, about_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
+from attngan_deploy.system.machine import cpu_lines
 from attngan_deploy.system.signal_stack import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
 # Where a generator spends its time. Not FullyConnected, which tells the type that its weights are stored in.
 PRODUCTS = ("Convolution", "MatMul", "Deconvolution")
-CPU_INFO = Path("/proc/cpuinfo")
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors that need no detour through fp32
 IMAGE = "image_"
 MOST_STREAMS = 8  # each has memory for the activations of a batch
@@ -67,7 +68,7 @@ class OpenVinoEngine:
         self._described = bundle.graph(graph)
         self._settings = settings(self._name, precision, threads)
         self._is_rewritten = device == "cpu" and graph == GENERATOR
-        images = [name for name in self._described["outputs"] if name.startswith(IMAGE)]
+        images = [name for name in self._described.outputs if name.startswith(IMAGE)]
         self._image = max(images, key=lambda name: int(name.removeprefix(IMAGE)), default="")
         self.makes_pictures = self._is_rewritten and bool(self._image)
         self._requests: dict[_Use, SimpleQueue[Any]] = {}
@@ -95,8 +96,8 @@ class OpenVinoEngine:
         Raises:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape; or OpenVINO failed.
         """
-        check_inputs(self._path.name, self._described["inputs"], inputs)
-        return self._infer(inputs, list(self._described["outputs"]), _Use.ALL)
+        check_inputs(self._path.name, self._described.inputs, inputs)
+        return self._infer(inputs, list(self._described.outputs), _Use.ALL)
 
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
@@ -108,14 +109,14 @@ class OpenVinoEngine:
         Raises:
             EngineError: as in `run`.
         """
-        check_inputs(self._path.name, self._described["inputs"], inputs)
+        check_inputs(self._path.name, self._described.inputs, inputs)
         return self._infer(self._padded(inputs), [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
     def _padded(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """The same with words of padding, as OpenVINO keeps memory for every shape that it has met."""
         padded: Tensors = {}
         for name, array in inputs.items():
-            shape = self._described["inputs"][name]["shape"]
+            shape = self._described.inputs[name].shape
             missing = [
                 -have % WORDS_STEP if size == WORDS else 0 for size, have in zip(shape, array.shape, strict=True)
             ]
@@ -151,12 +152,12 @@ class OpenVinoEngine:
             rewrite(model)
         if use is not _Use.ALL:
             model = only_pictures(model, self._image)
-        told, count = self._settings, 1
+        options, count = self._settings, 1
         if use is _Use.STREAMS:
             self._requests.pop(_Use.PICTURES, None)  # its memory: the graph is compiled again where it is needed
             count = self.streams
-            told = {**told, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
-        compiled = self._core.compile_model(model, self._name, told)
+            options = {**options, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": count}
+        compiled = self._core.compile_model(model, self._name, options)
         self._requests[use] = SimpleQueue()
         for _ in range(count):
             self._requests[use].put(compiled.create_infer_request())
@@ -193,11 +194,7 @@ def settings(device: str, precision: str, threads: int | None) -> dict[str, Any]
 
 def _beside_int8() -> str:
     """What a CPU computes in where an int8 graph has floats."""
-    try:
-        lines = CPU_INFO.read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return "f32"
-    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    flags = {flag for line in cpu_lines("flags", "Features") for flag in line.split()}
     return "f32" if MULTIPLIES_BF16.isdisjoint(flags) else "bf16"
 
 
@@ -257,9 +254,9 @@ def _precision(compiled: Any) -> str:
     )
     if any(counts[name] for name in QUANTISED):
         return "int8"
-    names = {told: ours for ours, told in COMPUTES_IN.items()}
-    told = counts.most_common(1)[0][0] if counts else compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    return names.get(told, told)
+    ours = {theirs: name for name, theirs in COMPUTES_IN.items()}
+    theirs = counts.most_common(1)[0][0] if counts else compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return ours.get(theirs, theirs)
 
 
 def _reason(error: Exception) -> str:

@@ -97,8 +97,8 @@ def _transposed(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _is_plain(convolution: Any) -> bool:
-    told = convolution.get_attributes()
-    return all(list(told[name]) == wanted for name, wanted in PLAIN_CONVOLUTION.items())
+    attributes = convolution.get_attributes()
+    return all(list(attributes[name]) == wanted for name, wanted in PLAIN_CONVOLUTION.items())
 
 
 def _behind(output: Any) -> tuple[Any, Range | None, bool]:
@@ -118,8 +118,8 @@ def _is_doubling(node: Any) -> bool:
     """Whether a node is a nearest x2 upsampling of the last two dimensions."""
     if node.get_type_name() != "Interpolate":
         return False
-    told = node.get_attributes()
-    if (told["mode"], told["coordinate_transformation_mode"], told["nearest_mode"]) != (
+    attributes = node.get_attributes()
+    if (attributes["mode"], attributes["coordinate_transformation_mode"], attributes["nearest_mode"]) != (
         "nearest",
         "asymmetric",
         "floor",

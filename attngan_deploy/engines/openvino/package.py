@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from attngan_deploy.engines.request import INSTALL
 from attngan_deploy.errors import MissingExtraError
 
 TELEMETRY = "openvino_telemetry"  # tells a server of every import; OpenVINO does without where it can't be imported
@@ -22,7 +23,7 @@ def load_openvino() -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"backend openvino needs the 'openvino' extra: {error}",
-            next_step="pip install 'attngan-deploy[openvino]'",
+            next_step=INSTALL["openvino"],
         ) from error
     finally:
         if before is None:

@@ -6,7 +6,7 @@ for the GPU of this machine; TensorRT-RTX for any compute capability, on a machi
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -16,29 +16,28 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import Graph, Size
 from attngan_deploy.engines.cache import (
+    CachedEngine,
     EngineKey,
-    Entry,
     as_file_name,
     cache_folder,
-    find_entry,
+    find_engine,
     make_cache,
-    store_entry,
+    store_engine,
 )
 from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
 from attngan_deploy.system.progress import show_progress
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-INSTALL = {"tensorrt": "pip install 'attngan-deploy[gpu]'", "tensorrt-rtx": "pip install 'attngan-deploy[rtx]'"}
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
-PRECISIONS = ("fp32", "fp16", "bf16")  # a bundle's int8 graph has uint8 activations with zero points, for CPUs
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
-Tensors = dict[str, tuple[str, list[int]]]  # name to dtype and shape, -1 where a size is dynamic
+Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1 where a size is dynamic
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Profile:
         """One line, e.g. "batch 1-16-64, words 1-18-64"."""
         return f"batch {'-'.join(map(str, self.batch))}, words {'-'.join(map(str, self.words))}"
 
-    def shape(self, shape: list[int | str], which: int) -> list[int]:
+    def shape(self, shape: Sequence[Size], which: int) -> list[int]:
         """A shape of the manifest with its named sizes filled in; `which` is 0 for smallest, 1 for best, 2 for largest.
 
         Raises:
@@ -80,7 +79,7 @@ def ensure_engine(
     precision: str = "fp32",
     folder: Path | None = None,
     profile: Profile = DEFAULT_PROFILE,
-) -> tuple[Entry, str]:
+) -> tuple[CachedEngine, str]:
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
     Args:
@@ -108,7 +107,7 @@ def ensure_engine(
     key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
     reason = "not in the cache"
     try:
-        if entry := find_entry(key, folder):
+        if entry := find_engine(key, folder):
             return entry, ""
     except EngineError as error:
         reason = error.what
@@ -118,12 +117,12 @@ def ensure_engine(
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:
         data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
-    return store_entry(key, data, time.perf_counter() - start, folder, facts), reason
+    return store_engine(key, data, time.perf_counter() - start, folder, facts), reason
 
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
     """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
-    return ("fp16",) if without_fp32_products(flavour, device) else PRECISIONS
+    return ("fp16",) if without_fp32_products(flavour, device) else SUPPORTED[flavour]["cuda"]
 
 
 def check_precision(flavour: str, device: str, precision: str) -> None:
@@ -139,7 +138,7 @@ def check_precision(flavour: str, device: str, precision: str) -> None:
 def build_engine(
     flavour: str,
     path: Path,
-    description: Mapping[str, Any],
+    graph: Graph,
     device: str,
     profile: Profile = DEFAULT_PROFILE,
     progress: Progress | None = None,
@@ -150,13 +149,13 @@ def build_engine(
     Args:
         flavour: "tensorrt" or "tensorrt-rtx".
         path: the ONNX file.
-        description: the manifest's "inputs" and "outputs" of the graph: name to dtype and shape.
+        graph: what the manifest says of it.
         device: compute capability, e.g. "sm89"; TensorRT itself builds for the GPU of this machine.
         progress: called with (done, total) while building; what it raises ends the build, and is raised here.
         timing: where TensorRT keeps its measurements of kernels between builds; TensorRT-RTX measures none.
 
     Raises:
-        EngineError: the graph can't be read or built, its tensors differ from `description`, or weights are no numbers.
+        EngineError: the graph can't be read or built, its tensors differ from `graph`, or weights are no numbers.
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
     log.errors.clear()
@@ -164,19 +163,19 @@ def build_engine(
         try:
             builder = trt.Builder(log)
         except (TypeError, RuntimeError) as error:  # without a driver TensorRT makes no builder
-            raise EngineError(f"{flavour} does not start: {log.said() or error}", next_step="t2i doctor") from error
+            raise EngineError(f"{flavour} does not start: {log.cause() or error}", next_step="t2i doctor") from error
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, log)
         if not parser.parse_from_file(str(path)):
-            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.said()}")
-        check_tensors(path.name, network_tensors(trt, network), description)
+            raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.cause()}")
+        check_tensors(path.name, network_tensors(trt, network), graph)
         _check_weights(trt, network, path)
         if without_fp32_products(flavour, device):
             _halve_products(trt, network)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: TF32 keeps 10 bits of a product's factors
-        config.add_optimization_profile(_make_profile(builder, description["inputs"], profile))
+        config.add_optimization_profile(_make_profile(builder, graph.inputs, profile))
         monitor = make_monitor(trt, progress, signals)
         config.progress_monitor = monitor
         if flavour == "tensorrt-rtx":
@@ -189,7 +188,7 @@ def build_engine(
     if progress is not None and data is not None:
         progress(STEPS, STEPS)
     if data is None:
-        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.said()}", next_step="t2i doctor")
+        raise EngineError(f"{flavour} can't build {path.name} for {device}: {log.cause()}", next_step="t2i doctor")
     if flavour != "tensorrt-rtx" and timing is not None:
         with suppress(OSError):  # it only saves time; that the cache can't be written is said when the engine is
             timing.parent.mkdir(parents=True, exist_ok=True)
@@ -215,13 +214,14 @@ def load_tensorrt(flavour: str) -> Any:
         EngineError: no such flavour.
         MissingExtraError: its package is missing or broken; the text of the ImportError is in it.
     """
-    if flavour not in MODULES:
-        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(MODULES))
+    if flavour not in BUILDERS:
+        raise EngineError(f"no TensorRT called '{flavour}'", expected=" or ".join(BUILDERS))
+    module = flavour.replace("-", "_")
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(module)
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            f"the package {MODULES[flavour]} can't be imported: {error}", next_step=INSTALL[flavour]
+            f"the package {module} can't be imported: {error}", next_step=INSTALL[flavour]
         ) from error
 
 
@@ -247,15 +247,15 @@ def engine_tensors(trt: Any, engine: Any) -> Tensors:
     }
 
 
-def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> None:
-    """Compare tensors with the manifest's "inputs" and "outputs".
+def check_tensors(name: str, found: Tensors, graph: Graph) -> None:
+    """Compare tensors with what the manifest says of a graph.
 
     Raises:
         EngineError: a name, dtype or shape differs.
     """
     expected = {
-        tensor: (said["dtype"], [-1 if isinstance(size, str) else size for size in said["shape"]])
-        for tensor, said in {**description["inputs"], **description["outputs"]}.items()
+        tensor: (said.dtype, [-1 if isinstance(size, str) else size for size in said.shape])
+        for tensor, said in {**graph.inputs, **graph.outputs}.items()
     }
     if found == expected:
         return
@@ -267,7 +267,7 @@ def check_tensors(name: str, found: Tensors, description: Mapping[str, Any]) -> 
     )
 
 
-def _shown(tensor: tuple[str, list[int]] | None) -> str:
+def _shown(tensor: tuple[str, list[int | None]] | None) -> str:
     return "none" if tensor is None else f"{tensor[0]} {tensor[1]}"
 
 
@@ -323,7 +323,7 @@ def _halve_products(trt: Any, network: Any) -> None:
 def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> Any:
     made = builder.create_optimization_profile()
     for name, said in inputs.items():
-        made.set_shape(name, *(profile.shape(said["shape"], which) for which in range(3)))
+        made.set_shape(name, *(profile.shape(said.shape, which) for which in range(3)))
     return made
 
 

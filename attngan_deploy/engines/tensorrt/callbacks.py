@@ -20,7 +20,7 @@ def make_log(trt: Any) -> Any:
             if severity <= trt.ILogger.ERROR:
                 self.errors.append(message)
 
-        def said(self) -> str:
+        def cause(self) -> str:
             """The first error, which is the cause of those that follow."""
             return self.errors[0] if self.errors else "it does not say why"
 

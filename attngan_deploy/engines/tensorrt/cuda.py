@@ -7,9 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from attngan_deploy.engines.request import INSTALL
 from attngan_deploy.errors import EngineError, MissingExtraError
-
-INSTALL = "pip install 'attngan-deploy[gpu]', or [rtx]"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,9 @@ def _runtime() -> Any:
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
-        raise MissingExtraError(f"cuda-python can't be imported: {error}", next_step=INSTALL) from error
+        raise MissingExtraError(
+            f"cuda-python can't be imported: {error}", next_step=f"{INSTALL['tensorrt']}, or [rtx]"
+        ) from error
 
 
 def _call(function: str, *arguments: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.bundle import TEXT_TO_IMAGE, Bundle
-from attngan_deploy.engines.cache import Entry, store_facts
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
+from attngan_deploy.engines.cache import CachedEngine, store_facts
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
@@ -64,12 +65,12 @@ class TensorRtEngine:
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
         engine = self._deserialise(entry.path)
         if engine is None and not reason:  # whole, but not for this machine after all, such as of another driver
-            reason = f"TensorRT refused it ({self._log.said()})"
+            reason = f"TensorRT refused it ({self._log.cause()})"
             entry.path.unlink()
             entry, _ = ensure_engine(bundle, graph, flavour, place, precision)
             engine = self._deserialise(entry.path)
         if engine is None:
-            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{flavour} can't load {entry.path}: {self._log.cause()}", next_step="t2i doctor")
         check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
 
         halved = without_fp32_products(flavour, gpu.capability)
@@ -77,7 +78,7 @@ class TensorRtEngine:
         notes += [f"matrix products in fp16, as {gpu.capability} has no others"] if halved else []
         self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
         self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
-        self._buffers = {name: Buffer() for name in (*self._description["inputs"], *self._description["outputs"])}
+        self._buffers = {name: Buffer() for name in (*self._description.inputs, *self._description.outputs)}
         with uninterrupted():
             self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
         if kernels is not None or not entry.facts.get("checked"):
@@ -93,7 +94,7 @@ class TensorRtEngine:
             EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
                 engine, or the GPU failed.
         """
-        described = self._description["inputs"]
+        described = self._description.inputs
         check_inputs(self._name, described, inputs)
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
@@ -127,10 +128,10 @@ class TensorRtEngine:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.said()}", next_step="t2i doctor")
+            raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.cause()}", next_step="t2i doctor")
         return context, kernels
 
-    def _check(self, bundle: Bundle, graph: str, entry: Entry) -> None:
+    def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
         if bundle.kind != TEXT_TO_IMAGE:
             return  # it has no golden pictures
@@ -138,7 +139,7 @@ class TensorRtEngine:
             self if key == graph else reference_engine(bundle, key) for key in (TEXT_ENCODER, GENERATOR)
         )
         result = check_engines(bundle, encoder, generator)
-        near = result.psnr_db is None or result.psnr_db >= bundle.floors["fp16"]
+        near = result.psnr_db is None or result.psnr_db >= bundle.manifest.floors["fp16"]
         good_half = self.facts.precision == "fp16" and near
         if not (result.passed or good_half):
             raise EngineError(
@@ -149,8 +150,8 @@ class TensorRtEngine:
 
     def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         largest = DEFAULT_PROFILE.words[2]
-        for name, said in self._description["inputs"].items():
-            if "words" in said["shape"] and (found := inputs[name].shape[said["shape"].index("words")]) > largest:
+        for name, said in self._description.inputs.items():
+            if "words" in said.shape and (found := inputs[name].shape[said.shape.index("words")]) > largest:
                 raise EngineError(
                     f"a caption is too long for the engine of {self._name}",
                     found=f"{found} words",
@@ -167,8 +168,8 @@ class TensorRtEngine:
             self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
             self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
         outputs = {}
-        for name, said in self._description["outputs"].items():
-            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said["dtype"])
+        for name, said in self._description.outputs.items():
+            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said.dtype)
             self._buffers[name].reserve(outputs[name].nbytes)
             self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
         self._expect(self._context.execute_async_v3(self._stream.handle), "run")
@@ -179,4 +180,4 @@ class TensorRtEngine:
 
     def _expect(self, success: bool, what: str) -> None:
         if not success:
-            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.said()}")
+            raise EngineError(f"{self._flavour} can't {what} in {self._name}: {self._log.cause()}")

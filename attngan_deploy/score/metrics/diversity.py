@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.score.metrics.metric import Metric, Needs, Rows, ScoreFacts
 
 NEAR_DUPLICATE = 0.1
 """Cosine distance in the features of the shipped judge (5e442a1ac77b) below which two pictures count as one.
@@ -152,3 +153,46 @@ def _check(features: NDArray[np.float32], captions: Sequence[str]) -> None:
             found=f"shape {list(features.shape)} with {len(captions)} captions",
             expected="finite [N, F], and a caption for each",
         )
+
+
+def _check_count(pictures: int, captions: int, _: int) -> None:
+    if pictures <= captions:
+        raise ScoreError(
+            "diversity needs captions with two pictures or more",
+            found=f"{pictures} pictures of {captions} captions",
+            next_step="add --n with ten times the number of captions, or take fewer captions",
+        )
+
+
+def _rows(facts: ScoreFacts) -> Rows:
+    noise = "" if facts["standard_error"] is None else f" +- {facts['standard_error']:.3f}"
+    value = "none: one caption only" if facts["value"] is None else f"{facts['value']:.3f}{noise}"
+    distances = [
+        f"{name} {_optional(pair['within'])} within a caption, {_optional(pair['between'])} between"
+        for name, pair in (("cosine", facts["cosine"]), ("Euclidean", facts["euclidean"]))
+    ]
+    used = f"{facts['pictures']} pictures of {facts['captions']} captions"
+    return [
+        ("diversity", f"{value} of the distance between captions, {used}"),
+        ("feature distance", "\n".join(distances)),
+        ("near-duplicates", f"{facts['near_duplicates']:.2%}, nearer than {facts['threshold']:g} (cosine)"),
+    ]
+
+
+def _optional(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+METRIC = Metric(
+    name="diversity",
+    key="diversity",
+    label="diversity",
+    needs=Needs.FEATURES | Needs.CAPTIONS,
+    compute=lambda inputs: diversity(inputs.outputs.features, inputs.outputs.captions),
+    rows=_rows,
+    values=("value", "near_duplicates"),
+    noise="standard_error",
+    settings=("threshold", "captions", "pictures"),
+    may_be_none=True,
+    check=_check_count,
+)

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
+from attngan_deploy.score.outputs import softmax
 
+SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
 SUM_TOLERANCE = 1e-4  # float32 softmax is within 1e-6; logits are not within 1e-1
 
 
@@ -16,14 +19,6 @@ class InceptionScore(NamedTuple):
     mean: float
     deviation: float
     per_split: NDArray[np.float64]
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities float64 [N, C] of logits [N, C]."""
-    shifted = np.asarray(logits, np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def split_bounds(count: int, splits: int) -> list[tuple[int, int]]:
@@ -97,3 +92,65 @@ def _describe(values: NDArray[np.float64]) -> str:
     if values.ndim != 2 or values.shape[1] == 0:
         return f"shape {list(values.shape)}"
     return f"{int((~np.isfinite(values)).sum())} values that are not finite"
+
+
+def order_warnings(score: ScoreFacts, shuffle_seed: int | None) -> list[str]:
+    """Whether an Inception Score was spoilt by pictures that are sorted by class, so that each split holds few classes.
+
+    Args:
+        score: with "mean" over splits and "one_split".
+        shuffle_seed: None where the order was kept.
+    """
+    if shuffle_seed is not None or score["mean"] >= SORTED_BELOW * score["one_split"]:
+        return []
+    return [
+        f"the mean over splits, {score['mean']:.2f}, is far below the score as one split, {score['one_split']:.2f}: "
+        "the pictures seem to be sorted; shuffle them"
+    ]
+
+
+def _compute(inputs: MetricInputs) -> ScoreFacts:
+    logits, splits = inputs.outputs.logits, inputs.options.splits
+    result = inception_score_from_logits(logits, splits)
+    return {
+        "mean": result.mean,
+        "deviation": result.deviation,
+        "ddof": 0,
+        "splits": splits,
+        "per_split": result.per_split.tolist(),
+        "pictures_per_split": [end - start for start, end in split_bounds(len(logits), splits)],
+        "one_split": inception_score_from_logits(logits, 1).mean,
+    }
+
+
+def _rows(facts: ScoreFacts) -> Rows:
+    low, high = min(facts["pictures_per_split"]), max(facts["pictures_per_split"])
+    each = str(low) if low == high else f"{low} to {high}"
+    return [
+        ("Inception Score", f"{facts['mean']:.3f} +- {facts['deviation']:.3f}"),
+        ("splits", f"{facts['splits']} of {each} pictures, ddof 0"),
+        ("per split", " ".join(f"{value:.3f}" for value in facts["per_split"])),
+        ("as one split", f"{facts['one_split']:.3f}"),
+    ]
+
+
+METRIC = Metric(
+    name="is",
+    key="inception_score",
+    label="Inception Score",
+    needs=Needs.LOGITS,
+    compute=_compute,
+    rows=_rows,
+    values=("mean",),
+    noise="deviation",
+    settings=("splits", "ddof", "pictures_per_split"),
+    warnings=lambda inputs, facts: order_warnings(facts, inputs.options.shuffle_seed),
+    check=lambda pictures, _, splits: split_bounds(pictures, splits),
+    summary="Inception Score {mean:.4g}",
+    column=Column(
+        "Inception Score",
+        "Inception Score, our judge",
+        "{mean:.2f} ± {deviation:.2f}",
+        "Inception Score: mean ± standard deviation (ddof 0) over {splits} splits.",
+    ),
+)

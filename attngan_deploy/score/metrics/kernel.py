@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.score.metrics.metric import Metric, MetricInputs, Needs, Rows, ScoreFacts
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
 
@@ -66,3 +67,37 @@ def _check(x: NDArray[Any], y: NDArray[Any], least: int) -> None:
             found=f"{len(x)} and {len(y)}",
             expected=f"at least {max(least, 2)} of each",
         )
+
+
+def _compute(inputs: MetricInputs) -> ScoreFacts:
+    assert inputs.reference is not None
+    features, real = inputs.outputs.features, inputs.reference.features
+    size = min(SUBSET_SIZE, len(features), len(real))
+    result = kernel_distance_of_subsets(features, real, SUBSETS, size, SEED)
+    return {
+        "mean": result.mean,
+        "deviation": result.deviation,
+        "ddof": 0,
+        "subsets": SUBSETS,
+        "subset_size": size,
+        "seed": SEED,
+    }
+
+
+def _rows(facts: ScoreFacts) -> Rows:
+    subsets = f"{facts['subsets']} subsets of {facts['subset_size']}, seed {facts['seed']}"
+    return [("kernel distance", f"{facts['mean']:.5f} +- {facts['deviation']:.5f}, {subsets}")]
+
+
+METRIC = Metric(
+    name="kid",
+    key="kernel_distance",
+    label="kernel distance",
+    needs=Needs.FEATURES | Needs.REFERENCE,
+    compute=_compute,
+    rows=_rows,
+    values=("mean",),
+    noise="deviation",
+    settings=("ddof", "subsets", "subset_size", "seed"),
+    summary="kernel distance {mean:.4g}",
+)

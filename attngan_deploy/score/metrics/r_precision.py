@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.matcher import Matcher
+from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
+
+if TYPE_CHECKING:
+    from attngan_deploy.score.matcher import Matcher
 
 CANDIDATES = 100  # the own caption and 99 wrong ones
 SEED = 0
@@ -22,7 +25,7 @@ def r_precision(
     codes: NDArray[np.float32],
     captions: Sequence[str],
     class_ids: NDArray[np.int64],
-    matcher: Matcher,
+    matcher: "Matcher",
     candidates: int = CANDIDATES,
     seed: int = SEED,
 ) -> dict[str, Any]:
@@ -150,3 +153,44 @@ def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
     lengths: NDArray[np.float64] = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.maximum(lengths, SMALLEST_NORM)
+
+
+def _compute(inputs: MetricInputs) -> ScoreFacts:
+    assert inputs.matcher is not None
+    outputs = inputs.outputs
+    codes = inputs.matcher.codes(outputs.features)
+    return r_precision(codes, outputs.captions, outputs.class_ids, inputs.matcher)
+
+
+def _warnings(_: MetricInputs, facts: ScoreFacts) -> list[str]:
+    if facts["candidates"] >= CANDIDATES:
+        return []
+    return [
+        f"R-precision is 1 of {facts['candidates']} instead of {CANDIDATES}, for want of other captions: it "
+        "is higher than it would be, and not comparable with that of real pictures"
+    ]
+
+
+def _rows(facts: ScoreFacts) -> Rows:
+    real = facts["real"]
+    unasked = f", {facts['not_asked']} not asked" if facts["not_asked"] else ""
+    return [
+        ("R-precision", f"{facts['value']:.2%} +- {facts['deviation']:.2%} of {facts['asked']} pictures{unasked}"),
+        ("candidates", f"{facts['candidates']}, wrong ones of {facts['wrong_captions']}; chance {facts['chance']:.2%}"),
+        ("real pictures", f"{real['r_precision']:.2%}, 1 of {real['candidates']}"),
+    ]
+
+
+METRIC = Metric(
+    name="r-precision",
+    key="r_precision",
+    label="R-precision",
+    needs=Needs.FEATURES | Needs.CAPTIONS | Needs.MATCHER,
+    compute=_compute,
+    rows=_rows,
+    noise="deviation",
+    settings=("candidates", "asked", "wrong_captions", "distinct_captions", "seed"),
+    warnings=_warnings,
+    summary="R-precision {value:.1%}",
+    column=Column("R-precision", "R-precision", "{value:.1%}", "R-precision: 1 of {candidates}, chance {chance:.1%}."),
+)

@@ -1,28 +1,30 @@
 """Scores, figures and curves of models and of real pictures: everything that a report shows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
+from attngan_deploy.bundles.provenance import read_run
+from attngan_deploy.engines.request import REFERENCE, EngineRequest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
 from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
-from attngan_deploy.score.measure import ScoreOptions, measure_by
+from attngan_deploy.score.measure import Progress, measure_by
 from attngan_deploy.score.metrics.inception_score import split_bounds
+from attngan_deploy.score.metrics.metric import MetricInputs
+from attngan_deploy.score.outputs import ScoreOptions
 from attngan_deploy.score.pictures import PictureSource, find_pictures
 from attngan_deploy.score.reference_cache import measure_reference
 from attngan_deploy.score.report.curve import parts
 from attngan_deploy.score.report.figures import draw_figures
-from attngan_deploy.score.report.results import Drawn, Results, Scored
-from attngan_deploy.score.scoring import passport_of, score_words
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results
+from attngan_deploy.score.scoring import passport_of, score_model
 
 COUNT, QUICK = 30_000, 3_000
 TEST, TRAIN = "test.tar", "train.tar"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ReportOptions:
         splits: of the Inception Score.
         crop: side of the centre crop of real pictures, in pixels: the size of the models' own.
         seed: of noise.
-        backend, device, precision, threads: the engine of the models; not "auto", so that a report can be made again.
+        engine: of the models; nothing in it is "auto", so that a report can be made again.
         matcher: who measures R-precision; None leaves it out.
     """
 
@@ -42,10 +44,7 @@ class ReportOptions:
     splits: int = 10
     crop: int = 128
     seed: int = 0
-    backend: str = "onnxruntime"
-    device: str = "cpu"
-    precision: str = "fp32"
-    threads: int | None = None
+    engine: EngineRequest = REFERENCE
     matcher: str | None = "matcher"
 
 
@@ -58,9 +57,9 @@ class Scorer:
     """
 
     def __init__(self, reference: Path, options: ReportOptions) -> None:
-        self.options = options
-        self.judges = [Judge.load(name, threads=options.threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
-        self.matcher = None if options.matcher is None else Matcher.load(options.matcher, options.threads)
+        self.options, threads = options, options.engine.threads
+        self.judges = [Judge.load(name, threads=threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
+        self.matcher = None if options.matcher is None else Matcher.load(options.matcher, threads)
         if self.matcher is not None:
             self.matcher.check_judge(self.judges[1])
         more = () if self.matcher is None else ("r-precision",)
@@ -69,11 +68,11 @@ class Scorer:
 
     def how(self, crop: int | None, *metrics: str) -> ScoreOptions:
         """Options of a score."""
-        return ScoreOptions(metrics, self.options.splits, crop, threads=self.options.threads)
+        return ScoreOptions(metrics, self.options.splits, crop, threads=self.options.engine.threads)
 
     def score(
         self, name: str, source: PictureSource, crop: int | None, progress: Progress | None, variant: str = ""
-    ) -> Scored:
+    ) -> ReportRow:
         """Let both judges look, once, and score what they saw; the reference has no distance to itself."""
         reference = measure_reference(self._path, self.judges[1], self.how(self.options.crop, "fid"), progress)
         is_reference = reference.facts.source == source.source
@@ -82,13 +81,12 @@ class Scorer:
             for metrics in self.metrics
         ]
         passports = []
-        for judge, how, measured in zip(
-            self.judges, hows, measure_by(self.judges, source, hows, progress), strict=True
-        ):
+        outputs = measure_by(self.judges, source, hows, progress)
+        for judge, how in zip(self.judges, hows, strict=True):
             known = reference if "fid" in how.metrics else None
             matcher = self.matcher if "r-precision" in how.metrics else None
-            passports.append(passport_of(measured, judge, how, known, matcher).to_json())
-        return Scored(name, passports, variant)
+            passports.append(passport_of(MetricInputs(outputs.pop(0), how, known, matcher), judge))
+        return ReportRow(name, passports, variant)
 
 
 def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: Progress | None = None) -> Results:
@@ -108,9 +106,7 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     test, train = data / TEST, data / TRAIN
     if not test.is_file():
         raise DataError(f"no {TEST} in {data}", expected="a folder that t2i data build made", next_step="--data FOLDER")
-    models = [
-        TextToImage.load(name, options.backend, options.precision, options.threads, options.device) for name in names
-    ]
+    models = [TextToImage.load_on(name, options.engine) for name in names]
     captions, classes = read_caption_list(test)
     sets = {path: find_pictures(path) for path in (test, train) if path.is_file()}
     for count in (options.count, *(pictures.count() for pictures in sets.values())):
@@ -119,8 +115,8 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     scored, drawn = [], []
     for model in models:
         source = GeneratedPictures(model, captions, options.count, options.seed, classes=classes)
-        row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest["variant"]))
-        scored.append(Scored(row.name, [*row.passports, score_words(model).to_json()], row.variant))
+        row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest.variant))
+        scored.append(replace(row, passports=[*row.passports, score_model(model)]))
         drawn.append(_draw(model, options.seed))
     real = [
         scorer.score(f"real, {path.stem} species", pictures, options.crop, progress) for path, pictures in sets.items()
@@ -140,10 +136,11 @@ def record(names: Sequence[str], results: Results) -> None:
     """
     for name, row in zip(names, results.models, strict=True):
         bundle = open_bundle(name)
-        write_manifest(bundle.folder, {**bundle.manifest, "scores": list(row.passports)})
+        scores = [passport.to_json() for passport in row.passports]
+        write_manifest(bundle.folder, {**bundle.manifest.document, "scores": scores})
 
 
-def _draw(model: TextToImage, seed: int) -> Drawn:
-    provenance = model.bundle.manifest.get("provenance", {})
+def _draw(model: TextToImage, seed: int) -> ModelFigures:
     about = f"{model.bundle.name} {model.bundle.hash[:12]}, {model.description}, seed {seed}"
-    return Drawn(model.bundle.name, about, draw_figures(model, seed), parts(provenance))
+    run = read_run(model.bundle.manifest.told("provenance"))
+    return ModelFigures(model.bundle.name, about, draw_figures(model, seed), parts(run))

@@ -3,30 +3,23 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
-from typing import Any
 
-from attngan_deploy.bundles.fields import runs_before
+from attngan_deploy.bundles.provenance import TrainingRun
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 16
 
 
-def parts(provenance: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Name and curve of every run that led to a model and was scored on the way, the first one first.
-
-    Args:
-        provenance: a bundle's, as its checkpoint told it: "curve", and "started_from" with the runs before.
-    """
-    found: list[tuple[str, list[dict[str, Any]]]] = []
-    for run in runs_before(provenance):
-        found += [part for part in parts(run) if part not in found]
-    shape, curve = provenance.get("generator") or {}, provenance.get("curve") or []
-    points = [point for point in curve if {"pictures", "hours", "fid"} <= set(point)]
-    if points:
-        found.append((f"{64 * 2 ** (int(shape.get('stages', 1)) - 1)} px, {shape.get('variant', '')}", points))
+def parts(run: TrainingRun) -> list[tuple[str, Sequence[Mapping[str, float]]]]:
+    """Name and curve of every run that led to a model and was scored on the way, the first one first."""
+    found: list[tuple[str, Sequence[Mapping[str, float]]]] = []
+    for before in run.before:
+        found += [part for part in parts(before) if part not in found]
+    if run.curve:
+        found.append((f"{64 * 2 ** ((run.stages or 1) - 1)} px, {run.variant}", run.curve))
     return found
 
 
-def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], axis: str = "pictures") -> str:
+def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], axis: str = "pictures") -> str:
     """Curves as SVG; "" where there is nothing to draw.
 
     Args:
@@ -37,7 +30,7 @@ def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], axis: 
         return ""
     right, top = max(float(point[axis]) for point in points), max(float(point["fid"]) for point in points)
 
-    def place(point: Mapping[str, Any]) -> tuple[float, float]:
+    def place(point: Mapping[str, float]) -> tuple[float, float]:
         x = LEFT + float(point[axis]) / (right or 1.0) * (WIDTH - LEFT - 150)
         return round(x, 1), round(TOP + (1 - float(point["fid"]) / (top or 1.0)) * (HEIGHT - TOP - BOTTOM), 1)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
 from attngan_deploy.score.report.curve import draw_curve
 from attngan_deploy.score.report.figures import CAPTION_1, CAPTION_2
-from attngan_deploy.score.report.results import HEADINGS, Drawn, Results, Scored, cells, notes
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, headings, notes
 
 TITLE = "Base, att1 and att2: scores and pictures"
 
@@ -21,7 +21,7 @@ def page(results: Results) -> str:
         TITLE,
         [
             f"<h1>{TITLE}</h1>",
-            wide([row(HEADINGS, "th"), *(row(cells(scored)) for scored in [*results.models, *results.real])]),
+            wide([row(headings(), "th"), *(row(cells(scored)) for scored in [*results.models, *results.real])]),
             *(f"<p><small>{escape(note)}</small></p>" for note in notes(results)),
             "<h2>Figure 6: ten pictures of one caption</h2>",
             paragraph(f"“{CAPTION_1}”"),
@@ -41,20 +41,21 @@ def page(results: Results) -> str:
 
 def markdown(results: Results) -> str:
     """The table and its notes."""
-    rows = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1))]
+    top = headings()
+    rows = [top, ("---", *["---:"] * (len(top) - 1))]
     rows += [cells(scored) for scored in [*results.models, *results.real]]
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in each)} |" for each in rows]
     return "\n".join([f"# {TITLE}", "", *lines, "", *(f"- {note}" for note in notes(results)), ""])
 
 
-def _figure(drawn: Drawn, picture: NDArray[np.uint8], what: str) -> str:
+def _figure(drawn: ModelFigures, picture: NDArray[np.uint8], what: str) -> str:
     return f"<h3>{escape(drawn.name)}</h3>\n<p><small>{escape(drawn.about)}</small></p>\n" + picture_tag(
         picture,
         f"{what} by {drawn.name}",
     )
 
 
-def _colours(drawn: Drawn) -> str:
+def _colours(drawn: ModelFigures) -> str:
     rows = []
     for colour, picture in drawn.figures.colours.items():
         tag = picture_tag(picture, f"caption 2 with {colour}, by {drawn.name}")
@@ -62,7 +63,7 @@ def _colours(drawn: Drawn) -> str:
     return f"<h3>{escape(drawn.name)}</h3>\n{wide(rows)}"
 
 
-def _curves(models: Sequence[Drawn]) -> str:
+def _curves(models: Sequence[ModelFigures]) -> str:
     drawn = []
     for model in models:
         for axis in ("pictures", "hours"):
@@ -71,6 +72,6 @@ def _curves(models: Sequence[Drawn]) -> str:
     return "\n".join(["<h2>Training</h2>", *drawn]) if drawn else ""
 
 
-def _passport(scored: Scored) -> str:
-    text = escape(json.dumps(list(scored.passports), indent=1, ensure_ascii=False))
+def _passport(scored: ReportRow) -> str:
+    text = escape(json.dumps([passport.to_json() for passport in scored.passports], indent=1, ensure_ascii=False))
     return f"<details><summary>{escape(scored.name)}</summary><pre>{text}</pre></details>"

@@ -4,23 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attngan_deploy.score.metrics.metric import Column
+from attngan_deploy.score.metrics.registry import METRICS
+from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.figures import Figures
 
 PAPER = {"attngan": "4.36 ± 0.03 (256 px)", "base": "4.43 ± 0.05", "att1": "4.59 ± 0.06", "att2": "4.50 ± 0.05"}
-HEADINGS = (
-    "",
-    "pictures",
-    "Inception Score, our judge",
-    "Inception Score, the paper's judge",
-    "Fréchet distance",
-    "R-precision",
-    "words followed",
-)
-NAMES = {
-    "inception_score": "Inception Score",
-    "frechet_distance": "Fréchet distance",
-    "r_precision": "R-precision",
-}
+PAPER_HEADING = "Inception Score, the paper's judge"
+PAPER_PLACE = 3  # of that column, beside ours
 NOT_COMPARABLE = (
     "The two columns of Inception Scores were measured by different judges on different pictures: a number of one says "
     "nothing beside a number of the other. The paper's judge can't be had any more; its column is what the paper says."
@@ -28,27 +19,27 @@ NOT_COMPARABLE = (
 
 
 @dataclass(frozen=True)
-class Scored:
+class ReportRow:
     """One row of the table.
 
     Attributes:
         name: what was scored, e.g. "att1" or "real, test species".
-        passports: the JSON of each, a judge each; all of the same pictures.
+        passports: of each score, a judge each; all of the same pictures.
         variant: the variant of a model; "" for real pictures.
     """
 
     name: str
-    passports: Sequence[Mapping[str, Any]]
+    passports: Sequence[Passport]
     variant: str = ""
 
     @property
     def scores(self) -> dict[str, Any]:
         """By metric, whichever judge measured it."""
-        return {name: value for passport in self.passports for name, value in passport["scores"].items()}
+        return {name: value for passport in self.passports for name, value in passport.scores.items()}
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ModelFigures:
     """What is shown of one model.
 
     Attributes:
@@ -61,7 +52,7 @@ class Drawn:
     name: str
     about: str
     figures: Figures
-    curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = ()
+    curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]] = ()
 
 
 @dataclass(frozen=True)
@@ -74,51 +65,45 @@ class Results:
         drawn: figures, a model each.
     """
 
-    models: Sequence[Scored]
-    real: Sequence[Scored]
-    drawn: Sequence[Drawn]
+    models: Sequence[ReportRow]
+    real: Sequence[ReportRow]
+    drawn: Sequence[ModelFigures]
 
 
-def cells(scored: Scored) -> tuple[str, ...]:
-    """A row of the table, under `HEADINGS`."""
-    scores = scored.scores
-    inception, fid = scores.get("inception_score"), scores.get("frechet_distance")
-    found, words = scores.get("r_precision"), scores.get("word_fidelity")
-    return (
-        scored.name,
-        f"{scored.passports[0]['pictures']['used']:,}",
-        "" if inception is None else f"{inception['mean']:.2f} ± {inception['deviation']:.2f}",
-        PAPER.get(scored.variant, ""),
-        "" if fid is None else f"{fid['value']:.1f}",
-        "" if found is None else f"{found['value']:.1%}",
-        "" if words is None else f"{words['accuracy']:.0%}",
-    )
+def headings() -> tuple[str, ...]:
+    """Over the columns of the table."""
+    ours = ["", "pictures", *(column.heading for column in _columns().values())]
+    return (*ours[:PAPER_PLACE], PAPER_HEADING, *ours[PAPER_PLACE:])
+
+
+def cells(row: ReportRow) -> tuple[str, ...]:
+    """A row of the table, under `headings`."""
+    scores = row.scores
+    ours = [row.name, f"{row.passports[0].pictures.used:,}"]
+    ours += [column.cell.format_map(scores[key]) if key in scores else "" for key, column in _columns().items()]
+    return (*ours[:PAPER_PLACE], PAPER.get(row.variant, ""), *ours[PAPER_PLACE:])
 
 
 def notes(results: Results) -> list[str]:
     """What must be known to read the table."""
     rows = [*results.models, *results.real]
-    told = [NOT_COMPARABLE]
+    lines = [NOT_COMPARABLE]
     for passport in rows[0].passports if rows else ():
-        measured = ", ".join(sorted(NAMES[name] for name in passport["scores"] if name in NAMES))
-        if judge := passport["judge"]:
-            told.append(
-                f"{measured}: {judge['name']} {judge['hash'][:12]}, {judge['classes']} classes, {judge['size']} px."
-            )
-    scores = {name: value for scored in reversed(rows) for name, value in scored.scores.items()}
-    references = {str(one["source"]): one for row in rows for each in row.passports if (one := each.get("reference"))}
-    told += [f"Fréchet distance to {one['used']:,} real pictures of {name}." for name, one in references.items()]
-    if inception := scores.get("inception_score"):
-        told.append(f"Inception Score: mean ± standard deviation (ddof 0) over {inception['splits']} splits.")
-    if found := scores.get("r_precision"):
-        told.append(f"R-precision: 1 of {found['candidates']}, chance {found['chance']:.1%}.")
-    if "word_fidelity" in scores:
-        told.append(
-            "Words followed: how often a caption's colour word gives the picture more of that colour than any other of "
-            "four words does, with the same noise (chance 25 %)."
-        )
+        if judge := passport.judge:
+            names = ", ".join(sorted(column.name for key, column in _columns().items() if key in passport.scores))
+            lines.append(f"{names}: {judge.name} {judge.hash[:12]}, {judge.classes} classes, {judge.size} px.")
+    scores = {key: value for row in reversed(rows) for key, value in row.scores.items()}
+    references = {one.source: one for row in rows for passport in row.passports if (one := passport.reference)}
+    lines += [f"Fréchet distance to {one.used:,} real pictures of {name}." for name, one in references.items()]
+    columns = [(column, scores[key]) for key, column in _columns().items() if key in scores]
+    lines += [column.note.format_map(facts) for column, facts in columns if column.note]
     warned: dict[str, list[str]] = {}
     for row in rows:
-        for line in dict.fromkeys(line for passport in row.passports for line in passport["warnings"]):
+        for line in dict.fromkeys(line for passport in row.passports for line in passport.warnings):
             warned.setdefault(line, []).append(row.name)
-    return told + [f"{'; '.join(names)}: {line}" for line, names in warned.items()]
+    return lines + [f"{'; '.join(names)}: {line}" for line, names in warned.items()]
+
+
+def _columns() -> dict[str, Column]:
+    """Columns of the table by the keys of their scores."""
+    return {metric.key: metric.column for metric in METRICS.values() if metric.column is not None}

@@ -1,0 +1,299 @@
+"""What a `bundle.json` says, decoded and checked in one step before anything of it is used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.bundles.parity import Parity, PrecisionParity
+from attngan_deploy.errors import BundleError
+from attngan_deploy.system.records import JsonObject, RecordError, decode, look_up
+
+MANIFEST = "bundle.json"
+SCHEMA_VERSION = 1
+TEXT_TO_IMAGE, JUDGE, MATCHER = "text-to-image", "judge", "matcher"
+GRAPHS = {
+    TEXT_TO_IMAGE: ("text_encoder", "generator"),
+    JUDGE: ("judge",),
+    MATCHER: ("text_encoder", "picture_encoder"),
+}
+DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
+TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that need not be there
+FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
+
+Size = int | str | None  # of a tensor: a number, a name that is the same size wherever it stands, or None for any
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Size and hash of a file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a graph takes or gives."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class StoredPrecision:
+    """A graph in another precision than fp32, the layers that stayed in fp32, and what it costs where that is known."""
+
+    file: str
+    kept: tuple[str, ...] = ()
+    parity: PrecisionParity | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph in fp32, and the same in other precisions, with the same float32 inputs and outputs."""
+
+    file: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    precisions: Mapping[str, StoredPrecision]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none.
+
+    Attributes:
+        words: rows of the embedding; None in a bundle of before this was written down.
+        z, eps: numbers of noise a picture.
+        features: of a sentence, and of a word.
+        width: channels of the generator's stages.
+        stages: side of each stage's pictures.
+        attention: side of an attention map.
+    """
+
+    words: int | None = None
+    z: int = 0
+    eps: int = 0
+    features: int = 0
+    width: int = 0
+    stages: tuple[int, ...] = ()
+    attention: int = 0
+
+
+@dataclass(frozen=True)
+class PictureInput:
+    """How pictures go into a judge: values x from 0 to 255 as (x - mean) / std, at `size` pixels a side."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str
+    colours: str = "RGB"
+
+
+@dataclass(frozen=True)
+class JudgeFields:
+    """What the manifest of a judge says besides.
+
+    Attributes:
+        input: how pictures go in.
+        classes: logits that count.
+        drop_outputs: places of logits that do not.
+        features: length of a feature vector.
+        network: what it is, in words.
+        tensors: what "images", "logits" and "features" were called in the file that was imported.
+        note: what has to be known about it.
+    """
+
+    input: PictureInput
+    classes: int
+    drop_outputs: tuple[int, ...] = ()
+    features: int = 0
+    network: str = ""
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of a `bundle.json`.
+
+    Attributes:
+        document: all of it, in its order, from which it is written again: what the other attributes do not have
+            stays.
+        name: the bundle's own, e.g. "att1".
+        kind: a key of `GRAPHS`, or one that this version does not know.
+        files: every file of the bundle.
+        graphs: by name.
+        sizes: of its tensors.
+        vocabulary: its file of words; None where it reads none.
+        golden: its file of golden cases; None where it has none.
+        variant: of the generator.
+        licence: what its weights may be used for.
+        weights_dtype: how weights are stored.
+        floors: PSNR against fp32, in dB, that pictures of each precision must have.
+        parity: of a text-to-image bundle with torch.
+    """
+
+    document: JsonObject = field(repr=False)
+    name: str
+    kind: str
+    files: Mapping[str, StoredFile]
+    graphs: Mapping[str, Graph]
+    sizes: Sizes
+    vocabulary: str | None
+    golden: str | None
+    variant: str | None
+    licence: str | None
+    weights_dtype: str | None
+    floors: Mapping[str, float]
+    parity: Parity | None
+
+    def told(self, *keys: str) -> object:
+        """What `bundle.json` says at a path of keys, e.g. "provenance", "recipe"; None where it says nothing."""
+        return look_up(self.document, *keys)
+
+
+def decode_manifest(folder: Path, document: object) -> Manifest:
+    """The manifest of a bundle, whose parts fit each other.
+
+    Args:
+        folder: where the bundle is, for errors.
+        document: what its `bundle.json` holds.
+
+    Raises:
+        BundleError: of a newer schema, a field is missing or of the wrong type, or two contradict each other.
+    """
+    if not isinstance(document, dict):
+        raise damaged(folder, f"{MANIFEST} is not a JSON object")
+    if (schema := _field(folder, document, "schema", int)) > SCHEMA_VERSION:
+        raise BundleError(
+            f"bundle {folder} was made for a newer version of this program",
+            found=f"schema {schema}",
+            expected=f"at most {SCHEMA_VERSION}",
+            next_step="pip install --upgrade attngan-deploy",
+        )
+    name, kind = _field(folder, document, "name", str), _field(folder, document, "kind", str)
+    files = {file: _file(folder, file, entry) for file, entry in _field(folder, document, "files", dict).items()}
+    graphs = {key: _graph(folder, key, entry) for key, entry in _field(folder, document, "graphs", dict).items()}
+    if missing := [key for key in GRAPHS.get(kind, ()) if key not in graphs]:
+        raise damaged(folder, f"it has no graph '{missing[0]}'")
+    texts = {key: _text(folder, document, key) for key in TEXTS}
+    listed = [
+        file for graph in graphs.values() for file in (graph.file, *(it.file for it in graph.precisions.values()))
+    ]
+    sizes, parity = Sizes(), None
+    if kind in (TEXT_TO_IMAGE, MATCHER):
+        _field(folder, document, "vocabulary", str)
+        sizes = _sizes(folder, _field(folder, document, "sizes", dict), kind)
+    if kind == TEXT_TO_IMAGE:
+        _check_fit(folder, graphs["generator"], sizes)
+        parity = _part(folder, Parity, document["parity"], "parity") if "parity" in document else None
+    listed += [file for file in (texts["vocabulary"], texts["golden"]) if file is not None]
+    if unlisted := [file for file in listed if file not in files]:
+        raise damaged(folder, f"'{unlisted[0]}' is used but not in its file table")
+    floors = document.get("floors", {})
+    if not isinstance(floors, dict) or any(type(floor) not in (int, float) for floor in floors.values()):
+        raise damaged(folder, "its floors are not numbers")
+    return Manifest(
+        document=document,
+        name=name,
+        kind=kind,
+        files=files,
+        graphs=graphs,
+        sizes=sizes,
+        **texts,
+        floors=FLOORS | {precision: float(floor) for precision, floor in floors.items()},
+        parity=parity,
+    )
+
+
+def _file(folder: Path, file: str, entry: object) -> StoredFile:
+    if Path(file).name != file or "\\" in file or file in ("", ".", "..", MANIFEST):
+        raise damaged(folder, f"'{file}' in its file table is not a plain file name")
+    try:
+        return decode(StoredFile, entry)
+    except RecordError as error:
+        raise damaged(folder, f"the file table's entry of '{file}' has no bytes and sha256") from error
+
+
+def _graph(folder: Path, key: str, entry: object) -> Graph:
+    if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
+        raise damaged(folder, f"graph '{key}' names no file")
+    inputs, outputs = (_tensors(folder, key, entry, side) for side in ("inputs", "outputs"))
+    stored = entry.get("precisions", {})
+    if not isinstance(stored, dict):
+        raise damaged(folder, f"graph '{key}' has precisions that are no table")
+    if nameless := [name for name, said in stored.items() if not isinstance(look_up(said, "file"), str)]:
+        raise damaged(folder, f"graph '{key}' names no file for {nameless[0]}")
+    precisions = {name: _part(folder, StoredPrecision, said, f"{key} in {name}") for name, said in stored.items()}
+    return Graph(entry["file"], inputs, outputs, precisions)
+
+
+def _tensors(folder: Path, key: str, graph: JsonObject, side: str) -> dict[str, TensorSpec]:
+    """One side of a graph; a size is a number, a name, or None for any."""
+    tensors = graph.get(side)
+    if not isinstance(tensors, dict):
+        raise damaged(folder, f"graph '{key}' has no table of {side}")
+    specs = {}
+    for name, said in tensors.items():
+        shape, dtype = look_up(said, "shape"), look_up(said, "dtype")
+        if not isinstance(shape, list) or not isinstance(dtype, str) or dtype not in DTYPES:
+            raise damaged(folder, f"graph '{key}' does not say dtype and shape of its tensor {ascii(name)[:80]}")
+        if not all(size is None or isinstance(size, str) or _is_size(size) for size in shape):
+            raise damaged(folder, f"graph '{key}' has a shape of its tensor {ascii(name)[:80]} that is none")
+        specs[name] = TensorSpec(dtype, tuple(shape))
+    return specs
+
+
+def _sizes(folder: Path, sizes: JsonObject, kind: str) -> Sizes:
+    needed = ("z", "eps", "features", "attention") if kind == TEXT_TO_IMAGE else ()
+    for key in ("words", "z", "eps", "features", "width", "attention"):
+        if (key in needed or sizes.get(key) is not None) and not _is_size(sizes.get(key)):
+            raise damaged(folder, f"size '{key}' is not a positive number")
+    stages = sizes.get("stages", None if kind == TEXT_TO_IMAGE else [1])
+    if not isinstance(stages, list) or not stages or not all(map(_is_size, stages)):
+        raise damaged(folder, "size 'stages' is not a list of picture sizes")
+    return decode(Sizes, {key: size for key, size in sizes.items() if size is not None})
+
+
+def _check_fit(folder: Path, generator: Graph, sizes: Sizes) -> None:
+    """See that the sizes are those of the generator's tensors: what reads the manifest relies on either."""
+    wanted = {"z": (sizes.z, 1), "eps": (sizes.eps, 1), "words": (sizes.features, 1)}
+    wanted |= {f"image_{size}": (size, -1) for size in sizes.stages}
+    for name, (size, axis) in wanted.items():
+        tensor = (generator.inputs if axis == 1 else generator.outputs).get(name)
+        found = tensor.shape[axis] if tensor is not None and len(tensor.shape) > max(axis, 0) else None
+        if found != size:
+            raise damaged(folder, f"its sizes ask for '{name}' of {size}, and its generator has {found}")
+
+
+def _part(folder: Path, kind: Any, value: object, what: str) -> Any:
+    try:
+        return decode(kind, value)
+    except RecordError as error:
+        raise damaged(folder, f"{what}: found {error.found}, expected {error.expected}") from error
+
+
+def _is_size(size: object) -> bool:
+    return type(size) is int and size > 0
+
+
+def _field(folder: Path, document: JsonObject, key: str, kind: type) -> Any:
+    value = document.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = "nothing" if key not in document else type(value).__name__
+        raise damaged(folder, f"field '{key}' of {MANIFEST} is {found}, not {kind.__name__}")
+    return value
+
+
+def _text(folder: Path, document: JsonObject, key: str) -> str | None:
+    """A text that need not be there."""
+    text: str | None = _field(folder, document, key, str) if document.get(key) is not None else None
+    return text
+
+
+def damaged(folder: Path, why: str) -> BundleError:
+    """The error of a bundle that can't be used."""
+    return BundleError(f"bundle {folder} is damaged: {why}", next_step="install or export it again")

@@ -1,0 +1,273 @@
+"""Rounds: a process for each engine, all of them timed in turn, so that whatever disturbs the machine disturbs all."""
+
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.golden import load_golden
+from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.errors import EngineError
+from attngan_deploy.generate.bench.worker import LoadedEngine
+from attngan_deploy.system.machine import Machine, this_machine
+
+# "-m" would give the worker's classes another home to pickle.
+START = "from attngan_deploy.generate.bench.worker import main; main()"
+LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
+
+
+class Process:
+    """A worker in a Python of its own: `with Process() as process: process.ask("memory")`."""
+
+    def __init__(self) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (`end` closes it)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    def __enter__(self) -> "Process":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.end()
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Give a command of `BenchWorker` and wait for the answer.
+
+        Raises:
+            EngineError: the worker met an error, or died.
+        """
+        assert self._process.stdin and self._process.stdout
+        try:
+            pickle.dump((command, arguments), self._process.stdin)
+            self._process.stdin.flush()
+            fine, answer = pickle.load(self._process.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            raise EngineError(f"its process died ({self._last_words()})") from error
+        if not fine:
+            raise EngineError(answer)
+        return answer
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it ended."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Kill it, if it is there."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to measure.
+
+    Attributes:
+        batches: pictures made together, each timed for itself.
+        rounds: how often each engine has its turn; speeds are medians over them.
+        seconds: how long a turn lasts at least.
+        threads: CPU threads of each engine; None for one a core.
+    """
+
+    batches: Sequence[int] = (1, 16)
+    rounds: int = 5
+    seconds: float = 0.5
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An engine at one batch size.
+
+    Attributes:
+        request: what was asked for.
+        loaded: what was got, its load time, size and golden pictures.
+        batch: pictures made together.
+        speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
+        latencies: seconds of each call; [] for a batch of more than one picture.
+        memory: most bytes that its process had held by then; None where the system does not say.
+        ratio: its speed against that of the first row of its batch.
+        why: the error that ended it.
+    """
+
+    request: EngineRequest
+    loaded: LoadedEngine
+    batch: int
+    speeds: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    memory: int | None = None
+    ratio: float | None = None
+    why: str = ""
+
+    @property
+    def speed(self) -> float | None:
+        """Median of the rounds, in pictures a second."""
+        return float(np.median(self.speeds)) if self.speeds else None
+
+    def latency(self, percent: float) -> float | None:
+        """A percentile of the latency of one picture, in seconds."""
+        return float(np.percentile(self.latencies, percent)) if self.latencies else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON values."""
+        return {
+            "asked": self.request.names,
+            "engine": asdict(self.loaded.facts),
+            "batch": self.batch,
+            "images_per_second": self.speed,
+            "rounds": self.speeds,
+            "ratio": self.ratio,
+            "latency_p50_seconds": self.latency(50),
+            "latency_p99_seconds": self.latency(99),
+            "peak_memory_bytes": self.memory,
+            "load_seconds": self.loaded.seconds,
+            "graph_bytes": self.loaded.bytes,
+            "verification": self.loaded.verification.to_json(),
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured.
+
+    Attributes:
+        bundle: of which model.
+        machine: where.
+        schedule: how.
+        rows: by batch, and in the order of the requests.
+        refused: requests that can't run here, each with its reason.
+    """
+
+    bundle: Bundle
+    machine: Machine
+    schedule: Schedule
+    rows: list[Row]
+    refused: list[tuple[EngineRequest, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, without pictures."""
+        return {
+            "model": self.bundle.name,
+            "model_hash": self.bundle.hash,
+            "machine": asdict(self.machine),
+            "schedule": asdict(self.schedule),
+            "rows": [row.to_json() for row in self.rows],
+            "refused": [{**request.names, "why": why} for request, why in self.refused],
+        }
+
+
+def run_rounds(
+    bundle: Bundle,
+    requests: Sequence[EngineRequest],
+    schedule: Schedule,
+    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BenchReport:
+    """Measure engines side by side. No process of it outlives it.
+
+    Args:
+        tell: called with a line about what is loaded now.
+        progress: called with (done, total) turns.
+
+    Raises:
+        BundleError: the bundle has no golden cases, or damaged ones.
+    """
+    load_golden(bundle)
+    machine = this_machine()
+    refused: list[tuple[EngineRequest, str]] = []
+    teams: list[BenchedEngine] = []
+    with ExitStack() as stack:
+        for request in requests:
+            tell(f"loading {request}")
+            process = stack.enter_context(Process())
+            try:
+                loaded = process.ask("load", bundle.folder, replace(request, threads=schedule.threads))
+            except EngineError as error:
+                refused.append((request, str(error)))
+                process.end()
+            else:
+                teams.append(BenchedEngine(request, loaded, process))
+        rows = _rows(teams, schedule, progress)
+    return BenchReport(bundle, machine, schedule, rows, refused)
+
+
+@dataclass
+class BenchedEngine:
+    """What was asked for, its process, and the error that ended it."""
+
+    request: EngineRequest
+    loaded: LoadedEngine
+    process: Process
+    why: str = ""
+
+
+def _rows(teams: Sequence[BenchedEngine], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
+    """Time every batch size; within one, each round gives every engine its turn."""
+    turns, done = len(schedule.batches) * (schedule.rounds + 1), 0
+    progress(0, turns)
+    rows: list[Row] = []
+    for batch in sorted(schedule.batches):
+        taken: list[list[list[float]]] = [[] for _ in teams]
+        for team in teams:
+            team.why = team.why if team.process.is_dead else ""  # it may only have lacked memory for the last batch
+        for number in range(schedule.rounds + 1):  # the first one warms up and is left out
+            for place, team in enumerate(teams):
+                calls = _turn(team, batch, schedule.seconds if number else 0.0)
+                if number and calls:
+                    taken[place].append(calls)
+            done += 1
+            progress(done, turns)
+        rows += [_row(team, batch, rounds) for team, rounds in zip(teams, taken, strict=True)]
+    return _with_ratios(rows)
+
+
+def _turn(team: BenchedEngine, batch: int, seconds: float) -> list[float]:
+    if team.why:
+        return []
+    try:
+        calls: list[float] = team.process.ask("time", batch, seconds, LATENCY_CALLS if batch == 1 and seconds else 1)
+    except EngineError as error:
+        team.why = str(error)
+        return []
+    return calls
+
+
+def _row(team: BenchedEngine, batch: int, rounds: Sequence[list[float]]) -> Row:
+    if team.why:
+        return Row(team.request, team.loaded, batch, why=team.why)
+    speeds = [len(calls) * batch / sum(calls) for calls in rounds]
+    latencies = [seconds for calls in rounds for seconds in calls] if batch == 1 else []
+    return Row(team.request, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
+
+
+def _with_ratios(rows: Sequence[Row]) -> list[Row]:
+    first: dict[int, float] = {}
+    for row in rows:
+        if row.speed is not None:
+            first.setdefault(row.batch, row.speed)
+    return [row if row.speed is None else replace(row, ratio=row.speed / first[row.batch]) for row in rows]

@@ -1,0 +1,108 @@
+"""What goes from the text encoder to the generator and what comes out, as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attngan_deploy.errors import EngineError
+from attngan_deploy.media.caption import Caption
+
+Sheets = Sequence[NDArray[np.uint8]]  # pictures of attention, one for each picture of a batch
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the text encoder makes of captions; may be built by hand.
+
+    Attributes:
+        words: f32 [N, D, T], a feature for each word.
+        sentence: f32 [N, D], a feature for each caption.
+        mask: bool [N, T], True where there is a word; at least one in every row.
+    """
+
+    words: NDArray[np.float32]
+    sentence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.sentence)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the generator makes of text features and noise.
+
+    Attributes:
+        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
+        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
+    """
+
+    images: dict[int, NDArray[np.float32]]
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that were made together.
+
+    Attributes:
+        pictures: uint8 [N, S, S, 3].
+        places: the caption's place in the input and the sample number of each picture.
+        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
+        captions: the caption of each picture.
+    """
+
+    pictures: NDArray[np.uint8]
+    places: list[tuple[int, int]]
+    attention: NDArray[np.float32] | None = None
+    captions: list[Caption] = field(default_factory=list, repr=False)
+
+
+def collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> TextFeatures:
+    """Text features of single captions as one batch, padded to the longest."""
+    longest = max(words.shape[1] for words, _ in features)
+    mask = np.zeros((len(features), longest), np.bool_)
+    padded = np.zeros((len(features), features[0][0].shape[0], longest), np.float32)
+    for row, (words, _) in enumerate(features):
+        padded[row, :, : words.shape[1]] = words
+        mask[row, : words.shape[1]] = True
+    return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)
+
+
+def check_features(
+    model: str,
+    features: TextFeatures,
+    feature_size: int,
+    z: NDArray[np.float32],
+    eps: NDArray[np.float32],
+    noise: tuple[int, int],
+) -> None:
+    """Refuse what a generator can't take.
+
+    Args:
+        model: what errors call it.
+        features: of the captions.
+        feature_size: D of the model.
+        z: f32 [N, noise[0]].
+        eps: f32 [N, noise[1]].
+        noise: sizes of z and eps.
+
+    Raises:
+        EngineError: arrays of other shapes, or a caption without a word.
+    """
+    count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
+    expected = {
+        "words": (features.words, (count, feature_size, words)),
+        "sentence": (features.sentence, (count, feature_size)),
+        "mask": (features.mask, (count, words)),
+        "z": (z, (count, noise[0])),
+        "eps": (eps, (count, noise[1])),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            raise EngineError(f"{name} does not fit model {model}", found=str(array.shape), expected=str(shape))
+    if not features.mask.any(axis=1).all():
+        raise EngineError("a caption has no word in its mask", expected="at least one True in every row")

@@ -1,0 +1,64 @@
+"""`manifest.jsonl`: a line for each picture, which says what made it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.run_record import EngineRecord
+from attngan_deploy.system.files import read_file
+
+MANIFEST = "manifest.jsonl"
+LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
+
+
+def manifest_line(record: Mapping[str, Any]) -> bytes:
+    """The line of a picture."""
+    return json.dumps(record).encode() + b"\n"
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The records of a folder's `manifest.jsonl`, in order; a last line that a killed run cut short is left out.
+
+    Raises:
+        OutputError: there is no manifest, or a line of it is not one of ours.
+    """
+    path = folder / MANIFEST
+    try:
+        lines = read_file(path, LARGEST_MANIFEST).split(b"\n")[:-1]
+        records = [json.loads(line) for line in lines]
+    except FileNotFoundError as error:
+        raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(
+            f"{path} is damaged ({error})", next_step="run t2i generate into that folder again"
+        ) from error
+    if not all(isinstance(record, dict) and isinstance(record.get("file"), str) for record in records):
+        raise OutputError(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
+    return records
+
+
+def engines_in(path: Path) -> dict[str, EngineRecord]:
+    """What a manifest says of the engines, by picture file; lines that are damaged say nothing."""
+    engines: dict[str, EngineRecord] = {}
+    known: dict[EngineRecord, EngineRecord] = {}  # one object for each engine, however many pictures it made
+    if path.is_file():
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(record, dict) and isinstance(file := record.get("file"), str):
+                    engine = EngineRecord.of_picture(record)
+                    engines[file] = known.setdefault(engine, engine)
+    return engines
+
+
+def holds(path: Path, lines: Iterable[bytes]) -> bool:
+    """Whether a file is these lines and nothing more."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return all(stream.read(len(line)) == line for line in lines) and not stream.read(1)

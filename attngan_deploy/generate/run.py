@@ -1,0 +1,141 @@
+"""A run: what decides its pictures, how they are named, and what is said of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.generate.plan import Place, Plan
+from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.captions import CaptionFile, Captions
+
+FORMATS = ("png", "webp", "jpg", "tar")
+
+
+@dataclass(frozen=True)
+class Run:
+    """From captions to pictures: what decides them, and how they are made. It can be sent to other machines.
+
+    A run that is not in parts has one share, which goes on picture by picture; its number of samples may grow.
+
+    Attributes:
+        captions: the whole input, in order; of a run in parts, a file that was measured.
+        seed: 0 to 2**64 - 1.
+        shared_noise: whether every caption has the same noise.
+        model: name of the bundle.
+        model_hash: its hash.
+        file_format: one of `FORMATS`.
+        samples: pictures of each caption.
+        shard_size: pictures that are made as a whole, of a run in parts; None of one that is not.
+        bundle: folder of the bundle.
+        engine: which engine was asked for.
+        batch_size: pictures made together; None for the run's, or else the model's default.
+        strict: whether an unknown word is an error.
+        grid: also write `grid.png`.
+        attention: also write a sheet of each picture's attention into `attention/`.
+    """
+
+    captions: Captions
+    seed: int
+    shared_noise: bool
+    model: str
+    model_hash: str
+    file_format: str = "png"
+    samples: int = 1
+    shard_size: int | None = None
+    bundle: str = ""
+    engine: EngineRequest = field(default_factory=EngineRequest)
+    batch_size: int | None = None
+    strict: bool = False
+    grid: bool = False
+    attention: bool = False
+
+    @classmethod
+    def of(cls, bundle: Bundle, captions: Captions, seed: int = 0, shared_noise: bool = False, **how: Any) -> "Run":
+        """A run of a bundle; `how` are further attributes."""
+        return cls(captions, seed, shared_noise, bundle.name, bundle.hash, bundle=str(bundle.folder), **how)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures it has."""
+        return self.captions.count * self.samples
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which pictures stand in which shard, of a run in parts."""
+        assert self.shard_size is not None
+        return Plan(self.captions.count, self.samples, self.shard_size)
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """What `run.json` shall hold, but for the engine."""
+        parts: dict[str, Any] = {}
+        if self.shard_size is not None:
+            assert isinstance(self.captions, CaptionFile)
+            parts = {"layout": SHARDS, **asdict(self.plan), "column": self.captions.column}
+            digest = self.captions.digest
+        else:
+            digest = _digest(self.captions.read())
+        return RunRecord(
+            captions_sha256=digest,
+            seed=self.seed,
+            shared_noise=self.shared_noise,
+            model=self.model,
+            model_hash=self.model_hash,
+            format=self.file_format,
+            **parts,
+        )
+
+    def name_of(self, caption: Caption, sample: int) -> str:
+        """Name of a picture without suffix: line and sample number, e.g. "00001_00"."""
+        return f"{caption.line:0{self._width}d}_{sample:02d}"
+
+    def places_of(self, names: Iterable[str]) -> dict[str, Place]:
+        """The places that names were made from; names that this run does not make are left out."""
+        samples: dict[int, list[tuple[str, int]]] = {}
+        for name in names:
+            line, _, sample = name.partition("_")
+            if line.isdecimal() and sample.isdecimal():
+                samples.setdefault(int(line), []).append((name, int(sample)))
+        places: dict[str, Place] = {}
+        for index, caption in enumerate(self.captions.read()):
+            if not samples:
+                break
+            for name, number in samples.pop(caption.line, ()):
+                if self.name_of(caption, number) == name:
+                    places[name] = index, number
+        return places
+
+    def picture_record(self, place: Place, caption: Caption, file: str, engine: EngineRecord) -> dict[str, Any]:
+        """What the manifest, and a PNG's metadata, say of a picture."""
+        return {
+            "caption": caption.text,
+            "line": caption.line,
+            "index": place[0],
+            "sample": place[1],
+            "seed": self.seed,
+            "file": file,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "shared_noise": self.shared_noise,
+            **EngineRecord.of_picture(asdict(engine)).json(),
+        }
+
+    @cached_property
+    def _width(self) -> int:
+        return max(5, len(str(self.captions.last_line)))
+
+
+def _digest(captions: Iterable[Caption]) -> str:
+    """SHA-256 of a JSON list of [line, text]."""
+    digest, before = hashlib.sha256(b"["), b""
+    for caption in captions:
+        digest.update(before + json.dumps([caption.line, caption.text]).encode())
+        before = b", "
+    digest.update(b"]")
+    return digest.hexdigest()

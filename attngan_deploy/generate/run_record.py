@@ -1,0 +1,122 @@
+"""`run.json`: whose a target is, and on which engine."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target
+from attngan_deploy.system.records import decode
+
+RUN_VERSION = 1
+SHARDS = "shards"  # layout of a run in parts: a shard's place decides its pictures
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """An engine that makes pictures, as far as it is known.
+
+    Attributes:
+        backend: e.g. "openvino"; "" where nothing says, as of the other fields.
+        device: e.g. "cpu".
+        precision: e.g. "bf16".
+        batch_size: pictures made together; 0 where nothing says.
+    """
+
+    backend: str = ""
+    device: str = ""
+    precision: str = ""
+    batch_size: int = 0
+
+    @classmethod
+    def of_picture(cls, values: object) -> "EngineRecord":
+        """What a JSON value says of the engine that made a picture; whatever else it is says nothing."""
+        found = values if isinstance(values, Mapping) else {}
+        told = {key: found[key] for key in ("backend", "precision") if isinstance(found.get(key), str)}
+        return cls(**told)
+
+    def json(self) -> dict[str, Any]:
+        """What is known, as JSON."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What `run.json` holds: whose a folder or a place in a store is, and on which engine.
+
+    Attributes:
+        version: `RUN_VERSION`.
+        layout: `SHARDS` of a run in parts, else None.
+        captions: how many, of a run in parts.
+        samples: pictures of each caption, of a run in parts.
+        shard_size: pictures of a shard, of a run in parts.
+        captions_sha256: hash of the lines and texts of captions; of a run in parts, of their file.
+        column: column of a table as asked for, of a run in parts.
+        seed: the seed.
+        shared_noise: whether every caption has the same noise.
+        model: name of the bundle.
+        model_hash: its hash.
+        format: one of `FORMATS`.
+        engine: what makes its pictures, or made the last ones; of a run in parts, what must make them all.
+    """
+
+    version: int = RUN_VERSION
+    layout: str | None = None
+    captions: int | None = None
+    samples: int | None = None
+    shard_size: int | None = None
+    captions_sha256: str
+    column: str | None = None
+    seed: int
+    shared_noise: bool
+    model: str
+    model_hash: str
+    format: str
+    engine: EngineRecord = EngineRecord()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All but the engine."""
+        left_out = {"engine"} | (set() if self.layout else {"layout", "captions", "samples", "shard_size", "column"})
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+
+    def json(self) -> bytes:
+        """As it stands in the file."""
+        return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
+
+
+def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
+    """The record of the run that has a target, where that is the one that is wanted; None where the target is free.
+
+    Raises:
+        OutputError: it holds other things, belongs to another run, or its `run.json` is damaged.
+    """
+    if RUN not in target:
+        if target.names():
+            raise OutputError(
+                f"{target.where} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
+            )
+        return None
+    try:
+        found = decode(RunRecord, json.loads(target.read(RUN)))
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{target.where}/{RUN} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
+    differences = [key for key, value in wanted.identity.items() if getattr(found, key) != value]
+    if not differences and found.layout == wanted.layout:
+        return found
+    if target.is_blank():
+        return None
+    if found.layout != wanted.layout:
+        kind = "a run in parts" if found.layout else "a run that is not in parts"
+        raise OutputError(f"{target.where} belongs to {kind} (--shard, --engine ray)", next_step=ANOTHER_FOLDER)
+    raise OutputError(
+        f"{target.where} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
+        found=_shown(found, differences),
+        expected=_shown(wanted, differences),
+        next_step=ANOTHER_FOLDER,
+    )
+
+
+def _shown(record: RunRecord, keys: list[str]) -> str:
+    return ", ".join(f"{key} {str(getattr(record, key))[:16]}" for key in keys)

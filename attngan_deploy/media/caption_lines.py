@@ -1,0 +1,189 @@
+"""Lines of a captions file with their places, and the captions of its rows: text, CSV and JSON lines."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import IO
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.tokenizer import split_words
+
+CHUNK = 2**20  # bytes
+MAX_LINE_BYTES = 16 * 2**20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
+
+
+class HashedStream:
+    """A stream whose hash is taken while it is read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.hash, self.has_text = stream, hashlib.sha256(), False
+
+    def seek(self, offset: int) -> int:
+        return self.stream.seek(offset)
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.hash.update(data)
+        self.has_text = self.has_text or bool(data.strip())
+        return data
+
+
+def rows_of(
+    stream: "IO[bytes] | HashedStream", name: str, kind: str, column: str | None, offset: int = 0, number: int = 1
+) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
+    """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
+
+    Args:
+        stream: the file.
+        name: what errors call it.
+        kind: "text", "csv" or "jsonl".
+        column: column of a table or field of JSON lines.
+        offset: where a row starts.
+        number: the line on which it stands.
+
+    Raises:
+        CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
+    """
+    if kind == "csv":
+        rows = _CsvRows(name, _lines(stream, name))
+        header = rows.header()
+        place = _csv_place(name, header, column)
+        if offset:
+            rows = _CsvRows(name, _lines(stream, name, offset, number))
+        for line, start, row in rows:
+            yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+        return
+    for line, start, data in _lines(stream, name, offset, number):
+        if _is_text(data):
+            if kind == "jsonl":
+                yield line, start, partial(_json_caption, name, data, line, start, column)
+            else:
+                yield line, start, partial(_text_caption, name, data, line, start)
+
+
+def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:
+    r"""Lines from `offset` on, where line `number` starts; \n, \r\n and \r end one."""
+    stream.seek(offset)
+    chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
+    if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
+    if offset == 0 and chunk.startswith(BYTE_ORDER_MARK):
+        chunk, offset = chunk[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
+    while True:
+        pieces = (rest + chunk).splitlines(keepends=True)
+        # The last piece may go on in the next chunk, as may a \r that a \n follows.
+        rest = pieces.pop() if chunk and pieces and not pieces[-1].endswith(b"\n") else b""
+        if b"\0" in chunk:
+            number += next((place for place, piece in enumerate([*pieces, rest]) if b"\0" in piece), 0)
+            raise CaptionError(
+                f"{name} is not text: a zero byte on line {number}", expected="one caption a line, in UTF-8"
+            )
+        for piece in pieces:
+            yield number, offset, piece.rstrip(b"\r\n")
+            number += 1
+            offset += len(piece)
+        if len(rest) > MAX_LINE_BYTES:
+            raise CaptionError(
+                f"line {number} of {name} is too long",
+                found=f"more than {MAX_LINE_BYTES // 2**20} MiB",
+                expected="one caption a line",
+            )
+        if not chunk:
+            return
+        chunk = stream.read(CHUNK)
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether a line has anything but white space, that of Unicode included."""
+    data = data.strip()
+    if not data or 0x20 < data[0] < 0x7F:
+        return bool(data)
+    return bool(data.decode("utf-8", "replace").strip())
+
+
+class _CsvRows:
+    """Rows of a CSV file that are not empty, each with its line and offset."""
+
+    def __init__(self, name: str, lines: Iterator[Line]) -> None:
+        self._name, self._lines = name, lines
+        self._number, self._first = 0, (0, 0)  # the last line that was read; line and offset of the row's first one
+        self._is_first = True
+        self._reader = csv.reader(self._texts(), strict=True)
+
+    def header(self) -> list[str]:
+        """The first row; empty where there is none."""
+        return self._next() or []
+
+    def __iter__(self) -> Iterator[tuple[int, int, list[str]]]:
+        while (row := self._next()) is not None:
+            if row:
+                yield *self._first, row
+
+    def _next(self) -> list[str] | None:
+        self._is_first = True
+        try:
+            return next(self._reader, None)
+        except csv.Error as error:
+            raise CaptionError(f"line {self._number} of {self._name} is not CSV: {error}") from error
+
+    def _texts(self) -> Iterator[str]:
+        for number, offset, data in self._lines:
+            self._number = number
+            if self._is_first:
+                self._is_first, self._first = False, (number, offset)
+            yield _decoded(self._name, number, offset, data) + "\n"
+
+
+def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise CaptionError(
+            f"{name} is not UTF-8: byte {offset + error.start}, on line {number}",
+            found=f"0x{data[error.start]:02x}",
+            next_step="save it as UTF-8",
+        ) from error
+
+
+def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
+    """Which cell of a row is the caption."""
+    header = [cell.strip() for cell in header]
+    if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
+        raise CaptionError(
+            f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
+        )
+    return header.index(choose_column(f"the first line of {name}", header, column))
+
+
+def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int) -> Caption:
+    """The caption of a row that starts on `line`."""
+    if len(row) != cells:
+        raise CaptionError(
+            f"line {line} of {name} has {len(row)} cells",
+            expected=f"{cells}, with quotes around a caption that has commas",
+        )
+    return checked_caption(name, row[place], line)
+
+
+def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
+    return Caption(_decoded(name, line, offset, data).strip(), line)
+
+
+def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
+    """The caption of a line of JSON."""
+    where = f"line {line} of {name}"
+    try:
+        record = json.loads(_decoded(name, line, offset, data))
+    except (ValueError, RecursionError) as error:
+        raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
+    if not isinstance(record, dict):
+        raise CaptionError(f"{where} is not a JSON object", expected='{"caption": "a red bird"}')
+    caption = record[choose_column(where, list(record), field)]
+    if not isinstance(caption, str):
+        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
+    return checked_caption(name, caption, line)

@@ -1,0 +1,128 @@
+"""A picture as a judge looks at it: decoded, cut to its centre, and resized."""
+
+import io
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from attngan_deploy.errors import ScoreError
+from attngan_deploy.media.images import BAD_PICTURE, DECODERS, MAX_PIXELS
+from attngan_deploy.media.shards import NO_CLASS
+
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPicture:
+    """A picture at the judge's size, or why there is none.
+
+    Attributes:
+        name: its name.
+        pixels: uint8 [S, S, 3]; None when broken.
+        size: width and height as found.
+        file_format: "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file.
+        reason: why there are no pixels.
+        caption: what it shows, or "".
+        class_id: its class, or -1.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8] | None = None
+    size: tuple[int, int] = (0, 0)
+    file_format: str = ""
+    reason: str = ""
+    caption: str = ""
+    class_id: int = NO_CLASS
+
+    def without_pixels(self) -> "PreparedPicture":
+        """All but the pixels, for when they were looked at."""
+        return replace(self, pixels=None)
+
+
+def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> PreparedPicture:
+    """Decode a picture, cut out its centre, and resize it (PIL, bilinear) where it is not `size` px already.
+
+    A broken picture comes back without pixels.
+
+    Args:
+        crop: side of the centre crop in pixels; None takes the whole picture, which must be a square.
+
+    Raises:
+        ScoreError: too large to be decoded safely, not a square, or smaller than the crop.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=DECODERS) as picture:
+            width, height = picture.size
+            check_shape(name, width, height, crop)
+            if picture.mode not in EIGHT_BIT_MODES:
+                return PreparedPicture(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
+            file_format = _format_of(data, picture.format or "")
+            image = picture.convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error)) from error
+    except (OSError, *BAD_PICTURE) as error:
+        return PreparedPicture(name, reason=f"can't be decoded ({one_line(error)})")
+    return PreparedPicture(name, fit(image, size, crop), (width, height), file_format)
+
+
+def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:
+    """A picture as uint8 [size, size, 3]: its centre of `crop` px, or all of it, resized (PIL, bilinear) if need be."""
+    width, height = image.size
+    if crop is not None and (width, height) != (crop, crop):
+        left, top = (width - crop) // 2, (height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Square pictures uint8 [N, S, S, 3] at side `size`, each by `fit`; the same array where they have it."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    return np.stack([fit(Image.fromarray(picture), size) for picture in pictures])
+
+
+def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
+    """Refuse pictures that are too large, no square, or smaller than the crop.
+
+    Raises:
+        ScoreError: says which, and what to do.
+    """
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} x {height} px")
+    if crop is not None and crop > min(width, height):
+        raise ScoreError(
+            f"{name} is smaller than the crop",
+            found=f"{width} x {height} px",
+            expected=f"at least {crop} px",
+            next_step="lower --crop, or leave it out",
+        )
+    if crop is None and width != height:
+        raise ScoreError(
+            f"{name} is not a square",
+            found=f"{width} x {height} px",
+            expected="as wide as high",
+            next_step=f"add --crop {min(width, height)}",
+        )
+
+
+def _too_large(name: str, found: str) -> ScoreError:
+    return ScoreError(
+        f"{name} is too large to be decoded safely", found=found, expected=f"at most {MAX_PIXELS} pixels a picture"
+    )
+
+
+def _format_of(data: bytes, decoder: str) -> str:
+    if decoder == "WEBP" and b"VP8 " in (data[12:16], data[30:34]):  # the first chunk, or after an extended header
+        return "lossy webp"
+    return decoder.lower()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in a line of at most 80 letters."""
+    if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
+        return "no PNG, WebP or JPEG"
+    return " ".join(str(error).split())[:80] or type(error).__name__

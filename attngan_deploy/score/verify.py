@@ -1,0 +1,115 @@
+"""Does a bundle of any kind answer as it should here, on each engine that was asked for? Needs no torch and no data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import GRAPHS, JUDGE, MATCHER
+from attngan_deploy.engines.golden import Verification
+from attngan_deploy.engines.load import load_engine
+from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.errors import BundleError, EngineError, MissingExtraError, ScoreError
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.score.judge import GRAPH, Judge
+from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
+from attngan_deploy.score.matcher import Matcher
+
+PASSED, FAILED, REFUSED = "passed", "failed", "refused"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request.
+
+    Attributes:
+        request: what was asked for.
+        status: "passed"; "failed", also where it ran into an error; or "refused": it can't be had here.
+        verification: what was measured, if anything.
+        why: the text of the error, if there was one.
+    """
+
+    request: EngineRequest
+    status: str
+    verification: Verification | None = None
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        measured = self.verification and self.verification.to_json()
+        return {**self.request.names, "status": self.status, "why": self.why, "verification": measured}
+
+
+def verify_bundle(bundle: Bundle, requests: Sequence[EngineRequest]) -> list[Outcome]:
+    """Verify a bundle on each engine in turn.
+
+    Raises:
+        BundleError: the golden cases are missing or damaged, or the vocabulary does not give their words.
+    """
+    return [_verify(bundle, request) for request in requests]
+
+
+def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
+    try:
+        verify = _load(bundle, request)
+    except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
+        return Outcome(request, REFUSED, why=str(error))
+    try:
+        result = verify()
+    except EngineError as error:
+        return Outcome(request, FAILED, why=str(error))
+    return Outcome(request, PASSED if result.passed else FAILED, result)
+
+
+def _load(bundle: Bundle, request: EngineRequest) -> Callable[[], Verification]:
+    """Load a bundle of any kind; what is returned verifies it."""
+    if bundle.kind == JUDGE:
+        return partial(verify_judge, Judge(bundle, load_engine(bundle, GRAPH, request)))
+    if bundle.kind == MATCHER:
+        return partial(verify_matcher, Matcher(bundle, *(load_engine(bundle, key, request) for key in MATCHER_GRAPHS)))
+    return partial(verify_model, TextToImage.load_on(bundle.folder, request))
+
+
+def open_any(name_or_folder: str) -> Bundle:
+    """Like `open_bundle`, of whatever kind the bundle says it is.
+
+    Raises:
+        BundleError: not found, damaged or too new.
+    """
+    bundle = open_bundle(name_or_folder, None)
+    if bundle.kind not in GRAPHS:
+        expected = " or ".join(GRAPHS)
+        raise BundleError(f"bundle {bundle.folder} is of an unknown kind", found=bundle.kind, expected=expected)
+    return bundle
+
+
+def verify_judge(judge: Judge) -> Verification:
+    """A judge has no golden cases: see that its graph answers, with finite numbers of the right shape.
+
+    Raises:
+        ScoreError: it does not.
+        EngineError: the engine failed.
+    """
+    judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
+    bundle = judge.bundle
+    return Verification(bundle.name, bundle.hash, judge.engine.facts, 0, None, None, "finite numbers", True)
+
+
+def verify_matcher(matcher: Matcher) -> Verification:
+    """A matcher has no golden cases either: see that its graphs answer, with finite numbers that can be compared.
+
+    Raises:
+        ScoreError: they do not.
+        EngineError: an engine failed.
+    """
+    word = matcher.tokenizer.words[-1]
+    sentence, code = matcher.sentences([word]), matcher.codes(np.ones((1, matcher.features), np.float32))
+    if sentence.shape != code.shape:
+        found = f"sentences {list(sentence.shape)}, codes {list(code.shape)}"
+        raise ScoreError(f"matcher {matcher.name} can't compare captions with pictures", found=found)
+    bundle, facts = matcher.bundle, matcher.picture_encoder.facts
+    return Verification(bundle.name, bundle.hash, facts, 0, None, None, "finite numbers", True)

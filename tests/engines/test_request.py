@@ -1,0 +1,50 @@
+"""What "all", "auto" and lists of engines stand for."""
+
+import pytest
+
+from attngan_deploy.engines.request import SUPPORTED, EngineRequest, by_reason, parse_requests
+from attngan_deploy.errors import EngineError
+
+
+def test_all_is_everything_that_the_backends_know() -> None:
+    known = [
+        EngineRequest(backend, device, precision)
+        for backend, devices in SUPPORTED.items()
+        for device, precisions in devices.items()
+        for precision in precisions
+    ]
+    assert parse_requests("all") == known
+    assert parse_requests("all", "all", "all") == known
+
+
+def test_one_stays_one() -> None:
+    assert parse_requests() == [EngineRequest("auto", "auto", "auto")]
+    assert parse_requests("openvino", precision="bf16") == [EngineRequest("openvino", "auto", "bf16")]
+
+
+def test_several_make_auto_all() -> None:
+    assert parse_requests("openvino", "cpu", "fp32,bf16") == [
+        EngineRequest("openvino", "cpu", "fp32"),
+        EngineRequest("openvino", "cpu", "bf16"),
+    ]
+    found = parse_requests(" openvino , onnxruntime,openvino", "cpu")
+    assert {request.backend for request in found} == {"onnxruntime", "openvino"}
+    assert {request.device for request in found} == {"cpu"}
+    assert len(found) == len(set(found)) > 3
+
+
+def test_combinations_that_no_backend_knows_are_left_out() -> None:
+    assert parse_requests("all", "npu") == [
+        EngineRequest("openvino", "npu", each) for each in SUPPORTED["openvino"]["npu"]
+    ]
+    with pytest.raises(EngineError, match="has no device npu"):
+        parse_requests("onnxruntime,tensorrt", "npu")
+
+
+def test_reasons_are_told_once() -> None:
+    refusals = [
+        (EngineRequest("tensorrt", "cuda", "fp32"), "no GPU"),
+        (EngineRequest("tensorrt", "cuda", "fp16"), "no GPU"),
+        (EngineRequest("openvino", "gpu", "fp32"), "no GPU"),
+    ]
+    assert by_reason(refusals) == [("tensorrt on cuda, fp32, fp16", "no GPU"), ("openvino on gpu, fp32", "no GPU")]
