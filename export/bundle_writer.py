@@ -14,10 +14,10 @@ from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.bundles.provenance import TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
+from attngan_deploy.export.deploy import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
-from attngan_deploy.export.graphs.rewrite import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.export.parity.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.parity.parity import check_parity
@@ -126,7 +126,7 @@ def _write_bundle(
     networks = deployed(trained, options)
     models = {
         "text_encoder": build_text_encoder(networks.text_encoder),
-        "generator": build_generator(networks.generator, options),
+        "generator": generator_graph(networks.generator),
     }
     paths = {key: folder / f"{key}.onnx" for key in models}
     for key, model in models.items():

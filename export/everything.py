@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.export.graphs.rewrite import DEFAULT_OPTIONS
+from attngan_deploy.export.deploy import DEFAULT_OPTIONS
 from attngan_deploy.train.backbones.judge_backbone import no_gradient
 from attngan_deploy.train.config import DamsmRecipe, GanRecipe
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
@@ -103,7 +103,7 @@ def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[
     if _finished(out, -(-recipe.pictures // recipe.batch_size)):
         return
     begun = bool(checkpoints_of(out))
-    run = GanRun(recipe, plan.data, plan.runs / DAMSM, out, plan.backbone, start=start, resume=resume and begun)
+    run = GanRun.prepare(recipe, plan.data, plan.runs / DAMSM, out, plan.backbone, start=start, resume=resume and begun)
     run.train()
 
 

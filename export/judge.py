@@ -1,7 +1,5 @@
 """A trained judge becomes a bundle: one ONNX graph, batch norm folded, weights rounded to float16."""
 
-import copy
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +8,24 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
 from attngan_deploy.bundles.manifest import JUDGE
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.deploy import GraphOptions, deploy
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.graphs.rewrite import check_finite, fold_into, round_weights
-from attngan_deploy.train.backbones.efficientnet_lite import (
-    FEATURES,
-    EfficientNetLite0,
-    InvertedBottleneck,
-    SameConv2d,
-    same_padding,
-)
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.network import network_graph
+from attngan_deploy.train.backbones.efficientnet_lite import FEATURES, EfficientNetLite0
 from attngan_deploy.train.runs.checkpoint import Checkpoint
 from attngan_deploy.train.runs.judge import TrainedJudge, load_judge
 
 GRAPH_FILE = "judge.onnx"
 TOLERANCE = 1e-4
 BATCHES = (1, 3, 7)
+STORED = GraphOptions(weights="fp16")
 LICENCE = "Apache-2.0"
 
 
@@ -50,34 +44,10 @@ class JudgeParity:
     rounding: float
 
 
-def deployed(net: EfficientNetLite0) -> EfficientNetLite0:
-    """A copy that computes what the graph will: BatchNorms folded so that they only add a bias, weights rounded.
-
-    Raises:
-        CheckpointError: a weight is not finite afterwards.
-    """
-    folded = copy.deepcopy(net).eval()
-    for conv, norm in _convolutions_with_norms(folded):
-        fold_into(conv, norm)
-    check_finite(folded, "after folding its BatchNorms")
-    return round_weights(folded, "fp16")
-
-
 def judge_graph(net: EfficientNetLite0, size: int) -> onnx.ModelProto:
-    """Graph of a `deployed` judge: images f32 [N, 3, size, size] in [-1, 1] -> logits [N, C], features [N, 1280]."""
-    graph = GraphBuilder("judge")
-    x = graph.input("images", "float32", ["N", 3, size, size])
-    x, size = _convolution(graph, x, "stem", net.conv_stem, net.bn0, size, clipped=True)
-    for number, block in enumerate(net.blocks):
-        x, size = _bottleneck(graph, x, f"block{number}", block, size)
-    x, size = _convolution(graph, x, "head", net.conv_head, net.bn1, size, clipped=True)
-    pooled = graph.node("GlobalAveragePool", x, name="pool")
-    features = graph.node("Flatten", pooled, name="flat", axis=1)
-    weight, bias = graph.weight("classes/weight", net.fc.weight), graph.weight("classes/bias", net.fc.bias)
-    logits = graph.node("Gemm", features, weight, bias, name="classes", transB=1)
-    graph.output(logits, "logits", "float32", ["N", net.fc.out_features])
-    graph.output(features, "features", "float32", ["N", FEATURES])
-    return graph.finish()
+    """Graph of a judge that is ready: images f32 [N, 3, size, size] in [-1, 1] -> logits [N, C], features [N, 1280]."""
+    outputs = {"logits": ["N", net.fc.out_features], "features": ["N", FEATURES]}
+    return network_graph("judge", net, {"images": ("float32", ["N", 3, size, size])}, outputs)
 
 
 def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
@@ -94,7 +64,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
     """
     net, checkpoint = load_judge(run)
     size = checkpoint.facts(TrainedJudge).recipe.size
-    model = judge_graph(deployed(net), size)
+    model = judge_graph(deploy(net, STORED), size)
     check_replaceable(out, JUDGE)
     with new_folder(out) as folder:
         save_graph(model, folder / GRAPH_FILE)
@@ -111,7 +81,7 @@ def check_parity(graph: Path, net: EfficientNetLite0, size: int) -> JudgeParity:
     Raises:
         ParityError: a difference beyond 1e-4 of the largest value, or a value that is not finite.
     """
-    engine, stored = OnnxRuntimeEngine(graph), deployed(net)
+    engine, stored = OnnxRuntimeEngine(graph), deploy(net, STORED)
     worst = {"logits": 0.0, "features": 0.0, "rounding": 0.0}
     for batch in BATCHES:
         images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(batch)) * 2 - 1
@@ -131,48 +101,6 @@ def check_parity(graph: Path, net: EfficientNetLite0, size: int) -> JudgeParity:
                     expected=f"at most {TOLERANCE:.0e}",
                 )
     return JudgeParity(**worst)
-
-
-def _bottleneck(graph: GraphBuilder, x: str, name: str, block: nn.Module, size: int) -> tuple[str, int]:
-    assert isinstance(block, InvertedBottleneck)
-    y, y_size = x, size
-    if block.expand_conv is not None and block.bn0 is not None:
-        y, _ = _convolution(graph, y, f"{name}/expand", block.expand_conv, block.bn0, size, clipped=True)
-    y, y_size = _convolution(graph, y, f"{name}/depthwise", block.depthwise_conv, block.bn1, size, clipped=True)
-    y, y_size = _convolution(graph, y, f"{name}/project", block.project_conv, block.bn2, y_size, clipped=False)
-    return (graph.node("Add", x, y, name=f"{name}/shortcut") if block.has_shortcut else y), y_size
-
-
-def _convolution(
-    graph: GraphBuilder, x: str, name: str, conv: SameConv2d, norm: nn.BatchNorm2d, size: int, clipped: bool
-) -> tuple[str, int]:
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    before, after = same_padding(size, kernel, stride)
-    weight, bias = graph.weight(f"{name}/weight", conv.weight), graph.weight(f"{name}/bias", norm.bias)
-    y = graph.node(
-        "Conv",
-        x,
-        weight,
-        bias,
-        name=name,
-        kernel_shape=[kernel, kernel],
-        strides=[stride, stride],
-        pads=[before, before, after, after],
-        group=conv.groups,
-    )
-    if clipped:
-        y = graph.node("Clip", y, graph.constant(0.0, "float32"), graph.constant(6.0, "float32"), name=f"{name}/relu6")
-    return y, -(-size // stride)
-
-
-def _convolutions_with_norms(net: EfficientNetLite0) -> Iterator[tuple[SameConv2d, nn.BatchNorm2d]]:
-    yield net.conv_stem, net.bn0
-    for block in net.blocks:
-        if block.expand_conv is not None:
-            yield block.expand_conv, block.bn0
-        yield block.depthwise_conv, block.bn1
-        yield block.project_conv, block.bn2
-    yield net.conv_head, net.bn1
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

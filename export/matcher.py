@@ -21,9 +21,10 @@ from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
 from attngan_deploy.export.cards.matcher_card import CARD, write_matcher_card
 from attngan_deploy.export.cards.model_card import licence_of
+from attngan_deploy.export.deploy import round_weights
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, GraphBuilder, describe_graph, save_graph
-from attngan_deploy.export.graphs.rewrite import round_weights
+from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.network import network_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
@@ -66,12 +67,9 @@ class Encoders:
 
 def picture_graph(linear: nn.Linear) -> onnx.ModelProto:
     """Graph: features f32 [N, F] of a judge to codes f32 [N, D]."""
-    graph = GraphBuilder(PICTURE_ENCODER)
-    features = graph.input("features", "float32", ["batch", linear.in_features])
-    weight, bias = graph.weight("code/weight", linear.weight), graph.weight("code/bias", linear.bias)
-    codes = graph.node("Gemm", features, weight, bias, name="code", transB=1)
-    graph.output(codes, "codes", "float32", ["batch", linear.out_features])
-    return graph.finish()
+    features = {"features": ("float32", ["batch", linear.in_features])}
+    codes = {"codes": ["batch", linear.out_features]}
+    return network_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
 
 
 def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher") -> Matcher:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.bundle_writer import export_bundle
+from attngan_deploy.export.deploy import GraphOptions
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.rewrite import GraphOptions
 from attngan_deploy.train.imports.published_files import PublishedModel, read_published
 from attngan_deploy.train.runs.checkpoint import DESCRIPTION
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.score.metrics.inception_score import softmax
+from attngan_deploy.score.outputs import softmax
 from tests import DATA
+from tests.makers.exported_once import exported_once
 from tests.makers.precise_bundle import add_half_generator
 from tests.makers.tiny_bundle import make_tiny_bundle
 
@@ -34,6 +35,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep engines and choices of the tests out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2I_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports() -> Iterator[None]:
+    """Export networks of one structure once."""
+    with exported_once():
         yield
 
 

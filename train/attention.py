@@ -1,12 +1,14 @@
 """Attention blocks of the generator: words to image regions, self-attention over words (MCAN), and CBAM."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class WordAttention(nn.Module):
-    """Attention of image positions over words: equations 1 to 4 (section 3.1 of AttnGAN).
+    """Attention of image positions over words (equations (1) to (4) of the paper; section 3.1 of AttnGAN).
 
     The published code repeats the mask in the wrong order, so that rows of a batch meet other pictures' masks;
     here each picture is masked by its own words.
@@ -28,11 +30,11 @@ class WordAttention(nn.Module):
             context [N, C, H, W] and attention [N, T, H, W], which sums to 1 over words.
         """
         n, c, height, width = h.shape
-        e = self.project(words)  # (1): [N, C, T]
-        scores = h.flatten(2).transpose(1, 2) @ e  # (2): [N, HW, T]
+        e = self.project.weight.squeeze(2) @ words  # equation (1) of the paper: [N, C, T]
+        scores = h.flatten(2).transpose(1, 2) @ e  # equation (2) of the paper: [N, HW, T]
         scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
-        beta = scores.float().softmax(dim=2).to(h.dtype)  # (3)
-        context = e @ beta.transpose(1, 2)  # (4): [N, C, HW]
+        beta = scores.float().softmax(dim=2).to(h.dtype)  # equation (3) of the paper
+        context = e @ beta.transpose(1, 2)  # equation (4) of the paper: [N, C, HW]
         return context.view(n, c, height, width), beta.transpose(1, 2).reshape(n, -1, height, width)
 
 
@@ -48,7 +50,8 @@ class McanLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension of x [..., D]."""
         centred = x - x.mean(-1, keepdim=True)
-        return self.weight * centred / (x.std(-1, keepdim=True) + self.eps) + self.bias
+        scaled: Tensor = self.weight * centred / (x.std(-1, keepdim=True) + self.eps)
+        return scaled + self.bias
 
 
 class WordSelfAttention(nn.Module):
@@ -69,7 +72,7 @@ class WordSelfAttention(nn.Module):
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """Words [N, D, T] and mask bool [N, T] (True where there is a word) to words [N, D, T]."""
-        x = words.transpose(1, 2)  # [N, T, D]
+        x: Tensor = words.transpose(1, 2)  # [N, T, D]
         x = self.norm1(x + self.dropout(self._attend(x, mask)))
         x = self.norm2(x + self.dropout(self.contract(self.dropout(F.relu(self.expand(x))))))
         return x.transpose(1, 2)
@@ -80,9 +83,10 @@ class WordSelfAttention(nn.Module):
             layer(x).view(n, t, self.heads, -1).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )  # [N, heads, T, D / heads]
         scores = query @ key.transpose(2, 3) / (d // self.heads) ** 0.5
-        scores = scores.masked_fill(~mask[:, None, None, :], -1e9)  # as published; exp gives exactly 0
+        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
         attended = self.dropout(scores.float().softmax(-1).to(value.dtype)) @ value
-        return self.merge(attended.transpose(1, 2).reshape(n, t, d))
+        merged: Tensor = self.merge(attended.transpose(1, 2).reshape(n, t, d))
+        return merged
 
 
 class Cbam(nn.Module):
@@ -99,11 +103,17 @@ class Cbam(nn.Module):
     def channel_gate(self, x: Tensor) -> Tensor:
         """x [N, C, H, W] scaled by its channel attention."""
         pooled = torch.stack([x.mean((2, 3)), x.amax((2, 3))])  # [2, N, C]
-        gate = self.restore(F.relu(self.reduce(pooled))).sum(0).sigmoid()
+        gate: Tensor = self.restore(F.relu(self.reduce(pooled))).sum(0).sigmoid()
         return x * gate[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, C, H, W] to the same shape, gated by channel, then by place."""
         x = self.channel_gate(x)
         pooled = torch.stack([x.amax(1), x.mean(1)], dim=1)  # (max, mean), as published
-        return x * self.norm(self.spatial(pooled)).sigmoid()
+        gate: Tensor = self.norm(self.spatial(pooled)).sigmoid()
+        return x * gate
+
+
+# What a variant's description may name (`config.DESCRIPTIONS`), beside the module that it is the name of.
+WORD_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"self_attention": WordSelfAttention}  # words, mask to words
+FEATURE_BLOCKS: dict[str, Callable[[int], nn.Module]] = {"cbam": Cbam}  # h to what is added to h

@@ -26,7 +26,8 @@ def norm_glu(norm: nn.BatchNorm2d, x: Tensor, compiled: bool = False) -> Tensor:
 def norm_add(norm: nn.BatchNorm2d, x: Tensor, other: Tensor, compiled: bool = False) -> Tensor:
     """Batch norm of x [N, C, H, W], added to another tensor of its shape."""
     if not compiled:
-        return other + norm(x)
+        normalised: Tensor = norm(x)
+        return other + normalised
     return _once(_norm_add)(other, x, *_of(norm))
 
 
@@ -68,7 +69,7 @@ def use_compiled(net: nn.Module) -> None:
     """Let every part of a network that has a compiled form (an attribute `compiled`) use it from now on."""
     for module in net.modules():
         if hasattr(module, "compiled"):
-            module.compiled = True
+            setattr(module, "compiled", True)  # noqa: B010  torch types what it does not know of a module as a tensor
 
 
 @cache

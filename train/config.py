@@ -1,15 +1,46 @@
 """Sizes of the networks and recipes of training, as dataclasses that become JSON and back."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from attngan_deploy.errors import T2IError
 
 PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
-Variant = Literal["attngan", "base", "att1", "att2"]
-VARIANTS: tuple[Variant, ...] = ("attngan", "base", "att1", "att2")
+Variant = str
+
+
+@dataclass(frozen=True)
+class VariantDescription:
+    """What tells a variant from the others.
+
+    Attributes:
+        blocks: of each later stage, by their names in `generator.NextStage`, besides what all variants have.
+        sentence: the same for readers of a model card.
+    """
+
+    blocks: tuple[str, ...]
+    sentence: str
+
+
+DESCRIPTIONS: dict[Variant, VariantDescription] = {
+    "attngan": VariantDescription(
+        (), "AttnGAN as published: the second stage continues with image features and word context side by side"
+    ),
+    "base": VariantDescription(
+        ("fuse",),
+        "AttnGAN whose attention block ends in a convolution that brings image features and word context together",
+    ),
+    "att1": VariantDescription(
+        ("fuse", "self_attention"), "`base`, with word features that first pass through one self-attention layer (MCAN)"
+    ),
+    "att2": VariantDescription(
+        ("fuse", "self_attention", "cbam"),
+        "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
+    ),
+}
+VARIANTS = tuple(DESCRIPTIONS)
 
 
 @dataclass(frozen=True)
@@ -51,27 +82,17 @@ class GeneratorConfig:
     upsampling: Literal["nearest", "transposed"] = "nearest"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(VARIANTS)}")
+        if self.variant not in DESCRIPTIONS:
+            raise ValueError(f"unknown variant {self.variant!r}: expected one of {', '.join(DESCRIPTIONS)}")
         if self.stages not in (1, 2, 3):
             raise ValueError(f"{self.stages} stages: expected 1, 2 or 3 (64, 128, 256 px)")
         if not 0 <= self.residual_blocks <= MOST_BLOCKS:
             raise ValueError(f"{self.residual_blocks} residual blocks: expected 0 to {MOST_BLOCKS}")
 
     @property
-    def fuses(self) -> bool:
-        """True where a convolution brings [h, context] back to the width of h."""
-        return self.variant != "attngan"
-
-    @property
-    def attends_words(self) -> bool:
-        """True where words first pass through self-attention."""
-        return self.variant in ("att1", "att2")
-
-    @property
-    def gates_features(self) -> bool:
-        """True where h first passes through CBAM."""
-        return self.variant == "att2"
+    def blocks(self) -> tuple[str, ...]:
+        """What each later stage has besides what all variants have."""
+        return DESCRIPTIONS[self.variant].blocks
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -84,7 +105,8 @@ class DiscriminatorConfig:
     """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's.
 
     `projected` is the width of one more, which looks at the last stage's picture through the image encoder's backbone;
-    0 for none.
+    0 for none. `pooled` is the width of its head on the backbone's pooled vector, 0 for none. With `two_terms` those of
+    the hinge loss have an unconditional output beside the conditional one, as AttnGAN's always has.
     """
 
     kind: Literal["published", "one_way", "none"] = "published"
@@ -92,6 +114,8 @@ class DiscriminatorConfig:
     features: int = 256
     unconditional: bool = True
     projected: int = 0
+    pooled: int = 0
+    two_terms: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "none" and not self.projected:
@@ -129,7 +153,9 @@ class GanRecipe:
 
     `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
     begins to learn; over the last `decay` of them both rates fall to zero in a straight line; `shift` is how far, as a
-    share of their side, pictures move at random before the projected discriminator looks at them.
+    share of their side, pictures move at random before the projected discriminator looks at them; `zoom` is how much
+    larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change.
+    `nearest_weight` weighs the pull of pictures towards the nearest real ones in the backbone's pooled features.
     """
 
     name: str = "paper"
@@ -153,6 +179,10 @@ class GanRecipe:
     penalty_weight: float = 0.0
     penalty_every: int = 1
     shift: float = 0.0
+    zoom: float = 0.0
+    colour: float = 0.0
+    backbone_sizes: tuple[int, ...] = ()
+    nearest_weight: float = 0.0
     ema: float = 0.999
     max_words: int = 18
     crop: int = 128
@@ -186,6 +216,14 @@ def checked(recipe: GanRecipe) -> GanRecipe:
     return recipe
 
 
+Recipe = TypeVar("Recipe", DamsmRecipe, GanRecipe)
+
+
+def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with these settings in the place of its own; None leaves one as it is."""
+    return replace(recipe, **{name: value for name, value in settings.items() if value is not None})
+
+
 def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
     """The named recipe for DAMSM: `paper` is the published schedule, `fast` reaches its R-precision in minutes.
 
@@ -208,8 +246,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in VARIANTS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
+    if variant not in DESCRIPTIONS:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(DESCRIPTIONS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 

@@ -24,7 +24,10 @@ def _mix(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class PublishedDiscriminator(nn.Module):
-    """AttnGAN's discriminator for one size, with an unconditional and a conditional head (equations 7 and 8)."""
+    """AttnGAN's discriminator for one size, with an unconditional and a conditional head.
+
+    Its losses are equations (7) and (8) of the paper: `losses.published_generator_loss` and its neighbour.
+    """
 
     def __init__(self, config: DiscriminatorConfig, size: int) -> None:
         super().__init__()
@@ -43,18 +46,21 @@ class PublishedDiscriminator(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, 3, S, S] to features [N, C, 4, 4]."""
-        return self.trunk(images)
+        features: Tensor = self.trunk(images)
+        return features
 
     def conditional_logits(self, features: Tensor, sentence: Tensor) -> Tensor:
         """Features [N, C, 4, 4] and sentences [N, D] to logits [N]."""
         tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return self.conditional(self.joint(torch.cat([features, tiled], dim=1))).view(-1)
+        logits: Tensor = self.conditional(self.joint(torch.cat([features, tiled], dim=1)))
+        return logits.view(-1)
 
     def unconditional_logits(self, features: Tensor) -> Tensor | None:
         """Features [N, C, 4, 4] to logits [N], or None where this network has no such head."""
         if self.unconditional is None:
             return None
-        return self.unconditional(features).view(-1)
+        logits: Tensor = self.unconditional(features)
+        return logits.view(-1)
 
 
 class _ResidualDown(nn.Module):
@@ -69,7 +75,8 @@ class _ResidualDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = F.leaky_relu(self.conv(F.leaky_relu(self.reduce(x), 0.2)), 0.2)
-        return F.avg_pool2d(self.shortcut(x), 2) + self.gain * residual
+        shortcut = F.avg_pool2d(self.shortcut(x), 2)
+        return shortcut + self.gain * residual
 
 
 class OneWayDiscriminator(nn.Module):
@@ -92,19 +99,26 @@ class OneWayDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.joint = nn.Conv2d(width + config.features, 2 * config.width, 3, padding=1, bias=False)
         self.conditional = nn.Conv2d(2 * config.width, 1, 4, bias=False)
+        self.unconditional = nn.Conv2d(width, 1, 4, bias=False) if config.two_terms else None
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, 3, S, S] to features [N, C, 4, 4]."""
-        return self.trunk(images)
+        features: Tensor = self.trunk(images)
+        return features
 
     def conditional_logits(self, features: Tensor, sentence: Tensor) -> Tensor:
         """Features [N, C, 4, 4] and sentences [N, D] to logits [N]."""
         tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
         joint = F.leaky_relu(self.joint(torch.cat([features, tiled], dim=1)), 0.2)
-        return self.conditional(joint).view(-1)
+        logits: Tensor = self.conditional(joint)
+        return logits.view(-1)
 
-
-Discriminator = PublishedDiscriminator | OneWayDiscriminator | ProjectedDiscriminator
+    def unconditional_logits(self, features: Tensor) -> Tensor | None:
+        """Features [N, C, 4, 4] to logits [N], or None where this network has no such head."""
+        if self.unconditional is None:
+            return None
+        logits: Tensor = self.unconditional(features)
+        return logits.view(-1)
 
 
 def build_discriminators(

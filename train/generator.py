@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
+from attngan_deploy.engines.openvino.graph import TRANSPOSED
+from attngan_deploy.train.attention import FEATURE_BLOCKS, WORD_BLOCKS, WordAttention
 from attngan_deploy.train.compiled import norm_add, norm_glu
 from attngan_deploy.train.config import GeneratorConfig
 
-# nearest x2, then taps [w0, w1, w2], is a transposed convolution of stride 2 with [w2, w1 + w2, w0 + w1, w0], padding 1
-NEAREST_AS_TRANSPOSED = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+NEAREST_AS_TRANSPOSED = torch.from_numpy(TRANSPOSED)
 
 
 class Generated(NamedTuple):
@@ -30,38 +30,55 @@ def transposed_weight(weight: Tensor) -> Tensor:
     """Kernel [in, out, 4, 4] of the transposed convolution that equals nearest x2 and then `weight` [out, in, 3, 3]."""
     matrix = NEAREST_AS_TRANSPOSED.to(weight)
     both_sides = torch.kron(matrix, matrix)  # one product of matrices instead of one for each kernel
-    return (weight.flatten(2) @ both_sides.T).unflatten(2, (4, 4)).transpose(0, 1)
+    kernels: Tensor = (weight.flatten(2) @ both_sides.T).unflatten(2, (4, 4))
+    return kernels.transpose(0, 1)
 
 
-class ConvGlu(nn.Module):
-    """Conv 3x3 without bias, BatchNorm, GLU."""
-
-    compiled = False
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(2 * outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, C, H, W] to [N, outputs, H, W]."""
-        return norm_glu(self.norm, self.conv(x), self.compiled)
-
-
-class Upsample(ConvGlu):
-    """Nearest x2, conv 3x3, BatchNorm, GLU."""
+class UpsampledConv2d(nn.Conv2d):
+    """Nearest x2, conv 3x3 without bias, computed as these two or as one transposed convolution."""
 
     def __init__(self, inputs: int, outputs: int, upsampling: str) -> None:
-        super().__init__(inputs, outputs)
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
         self.upsampling = upsampling
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, C, H, W] to [N, outputs, 2H, 2W]."""
         if self.upsampling == "transposed":
-            x = F.conv_transpose2d(x, transposed_weight(self.conv.weight), stride=2, padding=1)
-        else:
-            x = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return norm_glu(self.norm, x, self.compiled)
+            return F.conv_transpose2d(x, transposed_weight(self.weight), self.bias, stride=2, padding=1)
+        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class GatedConv(nn.Module):
+    """A convolution without bias, BatchNorm, GLU."""
+
+    compiled = False
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(conv.out_channels)
+        self.glu = nn.GLU(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] to [N, outputs, H, W], or to twice the side where the convolution doubles it."""
+        if self.compiled:
+            return norm_glu(self.norm, self.conv(x), True)
+        gated: Tensor = self.glu(self.norm(self.conv(x)))
+        return gated
+
+
+class ConvGlu(GatedConv):
+    """Conv 3x3 without bias, BatchNorm, GLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False))
+
+
+class Upsample(GatedConv):
+    """Nearest x2, conv 3x3, BatchNorm, GLU."""
+
+    def __init__(self, inputs: int, outputs: int, upsampling: str) -> None:
+        super().__init__(UpsampledConv2d(inputs, 2 * outputs, upsampling))
 
 
 class Residual(nn.Module):
@@ -86,10 +103,11 @@ class ConditioningAugmentation(nn.Module):
     def __init__(self, features: int, condition: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 4 * condition)
+        self.glu = nn.GLU(dim=1)
 
     def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sentence [N, D] and eps [N, condition] to condition, mu and log-variance, each [N, condition]."""
-        mu, logvar = F.glu(self.linear(sentence), dim=1).chunk(2, dim=1)
+        mu, logvar = self.glu(self.linear(sentence)).chunk(2, dim=1)
         return mu + (0.5 * logvar).exp() * eps, mu, logvar
 
 
@@ -101,14 +119,16 @@ class FirstStage(nn.Module):
         width = config.width * 16
         self.linear = nn.Linear(config.condition + config.noise, 2 * width * 4 * 4, bias=False)
         self.norm = nn.BatchNorm1d(2 * width * 4 * 4)
+        self.glu = nn.GLU(dim=1)
         self.upsample = nn.Sequential(
             *(Upsample(width >> i, width >> (i + 1), config.upsampling) for i in range(4))  # 8, 16, 32, 64 px
         )
 
     def forward(self, condition: Tensor, z: Tensor) -> Tensor:
         """Condition [N, c] and z [N, noise] to h [N, width, 64, 64]."""
-        x = F.glu(self.norm(self.linear(torch.cat([condition, z], dim=1))), dim=1)
-        return self.upsample(x.view(len(x), -1, 4, 4))
+        x = self.glu(self.norm(self.linear(torch.cat([condition, z], dim=1))))
+        h: Tensor = self.upsample(x.unflatten(1, (-1, 4, 4)))
+        return h
 
 
 class NextStage(nn.Module):
@@ -117,20 +137,24 @@ class NextStage(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         width = config.width
-        self.self_attention = WordSelfAttention(config.features) if config.attends_words else None
-        self.cbam = Cbam(width) if config.gates_features else None
+        self.word_blocks = [name for name in config.blocks if name in WORD_BLOCKS]
+        self.feature_blocks = [name for name in config.blocks if name not in ("fuse", *WORD_BLOCKS)]
+        for name in self.word_blocks:
+            self.add_module(name, WORD_BLOCKS[name](config.features))
+        for name in self.feature_blocks:
+            self.add_module(name, FEATURE_BLOCKS[name](width))
         self.attention = WordAttention(width, config.features)
-        self.fuse = ConvGlu(2 * width, width) if config.fuses else None
-        inner = width if config.fuses else 2 * width
+        self.fuse = ConvGlu(2 * width, width) if "fuse" in config.blocks else None
+        inner = 2 * width if self.fuse is None else width
         self.residual = nn.Sequential(*(Residual(inner) for _ in range(config.residual_blocks)))
         self.upsample = Upsample(inner, width, config.upsampling)
 
     def forward(self, h: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """h [N, C, S, S], words [N, D, T], mask bool [N, T] to h [N, C, 2S, 2S] and attention [N, T, S, S]."""
-        if self.self_attention is not None:
-            words = self.self_attention(words, mask)
-        if self.cbam is not None:
-            h = h + self.cbam(h)
+        for name in self.word_blocks:
+            words = self.get_submodule(name)(words, mask)
+        for name in self.feature_blocks:
+            h = h + self.get_submodule(name)(h)
         context, attention = self.attention(h, words, mask)
         x = torch.cat([h, context], dim=1)
         if self.fuse is not None:
@@ -147,7 +171,8 @@ class ToImage(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [N, C, S, S] to an image [N, 3, S, S] in [-1, 1]."""
-        return self.conv(h).tanh()
+        image: Tensor = self.conv(h).tanh()
+        return image
 
 
 class Generator(nn.Module):

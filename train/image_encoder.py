@@ -1,7 +1,7 @@
 """The image encoder of DAMSM: a frozen backbone, and two linear maps into the space of the text features."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
+from attngan_deploy.train.backbones.backbone import Backbone
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.imports.torch_file import load_state
@@ -22,6 +23,8 @@ MOBILENET_BLOCKS = (
     + [(160, 2), (160, 1), (160, 1), (320, 1)]
 )
 
+
+REGION_BLOCK = 14  # the last one of stride 16, of which regions are the expansion
 
 # blocks after which a scale ends (strides 4, 8, 16, 32): channels, and the root mean square over real birds at 128 px
 SCALES = {3: (24, 5.5), 6: (32, 5.6), 13: (96, 4.9), 17: (320, 2.0)}
@@ -38,17 +41,6 @@ class Scales(NamedTuple):
     pooled: Tensor
 
 
-class Backbone(Protocol):
-    """A frozen network that turns images into raw regions and a raw pooled vector."""
-
-    region_channels: int
-    pooled_channels: int
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N, 3, S, S] in [-1, 1] to regions [N, region_channels, h, w] and pooled [N, pooled_channels]."""
-        ...
-
-
 class EncodedImages(NamedTuple):
     """regions [N, features, h, w] and one code [N, features] a picture."""
 
@@ -58,15 +50,18 @@ class EncodedImages(NamedTuple):
 
 def padded_as_in_tensorflow(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """TensorFlow's "same" padding: a stride-2 convolution on an even side pads right and bottom only."""
+    y: Tensor
     if conv.stride[0] == 1:
-        return conv(x)
+        y = conv(x)
+        return y
     if conv.groups > 1 and x.requires_grad and torch.is_grad_enabled():
         # every other place of the same convolution with stride 1: what is thrown away costs less than torch's backward
         # of a depthwise convolution with stride 2 (on a CPU, seven eighths of the whole backbone's)
         every = F.conv2d(x, conv.weight, conv.bias, padding=1, groups=conv.groups)
         return every[:, :, (x.shape[2] + 1) % 2 :: 2, (x.shape[3] + 1) % 2 :: 2]
     extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
-    return conv(F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)))
+    y = conv(F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)))
+    return y
 
 
 def _conv3(inputs: int, outputs: int, stride: int, groups: int = 1) -> nn.Conv2d:
@@ -87,14 +82,14 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, widened: Tensor | None = None) -> Tensor:
         hidden = self.widen(x) if widened is None else widened
-        y = self.project(F.relu6(padded_as_in_tensorflow(hidden, self.depthwise)))
+        y: Tensor = self.project(F.relu6(padded_as_in_tensorflow(hidden, self.depthwise)))
         return x + y if self.adds else y
 
 
-class BirdMobileNet(nn.Module):
+class BirdMobileNet(Backbone):
     """MobileNetV2 trained on birds, batch norm folded (Apache-2.0).
 
-    Regions are the expansion of block 14, the last layer of stride 16; the pooled vector is what its classifier reads.
+    Regions are the expansion of `REGION_BLOCK`; the pooled vector is what its classifier reads.
     """
 
     region_channels = 576
@@ -129,17 +124,18 @@ class BirdMobileNet(nn.Module):
 
     def scales(self, images: Tensor) -> Scales:
         """Images [N, 3, S, S] in [-1, 1] to everything that is read from this network, in one pass."""
-        x = F.relu6(
-            padded_as_in_tensorflow(images * (127.5 / 128) - 0.5 / 128, self.features[0])
-        )  # (uint8 - 128) / 128
+        x = images * (127.5 / 128) - 0.5 / 128  # (uint8 - 128) / 128
+        layers: list[Any] = list(self.features)
+        stem, *blocks, last = layers
+        x = F.relu6(padded_as_in_tensorflow(x, stem))
         seen = []
-        for number, block in enumerate(self.features[1:18], start=1):
-            if number == 14:
+        for number, block in enumerate(blocks, start=1):
+            if number == REGION_BLOCK:
                 regions = block.widen(x)
-            x = block(x, regions) if number == 14 else block(x)
+            x = block(x, regions) if number == REGION_BLOCK else block(x)
             if number in SCALES:
                 seen.append(x / SCALES[number][1])
-        return Scales(seen, regions, F.relu6(self.features[18](x)).mean((2, 3)))
+        return Scales(seen, regions, F.relu6(last(x)).mean((2, 3)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 3, S, S] in [-1, 1] to regions [N, 576, S/16, S/16] and pooled [N, 1280]."""
@@ -147,7 +143,7 @@ class BirdMobileNet(nn.Module):
         return scales.regions, scales.pooled
 
 
-class InceptionBackbone(nn.Module):
+class InceptionBackbone(Backbone):
     """Inception-v3 to Mixed_6e and its pooled end, the published choice; needs torchvision and its weights."""
 
     region_channels = 768
@@ -206,7 +202,7 @@ class ImageEncoderHeads(nn.Module):
 class ImageEncoder(nn.Module):
     """Backbone and heads together: images to regions and codes."""
 
-    def __init__(self, config: ImageEncoderConfig, backbone: nn.Module) -> None:
+    def __init__(self, config: ImageEncoderConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -214,7 +210,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> EncodedImages:
         """Images [N, 3, S, S] in [-1, 1], any S, resized to the configured side, to regions and codes."""
-        return self.heads(*self.backbone(resize(images, self.config.input_size)))
+        encoded: EncodedImages = self.heads(*self.backbone(resize(images, self.config.input_size)))
+        return encoded
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -224,7 +221,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> nn.Module:
+def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> Backbone:
     """The configured frozen backbone.
 
     Args:

@@ -1,6 +1,7 @@
 """A discriminator that looks at the features of a frozen network trained on birds (Projected GAN, 2021)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from attngan_deploy.train.config import DiscriminatorConfig
 
+POOLED_CHANNELS = 1280  # of the bird MobileNetV2
+POOLED_ROOT_MEAN_SQUARE = 0.9  # over real birds at 128 px
+PLACES = 16  # logits of a head
+
 
 class ProjectedDiscriminator(nn.Module):
     """Four small heads on randomly mixed features of four strides; together they give logits [N, 64].
 
     The mixing is fixed: 1x1 convolutions bring every scale to `config.projected` channels, then each takes in the
-    coarser ones from above (sections 3.2 of Projected GAN, with 1x1 instead of 3x3 kernels). A head halves its map down
+    coarser ones from above (section 3.2 of Projected GAN, with 1x1 instead of 3x3 kernels). A head halves its map down
     to 4 x 4 and gives each place a logit plus its inner product with the sentence (projection discriminator).
 
     Args:
@@ -28,7 +33,9 @@ class ProjectedDiscriminator(nn.Module):
         for number, inputs in enumerate(channels):
             self.register_buffer(f"narrow_{number}", torch.randn(width, inputs, 1, 1) * inputs**-0.5)
             self.register_buffer(f"mix_{number}", torch.randn(width, width, 1, 1) * width**-0.5)
-        self.heads = nn.ModuleList(_Head(width, config.features, len(channels) - 1 - n) for n in range(len(channels)))
+        self.two_terms = config.two_terms
+        heads: list[_Head] = [_MapHead(config, len(channels) - 1 - number) for number in range(len(channels))]
+        self.heads = nn.ModuleList([*heads, _PooledHead(config)] if config.pooled else heads)
 
     def mixed(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Features, finest first, to as many maps [N, width, h, w] that each know of the coarser ones."""
@@ -44,26 +51,72 @@ class ProjectedDiscriminator(nn.Module):
 
     def features(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Features of a picture, finest scale first, to maps [N, C, 4, 4], one a head."""
-        return [head.trunk(x) for head, x in zip(self.heads, self.mixed(maps), strict=True)]
+        scales = sum(isinstance(head, _MapHead) for head in self.heads)
+        inputs = [*self.mixed(maps[:scales]), *maps[scales:]]  # the pooled vector, where it has a head, comes last
+        return [head.trunk(x) for head, x in self._pairs(inputs)]
 
     def conditional_logits(self, features: Sequence[Tensor], sentence: Tensor) -> Tensor:
-        """Maps [N, C, 4, 4] of each head and sentences [N, D] to logits [N, heads x 16]."""
-        return torch.cat([head(x, sentence) for head, x in zip(self.heads, features, strict=True)], dim=1)
+        """Features of each head and sentences [N, D] to logits [N, heads x 16].
+
+        With two terms they ask for the match alone; with one term for a real picture too.
+        """
+        matches = [head.match(x, sentence) for head, x in self._pairs(features)]
+        joint = torch.cat(matches, dim=1)
+        return joint if self.two_terms else joint + self._logits(features)
+
+    def unconditional_logits(self, features: Sequence[Tensor]) -> Tensor | None:
+        """Features of each head to logits [N, heads x 16], or None where there is one term."""
+        return self._logits(features) if self.two_terms else None
+
+    def _logits(self, features: Sequence[Tensor]) -> Tensor:
+        return torch.cat([head.judge(x) for head, x in self._pairs(features)], dim=1)
+
+    def _pairs(self, features: Sequence[Tensor]) -> "Iterable[tuple[_Head, Tensor]]":
+        return zip(cast("Iterable[_Head]", self.heads), features, strict=True)
 
 
 class _Head(nn.Module):
-    def __init__(self, width: int, features: int, halvings: int) -> None:
+    """What turns a trunk's output into logits [N, 16]: one for itself, and its inner product with the sentence."""
+
+    def __init__(self, trunk: list[nn.Module], logit: nn.Module, width: int, config: DiscriminatorConfig) -> None:
         super().__init__()
+        self.trunk = nn.Sequential(*trunk)
+        self.logit = spectral_norm(logit)
+        self.sentence = spectral_norm(nn.Linear(config.features, width, bias=False))
+        self.bias = nn.Parameter(torch.zeros(1)) if config.two_terms else 0.0
+
+    def judge(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.logit(x)
+        return _repeated(logits.flatten(1))
+
+    def match(self, x: Tensor, sentence: Tensor) -> Tensor:
+        matched = torch.einsum("nc...,nc->n...", x, self.sentence(sentence))
+        return _repeated(matched.reshape(len(x), -1) + self.bias)
+
+
+def _repeated(logits: Tensor) -> Tensor:
+    return logits.expand(-1, PLACES) if logits.shape[1] == 1 else logits
+
+
+class _MapHead(_Head):
+    """Halves a map of features down to 4 x 4."""
+
+    def __init__(self, config: DiscriminatorConfig, halvings: int) -> None:
+        width, inputs = config.projected, config.projected
         layers: list[nn.Module] = []
-        inputs = width
         for _ in range(halvings):
             layers += [spectral_norm(nn.Conv2d(inputs, 2 * width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
             inputs = 2 * width
         layers += [spectral_norm(nn.Conv2d(inputs, 2 * width, 3, padding=1)), nn.LeakyReLU(0.2)]
-        self.trunk = nn.Sequential(*layers)
-        self.logit = spectral_norm(nn.Conv2d(2 * width, 1, 1))
-        self.sentence = spectral_norm(nn.Linear(features, 2 * width, bias=False))
+        super().__init__(layers, nn.Conv2d(2 * width, 1, 1), 2 * width, config)
 
-    def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
-        matched = torch.einsum("nchw,nc->nhw", x, self.sentence(sentence))
-        return (self.logit(x).squeeze(1) + matched).flatten(1)
+
+class _PooledHead(_Head):
+    """Two layers on the pooled vector; its one logit counts as often as those of a map of 4 x 4."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        width = config.pooled
+        layers: list[nn.Module] = []
+        for inputs in (POOLED_CHANNELS, width):
+            layers += [spectral_norm(nn.Linear(inputs, width)), nn.LeakyReLU(0.2)]
+        super().__init__(layers, nn.Linear(width, 1), width, config)

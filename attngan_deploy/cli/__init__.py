@@ -6,8 +6,8 @@ Sub-commands live one per file; their heavy imports happen inside the functions,
 import io
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -25,21 +25,28 @@ app = typer.Typer(
 )
 
 
-def load_extra(module: str, extra: str) -> Any:
-    """Import a room that needs an optional extra, e.g. `load_extra("attngan_deploy.train.runs.damsm", "train")`.
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports from a room that needs an optional extra, e.g. `with extra("train")`.
 
     Raises:
         MissingExtraError: with the text of the ImportError and the line that installs the extra.
     """
     try:
-        return import_module(module)
+        yield
     except ImportError as error:
         if error.name is None or error.name.startswith("attngan_deploy"):
             raise
         raise MissingExtraError(
-            f"this command needs the '{extra}' extra: {error}",
-            next_step=install_line(extra),
+            f"this command needs the '{name}' extra: {error}",
+            next_step=install_line(name),
         ) from error
+
+
+def load_extra(module: str, name: str) -> Any:
+    """Import a module of which the checker of types shall know nothing, as `extra` does."""
+    with extra(name):
+        return import_module(module)
 
 
 def register(*names: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli import app, extra
 from attngan_deploy.system.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
@@ -77,9 +77,11 @@ def build(
     their centre square. What is skipped, and why, is listed in report.json.
     """
     share = None if test_classes is None else parse_test_classes(test_classes)
-    room = load_extra("attngan_deploy.train.data.build", "train")
-    split = load_extra("attngan_deploy.train.data.split", "train").SplitRule(split_file, share, seed)
-    options = room.BuildOptions(
+    with extra("train"):
+        from attngan_deploy.train.data.build import BuildOptions, build
+        from attngan_deploy.train.data.split import SplitRule
+    split = SplitRule(split_file, share, seed)
+    options = BuildOptions(
         source,
         output,
         kind=kind.value if kind else None,
@@ -92,7 +94,7 @@ def build(
         force=force,
     )
     with show_progress("data build", "img") as progress:
-        report = room.build(options, progress)
+        report = build(options, progress)
     print(json.dumps(report, indent=1) if as_json else _summary(report, output))
 
 

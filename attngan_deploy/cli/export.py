@@ -138,9 +138,9 @@ def _from_checkpoint(
 ) -> Path:
     source, folder = checkpoint or _run_of(variant), output or MODELS / variant
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")
-    rewrite = load_extra("attngan_deploy.export.graphs.rewrite", "train")
+    deploy = load_extra("attngan_deploy.export.deploy", "train")
     print(f"exporting {source} to {folder}", file=sys.stderr)
-    options = rewrite.GraphOptions(weights=weights.value)
+    options = deploy.GraphOptions(weights=weights.value)
     made: Path = writer.export_bundle(
         source, folder, options, variant=str(variant), precisions=precisions, captions=captions
     )

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.system.files import uninterrupted
+from attngan_deploy.system.signals import uninterrupted
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

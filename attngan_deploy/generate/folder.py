@@ -25,7 +25,8 @@ from attngan_deploy.generate.storage import LooseFiles, picture_store
 from attngan_deploy.generate.target import RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
-from attngan_deploy.system.files import append_whole, is_part, uninterrupted, write_atomically
+from attngan_deploy.system.files import append_whole, is_part, write_atomically
+from attngan_deploy.system.signals import uninterrupted
 
 ATTENTION = "attention"
 

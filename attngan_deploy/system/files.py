@@ -7,10 +7,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import stat
 import sys
-import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -245,27 +243,3 @@ def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:
         return json.loads(read_file(path, limit))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-
-
-@contextmanager
-def uninterrupted() -> Iterator[list[int]]:
-    """Hold Ctrl-C and SIGTERM back until the block is done, so that they can't part steps that belong together.
-
-    Yields a list in which the signals that came stand. Only the main thread receives signals; in others this does
-    nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield []
-        return
-    held: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: held.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield held
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])

@@ -285,7 +285,7 @@ def jobs(ground: Path) -> Iterator[Job]:
         torch.set_num_threads(1)
         recipe = tiny_gan_recipe(pictures=96, checkpoint_minutes=0.0, grid_minutes=0.0)
         resume = bool(checkpoints_of(place))
-        run = GanRun(recipe, shards, ground / "damsm", place, backbone, resume=resume, processes=Processes())
+        run = GanRun.prepare(recipe, shards, ground / "damsm", place, backbone, resume=resume, processes=Processes())
         return report_errors(run.train)
 
     def export(place: Path) -> int:

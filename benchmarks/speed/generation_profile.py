@@ -9,6 +9,7 @@ from generation_lines import example, timings
 from attngan_deploy.engines.openvino.engine import _read, settings
 from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.export.precision.half import layer_of
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import open_folder
 from attngan_deploy.generate.noise import noise_batch
@@ -38,7 +39,7 @@ def profile(model: TextToImage, captions: list[str], precision: str, threads: in
         for node in request.get_profiling_info() if run >= WARM else []:
             seconds = node.real_time.total_seconds()
             kinds[node.node_type] += seconds
-            layers["/".join(node.node_name.split("/")[:2])] += seconds
+            layers[layer_of(node.node_name)] += seconds
     return {"kinds": _shares(kinds), "layers": _shares(layers)}
 
 

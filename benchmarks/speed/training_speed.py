@@ -29,9 +29,8 @@ from attngan_deploy.train.config import ImageEncoderConfig, TextEncoderConfig, g
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
 from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.gan import resolve_precision
 from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
-from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.machine import prepare_cpu, resolve_precision
 from attngan_deploy.train.text_encoder import TextEncoder
 
 CONTENDERS = ("published", "paper, before", "paper", "fast, before", "fast")

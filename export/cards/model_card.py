@@ -11,16 +11,11 @@ from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.records import JsonObject
+from attngan_deploy.train.config import DESCRIPTIONS
 
 CARD, GRID = "README.md", "grid.webp"
 SAMPLES, SEED = 4, 0
 
-VARIANTS = {
-    "attngan": "AttnGAN as published: the second stage continues with image features and word context side by side",
-    "base": "AttnGAN whose attention block ends in a convolution that brings image features and word context together",
-    "att1": "`base`, with word features that first pass through one self-attention layer (MCAN)",
-    "att2": "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
-}
 CODE_LICENCE = "Code: Apache-2.0."
 CUB_LICENCE = (
     "Weights: learned from the pictures of CUB-200-2011, which are for non-commercial research and education only."
@@ -54,7 +49,7 @@ def write_card(path: Path, manifest: Manifest, captions: Sequence[str]) -> None:
     rows = "\n".join(f"- row {row}: {caption}" for row, caption in enumerate(captions, start=1))
     text = f"""# {name}: captions to pictures of {size} x {size} pixels
 
-Variant `{variant}`: {VARIANTS[variant]}.
+Variant `{variant}`: {DESCRIPTIONS[variant].sentence}.
 
 ![What it makes of the captions below]({GRID})
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from attngan_deploy.export.graphs.stored_weights import ZERO_CODE, as_exact_half, as_exact_rows, as_float32
 
-OPSET = 17
-IR_VERSION = 8  # the version that came with opset 17; every runtime since 2022 reads it
+OPSET = 18
+IR_VERSION = 8  # the version that came with opset 18; every runtime since 2023 reads it
 FLOAT = TensorProto.FLOAT
 DTYPES = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
@@ -52,7 +52,7 @@ class GraphBuilder:
         return self._known[key]
 
     def weight(self, name: str, tensor: Tensor | NDArray[np.float32], row_axes: int = 1) -> str:
-        """A weight in float32, stored in the smallest type that loses nothing (see `rewrite.round_weights`).
+        """A weight in float32, stored in the smallest type that loses nothing (see `deploy.round_weights`).
 
         An engine folds the Cast, and the Sub and Mul of 8-bit weights, when it loads the graph. A vector stays float32:
         rounding it would save nothing.
@@ -118,7 +118,7 @@ class GraphBuilder:
     def _store(self, name: str, array: NDArray[Any]) -> str:
         if name in self._initializers:
             raise ValueError(f"the graph has two weights called {name}")
-        self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.graphs.rewrite import Networks
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.parity.parity import Arrays, largest_image, run_torch
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage

@@ -13,8 +13,8 @@ from attngan_deploy.bundles.parity import OutputParity, Parity, Rounding
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.graphs.generator import attention_name
-from attngan_deploy.export.graphs.rewrite import Networks
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 
@@ -36,7 +36,7 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
 
     Args:
         graphs: files of "text_encoder" and "generator".
-        networks: with folded and rounded weights (`rewrite.deployed`).
+        networks: with folded and rounded weights (`deploy.deployed`).
         original: as trained.
 
     Raises:

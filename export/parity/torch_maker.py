@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
-from attngan_deploy.export.graphs.rewrite import Networks
+from attngan_deploy.export.deploy import Networks
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption

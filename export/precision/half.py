@@ -8,6 +8,7 @@ measured on an `emulated` graph, which computes in fp32 and rounds the weights a
 type: what a device does that multiplies in the low type and adds in fp32.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 BF16_OPSET, BF16_IR = 22, 10  # the first with bfloat16 convolutions
 FLOAT32_INPUTS = {"Resize": (1, 2)}  # places of inputs that are float32 in every type: region and scales
 ROUNDED = "/rounded"
+LAYER = re.compile(r"((first|later\.\d+)\.)?[^.]+(\.\d+)?")  # a part of the network, or of a stage of it
+EARLIER_STAGE = re.compile(r"first|stage\d+")
 
 
 def load_plain(path: Path) -> ModelProto:
@@ -48,9 +51,14 @@ def fold_constants(model: ModelProto) -> ModelProto:
 
 
 def layer_of(node: str) -> str:
-    """The layer that a node belongs to, by its name: "stage2/residual0/gated/sigmoid" is of "stage2/residual0"."""
+    """The layer that a node or weight belongs to, by its name: "later.0.residual.0.gated.conv.gate/Conv" is of
+    "later.0.residual.0", and in graphs that were built by hand "stage2/residual0/gated/sigmoid" of "stage2/residual0".
+    """
     parts = node.split("/")
-    return parts[0] if len(parts) < 3 or not parts[0].startswith(("first", "stage")) else "/".join(parts[:2])
+    if len(parts) > 2 and EARLIER_STAGE.fullmatch(parts[0]):
+        return "/".join(parts[:2])
+    found = LAYER.match(parts[0])
+    return found[0] if found else parts[0]
 
 
 def layers(model: ModelProto) -> list[str]:

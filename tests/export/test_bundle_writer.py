@@ -16,12 +16,14 @@ from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import CheckpointError, OutputError, ParityError, T2IError
 from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle
-from attngan_deploy.export.graphs.generator import build_generator
-from attngan_deploy.export.graphs.rewrite import GraphOptions
+from attngan_deploy.export.deploy import GraphOptions
+from attngan_deploy.export.graphs import network as network_graphs
+from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.parity.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.train.config import Variant
+from tests.makers.exported_once import EXPORTER
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 
 LARGEST_GOLDEN = 400_000  # bytes
@@ -101,7 +103,10 @@ def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages:
     assert pictures.std() > 10
 
 
-def test_the_same_checkpoint_makes_the_same_bundle(checkpoint: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_the_same_checkpoint_makes_the_same_bundle(
+    checkpoint: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_graphs, "_exported", EXPORTER)
     again = open_bundle(export_bundle(checkpoint, tmp_path / "again", name="tiny"))
     assert again.hash == open_bundle(tiny_bundle).hash
 
@@ -121,16 +126,16 @@ def test_weights_may_be_stored_whole(checkpoint: Path, tmp_path: Path, tiny_bund
 def test_a_graph_that_differs_leaves_no_bundle(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build_another(generator: Any, options: GraphOptions) -> Any:
+    def build_another(generator: Any) -> Any:
         with torch.no_grad():
             generator.to_image[1].conv.weight[0, 0, 1, 1] += 0.01
-        model = build_generator(generator, options)
+        model = generator_graph(generator)
         with torch.no_grad():
             generator.to_image[1].conv.weight[0, 0, 1, 1] -= 0.01
         return model
 
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(bundle_writer, "build_generator", build_another)
+    monkeypatch.setattr(bundle_writer, "generator_graph", build_another)
     with pytest.raises(ParityError, match="output image_128"):
         export_bundle(checkpoint, tmp_path / "bundle")
     assert sorted(tmp_path.iterdir()) == before

@@ -120,7 +120,7 @@ def test_a_generator_can_not_learn_from_it(tmp_path: Path, data: Path, judge: Pa
             load_damsm(run, backbone)
         assert "\n" not in str(told.value) and "--image-encoder mobilenet_v2_birds" in str(told.value)
     with pytest.raises(CheckpointError, match="can't teach a generator"):
-        GanRun(tiny_gan_recipe(), data, run, tmp_path / "gan", judge)
+        GanRun.prepare(tiny_gan_recipe(), data, run, tmp_path / "gan", judge)
     assert not (tmp_path / "gan").exists()
     with pytest.raises(CheckpointError, match="--image-encoder judge can't teach a generator"):
         make_plan(data, judge, tmp_path, tmp_path, tiny_matcher_recipe(), tiny_gan_recipe(), ["base"], (4, 4))

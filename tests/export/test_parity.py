@@ -10,9 +10,9 @@ import torch
 from onnx import numpy_helper
 
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.graphs.generator import build_generator
+from attngan_deploy.export.deploy import GraphOptions, Networks, deployed
+from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.graphs.graph import save_graph
-from attngan_deploy.export.graphs.rewrite import GraphOptions, Networks, deployed
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.export.parity.parity import CASES, check_parity
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Callable[[Networks], dict[str, Path]]:
     def write_graphs(networks: Networks) -> dict[str, Path]:
         models = {
             "text_encoder": build_text_encoder(networks.text_encoder),
-            "generator": build_generator(networks.generator),
+            "generator": generator_graph(networks.generator),
         }
         for key, model in models.items():
             save_graph(model, tmp_path / f"{key}.onnx")
@@ -75,8 +75,8 @@ def test_unrounded_weights_move_no_picture(trained: Networks, write: Callable[[N
     ("graph", "weight", "output"),
     [
         ("text_encoder", "lstm/recurrent/half", "words"),
-        ("generator", "to_image0/weight/half", "image_64"),
-        ("generator", "stage2/upsample/value/bias", "image_128"),
+        ("generator", "to_image.0.conv.weight/half", "image_64"),
+        ("generator", "later.0.upsample.conv.value.bias", "image_128"),
     ],
 )
 def test_another_weight_is_noticed(
@@ -94,7 +94,7 @@ def test_another_weight_is_noticed(
 def test_a_graph_that_makes_nan_is_refused(trained: Networks, write: Callable[[Networks], dict[str, Path]]) -> None:
     networks = deployed(trained)
     graphs = write(networks)
-    change_weight(graphs["generator"], "to_image1/weight/half", float("nan"))
+    change_weight(graphs["generator"], "to_image.1.conv.weight/half", float("nan"))
     with pytest.raises(ParityError, match="output image_128 of ONNX Runtime has values that are not finite"):
         check_parity(graphs, networks, trained)
 
@@ -104,7 +104,9 @@ def test_a_network_that_makes_infinities_is_refused(
 ) -> None:
     networks = deployed(trained)
     with torch.no_grad():
-        networks.generator.augmentation.linear.bias.fill_(1e4)  # its exponential overflows
+        linear = networks.generator.augmentation.linear
+        linear.value.bias.fill_(1e4)  # its exponential overflows
+        linear.gate.bias.fill_(1e4)
     with pytest.raises(ParityError, match="of torch has values that are not finite"):
         check_parity(write(networks), networks, trained)
 

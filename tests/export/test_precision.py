@@ -1,5 +1,6 @@
 """Half-precision graphs: their types, what stays in fp32, and that rounding is what tells them from the fp32 graph."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.export.graphs.generator import build_generator
-from attngan_deploy.export.graphs.rewrite import GraphOptions, fold_batch_norms, round_weights
+from attngan_deploy.export.deploy import GraphOptions, deploy
+from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.precision.half import convert, emulated, fold_constants, layer_of, layers, load_plain
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
 from tests.makers.tiny_bundle import random_generator
@@ -43,7 +44,7 @@ def run(model: ModelProto) -> dict[str, np.ndarray]:
 
 def generator_of(variant: Variant, options: GraphOptions = GraphOptions()) -> ModelProto:  # noqa: B008
     generator = random_generator(GeneratorConfig(variant, 2, 2, NOISE, NOISE, FEATURES))
-    return fold_constants(build_generator(round_weights(fold_batch_norms(generator), "fp16"), options))
+    return fold_constants(generator_graph(deploy(generator, replace(options, weights="fp16"))))
 
 
 def error(model: ModelProto, plain: ModelProto) -> float:
@@ -105,19 +106,41 @@ def test_emulation_is_at_least_as_far_as_the_graph_on_a_cpu(plain: ModelProto) -
 @pytest.mark.parametrize("make", [convert, emulated])
 def test_kept_layers_stay_in_fp32(plain: ModelProto, make: object) -> None:
     every = layers(plain)
-    assert {"condition", "first/linear", "first/upsample0", "stage2/attention", "to_image1"} <= set(every)
+    assert {"augmentation", "first.linear", "first.upsample.0", "later.0.attention", "to_image.1"} <= set(every)
     assert error(make(plain, "fp16", every), plain) == 0  # type: ignore[operator]
-    model = convert(plain, "fp16", ["to_image1"])
+    model = convert(plain, "fp16", ["to_image.1"])
     weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer if "weight" in tensor.name}
     kept = {name for name, kind in weights.items() if kind == TensorProto.FLOAT}
-    assert kept and all(layer_of(name) == "to_image1" for name in kept)
-    assert any(node.op_type == "Conv" and layer_of(node.name) == "to_image1" for node in model.graph.node)
+    assert kept and all(layer_of(name) == "to_image.1" for name in kept)
+    assert any(node.op_type == "Conv" and layer_of(node.name) == "to_image.1" for node in model.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("node", "layer"),
+    [
+        ("later.0.residual.1.gated.conv.gate/Conv", "later.0.residual.1"),
+        ("later.0/Concat_2", "later.0"),
+        ("first.upsample.3.conv.value.weight/cast", "first.upsample.3"),
+        ("first/Reshape", "first"),
+        ("augmentation/Mul_2", "augmentation"),
+        ("to_image.1/Tanh", "to_image.1"),
+        ("image_64/output", "image_64"),
+        ("stage2/residual1/gated/sigmoid", "stage2/residual1"),  # of a graph that was built by hand
+        ("stage2/concat", "stage2"),
+        ("first/upsample3/value/weight/cast", "first/upsample3"),
+        ("to_image1/tanh", "to_image1"),
+    ],
+)
+def test_a_layer_is_read_from_a_name(node: str, layer: str) -> None:
+    assert layer_of(node) == layer
 
 
 def test_a_weight_that_overflows_shows_up(plain: ModelProto) -> None:
     model = ModelProto()
     model.CopyFrom(plain)
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name.startswith("first/upsample3/value/bias"))
+    weight = next(
+        tensor for tensor in model.graph.initializer if tensor.name.startswith("first.upsample.3.conv.value.bias")
+    )
     weight.CopyFrom(numpy_helper.from_array(np.full(weight.dims, 1e6, np.float32), weight.name))
     with np.errstate(over="ignore"):
         made = run(emulated(model, "fp16"))["image_128"]

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 import torch
 
+from attngan_deploy.export.deploy import LARGE, round_weights
 from attngan_deploy.export.graphs.graph import GraphBuilder, save_graph
-from attngan_deploy.export.graphs.rewrite import LARGE, round_weights
 from attngan_deploy.export.graphs.stored_weights import as_exact_rows, from_rows, to_rows
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.train.config import TextEncoderConfig

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
-from attngan_deploy.export.graphs.rewrite import round_weights
+from attngan_deploy.export.deploy import round_weights
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.train.config import TextEncoderConfig
 from attngan_deploy.train.text_encoder import TextEncoder

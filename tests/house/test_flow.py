@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from attngan_deploy import TextToImage
 from attngan_deploy.cli import app, register
 from attngan_deploy.export.bundle_writer import load_networks
-from attngan_deploy.export.graphs.rewrite import GraphOptions, deployed
+from attngan_deploy.export.deploy import GraphOptions, deployed
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.pictures import find_pictures
@@ -36,8 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, backbone = make_tiny_shards(place / "data", size=140), make_tiny_backbone(place / "backbone.safetensors")
     train_damsm(tiny_damsm_recipe(epochs=1), data, place / "damsm", backbone)
     stages = [tiny_gan_recipe(pictures=8, generator=GeneratorConfig("att1", count, 2, 4, 4, 16)) for count in (1, 2)]
-    first = GanRun(stages[0], data, place / "damsm", place / "first", backbone, processes=Processes()).train()
-    second = GanRun(stages[1], data, place / "damsm", place / "run", backbone, start=(first,), processes=Processes())
+    first = GanRun.prepare(stages[0], data, place / "damsm", place / "first", backbone, processes=Processes()).train()
+    second = GanRun.prepare(
+        stages[1], data, place / "damsm", place / "run", backbone, start=(first,), processes=Processes()
+    )
     return second.train()
 
 

@@ -36,10 +36,18 @@ def test_doors_open_one_way() -> None:
         f"{path}: {line}"
         for folder, pattern in forbidden.items()
         for path in (ROOT / folder).rglob("*.py")
-        for line in path.read_text().splitlines()
+        for line in _without_extras(path).splitlines()
         if re.match(pattern, line)
     ]
     assert found == []
+
+
+def _without_extras(path: Path) -> str:
+    """A file without what the command line imports when a command needs it, which says what to install."""
+    text = path.read_text()
+    if ROOT / "attngan_deploy/cli" not in path.parents:
+        return text
+    return re.sub(r"^( +)with extra\([^\n]*\):\n(\1    [^\n]*\n)+", "", text, flags=re.MULTILINE)
 
 
 def test_models_leave_room_in_a_base_install() -> None:

@@ -179,7 +179,7 @@ def test_training_without_room_keeps_its_last_checkpoint(tmp_path: Path, capsys:
     recipe = tiny_gan_recipe(checkpoint_minutes=0.0)
 
     def train(out: Path, resume: bool = False) -> int:
-        run = GanRun(recipe, data, tmp_path / "damsm", out, backbone, resume=resume, processes=Processes())
+        run = GanRun.prepare(recipe, data, tmp_path / "damsm", out, backbone, resume=resume, processes=Processes())
         return report_errors(run.train)
 
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -168,7 +168,7 @@ def test_missing_pictures_are_no_pass(judge: Judge) -> None:
 
 def test_torch_and_the_bundle_that_was_made_of_it(tmp_path: Path, judge: Judge) -> None:
     from attngan_deploy.export.bundle_writer import export_bundle
-    from attngan_deploy.export.graphs.rewrite import GraphOptions
+    from attngan_deploy.export.deploy import GraphOptions
     from attngan_deploy.export.parity.torch_maker import torch_maker
 
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint")

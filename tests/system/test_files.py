@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.system.files import atomic_folder, sha256_of, uninterrupted, write_atomically
+from attngan_deploy.system.files import atomic_folder, sha256_of, write_atomically
+from attngan_deploy.system.signals import uninterrupted
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from attngan_deploy.errors import CheckpointError, StoppedError, T2IError
-from attngan_deploy.train.config import GanRecipe, GeneratorConfig, checked
+from attngan_deploy.system.records import look_up
+from attngan_deploy.train.config import DiscriminatorConfig, GanRecipe, GeneratorConfig, ImageEncoderConfig, checked
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.damsm import train_damsm
 from attngan_deploy.train.runs.distributed import Processes
@@ -36,7 +38,7 @@ class Ground:
         train_damsm(tiny_damsm_recipe(epochs=1), self.data, self.damsm, self.backbone)
 
     def run(self, recipe: GanRecipe, out: Path, **options: object) -> GanRun:
-        return GanRun(recipe, self.data, self.damsm, out, self.backbone, processes=ALONE, **options)  # type: ignore[arg-type]
+        return GanRun.prepare(recipe, self.data, self.damsm, out, self.backbone, processes=ALONE, **options)  # type: ignore[arg-type]
 
     def train(self, recipe: GanRecipe, out: Path, **options: object) -> Path:
         return self.run(recipe, out, **options).train()
@@ -60,7 +62,9 @@ def test_every_network_learns_and_the_checkpoint_is_complete(
     chosen = tiny_gan_recipe(recipe, pictures=8, generator=shape, crop=shape.sizes[-1], damsm_every=1)
     if stages == 2:
         make_tiny_shards(tmp_path / "large", size=140)
-        run = GanRun(chosen, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, processes=ALONE)
+        run = GanRun.prepare(
+            chosen, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, processes=ALONE
+        )
     else:
         run = ground.run(chosen, tmp_path / "run")
     before = {name: value.clone() for name, value in run.training.generator.state_dict().items()}
@@ -106,8 +110,8 @@ def save_file(tensors, path):
 checkpoint.save_file = save_file
 folder = Path({str(ground.folder)!r})
 recipe = tiny_gan_recipe(checkpoint_minutes=0.0)
-GanRun(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "parts")!r}), folder / "backbone.safetensors",
-       processes=ALONE).train()
+GanRun.prepare(recipe, folder / "data", folder / "damsm", Path({str(tmp_path / "parts")!r}),
+               folder / "backbone.safetensors", processes=ALONE).train()
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -150,7 +154,7 @@ from attngan_deploy.train.runs.gan import GanRun
 from tests.makers.tiny_training import tiny_gan_recipe
 import torch
 folder = Path({str(ground.folder)!r})
-run = GanRun(tiny_gan_recipe(), folder / "data", folder / "damsm", Path({str(tmp_path / "run")!r}),
+run = GanRun.prepare(tiny_gan_recipe(), folder / "data", folder / "damsm", Path({str(tmp_path / "run")!r}),
              folder / "backbone.safetensors")
 run.train()
 total = sum(float(value.double().sum()) for value in run.training.generator.state_dict().values())
@@ -174,13 +178,13 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     make_tiny_shards(tmp_path / "large", size=140)
     shape = GeneratorConfig("base", 2, 2, 4, 4, 16)
     recipe = tiny_gan_recipe(generator=shape, crop=128, freeze_first_stage=True, pictures=8)
-    GanRun(
+    GanRun.prepare(
         recipe, tmp_path / "large", ground.damsm, tmp_path / "run", ground.backbone, start=(first,), processes=ALONE
     ).train()
     before, after = load_checkpoint(first).tensors("generator"), load_checkpoint(tmp_path / "run").tensors("generator")
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert set(after) > set(before)
-    again = GanRun(
+    again = GanRun.prepare(
         replace(recipe, generator=replace(recipe.generator, variant="att1")),
         *(tmp_path / "large", ground.damsm, tmp_path / "again", ground.backbone),
         start=(tmp_path / "run",),
@@ -189,7 +193,7 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     learned = load_checkpoint(tmp_path / "run").tensors("discriminators")
     assert all(value.equal(learned[name]) for name, value in again.training.discriminators.state_dict().items())
     newer = ground.train(tiny_gan_recipe(pictures=4, seed=7), tmp_path / "newer")
-    joint = GanRun(
+    joint = GanRun.prepare(
         *(replace(recipe, freeze_first_stage=False), tmp_path / "large", ground.damsm, tmp_path / "joint"),
         ground.backbone,
         start=(newer, tmp_path / "run"),
@@ -198,7 +202,7 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     small = load_checkpoint(newer).tensors("discriminators")
     assert all(value.equal(joint[name]) for name, value in small.items())
     assert all(value.equal(joint[name.replace("0.", "1.", 1)]) for name, value in learned.items())
-    both = GanRun(
+    both = GanRun.prepare(
         *(recipe, tmp_path / "large", ground.damsm, tmp_path / "both", ground.backbone),
         start=(tmp_path / "run", newer),
         processes=ALONE,
@@ -208,7 +212,7 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
         assert value.equal(fresh[name] if name in fresh else after[name]), name
     assert [before["pictures"] for before in both.started_from] == [8, 4]
     with pytest.raises(CheckpointError, match="--start"):
-        GanRun(recipe, tmp_path / "large", ground.damsm, tmp_path / "other", ground.backbone, processes=ALONE)
+        GanRun.prepare(recipe, tmp_path / "large", ground.damsm, tmp_path / "other", ground.backbone, processes=ALONE)
 
 
 def test_metrics_are_numbers_with_the_pictures_seen(ground: Ground, tmp_path: Path) -> None:
@@ -244,7 +248,7 @@ def test_scores_on_the_way_choose_the_best_checkpoint(ground: Ground, tmp_path: 
     latest = load_checkpoint(tmp_path / "run/checkpoints/step-00000006").document
     assert [point["fid"] for point in latest["curve"]] == [scored[2], scored[4], scored[6]]
     assert [point["pictures"] for point in latest["curve"]] == [8, 16, 24]
-    later = GanRun(
+    later = GanRun.prepare(
         *(tiny_gan_recipe(), ground.data, ground.damsm, tmp_path / "later", ground.backbone),
         start=(tmp_path / "run/checkpoints/step-00000006",),
         processes=ALONE,
@@ -326,3 +330,35 @@ def test_a_long_run_compiles_its_steps_or_says_why_not(
     monkeypatch.setenv("T2I_COMPILE", "1")
     ground.run(tiny_gan_recipe(), tmp_path / "wanted")
     assert "steps are not compiled" in capsys.readouterr().err
+
+
+def test_a_run_that_earlier_code_left_half_finished_goes_on(ground: Ground, tmp_path: Path) -> None:
+    """`data/half_finished_run` was stopped after 22 of 24 steps, two steps after its last line of metrics."""
+    folder = tmp_path / "run"
+    shutil.copytree(Path(__file__).parents[1] / "data/half_finished_run", folder)
+    encoder = ImageEncoderConfig(features=8, input_size=64)
+    train_damsm(tiny_damsm_recipe(epochs=1, image_encoder=encoder), ground.data, tmp_path / "damsm", ground.backbone)
+    recipe = tiny_gan_recipe(
+        pictures=96,
+        generator=GeneratorConfig("base", 1, 1, 2, 2, 8),
+        discriminator=DiscriminatorConfig("one_way", 1, 8),
+        data_name="coloured squares",
+    )
+    before = load_checkpoint(folder)
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    run = GanRun.prepare(recipe, ground.data, tmp_path / "damsm", folder, ground.backbone, resume=True, processes=ALONE)
+    assert (run.step, run.seen, run.steps) == (22, 88, 24)
+    for name, value in before.tensors("live_generator").items():
+        assert value.equal(run.training.generator.state_dict()[name])
+    run.train()
+    after = load_checkpoint(folder / "checkpoints/step-00000024")
+    assert set(before.document) == set(after.document)
+    assert {path.name for path in before.folder.iterdir()} == {path.name for path in after.folder.iterdir()}
+    assert (after.step, after.document["pictures"]) == (24, 96)
+    moved = after.tensors("live_generator")["first.linear.weight"]
+    assert 0 < (moved - before.tensors("live_generator")["first.linear.weight"]).abs().max() < 1e-2
+    first, last = (folder / "metrics.jsonl").read_text().splitlines()
+    assert first == line and json.loads(last)["pictures"] == 96
+    waiting = look_up(before.document, "since_last_line", "loss/discriminator")  # of steps 21 and 22
+    assert isinstance(waiting, list)
+    assert abs(json.loads(last)["loss/discriminator"] - sum(waiting) / 2) < 0.1

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from attngan_deploy.train import attention, config
 from attngan_deploy.train.attention import Cbam, WordAttention, WordSelfAttention
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig
 from attngan_deploy.train.generator import (
@@ -190,3 +192,30 @@ def test_variants_have_the_blocks_of_the_paper() -> None:
     assert counts["att1"] - counts["base"] == self_attention
     assert counts["att2"] - counts["att1"] == cbam
     assert counts["attngan"] != counts["base"]
+
+
+class _Shift(nn.Module):
+    """A block of image features that nobody has published: a learned shift of each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.amount = nn.Parameter(torch.ones(channels))
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.amount[:, None, None].expand_as(h)
+
+
+def test_a_new_block_is_a_module_and_a_line_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attention.FEATURE_BLOCKS, "shift", _Shift)
+    monkeypatch.setitem(config.DESCRIPTIONS, "shifted", config.VariantDescription(("fuse", "shift"), "shifted"))
+    torch.manual_seed(0)
+    plain = Generator(GeneratorConfig("base", 2, 2, 4, 4, 16)).eval()
+    shifted = Generator(GeneratorConfig("shifted", 2, 2, 4, 4, 16)).eval()
+    missing, unexpected = shifted.load_state_dict(plain.state_dict(), strict=False)
+    assert len(missing) == 1 and unexpected == []
+    inputs = torch.randn(2, 16), torch.randn(2, 16, 3), torch.ones(2, 3, dtype=torch.bool), *torch.randn(2, 2, 4)
+    made = shifted(*inputs)
+    assert made.images[0].equal(plain(*inputs).images[0]) and not made.images[1].equal(plain(*inputs).images[1])
+    made.images[1].sum().backward()
+    gradients = [value.grad for name, value in shifted.named_parameters() if name.endswith("amount")]
+    assert len(gradients) == 1 and gradients[0].abs().sum() > 0

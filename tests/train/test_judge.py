@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import CheckpointError, DataError, OutputError, ParityError
 from attngan_deploy.export import judge as export
+from attngan_deploy.export.deploy import deploy
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.preprocessing import prepare
@@ -197,7 +198,7 @@ def test_the_bundle_computes_what_torch_computes(tmp_path: Path, run: Path) -> N
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
-        logits, features = export.deployed(net)(images)
+        logits, features = deploy(net, export.STORED)(images)
     found_logits, found_features = judge.look(pictures)
     np.testing.assert_allclose(found_logits, logits, atol=export.TOLERANCE)
     np.testing.assert_allclose(found_features, features, atol=export.TOLERANCE)
@@ -210,12 +211,12 @@ def test_folding_changes_nothing_but_rounding_does_a_little(run: Path) -> None:
     net, _ = load_judge(run)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
-        difference = (export.deployed(net)(images)[0] - net(images)[0]).abs().max()
+        difference = (deploy(net, export.STORED)(images)[0] - net(images)[0]).abs().max()
     assert 0 < difference < 0.05
 
 
 def test_matrices_are_stored_in_half_precision(run: Path) -> None:
-    model = export.judge_graph(export.deployed(load_judge(run)[0]), 32)
+    model = export.judge_graph(deploy(load_judge(run)[0], export.STORED), 32)
     large = [item for item in model.graph.initializer if len(item.dims) > 1]
     assert large and all(item.data_type == onnx.TensorProto.FLOAT16 for item in large)
 

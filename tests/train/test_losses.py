@@ -11,8 +11,10 @@ from attngan_deploy.train.losses import (
     Gammas,
     consistency_loss,
     hinge_discriminator_loss,
+    hinge_generator_loss,
     kl_loss,
     matching_gradient_penalty,
+    nearest_loss,
     published_discriminator_loss,
     published_generator_loss,
     sentence_loss,
@@ -100,17 +102,19 @@ def test_words_loss_attention_matches_published() -> None:
     published = Published("words_loss_5x5")
     for i, length in enumerate(published.inputs["cap_lens"].tolist()):
         words = published.inputs["words_emb"][i : i + 1, :, :length]
-        _, attention = word_region_attention(words, published.inputs["img_features"][i : i + 1], 4.0)
-        published.check(f"att_maps.{i}", attention)
+        regions = published.inputs["img_features"][i : i + 1]
+        _, attention = word_region_attention(regions.flatten(2), words, torch.ones(1, length, dtype=torch.bool), 4.0)
+        published.check(f"att_maps.{i}", attention[0].unflatten(2, regions.shape[2:]))
 
 
 def test_word_region_attention_matches_published() -> None:
     published = Published("func_attention")
-    context, attention = word_region_attention(
-        published.inputs["query"], published.inputs["context"], published.sizes["gamma1"]
-    )
-    published.check("weighted_context", context)
-    published.check("attn", attention)
+    words, regions = published.inputs["query"], published.inputs["context"]
+    everywhere = torch.ones(len(words), words.shape[2], dtype=torch.bool)
+    _, attention = word_region_attention(regions.flatten(2), words, everywhere, published.sizes["gamma1"])
+    own = attention[range(len(words)), range(len(words))]  # each caption with its own picture
+    published.check("weighted_context", regions.flatten(2) @ own.transpose(1, 2))
+    published.check("attn", own.unflatten(2, regions.shape[2:]))
 
 
 @pytest.mark.parametrize("classes", [True, False])
@@ -159,10 +163,43 @@ def test_unknown_published_weight_is_named() -> None:
         rename_published({"extra.weight": torch.zeros(1)}, DISCRIMINATOR)
 
 
+def test_hinge_loss_of_two_terms_judges_pictures_and_pairs_apart() -> None:
+    class Stub(OneWayDiscriminator):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+            self.unconditional = None
+
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def conditional_logits(self, features: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
+            return features * sentence
+
+        def unconditional_logits(self, features: torch.Tensor) -> torch.Tensor:
+            return features.abs() - 1
+
+    sentence = torch.tensor([1.0, -1.0])
+    real, fake = torch.tensor([3.0, -3.0]), torch.tensor([-0.5, 0.0])
+    # pairs as above: 0.375; real pictures are at 2: no loss; generated ones at -0.5 and -1: (0.5 + 0) / 2
+    assert hinge_discriminator_loss(Stub(), real, fake, sentence).item() == pytest.approx((0.375 + 0.25) / 2)
+    # pairs at -0.5 and 0, pictures at -0.5 and -1: the generator gains by both
+    assert hinge_generator_loss(Stub(), fake, sentence).item() == pytest.approx((0.25 + 0.75) / 2)
+
+
+def test_pictures_are_pulled_to_the_nearest_real_ones_and_pushed_from_their_like() -> None:
+    features = torch.tensor([[0.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    real = torch.tensor([[0.0, 3.0], [100.0, 100.0]])
+    nearest_loss(features, real, features.detach()).backward()
+    step = -features.grad
+    assert (step[:, 1] > 0).all(), "towards the near real one, not the far one"
+    assert step[0, 0] < 0 < step[1, 0], "away from each other"
+
+
 def test_hinge_loss_ranks_matching_pairs_first() -> None:
     class Stub(OneWayDiscriminator):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
+            self.unconditional = None
 
         def features(self, images: torch.Tensor) -> torch.Tensor:
             return images

@@ -24,7 +24,7 @@ from attngan_deploy.train.runs.gan import GanRun
 from tests.makers.tiny_training import tiny_gan_recipe
 
 folder, out, mark, pictures = (*map(Path, sys.argv[1:4]), int(sys.argv[4]))
-run = GanRun(tiny_gan_recipe(pictures=pictures, checkpoint_minutes=0.0), folder / "data", folder / "damsm", out,
+run = GanRun.prepare(tiny_gan_recipe(pictures=pictures, checkpoint_minutes=0.0), folder / "data", folder / "damsm", out,
              folder / "backbone.safetensors", resume=True)
 sys.stderr.write(f"rank {run.processes.rank} begins at step {run.step} of {run.steps}\\n")
 step = run.training.step
@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_another_number_of_processes(ground: Ground, tmp_path
 
 
 def test_more_processes_than_there_are_pictures_for(ground: Ground, tmp_path: Path) -> None:  # noqa: F811
-    run = GanRun(
+    run = GanRun.prepare(
         tiny_gan_recipe(), ground.data, ground.damsm, tmp_path / "run", ground.backbone, processes=Processes(0, 4)
     )
     with pytest.raises(DataError, match="found 16 pictures a step; expected at most 12"):

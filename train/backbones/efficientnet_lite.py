@@ -66,7 +66,7 @@ class InvertedBottleneck(nn.Module):
         self.has_shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self.expand_conv is not None and self.bn0 is not None:
             y = functional.relu6(self.bn0(self.expand_conv(y)))
         y = functional.relu6(self.bn1(self.depthwise_conv(y)))

@@ -5,15 +5,16 @@ No gradient passes through it, so no generator can learn from it, and R-precisio
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.preprocessing import resize_pictures
+from attngan_deploy.train.backbones.backbone import Backbone
 
 
-class JudgeBackbone(nn.Module):
+class JudgeBackbone(Backbone):
     """The features of a judge, as regions of one place and as pooled vector.
 
     Args:

@@ -122,13 +122,10 @@ class TrainingBatches:
 
     def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> "TrainingBatch":
         """Crop, flip and caption the given pictures."""
-        side, size = self.data.pictures.shape[1], self.size
-        pictures = np.empty((len(indices), size, size, 3), np.uint8)
+        pictures = np.empty((len(indices), self.size, self.size, 3), np.uint8)
         ids: list[list[int]] = []
         for row, index in enumerate(indices):
-            top, left = rng.integers(0, side - size + 1, 2)
-            crop = self.data.pictures[index, top : top + size, left : left + size]
-            pictures[row] = crop[:, ::-1] if rng.random() < 0.5 else crop
+            pictures[row] = random_crop(self.data.pictures[index], self.size, rng)
             choice = self.ids[index][rng.integers(len(self.ids[index]))]
             ids.append(shorten(choice, self.max_words, rng))
         captions, lengths = pad_captions(ids)
@@ -145,6 +142,19 @@ class TrainingBatch:
     captions: Tensor
     lengths: Tensor
     classes: Tensor
+
+
+def centre_crop(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The middle [N, size, size, 3] of pictures [N, S, S, 3]."""
+    edge = (pictures.shape[1] - size) // 2
+    return pictures[:, edge : edge + size, edge : edge + size]
+
+
+def random_crop(picture: NDArray[np.uint8], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A part [size, size, 3] of a picture [S, S, 3], mirrored half of the time."""
+    top, left = rng.integers(0, len(picture) - size + 1, 2)
+    crop = picture[top : top + size, left : left + size]
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
 def shorten(ids: list[int], max_words: int, rng: np.random.Generator) -> list[int]:

@@ -5,7 +5,8 @@ each BatchNorm takes the mean and the deviation that its layer has on them, with
 the bundle computes. In eval mode the networks then equal the bundle; in training mode, up to the batch.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -18,16 +19,24 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.attention import McanLayerNorm
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import pad_captions
-from attngan_deploy.train.generator import ConvGlu, Generator, Residual
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.layers import followed_layers
 from attngan_deploy.train.text_encoder import TextEncoder
 
 ZERO_CODE = 128  # of weights stored in 8 bits
 SAME_CODES = 0.99  # mean cosine of the codes of one word; 8-bit storage leaves it above 0.999
 STATISTICS = 256  # captions at a time that BatchNorms are measured on
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
+EARLIER_NAMES = (  # of weights in bundles whose graphs were built by hand, and what became of them
+    (r"^condition/", "augmentation/linear/"),
+    (r"^stage2/", "later/0/"),
+    (r"^stage3/", "later/1/"),
+    (r"/both/", "/"),
+    (r"(upsample|residual|to_image)(\d+)", r"\1/\2"),
+    (r"(fuse|gated|residual/\d+|upsample|upsample/\d|to_image/\d)/(value/|gate/|)(weight|bias)", r"\1/conv/\2\3"),
+    (r"(/attention/project)", r"\1/weight"),
+)
 
 
 def text_encoder_of(bundle: Bundle) -> TextEncoder:
@@ -38,8 +47,8 @@ def text_encoder_of(bundle: Bundle) -> TextEncoder:
     """
     weights = _Weights(bundle, "text_encoder")
     embedding = weights.take("embedding")
-    joined = {name: weights.take(f"lstm/{name}") for name in ("input", "recurrent")}  # [2, 4H, ...]
-    bias = weights.take("lstm/bias")  # [2, 8H]: of the input, of the recurrence
+    joined = {name: weights.take(f"lstm.{name}") for name in ("input", "recurrent")}  # [2, 4H, ...]
+    bias = weights.take("lstm.bias")  # [2, 8H]: of the input, of the recurrence
     features = 2 * joined["recurrent"].shape[-1]
     encoder = TextEncoder(TextEncoderConfig(len(embedding), embedding.shape[1], features))
     state = {"embedding.weight": embedding}
@@ -101,6 +110,7 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
     """
     weights = _Weights(bundle, "generator")
     sizes = bundle.manifest.sizes
+    blocks = {name.split(".")[3] for name in weights.stored if name.startswith("later.0.residual.")}
     config = GeneratorConfig(
         variant=bundle.manifest.variant,
         stages=len(sizes.stages),
@@ -108,77 +118,30 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
         noise=sizes.z,
         condition=sizes.eps,
         features=sizes.features,
-        residual_blocks=weights.count("stage2/residual{}/bias"),
+        residual_blocks=len(blocks),
     )
     generator = Generator(config).eval()
-    shifts: dict[Norm, Tensor] = {}
+    norms = {norm: layer for layer, norm, _ in followed_layers(generator) if norm is not None}
     with torch.no_grad():
-        for module, name in _named(generator):
-            _fill(module, name, weights, shifts)
+        for name, value in generator.state_dict().items():
+            if name.rpartition(".")[0] not in norms and value.is_floating_point():
+                value.copy_(weights.take(name).view_as(value))
+    shifts = {}
+    for norm, layer in norms.items():
+        shift = weights.take(f"{layer}.bias")
+        there = f"{layer}.bias" in generator.state_dict()  # then it is in the layer already
+        shifts[generator.get_submodule(norm)] = torch.zeros_like(shift) if there else shift
     _measure(generator, shifts, text_encoder_of(bundle), captions)
     return generator
 
 
-def _named(generator: Generator) -> Iterator[tuple[nn.Module, str]]:
-    """Modules that own weights, with the names that the graph has for them."""
-    yield generator.augmentation, "condition"
-    yield generator.first, "first/linear"
-    for place, block in enumerate(generator.first.upsample):
-        yield block, f"first/upsample{place}"
-    for place, image in enumerate(generator.to_image):
-        yield image.conv, f"to_image{place}"
-    for number, stage in enumerate(generator.later, start=2):
-        name = f"stage{number}"
-        if stage.self_attention is not None:
-            for part, layer in stage.self_attention.named_children():
-                if not isinstance(layer, nn.Dropout):
-                    yield layer, f"{name}/self_attention/{part}"
-        if stage.cbam is not None:
-            yield stage.cbam.reduce, f"{name}/cbam/reduce"
-            yield stage.cbam.restore, f"{name}/cbam/restore"
-            yield stage.cbam, f"{name}/cbam/spatial"
-        yield stage.attention.project, f"{name}/attention/project"
-        if stage.fuse is not None:
-            yield stage.fuse, f"{name}/fuse"
-        for place, block in enumerate(stage.residual):
-            yield block.gated, f"{name}/residual{place}/gated"
-            yield block, f"{name}/residual{place}"
-        yield stage.upsample, f"{name}/upsample"
-
-
-def _fill(module: nn.Module, name: str, weights: "_Weights", shifts: dict[Norm, Tensor]) -> None:
-    """Copy a module's weights; the bias that is left of a folded BatchNorm goes into `shifts`."""
-    if isinstance(module, nn.Conv1d):
-        module.weight.copy_(weights.take(name)[:, :, None])
-    elif isinstance(module, nn.Conv2d):
-        module.weight.copy_(weights.take(f"{name}/weight"))
-    elif isinstance(module, nn.Linear | McanLayerNorm):
-        module.weight.copy_(weights.take(f"{name}/weight"))
-        module.bias.copy_(weights.take(f"{name}/bias"))
-    elif isinstance(module, ConvGlu):
-        module.conv.weight.copy_(weights.gated(name, "weight"))
-        shifts[module.norm] = weights.gated(name, "bias")
-    elif isinstance(module, Residual):
-        module.conv.weight.copy_(weights.take(f"{name}/weight"))
-        shifts[module.norm] = weights.take(f"{name}/bias")
-    elif hasattr(module, "spatial"):  # CBAM
-        module.spatial.weight.copy_(weights.take(f"{name}/weight"))
-        shifts[module.norm] = weights.take(f"{name}/bias")
-    elif hasattr(module, "norm"):  # the first stage
-        module.linear.weight.copy_(weights.gated(name, "weight"))
-        shifts[module.norm] = weights.gated(name, "bias")
-    else:  # conditioning augmentation
-        module.linear.weight.copy_(weights.gated(name, "weight"))
-        module.linear.bias.copy_(weights.gated(name, "bias"))
-
-
 @torch.no_grad()
 def _measure(
-    generator: Generator, shifts: dict[Norm, Tensor], text: TextEncoder, captions: Sequence[Sequence[int]]
+    generator: Generator, shifts: dict[nn.Module, Tensor], text: TextEncoder, captions: Sequence[Sequence[int]]
 ) -> None:
     """Set every BatchNorm in the order of the forward pass: each then meets what the ones before it will give."""
 
-    def settle(norm: Norm, inputs: tuple[Tensor, ...]) -> None:
+    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].transpose(0, 1).flatten(1).double()
         mean, variance = x.mean(1), x.var(1)
         norm.running_mean.copy_(mean)
@@ -198,6 +161,13 @@ def _measure(
         hook.remove()
 
 
+def _present_name(stored: str) -> str:
+    """The module path of a stored weight, with its stored type where that is not float32."""
+    for earlier, present in EARLIER_NAMES:
+        stored = re.sub(earlier, present, stored)
+    return re.sub(r"/(?!(codes|scale|half)$)", ".", stored)
+
+
 def _torch_gates(tensor: Tensor) -> Tensor:
     """Gates i, o, f, g of ONNX as i, f, g, o of torch."""
     i, o, f, g = tensor.chunk(4)
@@ -205,7 +175,7 @@ def _torch_gates(tensor: Tensor) -> Tensor:
 
 
 class _Weights:
-    """The weights of one graph by the names that the export gave them, in float32."""
+    """The weights of one graph in float32, by the names that the network has for them."""
 
     def __init__(self, bundle: Bundle, graph: str) -> None:
         self.path = bundle.graph_path(graph)
@@ -213,23 +183,10 @@ class _Weights:
             model = onnx.load(self.path)
         except (DecodeError, OSError) as error:
             raise BundleError(f"{self.path} can't be read: {error}") from error
-        self.stored = {item.name: item for item in model.graph.initializer}
-
-    def count(self, pattern: str) -> int:
-        """How many names there are, counted up from 0."""
-        found = 0
-        while pattern.format(found) in self.stored:
-            found += 1
-        return found
-
-    def gated(self, name: str, part: str) -> Tensor:
-        """Weight or bias of a layer before a GLU, whether it was split for the graph or not."""
-        if any(f"{name}/both/{part}{end}" in self.stored for end in ("", "/half", "/codes")):
-            return self.take(f"{name}/both/{part}")
-        return torch.cat([self.take(f"{name}/value/{part}"), self.take(f"{name}/gate/{part}")])
+        self.stored = {_present_name(item.name): item for item in model.graph.initializer}
 
     def take(self, name: str) -> Tensor:
-        """One weight, from the type that it is stored in.
+        """One weight, from the type that it is stored in; that of a layer before a GLU also from its two halves.
 
         Raises:
             BundleError: the graph has no such weight.
@@ -240,6 +197,9 @@ class _Weights:
         for stored in (f"{name}/half", name):
             if stored in self.stored:
                 return torch.from_numpy(self._array(stored).astype(np.float32))
+        layer, _, kind = name.rpartition(".")
+        if any(stored.startswith(f"{layer}.gate.{kind}") for stored in self.stored):
+            return torch.cat([self.take(f"{layer}.{half}.{kind}") for half in ("value", "gate")])
         raise BundleError(
             f"{self.path} has no weight {name}",
             found=f"{len(self.stored)} others",

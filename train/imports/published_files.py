@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
+from attngan_deploy.train.config import DESCRIPTIONS, GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.imports.published_names import GENERATOR, TEXT_ENCODER, rename_published
 from attngan_deploy.train.imports.torch_file import load_state
@@ -26,12 +26,7 @@ KINDS = (
     ("emb_cnn_code.", "image encoder", "image_encoderN.pth"),
 )
 TABLES = {"generator": GENERATOR, "text encoder": TEXT_ENCODER}
-VARIANTS_BY_BLOCKS: dict[frozenset[str], Variant] = {
-    frozenset(): "attngan",
-    frozenset({"fuse"}): "base",
-    frozenset({"fuse", "self_attention"}): "att1",
-    frozenset({"fuse", "self_attention", "cbam"}): "att2",
-}
+VARIANTS_BY_BLOCKS = {frozenset(told.blocks): variant for variant, told in DESCRIPTIONS.items()}
 STRUCTURE = "[train captions, test captions, index to word, word to index]"
 LSTM_GATES = 4
 SELF_ATTENTION_HEADS = 8
@@ -193,7 +188,7 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
     dropped = (f"later.{stages - 1}.", f"to_image.{stages}.")
     kept = {name: value for name, value in state.items() if not name.startswith(dropped)}
     parts = {name.split(".")[2] for name in kept if name.startswith("later.")}
-    blocks = frozenset(parts & {"fuse", "self_attention", "cbam"})
+    blocks = frozenset(parts & frozenset[str]().union(*VARIANTS_BY_BLOCKS))
     if blocks not in VARIANTS_BY_BLOCKS:
         raise CheckpointError(
             f"{path} is of no known variant",
@@ -217,7 +212,7 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
         features=_size(path, state, "augmentation.linear.weight", 1),
         residual_blocks=len(_numbers(state, "later.0.residual.")),
     )
-    if config.attends_words and config.features % SELF_ATTENTION_HEADS:
+    if "self_attention" in config.blocks and config.features % SELF_ATTENTION_HEADS:
         raise CheckpointError(
             f"{path}: its text features can't be parted among heads",
             found=str(config.features),

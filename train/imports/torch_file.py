@@ -6,6 +6,7 @@ import struct
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from attngan_deploy.train.imports.unpickle import describe_bytes
 
 STATE_DICT = "a state dict: names and tensors"
 # How torch 0.3 and older saved a tensor. It puts a shape on stored numbers, as its successor does, which torch trusts.
-TRUSTED = [torch._utils._rebuild_tensor]
+TRUSTED: list[Any] = [torch._utils._rebuild_tensor]
 DAMAGED = (  # what a damaged file makes torch.load raise
     pickle.UnpicklingError,
     RuntimeError,

@@ -115,7 +115,7 @@ def _check_operations(path: Path, data: bytes) -> list[int]:
                 found=operation.name,
                 expected="lists, dicts, texts and numbers only",
             )
-        too_far = operation.name in MEMO_OPERATIONS and int(argument) > count
+        too_far = operation.name in MEMO_OPERATIONS and int(argument or 0) > count
         if too_far or operation.name == "BYTEARRAY8":
             raise DataError(f"{path} is refused: {operation.name} asks for memory that plain data does not need")
     return frames

@@ -4,8 +4,6 @@ The backbone is frozen, so its features are computed once, for both flips, and o
 encoder are trained.
 """
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,20 +18,24 @@ from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
 from attngan_deploy.system.records import look_up
+from attngan_deploy.train.backbones.backbone import Backbone
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
-from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures, to_images
+from attngan_deploy.train.data.picture_set import (
+    PictureSet,
+    TrainingBatches,
+    centre_crop,
+    pad_captions,
+    read_pictures,
+    to_images,
+)
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
-from attngan_deploy.train.losses import Gammas, sentence_loss, words_loss
-from attngan_deploy.train.runs.checkpoint import (
-    Checkpoint,
-    best_of,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from attngan_deploy.train.losses import Gammas, damsm_terms
+from attngan_deploy.train.runs.checkpoint import Checkpoint, best_of, load_checkpoint
+from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
 from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
 
@@ -51,12 +53,11 @@ class BackboneFeatures:
 @torch.inference_mode()
 def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> BackboneFeatures:
     """Features of the centre crop of every picture, for each flip asked for."""
-    edge = (data.pictures.shape[1] - size) // 2
     regions: list[Tensor] = []
     pooled: list[Tensor] = []
     for flip in flips:
         for start in range(0, len(data), 64):
-            crop = data.pictures[start : start + 64, edge : edge + size, edge : edge + size]
+            crop = centre_crop(data.pictures[start : start + 64], size)
             images = to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
             raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
             regions.append(raw.half().contiguous())
@@ -95,7 +96,7 @@ def r_precision(
     return right / own.size
 
 
-class DamsmTraining:
+class DamsmTraining(EpochTraining):
     """Everything that a DAMSM run holds between steps."""
 
     def __init__(
@@ -104,7 +105,7 @@ class DamsmTraining:
         train: PictureSet,
         test: PictureSet,
         words: list[str],
-        backbone: nn.Module,
+        backbone: Backbone,
         frozen_text: TextEncoder | None = None,
     ) -> None:
         self.recipe, self.words = recipe, words
@@ -113,7 +114,7 @@ class DamsmTraining:
         self.batches = TrainingBatches(train, tokenizer, size, recipe.batch_size, recipe.max_words)
         self.features = backbone_features(backbone, train, size, (False, True))
         self.test_features = backbone_features(backbone, test, size, (False,))
-        self.test_classes = test.classes
+        self.epoch_pictures, self.test_classes = len(train), test.classes
         encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in test.captions]
         self.test_captions = [[ids for ids in captions if ids] or [[1]] for captions in encoded]
         torch.manual_seed(recipe.seed)
@@ -123,6 +124,7 @@ class DamsmTraining:
         self.heads = ImageEncoderHeads(
             backbone.region_channels, backbone.pooled_channels, recipe.image_encoder.features
         )
+        self.networks = {"text_encoder": self.text, "image_encoder": self.heads}
         self.parameters = [*([] if frozen_text else self.text.parameters()), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(
             self.parameters, recipe.learning_rate, betas=(0.5, 0.999), weight_decay=recipe.weight_decay
@@ -135,7 +137,7 @@ class DamsmTraining:
         rate = recipe.learning_rate * max(recipe.decay_until, recipe.decay**number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.text.train(not self.recipe.text_encoder)
+        self.text.train(not recipe.text_encoder)
         words_total = sentence_total = 0.0
         order = self.batches.epoch_order(recipe.seed, number)
         for step, indices in enumerate(order):
@@ -152,8 +154,7 @@ class DamsmTraining:
         where = torch.from_numpy(indices)
         images = self.heads(self.features.regions[flips, where].float(), self.features.pooled[flips, where])
         text = self.text(batch.captions, batch.lengths)
-        words = sum(words_loss(images.regions, text.words, text.mask, self.gammas, batch.classes))
-        sentence = sum(sentence_loss(images.codes, text.sentence, self.gammas.gamma3, batch.classes))
+        words, sentence = damsm_terms(images, text, self.gammas, batch.classes)
         self.optimizer.zero_grad(set_to_none=True)
         (words + sentence).backward()
         nn.utils.clip_grad_norm_(self.text.parameters(), self.recipe.clip)
@@ -167,19 +168,12 @@ class DamsmTraining:
             codes = self.heads.code(self.test_features.pooled[0])
         return r_precision(codes, self.test_classes, self.test_captions, self.text)
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds: the two encoders, and the optimizer for resuming."""
-        return {
-            "text_encoder": self.text.state_dict(),
-            "image_encoder": self.heads.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of this run."""
-        checkpoint.load_into("text_encoder", self.text)
-        checkpoint.load_into("image_encoder", self.heads)
-        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
+    def line(self, metrics: Mapping[str, float], score: float) -> str:
+        """What is said of an epoch."""
+        return (
+            f"words {metrics['loss/words']:.3f}  sentence {metrics['loss/sentence']:.3f}  "
+            f"R-precision {score:.1%} (chance 1.0%)"
+        )
 
 
 def train_damsm(
@@ -217,49 +211,32 @@ def train_damsm(
         check_same_words(text_bundle, words)
         frozen_text = text_encoder_of(text_bundle)
     net = load_backbone(recipe.image_encoder, backbone)
-    print("reading pictures", file=sys.stderr, flush=True)
+    say("reading pictures")
     train, test = read_pictures([data / "train.tar"]), _unseen_species(data / "test.tar")
     run = RunFolder(out, recipe, resume=resume)
     for line in train.skipped + test.skipped:
-        print(f"skipped {line}", file=sys.stderr)
+        say(f"skipped {line}")
     judge = {"judge": net.facts} if isinstance(net, JudgeBackbone) else {}
     checkpoint = run.latest()
-    first = 0 if checkpoint is None else checkpoint.step
     if checkpoint is not None:
         check_same_judge(checkpoint, judge.get("judge"))
-        print(f"resumed after epoch {first}", file=sys.stderr)
+    first = epochs_done(checkpoint)
     if first >= recipe.epochs:
         return _best_value(run)
-    print(f"{len(train)} training pictures, {len(test)} of unseen species; computing features", file=sys.stderr)
+    say(f"{len(train)} training pictures, {len(test)} of unseen species; computing features")
     training = DamsmTraining(recipe, train, test, words, net, frozen_text)
     if checkpoint is not None:
         training.restore(checkpoint)
-    started = time.monotonic()
-    for epoch in range(first, recipe.epochs):
-        metrics = training.epoch(epoch)
-        precision = training.evaluate()
-        run.log(epoch + 1, {**metrics, "r_precision": precision})
-        description = {
-            "kind": "damsm",
-            "text_encoder": asdict(training.text.config),
-            "image_encoder": asdict(recipe.image_encoder),
-            "recipe": asdict(recipe),
-            "r_precision": precision,
-            "pictures": len(train),
-            "data": data_name,
-            **judge,
-        }
-        run.save(epoch + 1, description, training.tensors(), words, score=("r_precision", precision))
-        spent = time.monotonic() - started
-        left = spent / (epoch + 1 - first) * (recipe.epochs - epoch - 1)
-        print(
-            f"epoch {epoch + 1}/{recipe.epochs}  words {metrics['loss/words']:.3f}  sentence "
-            f"{metrics['loss/sentence']:.3f}  R-precision {precision:.1%} (chance 1.0%)  "
-            f"{(epoch + 1 - first) * len(train) / spent:.0f} img/s  {left / 60:.1f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
-    run.close()
+    description = {
+        "kind": "damsm",
+        "text_encoder": asdict(training.text.config),
+        "image_encoder": asdict(recipe.image_encoder),
+        "recipe": asdict(recipe),
+        "pictures": len(train),
+        "data": data_name,
+        **judge,
+    }
+    train_epochs(training, run, range(first, recipe.epochs), "r_precision", description, words, keep_best=True)
     return _best_value(run)
 
 
@@ -275,12 +252,12 @@ def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) ->
         CheckpointError: it is another one.
     """
     both = (judge, checkpoint.document.get("judge"))
-    told = [f"{look_up(each, 'name')} {str(look_up(each, 'hash'))[:12]}" if each else "no judge" for each in both]
+    names = [f"{look_up(each, 'name')} {str(look_up(each, 'hash'))[:12]}" if each else "no judge" for each in both]
     if look_up(both[0], "hash") != look_up(both[1], "hash"):
         raise CheckpointError(
             f"{checkpoint.folder} was trained on another judge",
-            found=told[0],
-            expected=told[1],
+            found=names[0],
+            expected=names[1],
             next_step="name that judge with --backbone",
         )
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import PrefixStore
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
+
+from attngan_deploy.train.runs.progress import say
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Processes:
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             distributed.init_process_group("nccl" if gpu else "gloo", store=attempt, rank=rank, world_size=size)
         return cls(int(os.environ.get("RANK", "0")), count, device)
+
+    def say(self, line: str) -> None:
+        """Tell the person who trains, once for all processes."""
+        if self.rank == 0:
+            say(line)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over all processes."""

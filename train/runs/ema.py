@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class ParameterAverage:
@@ -22,7 +23,7 @@ class ParameterAverage:
         self.updates += 1
         rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
         live = [value.detach() for value in net.parameters()]
-        torch._foreach_lerp_(list(self.parameters.values()), live, 1 - rate)
+        get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
 
     def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
         """Averaged parameters with the live buffers of the net."""

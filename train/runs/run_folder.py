@@ -50,7 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: Any, *, resume: bool, keep: int = 2, writes: bool = True) -> None:
         self.path, self.keep, self.writes = path, keep, writes
-        resolved = json.loads(json.dumps(asdict(recipe)))
+        resolved, defaults = (json.loads(json.dumps(asdict(each))) for each in (recipe, type(recipe)()))
         described = path / "recipe.json"
         self._release: Callable[[], object] = lambda: None
         if writes:
@@ -59,7 +59,7 @@ class RunFolder:
         if not writes:
             pass  # rank 0 checks, and is filling the folder right now
         elif described.is_file() and checkpoints_of(path):
-            self._check_same(described, resolved, resume, asdict(type(recipe)()))
+            self._check_same(described, resolved, resume, defaults)
         elif path.is_dir() and any(path.iterdir()) and not described.is_file():
             raise OutputError(f"{path} holds other files", next_step="choose another --out")
         self._tensorboard: Any = None
@@ -86,7 +86,7 @@ class RunFolder:
                 raise ValueError("it is no object")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{described} is damaged ({error})", next_step="choose another --out") from error
-        before = {**defaults, **before}  # a run of an older version knew fewer settings
+        before = _completed(before, defaults)  # a run of an older version knew fewer settings
         changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
         if changed:
             raise CheckpointError(
@@ -167,6 +167,16 @@ class RunFolder:
         """Hold the folder until `close`, or until nothing uses this object any more."""
         if (handle := lock_folder(self.path)) is not None:
             self._release = weakref.finalize(self, os.close, handle)
+
+
+def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, and settings within settings, with defaults for those that are missing."""
+    inner = {
+        name: _completed(values[name], default)
+        for name, default in defaults.items()
+        if isinstance(default, Mapping) and isinstance(values.get(name), Mapping)
+    }
+    return {**defaults, **values, **inner}
 
 
 def _quiet_writers() -> None:

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attngan_deploy.cli import load_extra
+from attngan_deploy.cli import extra
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, RESUME, train_app
 
 FIRST_PICTURES, SECOND_PICTURES = 600_000, 200_000
@@ -35,19 +35,22 @@ def train_all(
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Train and export everything from the shards. Ctrl-C saves; the same with --resume continues."""
-    config = load_extra("attngan_deploy.train.config", "train")
-    everything = load_extra("attngan_deploy.export.everything", "train")
+    with extra("train"):
+        from attngan_deploy.export import everything
+        from attngan_deploy.train import config
     names = [name.strip() for name in variants.split(",") if name.strip()]
     shapes = [config.generator_config(name, 2) for name in names]  # refuses unknown names before anything is trained
     if not shapes:
         raise typer.BadParameter("name at least one variant", param_hint="--variants")
-    given = {"batch_size": batch_size, "precision": precision, "judge": judge, "data_name": data_name, "seed": seed}
-    gan = replace(
-        config.gan_recipe(recipe, shapes[0]), **{name: value for name, value in given.items() if value is not None}
+    gan = config.with_settings(
+        config.gan_recipe(recipe, shapes[0]),
+        batch_size=batch_size,
+        precision=precision,
+        judge=judge,
+        data_name=data_name,
+        seed=seed,
     )
-    damsm = replace(config.damsm_recipe(recipe, image_encoder), seed=seed)
-    if epochs is not None:
-        damsm = replace(damsm, epochs=epochs)
+    damsm = config.with_settings(config.damsm_recipe(recipe, image_encoder), epochs=epochs, seed=seed)
     pictures = (first_pictures, second_pictures)
     plan = everything.make_plan(data, backbone, runs, models, damsm, gan, names, pictures)
     if dry_run:

@@ -2,14 +2,14 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.cli import load_extra
+from attngan_deploy.cli import extra
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
 
 
@@ -47,24 +47,27 @@ def train_damsm(
     With --image-encoder judge it becomes a matcher: what R-precision is measured with, and what no generator learns
     from.
     """
-    config = load_extra("attngan_deploy.train.config", "train")
-    chosen = config.damsm_recipe(recipe, image_encoder)
-    given = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
-    chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
+    with extra("train"):
+        from attngan_deploy.train import config
+    chosen = config.with_settings(
+        config.damsm_recipe(recipe, image_encoder), epochs=epochs, batch_size=batch_size, seed=seed
+    )
     is_matcher = chosen.image_encoder.backbone == "judge"
     if bundle is not None and not is_matcher:
         raise typer.BadParameter("--bundle writes a matcher: add --image-encoder judge", param_hint="--bundle")
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
-    damsm = load_extra("attngan_deploy.train.runs.damsm", "train")
+    with extra("train"):
+        from attngan_deploy.train.runs import damsm
     kept = None if text_encoder is None else open_bundle(text_encoder)
     precision = damsm.train_damsm(chosen, data, out, backbone, data_name=data_name, text_bundle=kept, resume=resume)
     facts = {"r_precision": precision, "run": str(out)}
     if bundle is not None:
         from attngan_deploy.score.judge import Judge
 
-        exporting = load_extra("attngan_deploy.export.matcher", "train")
+        with extra("train"):
+            from attngan_deploy.export import matcher as exporting
         matcher = exporting.export_matcher(out, data, bundle, Judge.load(str(backbone)), bundle.resolve().name)
         facts |= {"bundle": str(bundle), "real": dict(matcher.real)}
     following = f"t2i train gan --damsm {out}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.cli import load_extra
+from attngan_deploy.cli import extra
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, OUT, RESUME, train_app
 
 
@@ -54,23 +54,22 @@ def train_gan(
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Train a generator. Ctrl-C saves; --resume continues exactly. Runs under torchrun on several processes."""
-    config = load_extra("attngan_deploy.train.config", "train")
+    with extra("train"):
+        from attngan_deploy.train import config
     shape = config.generator_config(variant, stages)
-    given = {
-        "pictures": pictures,
-        "head_start": head_start,
-        "decay": decay,
-        "batch_size": batch_size,
-        "precision": precision,
-        "checkpoint_minutes": checkpoint_minutes,
-        "grid_minutes": grid_minutes,
-        "judge": judge,
-        "data_name": data_name,
-        "seed": seed,
-        "freeze_first_stage": freeze_first,
-    }
-    chosen = replace(
-        config.gan_recipe(recipe, shape), **{name: value for name, value in given.items() if value is not None}
+    chosen = config.with_settings(
+        config.gan_recipe(recipe, shape),
+        pictures=pictures,
+        head_start=head_start,
+        decay=decay,
+        batch_size=batch_size,
+        precision=precision,
+        checkpoint_minutes=checkpoint_minutes,
+        grid_minutes=grid_minutes,
+        judge=judge,
+        data_name=data_name,
+        seed=seed,
+        freeze_first_stage=freeze_first,
     )
     if discriminator is not None:
         chosen = replace(chosen, **config.named_discriminator(discriminator, chosen.discriminator))
@@ -78,8 +77,9 @@ def train_gan(
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
-    gan = load_extra("attngan_deploy.train.runs.gan", "train")
-    run = gan.GanRun(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
+    with extra("train"):
+        from attngan_deploy.train.runs.gan import GanRun
+    run = GanRun.prepare(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
     print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
     print(json.dumps({"run": str(folder), "pictures": run.seen}))

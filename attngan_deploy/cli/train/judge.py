@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.cli import load_extra
+from attngan_deploy.cli import extra
 from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
 
 
@@ -27,7 +27,8 @@ def train_judge(
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Fine-tune EfficientNet-Lite0 on labelled pictures; a fifth of each class is held out."""
-    judge = load_extra("attngan_deploy.train.runs.judge", "train")
+    with extra("train"):
+        from attngan_deploy.train.runs import judge
     recipe = judge.JudgeRecipe(epochs=epochs, batch_size=batch_size, size=size, seed=seed)
     if dry_run:
         print(json.dumps({"data": [str(path) for path in data], "out": str(out), **asdict(recipe)}, indent=1))
@@ -35,5 +36,7 @@ def train_judge(
     accuracy = judge.train_judge(recipe, data, out, weights, resume=resume)
     print(f"held-out accuracy {accuracy:.1%}: {out}")
     if bundle is not None:
-        parity = load_extra("attngan_deploy.export.judge", "train").export_judge(out, bundle, bundle.resolve().name)
+        with extra("train"):
+            from attngan_deploy.export.judge import export_judge
+        parity = export_judge(out, bundle, bundle.resolve().name)
         print(f"bundle, logits within {parity.logits:.1e} of torch's: {bundle}")

@@ -31,8 +31,9 @@ from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.system.files import sha256_of, uninterrupted, write_atomically
+from attngan_deploy.system.files import sha256_of, write_atomically
 from attngan_deploy.system.progress import show_progress
+from attngan_deploy.system.signals import uninterrupted
 
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing

@@ -31,7 +31,7 @@ def make_monitor(trt: Any, progress: Progress | None, signals: list[int]) -> Any
     """A monitor that tells `progress`. What that raises is kept in `stopped`, and ends the build as `signals` do.
 
     Args:
-        signals: a list of signals that are held back, see `files.uninterrupted`.
+        signals: a list of signals that are held back, see `signals.uninterrupted`.
     """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

@@ -28,7 +28,8 @@ from attngan_deploy.engines.tensorrt.build import (
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.system.files import uninterrupted, write_atomically
+from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.signals import uninterrupted
 
 DEVICES = ("auto", "cuda")
 KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran

@@ -1,25 +1,25 @@
-"""Exact rewrites of a trained network: BatchNorm folded, weights rounded, GLUs split, upsampling transposed.
+"""A trained network as it is exported: BatchNorms folded, weights rounded, GLUs split, upsampling transposed.
 
-Folding and rounding give back a network of the same class, so that torch can run exactly what a graph will hold.
+What comes out is a network again, so that torch runs exactly what a graph will hold. Blocks are known by the layers
+that they are made of (`train.layers`), not by name.
 """
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.graphs.stored_weights import as_float32, from_rows, to_rows
-from attngan_deploy.train.attention import Cbam
-from attngan_deploy.train.generator import ConvGlu, FirstStage, Generator, Residual
+from attngan_deploy.train.generator import Generator, UpsampledConv2d
+from attngan_deploy.train.layers import Norm, followed_layers
 from attngan_deploy.train.text_encoder import TextEncoder
 
 LARGE = 50_000  # weights: matrices and kernels of this size and more are most of a bundle
+EARLIER_CHECKPOINT = "use an earlier checkpoint of this run"
 Weights = Literal["mixed", "fp16", "fp32"]
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -52,14 +52,45 @@ class Networks:
     generator: Generator
 
 
+class GatedLayer(nn.Module):
+    """A layer and the GLU behind it, as a value layer times the sigmoid of a gate layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.value, self.gate = _half(layer, 0), _half(layer, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What GLU(layer(x)) is."""
+        gated: Tensor = self.value(x) * self.gate(x).sigmoid()
+        return gated
+
+
 def deployed(networks: Networks, options: GraphOptions = DEFAULT_OPTIONS) -> Networks:
-    """What graphs are built from: BatchNorms folded, then weights rounded; in eval mode, the originals untouched.
+    """What graphs are made from, in eval mode; the originals stay as they are.
 
     Raises:
         CheckpointError: a weight is not finite afterwards.
     """
-    generator = fold_batch_norms(networks.generator)
-    return Networks(round_weights(networks.text_encoder, options.weights), round_weights(generator, options.weights))
+    text_encoder = round_weights(networks.text_encoder, options.weights)
+    return Networks(text_encoder, deploy(networks.generator, options))
+
+
+def deploy(network: Module, options: GraphOptions = DEFAULT_OPTIONS) -> Module:
+    """A copy of a network, ready to be exported, in eval mode.
+
+    Raises:
+        CheckpointError: a weight is not finite afterwards.
+    """
+    ready = round_weights(fold_batch_norms(network), options.weights)  # halves of rounded rows are rounded rows
+    if options.split_glu:
+        for layer, _, glu in list(followed_layers(ready)):
+            if glu is not None:
+                ready.set_submodule(layer, GatedLayer(ready.get_submodule(layer)))
+                ready.set_submodule(glu, nn.Identity())
+    for part in ready.modules():
+        if isinstance(part, UpsampledConv2d):
+            part.upsampling = "transposed" if options.transposed_upsampling else "nearest"
+    return ready
 
 
 def fold(weight: Tensor, norm: Norm, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -76,27 +107,20 @@ def fold(weight: Tensor, norm: Norm, bias: Tensor | None = None) -> tuple[Tensor
 
 
 @torch.no_grad()
-def fold_into(layer: nn.Linear | nn.Conv2d, norm: Norm) -> None:
-    """Fold a BatchNorm into the layer before it, in place, so that it only adds a bias."""
-    weight, bias = fold(layer.weight, norm)
-    layer.weight.copy_(weight)
-    norm.bias.copy_(bias)
-    norm.weight.fill_(1.0)
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1.0)
-    norm.eps = 0.0
-
-
-def fold_batch_norms(generator: Generator) -> Generator:
-    """A copy in eval mode whose BatchNorms only add a bias: the rest of each is folded into the layer before it.
+def fold_batch_norms(network: Module, next_step: str = EARLIER_CHECKPOINT) -> Module:
+    """A copy in eval mode without the BatchNorms that follow a layer: each is part of its layer.
 
     Raises:
         CheckpointError: a folded weight is not finite, as from a negative running variance.
     """
-    folded = copy.deepcopy(generator).eval()
-    for layer, norm in _layers_with_norms(folded):
-        fold_into(layer, norm)
-    check_finite(folded, "after folding its BatchNorms")
+    folded = copy.deepcopy(network).eval()
+    for path, norm, _ in list(followed_layers(folded)):
+        if norm is not None:
+            layer: Any = folded.get_submodule(path)
+            weight, bias = fold(layer.weight, folded.get_submodule(norm), layer.bias)
+            layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+            folded.set_submodule(norm, nn.Identity())
+    check_finite(folded, "after folding its BatchNorms", next_step)
     return folded
 
 
@@ -118,24 +142,19 @@ def round_weights(module: Module, weights: Weights) -> Module:
     return rounded
 
 
-def check_finite(module: nn.Module, when: str, next_step: str = "use an earlier checkpoint of this run") -> None:
+def check_finite(module: nn.Module, when: str, next_step: str = EARLIER_CHECKPOINT) -> None:
     """Raise CheckpointError when a weight is not finite."""
     if bad := [name for name, value in module.named_parameters() if not value.isfinite().all()]:
         found = ", ".join(bad[:3])
         raise CheckpointError(f"the network's weights are not finite {when}", found=found, next_step=next_step)
 
 
-def split_glu(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight or bias [2 * out, ...] of a layer before a GLU as those of its value layer and of its gate layer."""
-    value, gate = tensor.chunk(2)
-    return value, gate
-
-
-def _layers_with_norms(generator: Generator) -> Iterator[tuple[nn.Linear | nn.Conv2d, Norm]]:
-    for module in generator.modules():
-        if isinstance(module, (ConvGlu, Residual)):
-            yield module.conv, module.norm
-        elif isinstance(module, FirstStage):
-            yield module.linear, module.norm
-        elif isinstance(module, Cbam):
-            yield module.spatial, module.norm
+def _half(layer: nn.Module, which: int) -> nn.Module:
+    """The layer of the first or second half of a layer's outputs."""
+    half: Any = copy.deepcopy(layer)
+    half.weight = nn.Parameter(half.weight.detach().chunk(2)[which].clone())
+    if half.bias is not None:
+        half.bias = nn.Parameter(half.bias.detach().chunk(2)[which].clone())
+    size = "out_features" if isinstance(layer, nn.Linear) else "out_channels"
+    setattr(half, size, getattr(half, size) // 2)
+    return half  # type: ignore[no-any-return]
