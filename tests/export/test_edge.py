@@ -129,7 +129,7 @@ def test_same_numbers_for_random_text(tiny_bundle: Path) -> None:
 
 
 def test_same_numbers_for_captions_in_the_words_of_a_bundle_that_ships() -> None:
-    check_numbers(drawn_captions(Tokenizer.load(open_bundle("base").path("vocabulary.txt")).words, 2000))
+    check_numbers(drawn_captions(Tokenizer.load(open_bundle("base").vocabulary).words, 2000))
 
 
 def test_same_numbers_for_captions_of_birds(real_birds: Path) -> None:

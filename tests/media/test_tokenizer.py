@@ -15,7 +15,7 @@ def test_words_are_those_of_the_published_tokenizer() -> None:
     """Those of the real birds' captions are too: tests/train/test_vocabulary.py."""
     published = pytest.importorskip("nltk.tokenize").RegexpTokenizer(r"\w+")
     captions = ["don't stop_here", "naïve CAFÉ-bird ß", "12 birds, 3.5 wings\x0b\u2028end", ""]
-    captions += drawn_captions(Tokenizer.load(open_bundle("base").path("vocabulary.txt")).words, 10_000)
+    captions += drawn_captions(Tokenizer.load(open_bundle("base").vocabulary).words, 10_000)
     assert [text for text in captions if split_words(text) != published.tokenize(text.lower())] == []
 
 
