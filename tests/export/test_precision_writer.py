@@ -131,7 +131,7 @@ def test_layers_are_kept_where_the_floor_asks_for_it(copy: Path) -> None:
 
 
 def test_weights_that_are_no_numbers_are_refused(copy: Path) -> None:
-    rewrite(copy, "to_image1/weight", float("nan"))
+    rewrite(copy, "to_image.1.conv.weight", float("nan"))
     before = files_of(copy)
     with pytest.raises(ParityError, match="image_128 of the generator in fp32 has values that are not finite"):
         extend_bundle(str(copy), ["int8"])
