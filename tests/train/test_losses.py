@@ -164,27 +164,31 @@ def test_unknown_published_weight_is_named() -> None:
         rename_published({"extra.weight": torch.zeros(1)}, DISCRIMINATOR)
 
 
+class ProductDiscriminator(OneWayDiscriminator):
+    """Its features are numbers that stand for pictures, its logits their products with the sentences."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.unconditional = None
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def conditional_logits(self, features: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
+        return features * sentence
+
+
 def test_hinge_loss_of_two_terms_judges_pictures_and_pairs_apart() -> None:
-    class Stub(OneWayDiscriminator):
-        def __init__(self) -> None:
-            torch.nn.Module.__init__(self)
-            self.unconditional = None
-
-        def features(self, images: torch.Tensor) -> torch.Tensor:
-            return images
-
-        def conditional_logits(self, features: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
-            return features * sentence
-
+    class TwoTerms(ProductDiscriminator):
         def unconditional_logits(self, features: torch.Tensor) -> torch.Tensor:
             return features.abs() - 1
 
     sentence = torch.tensor([1.0, -1.0])
     real, fake = torch.tensor([3.0, -3.0]), torch.tensor([-0.5, 0.0])
     # pairs as above: 0.375; real pictures are at 2: no loss; generated ones at -0.5 and -1: (0.5 + 0) / 2
-    assert hinge_discriminator_loss(Stub(), real, fake, sentence).item() == pytest.approx((0.375 + 0.25) / 2)
+    assert hinge_discriminator_loss(TwoTerms(), real, fake, sentence).item() == pytest.approx((0.375 + 0.25) / 2)
     # pairs at -0.5 and 0, pictures at -0.5 and -1: the generator gains by both
-    assert hinge_generator_loss(Stub(), fake, sentence).item() == pytest.approx((0.25 + 0.75) / 2)
+    assert hinge_generator_loss(TwoTerms(), fake, sentence).item() == pytest.approx((0.25 + 0.75) / 2)
 
 
 @pytest.mark.parametrize(("period", "stands_out"), [(2, True), (4, True), (7, False)])
@@ -210,21 +214,10 @@ def test_pictures_are_pulled_to_the_nearest_real_ones_and_pushed_from_their_like
 
 
 def test_hinge_loss_ranks_matching_pairs_first() -> None:
-    class Stub(OneWayDiscriminator):
-        def __init__(self) -> None:
-            torch.nn.Module.__init__(self)
-            self.unconditional = None
-
-        def features(self, images: torch.Tensor) -> torch.Tensor:
-            return images
-
-        def conditional_logits(self, features: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
-            return features * sentence
-
     sentence = torch.tensor([1.0, -1.0])
     real, fake = torch.tensor([3.0, -3.0]), torch.tensor([-0.5, 0.0])
     # matching pairs are at 3: no loss; mismatching at -3: no loss; generated at -0.5 and 0: (0.5 + 1) / 2, halved
-    assert hinge_discriminator_loss(Stub(), real, fake, sentence).item() == pytest.approx(0.375)
+    assert hinge_discriminator_loss(ProductDiscriminator(), real, fake, sentence).item() == pytest.approx(0.375)
 
 
 def test_gradient_penalty_is_zero_for_a_constant_discriminator_and_reaches_weights_otherwise() -> None:
