@@ -8,6 +8,7 @@ import importlib
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from torch.nn import functional
 from attngan_deploy.score.judge import Judge
 
 LAYER = "logits"
+_NUMBERS = count()
 
 
 class TorchGraph(nn.Module):
@@ -110,11 +112,12 @@ def fidelity_score(folder: Path, judge: Judge, by_torch: bool, batch_size: int) 
                 return (torch.from_numpy(judge.look(pictures.permute(0, 2, 3, 1).numpy())[0]),)
             return (graph((pictures.float() - mean) * scale)["logits"],)
 
-    fidelity.register_feature_extractor("judge", Extractor)
+    name = f"judge-{next(_NUMBERS)}"  # the registry keeps a name for good, and each call brings its own judge
+    fidelity.register_feature_extractor(name, Extractor)
     found = fidelity.calculate_metrics(
         input1=str(folder),
         isc=True,
-        feature_extractor="judge",
+        feature_extractor=name,
         batch_size=batch_size,
         cuda=False,
         cache=False,
