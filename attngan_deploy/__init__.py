@@ -1,5 +1,6 @@
 """Captions to pictures, without torch. Names are loaded when they are first used."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
     from attngan_deploy.media.tokenizer import Tokenizer
 
     __version__: str
+
+# Libraries that would tell a server how they are used read these when they are imported: they stay silent here. An
+# application that set one of them decided for itself.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 _HOMES = {
     "Batch": "generate.features",

