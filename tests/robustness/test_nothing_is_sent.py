@@ -20,6 +20,10 @@ from tests.makers.tiny_judge import make_tiny_judge
 MAKERS = Path(__file__).parents[1] / "makers"
 EDGE_SCRIPT = Path(__file__).parents[2] / "examples/edge/python/generate.py"
 OWN = (".cache/attngan-deploy", ".ray")  # engines and choices of the toolkit; the key of a Ray cluster
+CLOUD = (
+    "169.254.169.254",
+    "metadata.google.internal",
+)  # Ray asks which cloud it stands in, with its statistics off too
 SILENCED = ("ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED", "T2I_CACHE")
 
 pytestmark = pytest.mark.skipif(
@@ -41,8 +45,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def watch(library: Path, tmp_path: Path) -> Watch:
     """Runs a command without any of the variables that the toolkit sets; returns what it left and where it went."""
 
-    # Ray's processes speak to each other by the machine's own addresses, and ask it by the other whether it is in a cloud.
-    addresses = [*socket.gethostbyname_ex(socket.gethostname())[2], "169.254.169.254"]
+    own = [
+        *socket.gethostbyname_ex(socket.gethostname())[2],
+        *CLOUD,
+    ]  # Ray's processes speak by the machine's addresses
 
     def run(*command: str | Path, status: int = 0) -> list[str]:
         (tmp_path / "home").mkdir()
@@ -59,7 +65,7 @@ def watch(library: Path, tmp_path: Path) -> Watch:
         files = [path.relative_to(tmp_path / "home") for path in (tmp_path / "home").rglob("*") if path.is_file()]
         return [
             *(str(path) for path in files if not any(map(path.is_relative_to, OWN))),
-            *(line for line in (tmp_path / "watched").read_text().splitlines() if line.split()[-1] not in addresses),
+            *(line for line in (tmp_path / "watched").read_text().splitlines() if line.split()[-1] not in own),
         ]
 
     return run
