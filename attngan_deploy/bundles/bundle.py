@@ -37,16 +37,11 @@ Stamp = tuple[int, ...]  # device, number, size and time of a file
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle.
+    """An opened bundle."""
 
-    Attributes:
-        folder: where it is.
-        manifest: the contents of `bundle.json`.
-        stamps: of each file that was compared with the manifest, what tells whether it is still the same one.
-    """
-
-    folder: Path
-    manifest: Manifest
+    folder: Path  # where it is
+    manifest: Manifest  # the contents of `bundle.json`
+    # of each file that was compared with the manifest, what tells whether it is still the same one
     stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
 
     @property

@@ -11,19 +11,12 @@ from attngan_deploy.errors import BundleError
 
 @dataclass(frozen=True)
 class Entry:
-    """An installed bundle.
+    """An installed bundle."""
 
-    Attributes:
-        name: by which commands know it.
-        folder: where it is.
-        bundle: what its manifest says; None where that is damaged.
-        damaged: why it can't be used; "" where nothing is wrong.
-    """
-
-    name: str
-    folder: Path
-    bundle: Bundle | None
-    damaged: str = ""
+    name: str  # by which commands know it
+    folder: Path  # where it is
+    bundle: Bundle | None  # what its manifest says; None where that is damaged
+    damaged: str = ""  # why it can't be used; "" where nothing is wrong
 
     @property
     def is_default(self) -> bool:

@@ -61,24 +61,16 @@ class Graph:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none.
+    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none."""
 
-    Attributes:
-        words: rows of the embedding; None in a bundle of before this was written down.
-        z, eps: numbers of noise a picture.
-        features: of a sentence, and of a word.
-        width: channels of the generator's stages.
-        stages: side of each stage's pictures.
-        attention: side of an attention map.
-    """
-
-    words: int | None = None
+    words: int | None = None  # rows of the embedding; None in a bundle of before this was written down
+    # z, eps: numbers of noise a picture
     z: int = 0
     eps: int = 0
-    features: int = 0
-    width: int = 0
-    stages: tuple[int, ...] = ()
-    attention: int = 0
+    features: int = 0  # of a sentence, and of a word
+    width: int = 0  # channels of the generator's stages
+    stages: tuple[int, ...] = ()  # side of each stage's pictures
+    attention: int = 0  # side of an attention map
 
 
 @dataclass(frozen=True)
@@ -94,61 +86,36 @@ class PictureInput:
 
 @dataclass(frozen=True)
 class JudgeFields:
-    """What the manifest of a judge says besides.
+    """What the manifest of a judge says besides."""
 
-    Attributes:
-        input: how pictures go in.
-        classes: logits that count.
-        drop_outputs: places of logits that do not.
-        features: length of a feature vector.
-        network: what it is, in words.
-        tensors: what "images", "logits" and "features" were called in the file that was imported.
-        note: what has to be known about it.
-    """
-
-    input: PictureInput
-    classes: int
-    drop_outputs: tuple[int, ...] = ()
-    features: int = 0
-    network: str = ""
+    input: PictureInput  # how pictures go in
+    classes: int  # logits that count
+    drop_outputs: tuple[int, ...] = ()  # places of logits that do not
+    features: int = 0  # length of a feature vector
+    network: str = ""  # what it is, in words
+    # what "images", "logits" and "features" were called in the file that was imported
     tensors: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # what has to be known about it
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of a `bundle.json`.
+    """The contents of a `bundle.json`."""
 
-    Attributes:
-        document: all of it, in its order, from which it is written again: what the other attributes do not have
-            stays.
-        name: the bundle's own, e.g. "att1".
-        kind: a key of `GRAPHS`, or one that this version does not know.
-        files: every file of the bundle.
-        graphs: by name.
-        sizes: of its tensors.
-        vocabulary: its file of words; None where it reads none.
-        golden: its file of golden cases; None where it has none.
-        variant: of the generator.
-        licence: what its weights may be used for.
-        weights_dtype: how weights are stored.
-        floors: PSNR against fp32, in dB, that pictures of each precision must have.
-        parity: of a text-to-image bundle with torch.
-    """
-
+    # all of it, in its order, from which it is written again: what the other attributes do not have stays
     document: JsonObject = field(repr=False)
-    name: str
-    kind: str
-    files: Mapping[str, StoredFile]
-    graphs: Mapping[str, Graph]
-    sizes: Sizes
-    vocabulary: str | None
-    golden: str | None
-    variant: str | None
-    licence: str | None
-    weights_dtype: str | None
-    floors: Mapping[str, float]
-    parity: Parity | None
+    name: str  # the bundle's own, e.g. "att1"
+    kind: str  # a key of `GRAPHS`, or one that this version does not know
+    files: Mapping[str, StoredFile]  # every file of the bundle
+    graphs: Mapping[str, Graph]  # by name
+    sizes: Sizes  # of its tensors
+    vocabulary: str | None  # its file of words; None where it reads none
+    golden: str | None  # its file of golden cases; None where it has none
+    variant: str | None  # of the generator
+    licence: str | None  # what its weights may be used for
+    weights_dtype: str | None  # how weights are stored
+    floors: Mapping[str, float]  # PSNR against fp32, in dB, that pictures of each precision must have
+    parity: Parity | None  # of a text-to-image bundle with torch
 
     def told(self, *keys: str) -> object:
         """What `bundle.json` says at a path of keys, e.g. "provenance", "recipe"; None where it says nothing."""

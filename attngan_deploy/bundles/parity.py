@@ -8,88 +8,55 @@ from attngan_deploy.system.records import JsonObject
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How far an output of a graph is from torch's, over all cases.
+    """How far an output of a graph is from torch's, over all cases."""
 
-    Attributes:
-        worst: largest absolute difference.
-        tolerance: what it may be.
-        pixels_differ: values that differ after rounding to uint8; None for an output that is no image.
-        pixels: how many values were rounded.
-    """
-
-    worst: float
-    tolerance: float
-    pixels_differ: int | None = None
-    pixels: int | None = None
+    worst: float  # largest absolute difference
+    tolerance: float  # what it may be
+    pixels_differ: int | None = None  # values that differ after rounding to uint8; None for an output that is no image
+    pixels: int | None = None  # how many values were rounded
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How far the stored weights move the pictures of the network that was trained, both computed by torch.
+    """How far the stored weights move the pictures of the network that was trained, both computed by torch."""
 
-    Attributes:
-        psnr_db: peak signal-to-noise ratio; None when the pictures are equal.
-        worst_level: largest difference in uint8 levels.
-        pixels_differ: share of uint8 values that differ.
-    """
-
-    psnr_db: float | None
-    worst_level: int
-    pixels_differ: float
+    psnr_db: float | None  # peak signal-to-noise ratio; None when the pictures are equal
+    worst_level: int  # largest difference in uint8 levels
+    pixels_differ: float  # share of uint8 values that differ
 
 
 @dataclass(frozen=True)
 class Parity:
-    """A passed comparison of a text-to-image bundle with torch: each output of each graph, and the effect of rounding.
+    """A passed comparison of a text-to-image bundle with torch: each output of each graph, and the effect of rounding."""
 
-    Attributes:
-        reference, engine: what was compared, e.g. "torch 2.13.0".
-        cases: pictures and words of each.
-        golden_worst_level: largest difference of a golden picture, in levels of 255.
-    """
-
+    # reference, engine: what was compared, e.g. "torch 2.13.0"
     reference: str
     engine: str
-    cases: tuple[Mapping[str, int], ...]
+    cases: tuple[Mapping[str, int], ...]  # pictures and words of each
     outputs: Mapping[str, OutputParity]
     stored_weights: Rounding
-    golden_worst_level: int = 0
+    golden_worst_level: int = 0  # largest difference of a golden picture, in levels of 255
 
 
 @dataclass(frozen=True)
 class ImageParity:
-    """How far an image output is from that of the fp32 graph.
+    """How far an image output is from that of the fp32 graph."""
 
-    Attributes:
-        psnr_db: peak signal-to-noise ratio over all pictures; None when they are equal.
-        by_batch: the same by the number of pictures that were made together.
-        worst: largest absolute difference; the range is 2.
-        worst_level: largest difference in uint8 levels.
-    """
-
-    psnr_db: float | None
-    by_batch: Mapping[int, float | None]
-    worst: float
-    worst_level: int
+    psnr_db: float | None  # peak signal-to-noise ratio over all pictures; None when they are equal
+    by_batch: Mapping[int, float | None]  # the same by the number of pictures that were made together
+    worst: float  # largest absolute difference; the range is 2
+    worst_level: int  # largest difference in uint8 levels
 
 
 @dataclass(frozen=True)
 class PrecisionParity:
-    """How far a precision is from fp32, over all captions, seeds and batch sizes.
+    """How far a precision is from fp32, over all captions, seeds and batch sizes."""
 
-    Attributes:
-        outputs: of each image.
-        pictures: how many were made.
-        captions: how many captions they show.
-        batches: how many pictures were made together.
-        measured: what made them.
-    """
-
-    outputs: Mapping[str, ImageParity]
-    pictures: int
-    captions: int
-    batches: tuple[int, ...]
-    measured: str
+    outputs: Mapping[str, ImageParity]  # of each image
+    pictures: int  # how many were made
+    captions: int  # how many captions they show
+    batches: tuple[int, ...]  # how many pictures were made together
+    measured: str  # what made them
 
     @property
     def psnr_db(self) -> float | None:

@@ -10,25 +10,15 @@ POINT = ("pictures", "hours", "fid")  # what each point of a curve tells
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run. What nobody told of it is None, or empty.
+    """A training run. What nobody told of it is None, or empty."""
 
-    Attributes:
-        document: all that is told of it.
-        variant: of its generator.
-        stages: how many it has.
-        pictures: that it saw.
-        bundle: name of the bundle that it is, where the next run began with one.
-        curve: scores on the way, each with "pictures", "hours" and "fid".
-        before: the runs that it started from.
-    """
-
-    document: JsonObject = field(repr=False)
-    variant: str
-    stages: int | None
-    pictures: int | None
-    bundle: str | None
-    curve: Sequence[Mapping[str, float]]
-    before: Sequence["TrainingRun"]
+    document: JsonObject = field(repr=False)  # all that is told of it
+    variant: str  # of its generator
+    stages: int | None  # how many it has
+    pictures: int | None  # that it saw
+    bundle: str | None  # name of the bundle that it is, where the next run began with one
+    curve: Sequence[Mapping[str, float]]  # scores on the way, each with "pictures", "hours" and "fid"
+    before: Sequence["TrainingRun"]  # the runs that it started from
 
 
 def read_run(told: object) -> TrainingRun:

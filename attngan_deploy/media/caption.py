@@ -13,15 +13,10 @@ HELP = "t2i generate --help"
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption and where it stood.
+    """A caption and where it stood."""
 
-    Attributes:
-        text: as written, without the white space around it.
-        line: line of the input on which it starts, from 1.
-    """
-
-    text: str
-    line: int
+    text: str  # as written, without the white space around it
+    line: int  # line of the input on which it starts, from 1
 
 
 def no_captions(name: str) -> CaptionError:

@@ -50,29 +50,18 @@ class CaptionList:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """A captions file that was looked through; `CaptionFile.measure` makes one.
+    """A captions file that was looked through; `CaptionFile.measure` makes one."""
 
-    Attributes:
-        source: a file, here or at a URL of fsspec.
-        column: column of a table or field of JSON lines; None for "caption", or else the only one.
-        name: what errors call it.
-        kind: "text", "csv", "jsonl" or "parquet".
-        count: how many captions it has.
-        last_line: line of the last one.
-        digest: SHA-256 of the file; of a Parquet file, of its size and footer.
-        offsets: byte at which caption 0, 1000, 2000, ... starts; none for Parquet.
-        lines: line on which each of those stands.
-    """
-
-    source: str
-    column: str | None
-    name: str
-    kind: str
-    count: int
-    last_line: int
-    digest: str
+    source: str  # a file, here or at a URL of fsspec
+    column: str | None  # column of a table or field of JSON lines; None for "caption", or else the only one
+    name: str  # what errors call it
+    kind: str  # "text", "csv", "jsonl" or "parquet"
+    count: int  # how many captions it has
+    last_line: int  # line of the last one
+    digest: str  # SHA-256 of the file; of a Parquet file, of its size and footer
+    # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
-    lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
+    lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
 
     @classmethod
     def measure(cls, source: str, column: str | None = None, name: str = "") -> "CaptionFile":

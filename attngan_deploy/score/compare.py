@@ -57,19 +57,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """One score of two sets of pictures.
+    """One score of two sets of pictures."""
 
-    Attributes:
-        score: its key in both passports, e.g. "inception_score.mean".
-        label: its name for people.
-        a, b: its values.
-        noise_a, noise_b: their deviations, over splits or subsets, or the standard error of a share; None if unknown.
-    """
-
-    score: str
-    label: str
+    score: str  # its key in both passports, e.g. "inception_score.mean"
+    label: str  # its name for people
+    # a, b: its values
     a: float
     b: float
+    # noise_a, noise_b: their deviations, over splits or subsets, or the standard error of a share; None if unknown
     noise_a: float | None = None
     noise_b: float | None = None
 
@@ -92,18 +87,13 @@ class ScoreDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of two sets of pictures that were measured alike.
+    """Scores of two sets of pictures that were measured alike."""
 
-    Attributes:
-        a, b: names of the sets.
-        scores: what both passports have.
-        differences: what is not the same, and forbids nothing.
-    """
-
+    # a, b: names of the sets
     a: str
     b: str
-    scores: list[ScoreDifference]
-    differences: list[Difference]
+    scores: list[ScoreDifference]  # what both passports have
+    differences: list[Difference]  # what is not the same, and forbids nothing
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -16,28 +16,17 @@ SHUFFLE_SEED = 2020  # torch-fidelity's
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """How to score.
+    """How to score."""
 
-    Attributes:
-        metrics: names of some of `metrics.registry.METRICS`.
-        splits: splits of the Inception Score.
-        crop: side of a centre crop in pixels, or None.
-        order: one of `pictures.ORDERS`; of files only.
-        shuffle_seed: shuffles that order as torch-fidelity does, so that no split holds a few classes only; None
-            keeps it.
-        batch_size: pictures that the judge looks at together.
-        threads: threads that decode; None for one a core.
-        strict: a broken picture is an error.
-    """
-
-    metrics: Sequence[str] = ("is",)
-    splits: int = 10
-    crop: int | None = None
-    order: str = "auto"
+    metrics: Sequence[str] = ("is",)  # names of some of `metrics.registry.METRICS`
+    splits: int = 10  # splits of the Inception Score
+    crop: int | None = None  # side of a centre crop in pixels, or None
+    order: str = "auto"  # one of `pictures.ORDERS`; of files only
+    # shuffles that order as torch-fidelity does, so that no split holds a few classes only; None keeps it
     shuffle_seed: int | None = SHUFFLE_SEED
-    batch_size: int = BATCH_SIZE
-    threads: int | None = None
-    strict: bool = False
+    batch_size: int = BATCH_SIZE  # pictures that the judge looks at together
+    threads: int | None = None  # threads that decode; None for one a core
+    strict: bool = False  # a broken picture is an error
 
 
 class FeatureStatistics:
@@ -144,25 +133,18 @@ def no_features() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class JudgeOutputs:
-    """What a judge gave of one set of pictures, in the order in which they count.
+    """What a judge gave of one set of pictures, in the order in which they count."""
 
-    Attributes:
-        facts: what was measured.
-        logits: f64 [N, C].
-        statistics: of the features, where a metric needs them.
-        features: f32 [N, F], where a metric needs every picture's; otherwise empty.
-        captions: what each picture shows, or "".
-        class_ids: i64 [N], the class of each, or -1.
-        note: what was wrong with what had been kept of them, in a line; "" if nothing.
-    """
-
-    facts: PictureFacts
-    logits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    facts: PictureFacts  # what was measured
+    logits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))  # f64 [N, C]
+    # of the features, where a metric needs them
     statistics: FeatureStatistics = field(default_factory=FeatureStatistics)
+    # f32 [N, F], where a metric needs every picture's; otherwise empty
     features: NDArray[np.float32] = field(default_factory=no_features)
-    captions: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)  # what each picture shows, or ""
+    # i64 [N], the class of each, or -1
     class_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    note: str = ""
+    note: str = ""  # what was wrong with what had been kept of them, in a line; "" if nothing
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -63,46 +63,30 @@ class PictureSource(Protocol):
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture that was found, still encoded.
-
-    Attributes:
-        name: its name.
-        load: returns its bytes.
-        caption: what it shows, or "".
-        class_id: its class, or -1.
-    """
+    """A picture that was found, still encoded."""
 
     name: str
-    load: Callable[[], bytes]
-    caption: str = ""
-    class_id: int = NO_CLASS
+    load: Callable[[], bytes]  # returns its bytes
+    caption: str = ""  # what it shows, or ""
+    class_id: int = NO_CLASS  # its class, or -1
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Where pictures are, and in which order they count: a `PictureSource`.
+    """Where pictures are, and in which order they count: a `PictureSource`."""
 
-    Attributes:
-        source: name of the folder or tar.
-        order: "manifest", "name" or "stored".
-        other_files: what is there and is no picture to score.
-        loose: the picture files of a folder; empty where they are in shards.
-        shards: the tar files to read, in order.
-        places: place of each picture by name, where a manifest says it.
-        captions: caption of each picture by name, where a manifest says it.
-        described: loose pictures that have a `.json` of their class and captions beside them.
-        generated: None; a folder of `t2i generate` is a folder.
-    """
-
-    source: str
-    order: str
-    other_files: list[str] = field(default_factory=list)
-    loose: list[Path] = field(default_factory=list)
-    shards: list[Path] = field(default_factory=list)
-    places: Mapping[str, int] | None = None
+    source: str  # name of the folder or tar
+    order: str  # "manifest", "name" or "stored"
+    other_files: list[str] = field(default_factory=list)  # what is there and is no picture to score
+    loose: list[Path] = field(default_factory=list)  # the picture files of a folder; empty where they are in shards
+    shards: list[Path] = field(default_factory=list)  # the tar files to read, in order
+    places: Mapping[str, int] | None = None  # place of each picture by name, where a manifest says it
+    # caption of each picture by name, where a manifest says it
     captions: Mapping[str, str] = field(default_factory=dict)
-    described: frozenset[str] = frozenset()
-    generated: GeneratedFacts | None = None
+    described: frozenset[str] = (
+        frozenset()
+    )  # loose pictures that have a `.json` of their class and captions beside them
+    generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""

@@ -16,25 +16,15 @@ EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 @dataclass(frozen=True, slots=True)
 class PreparedPicture:
-    """A picture at the judge's size, or why there is none.
-
-    Attributes:
-        name: its name.
-        pixels: uint8 [S, S, 3]; None when broken.
-        size: width and height as found.
-        file_format: "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file.
-        reason: why there are no pixels.
-        caption: what it shows, or "".
-        class_id: its class, or -1.
-    """
+    """A picture at the judge's size, or why there is none."""
 
     name: str
-    pixels: NDArray[np.uint8] | None = None
-    size: tuple[int, int] = (0, 0)
-    file_format: str = ""
-    reason: str = ""
-    caption: str = ""
-    class_id: int = NO_CLASS
+    pixels: NDArray[np.uint8] | None = None  # uint8 [S, S, 3]; None when broken
+    size: tuple[int, int] = (0, 0)  # width and height as found
+    file_format: str = ""  # "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file
+    reason: str = ""  # why there are no pixels
+    caption: str = ""  # what it shows, or ""
+    class_id: int = NO_CLASS  # its class, or -1
 
     def without_pixels(self) -> "PreparedPicture":
         """All but the pixels, for when they were looked at."""

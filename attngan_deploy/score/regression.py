@@ -53,40 +53,31 @@ class PictureMaker(Protocol):
 
 @dataclass(frozen=True)
 class RegressionLimits:
-    """What a difference may be at most, as a share of what it is compared with.
+    """What a difference may be at most, as a share of what it is compared with."""
 
-    Attributes:
-        inception_score: of the first maker's Inception Score. 1 %: published scores have a deviation over splits of
-            about 0.05 of 4.5, so that a smaller change can't be seen in any table of the field.
-        frechet_distance: of the spread of the first maker's features, the trace of their covariance. 2 %: bfloat16 in
-            OpenVINO stays below 1 %, exchanged colours or a lost detail are at tens. The distance of paired sets is at
-            most the mean squared difference of their pairs, so that this does not depend on how many there are.
-        reference: of the first maker's Frechet distance to real pictures: 2 %.
-    """
-
+    # of the first maker's Inception Score. 1 %: published scores have a deviation over splits of about 0.05 of 4.5, so
+    # that a smaller change can't be seen in any table of the field.
     inception_score: float = 0.01
+    # of the spread of the first maker's features, the trace of their covariance. 2 %: bfloat16 in OpenVINO stays below
+    # 1 %, exchanged colours or a lost detail are at tens. The distance of paired sets is at most the mean squared
+    # difference of their pairs, so that this does not depend on how many there are.
     frechet_distance: float = 0.02
-    reference: float = 0.02
+    reference: float = 0.02  # of the first maker's Frechet distance to real pictures: 2 %
 
 
 @dataclass(frozen=True)
 class Check:
-    """One difference against its limit.
+    """One difference against its limit."""
 
-    Attributes:
-        name: what was measured.
-        a, b: means over seeds of what is compared: both scores, or the spread of the features and the distance.
-        difference: mean over seeds; of the distance, the distance itself.
-        noise: its standard error over seeds.
-        limit: what |difference| + 2 standard errors may be at most. A noisy measurement so can't pass by its noise.
-    """
-
-    name: str
+    name: str  # what was measured
+    # a, b: means over seeds of what is compared: both scores, or the spread of the features and the distance
     a: float
     b: float
-    difference: float
-    noise: float
-    limit: float
+    difference: float  # mean over seeds; of the distance, the distance itself
+    noise: float  # its standard error over seeds
+    limit: (
+        float  # what |difference| + 2 standard errors may be at most. A noisy measurement so can't pass by its noise.
+    )
 
     @property
     def passed(self) -> bool:
@@ -107,28 +98,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Regression:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        a, b: what ran.
-        judge: name and hash of who measured.
-        seeds, count, captions, splits: how many pictures a seed, of how many captions.
-        identical: share of pictures that are equal in every pixel.
-        checks: every difference against its limit.
-        per_seed: what was measured with each seed.
-    """
-
+    # a, b: what ran
     a: str
     b: str
-    judge: str
+    judge: str  # name and hash of who measured
     judge_hash: str
+    # seeds, count, captions, splits: how many pictures a seed, of how many captions
     seeds: list[int]
     count: int
     captions: int
     splits: int
-    identical: float
-    checks: list[Check]
-    per_seed: list[dict[str, float]]
+    identical: float  # share of pictures that are equal in every pixel
+    checks: list[Check]  # every difference against its limit
+    per_seed: list[dict[str, float]]  # what was measured with each seed
 
     @property
     def passed(self) -> bool:

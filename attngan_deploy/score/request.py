@@ -65,29 +65,17 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A score of pictures, of a model, of a model's engine against another one, or two passports side by side.
+    """A score of pictures, of a model, of a model's engine against another one, or two passports side by side."""
 
-    Attributes:
-        path: the pictures.
-        model: what makes them instead.
-        options: how to score.
-        judge: name or folder; None for the one that the metrics ask for.
-        matcher: name or folder, for metrics that need one.
-        reference: real pictures, for metrics that need them.
-        against: BACKEND or BACKEND:PRECISION that the model's engine is judged by.
-        against_torch: a checkpoint that it is judged by.
-        compare: two files of passports.
-    """
-
-    path: Path | None
-    model: ModelRequest
-    options: ScoreOptions
-    judge: str | None = None
-    matcher: str = "matcher"
-    reference: Path | None = None
-    against: str | None = None
-    against_torch: Path | None = None
-    compare: tuple[Path, Path] | None = None
+    path: Path | None  # the pictures
+    model: ModelRequest  # what makes them instead
+    options: ScoreOptions  # how to score
+    judge: str | None = None  # name or folder; None for the one that the metrics ask for
+    matcher: str = "matcher"  # name or folder, for metrics that need one
+    reference: Path | None = None  # real pictures, for metrics that need them
+    against: str | None = None  # BACKEND or BACKEND:PRECISION that the model's engine is judged by
+    against_torch: Path | None = None  # a checkpoint that it is judged by
+    compare: tuple[Path, Path] | None = None  # two files of passports
 
     def check(self) -> None:
         """Refuse options that contradict each other.

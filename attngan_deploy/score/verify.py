@@ -24,19 +24,12 @@ PASSED, FAILED, REFUSED = "passed", "failed", "refused"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request.
+    """What became of a request."""
 
-    Attributes:
-        request: what was asked for.
-        status: "passed"; "failed", also where it ran into an error; or "refused": it can't be had here.
-        verification: what was measured, if anything.
-        why: the text of the error, if there was one.
-    """
-
-    request: EngineRequest
-    status: str
-    verification: Verification | None = None
-    why: str = ""
+    request: EngineRequest  # what was asked for
+    status: str  # "passed"; "failed", also where it ran into an error; or "refused": it can't be had here
+    verification: Verification | None = None  # what was measured, if anything
+    why: str = ""  # the text of the error, if there was one
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON values."""

@@ -10,17 +10,11 @@ from attngan_deploy.errors import ScoreError
 
 
 class Bounds(NamedTuple):
-    """What a colour's name covers.
+    """What a colour's name covers."""
 
-    Attributes:
-        lightness: lowest and highest L*, 0 to 100.
-        chroma: lowest and highest distance from grey, sqrt(a*^2 + b*^2).
-        hue: from and to in degrees, counter-clockwise from +a*; None for every hue.
-    """
-
-    lightness: tuple[float, float]
-    chroma: tuple[float, float]
-    hue: tuple[float, float] | None = None
+    lightness: tuple[float, float]  # lowest and highest L*, 0 to 100
+    chroma: tuple[float, float]  # lowest and highest distance from grey, sqrt(a*^2 + b*^2)
+    hue: tuple[float, float] | None = None  # from and to in degrees, counter-clockwise from +a*; None for every hue
 
 
 BOUNDS = {  # chosen by eye and by rank on 600 pictures of 150 training species, and never on those of the tables

@@ -55,17 +55,11 @@ TINY = 1e-12
 
 
 class Shares(NamedTuple):
-    """Shares of pixels f64 [W, K] of colour k in the picture of word w, of one set of pictures: one a word, W = K.
+    """Shares of pixels f64 [W, K] of colour k in the picture of word w, of one set of pictures: one a word, W = K."""
 
-    Attributes:
-        whole: in the whole picture.
-        inside: inside the attended region (or the centre, of real pictures).
-        outside: in the rest.
-    """
-
-    whole: NDArray[np.float64]
-    inside: NDArray[np.float64]
-    outside: NDArray[np.float64]
+    whole: NDArray[np.float64]  # in the whole picture
+    inside: NDArray[np.float64]  # inside the attended region (or the centre, of real pictures)
+    outside: NDArray[np.float64]  # in the rest
 
 
 def word_fidelity(

@@ -29,23 +29,14 @@ TEST, TRAIN = "test.tar", "train.tar"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How a report is made.
+    """How a report is made."""
 
-    Attributes:
-        count: pictures of each model.
-        splits: of the Inception Score.
-        crop: side of the centre crop of real pictures, in pixels: the size of the models' own.
-        seed: of noise.
-        engine: of the models; nothing in it is "auto", so that a report can be made again.
-        matcher: who measures R-precision; None leaves it out.
-    """
-
-    count: int = COUNT
-    splits: int = 10
-    crop: int = 128
-    seed: int = 0
-    engine: EngineRequest = REFERENCE
-    matcher: str | None = "matcher"
+    count: int = COUNT  # pictures of each model
+    splits: int = 10  # of the Inception Score
+    crop: int = 128  # side of the centre crop of real pictures, in pixels: the size of the models' own
+    seed: int = 0  # of noise
+    engine: EngineRequest = REFERENCE  # of the models; nothing in it is "auto", so that a report can be made again
+    matcher: str | None = "matcher"  # who measures R-precision; None leaves it out
 
 
 class Scorer:

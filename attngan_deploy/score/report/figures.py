@@ -24,17 +24,12 @@ COLOUR_SAMPLES = 5
 
 @dataclass(frozen=True)
 class Figures:
-    """What one model makes of the paper's captions.
+    """What one model makes of the paper's captions."""
 
-    Attributes:
-        samples: Figure 6, uint8 [H, W, 3]: ten pictures of caption 1 in two rows.
-        colours: Figures 7 to 9: caption 2 in a colour, to a row of pictures; the same noise in every colour.
-        attention: the first picture of Figure 6, and what each word looked at.
-    """
-
-    samples: NDArray[np.uint8]
+    samples: NDArray[np.uint8]  # Figure 6, uint8 [H, W, 3]: ten pictures of caption 1 in two rows
+    # Figures 7 to 9: caption 2 in a colour, to a row of pictures; the same noise in every colour
     colours: Mapping[str, NDArray[np.uint8]]
-    attention: NDArray[np.uint8]
+    attention: NDArray[np.uint8]  # the first picture of Figure 6, and what each word looked at
 
 
 def draw_figures(model: TextToImage, seed: int = 0) -> Figures:

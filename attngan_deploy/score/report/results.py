@@ -20,17 +20,11 @@ NOT_COMPARABLE = (
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: what was scored, e.g. "att1" or "real, test species".
-        passports: of each score, a judge each; all of the same pictures.
-        variant: the variant of a model; "" for real pictures.
-    """
-
-    name: str
-    passports: Sequence[Passport]
-    variant: str = ""
+    name: str  # what was scored, e.g. "att1" or "real, test species"
+    passports: Sequence[Passport]  # of each score, a judge each; all of the same pictures
+    variant: str = ""  # the variant of a model; "" for real pictures
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -40,34 +34,22 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What is shown of one model.
-
-    Attributes:
-        name: its name.
-        about: what it is, in a line.
-        figures: Figures 6 to 9.
-        curves: name and points of every scored run that led to it.
-    """
+    """What is shown of one model."""
 
     name: str
-    about: str
-    figures: Figures
+    about: str  # what it is, in a line
+    figures: Figures  # Figures 6 to 9
+    # name and points of every scored run that led to it
     curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]] = ()
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole report.
+    """A whole report."""
 
-    Attributes:
-        models: rows of generated pictures.
-        real: rows of real pictures by the same judge.
-        drawn: figures, a model each.
-    """
-
-    models: Sequence[ReportRow]
-    real: Sequence[ReportRow]
-    drawn: Sequence[ModelFigures]
+    models: Sequence[ReportRow]  # rows of generated pictures
+    real: Sequence[ReportRow]  # rows of real pictures by the same judge
+    drawn: Sequence[ModelFigures]  # figures, a model each
 
 
 def headings() -> tuple[str, ...]:
