@@ -27,7 +27,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Parity:
-    """A passed comparison of a text-to-image bundle with torch: each output of each graph, and the effect of rounding."""
+    """A passed comparison of a text-to-image bundle with torch: each output of a graph, and the effect of rounding."""
 
     # reference, engine: what was compared, e.g. "torch 2.13.0"
     reference: str
