@@ -57,8 +57,7 @@ def build(
     test_classes: Annotated[
         str | None,
         typer.Option(
-            metavar="N|SHARE",
-            help="Classes for testing, e.g. 50 or 0.25 (the default unless a CSV says); 0 for none.",
+            metavar="N|SHARE", help="Classes for testing, e.g. 50 or 0.25 (the default unless a CSV says); 0 for none."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the test classes.")] = 0,

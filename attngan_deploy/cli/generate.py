@@ -39,21 +39,17 @@ def generate(
     captions: Annotated[
         str | None,
         typer.Argument(
-            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input.",
-            show_default=False,
+            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input."
         ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",
-    caption: Annotated[
-        list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.", show_default=False)
-    ] = None,
+    caption: Annotated[list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.")] = None,
     column: Annotated[
         str | None,
         typer.Option(help="Column of a table or field of a .jsonl file. (default: caption, or the only one)"),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)"),
+        str | None, typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures of each caption.")] = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Same seed, same pictures.")] = 0,
@@ -104,7 +100,6 @@ def generate(
             "--shard",
             help="Make part i of n of one run, written i/n and counted from 0: 0/4 to 3/4. Others may make the rest at "
             "once, into the same folder or URL.",
-            show_default=False,
         ),
     ] = None,
     engine: Annotated[

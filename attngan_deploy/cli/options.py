@@ -4,10 +4,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
-    str | None,
-    typer.Argument(help="Name or folder of a bundle. (default: the best that ships)", show_default=False),
-]
+Model = Annotated[str | None, typer.Argument(help="Name or folder of a bundle. (default: the best that ships)")]
 Backends = Annotated[
     str, typer.Option(help="auto, onnxruntime, openvino, tensorrt, tensorrt-rtx; several with commas; or all.")
 ]

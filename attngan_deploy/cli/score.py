@@ -28,16 +28,12 @@ class _ScoreCommand(TyperCommand):
 
 @app.command(cls=_ScoreCommand)
 def score(
-    path: Annotated[
-        Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.")] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="Instead of PATH: score what this model makes, without files.", show_default=False),
+        str | None, typer.Option(help="Instead of PATH: score what this model makes, without files.")
     ] = None,
     captions: Annotated[
-        Path | None,
-        typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.", show_default=False),
+        Path | None, typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.")
     ] = None,
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Pictures that --model makes. (default: one of each caption)")
@@ -45,28 +41,17 @@ def score(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of --model's pictures. (default: 0)")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Engine of --model, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where it runs, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Engine of --model, as for t2i generate. (default: auto)")] = None,
+    device: Annotated[str | None, typer.Option(help="Where it runs, as for t2i generate. (default: auto)")] = None,
+    precision: Annotated[str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)")] = None,
     judge: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)", show_default=False),
+        str | None, typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)")
     ] = None,
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[str, typer.Option(help="Names of metrics, with commas.")] = "is",
-    reference: Annotated[
-        Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.", show_default=False)
-    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.")] = None,
     splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
-    crop: Annotated[
-        int | None, typer.Option(min=1, help="Score the centre of this many pixels.", show_default=False)
-    ] = None,
+    crop: Annotated[int | None, typer.Option(min=1, help="Score the centre of this many pixels.")] = None,
     order: Annotated[
         str, typer.Option(help="Order in which splits are cut: manifest, name or stored; auto takes what is there.")
     ] = "auto",
@@ -86,20 +71,15 @@ def score(
         typer.Option(
             metavar="BACKEND[:PRECISION]",
             help="Judge --model's engine by another one: same captions, three seeds, pass or fail.",
-            show_default=False,
         ),
     ] = None,
     against_torch: Annotated[
-        Path | None,
-        typer.Option(metavar="CHECKPOINT", help="The same, by torch and a checkpoint or run.", show_default=False),
+        Path | None, typer.Option(metavar="CHECKPOINT", help="The same, by torch and a checkpoint or run.")
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Compare two passports instead.", show_default=False),
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Compare two passports instead.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
