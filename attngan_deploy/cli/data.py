@@ -12,14 +12,7 @@ from attngan_deploy.system.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")
-
-
-class Kind(StrEnum):
-    """What the source is."""
-
-    cub = "cub"
-    folder = "folder"
-    csv = "csv"
+Kind = StrEnum("Kind", ["cub", "folder", "csv"])
 
 
 def parse_test_classes(text: str) -> int | float:

@@ -18,20 +18,8 @@ if TYPE_CHECKING:
     from attngan_deploy.media.captions import Captions
 
 
-class Format(StrEnum):
-    """What pictures are written as."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPG = "jpg"
-    TAR = "tar"
-
-
-class Runner(StrEnum):
-    """Who makes the pictures."""
-
-    LOCAL = "local"
-    RAY = "ray"
+Format = StrEnum("Format", ["png", "webp", "jpg", "tar"])
+Runner = StrEnum("Runner", ["local", "ray"])
 
 
 @app.command()
@@ -104,7 +92,7 @@ def generate(
     ] = None,
     engine: Annotated[
         Runner, typer.Option("--engine", help="local is this process; ray is a Ray cluster, or all of this machine.")
-    ] = Runner.LOCAL,
+    ] = Runner.local,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")
     ] = None,
@@ -115,7 +103,7 @@ def generate(
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
-    on_ray = engine is Runner.RAY
+    on_ray = engine is Runner.ray
     in_parts = on_ray or shard is not None
     if in_parts and (captions is None or grid or attention):
         raise typer.BadParameter(
@@ -141,7 +129,7 @@ def generate(
             source,
             seed,
             shared_noise,
-            file_format=(file_format or (Format.TAR if in_parts else Format.PNG)).value,
+            file_format=(file_format or (Format.tar if in_parts else Format.png)).value,
             samples=n,
             shard_size=shard_size if in_parts else None,
             engine=EngineRequest(backend, device, precision, threads, allow_fallback),
