@@ -45,7 +45,7 @@ def models(
 
 
 def _print(entry: "Entry") -> None:
-    from attngan_deploy.score.summary import describe_scores
+    from attngan_deploy.score.metrics.registry import describe_scores
 
     bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
     if bundle is None:

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import listed
 
 if TYPE_CHECKING:
     from attngan_deploy.score.regression import PictureMaker
@@ -84,16 +85,15 @@ def score(
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
     from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
-    from attngan_deploy.score.request import ModelRequest, ScoreRequest, answer
+    from attngan_deploy.score.scoring import ScoreRequest, answer
     from attngan_deploy.score.table import print_answer
     from attngan_deploy.system.files import check_writable, write_atomically
     from attngan_deploy.system.lock import writing
 
-    metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-    seed_of_order = shuffle_seed if shuffle else None
+    metrics, seed_of_order = tuple(listed(metric.lower())), shuffle_seed if shuffle else None
     options = ScoreOptions(metrics, splits, crop, order, seed_of_order, batch_size or BATCH_SIZE, threads, strict)
-    maker = ModelRequest(model, captions, n, seed, backend, device, precision, batch_size, threads)
-    request = ScoreRequest(path, maker, options, judge, matcher, reference, against, against_torch, compare)
+    making = (model, captions, n, seed, backend, device, precision, batch_size)
+    request = ScoreRequest(options, path, *making, judge, matcher, reference, against, against_torch, compare)
     request.check()
     if output is not None:
         check_writable(output)
@@ -106,11 +106,6 @@ def score(
 
 
 def _load_torch(checkpoint: Path) -> "PictureMaker":
-    """A checkpoint that torch runs.
-
-    Raises:
-        MissingExtraError: torch is not installed.
-        CheckpointError: missing, damaged, or without a generator.
-    """
+    """A checkpoint that torch runs."""
     maker: PictureMaker = load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)
     return maker

@@ -13,22 +13,14 @@ from attngan_deploy.score.passport import NEXT_STEP, Passport, broken_field, des
 from attngan_deploy.system.files import read_json
 from attngan_deploy.system.records import look_up
 
+LOOK = ("used", "width", "height", "crop", "resize")  # how many pictures were looked at, and how
 FORBIDDING = (  # what must be the same for every score of pictures by a judge
-    "judge.hash",
-    "judge.classes",
-    "judge.size",
-    "pictures.used",
-    "pictures.width",
-    "pictures.height",
-    "pictures.crop",
-    "pictures.resize",
-    "pictures.order",
-    "pictures.shuffle_seed",
+    *("judge.hash", "judge.classes", "judge.size"),
+    *(f"pictures.{key}" for key in (*LOOK, "order", "shuffle_seed")),
 )
 CAPTIONS = ("pictures.generated.captions", "pictures.generated.captions_sha256")  # where both say them
 LARGEST = 1e15  # no score is larger; infinities and NaN are none
 SHOWN = ("pictures.captions_sha256",)  # where both have captions
-REFERENCE = ("used", "width", "height", "crop", "resize")
 CONTENT = "sha256"  # of a reference set; its name stands in where a passport has no hash
 NEEDED = {Needs.REFERENCE: "reference", Needs.MATCHER: "matcher.hash"}  # fields without which a score is worth nothing
 LISTED = (  # what is told, and forbids nothing
@@ -203,7 +195,7 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[Metric]) ->
         yield from _different(a, b, CAPTIONS)
     if any(Needs.REFERENCE in metric.needs for metric in shared):
         identity = (CONTENT,) if all(_get(side, f"reference.{CONTENT}") for side in (a, b)) else ("source",)
-        yield from _different(a, b, [f"reference.{key}" for key in (*identity, *REFERENCE)])
+        yield from _different(a, b, [f"reference.{key}" for key in (*identity, *LOOK)])
     if any(Needs.MATCHER in metric.needs for metric in shared):
         yield from _different(a, b, ["matcher.hash"])
     for metric in shared:

@@ -50,7 +50,7 @@ class Judge:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        self.bundle, self.engine = bundle, engine
+        self.bundle, self.engine, self.name = bundle, engine, bundle.name
         try:
             self.fields = decode(JudgeFields, bundle.manifest.document)
         except RecordError as error:
@@ -100,11 +100,6 @@ class Judge:
         """
         bundle = open_bundle(name_or_folder, JUDGE)
         return cls(bundle, load_engine(bundle, GRAPH, EngineRequest(backend, "cpu", "fp32", threads)))
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.bundle.name
 
     @property
     def hash(self) -> str:

@@ -39,6 +39,7 @@ class Matcher:
 
     Attributes:
         bundle: its bundle.
+        hash: of its graphs and vocabulary: two matchers with one hash give the same scores.
         judge_hash: hash of the judge whose features it reads.
         features: length of such a feature vector.
         real: its R-precision on real pictures: "r_precision", "candidates", how many "pictures", and which "data".
@@ -46,6 +47,7 @@ class Matcher:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, picture_encoder: Engine) -> None:
         self.bundle, self.text_encoder, self.picture_encoder = bundle, text_encoder, picture_encoder
+        self.name, self.hash = bundle.name, bundle.hash
         self.tokenizer = Tokenizer.load(bundle.vocabulary)
         try:
             document: Mapping[str, Any] = bundle.manifest.document
@@ -73,16 +75,6 @@ class Matcher:
         bundle = open_bundle(name_or_folder, MATCHER)
         graphs = (load_engine(bundle, key, replace(REFERENCE, threads=threads)) for key in GRAPHS)
         return cls(bundle, *graphs)
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.bundle.name
-
-    @property
-    def hash(self) -> str:
-        """Hash of its graphs and vocabulary: two matchers with one hash give the same scores."""
-        return self.bundle.hash
 
     def check_judge(self, judge: Judge) -> None:
         """Refuse any judge but the one whose features it was trained on.

@@ -37,7 +37,7 @@ class FeatureStatistics:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mean: NDArray[np.float64] = np.zeros(0)
+        self.mean: NDArray[np.float64] = np.zeros(0)
         self._scatter: NDArray[np.float64] = np.zeros((0, 0))
 
     @classmethod
@@ -57,13 +57,13 @@ class FeatureStatistics:
         statistics = cls()
         try:
             statistics.count = int(arrays["count"])
-            statistics._mean, statistics._scatter = (
+            statistics.mean, statistics._scatter = (
                 np.asarray(arrays[name], np.float64) for name in ("mean", "scatter")
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(f"these are no statistics of features: {error!r}") from error
         width = statistics.dimensions
-        fits = statistics._mean.shape == (width,) and statistics._scatter.shape == (width, width)
+        fits = statistics.mean.shape == (width,) and statistics._scatter.shape == (width, width)
         if not fits or statistics.count < 1 or not np.isfinite(statistics._scatter).all():
             raise ScoreError("these are no statistics of features", found=f"{statistics.count} pictures")
         return statistics
@@ -71,7 +71,7 @@ class FeatureStatistics:
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All there is to keep: "count", "mean" [F] and "scatter" [F, F], the covariance times count - 1."""
-        return {"count": np.array(self.count), "mean": self._mean, "scatter": self._scatter}
+        return {"count": np.array(self.count), "mean": self.mean, "scatter": self._scatter}
 
     def add(self, features: NDArray[Any]) -> None:
         """Take a batch [N, F].
@@ -84,7 +84,7 @@ class FeatureStatistics:
             raise ScoreError("features can't be used", found=f"shape {list(batch.shape)}", expected="finite [N, F]")
         if self.count == 0:
             width = batch.shape[1]
-            self._mean, self._scatter = np.zeros(width), np.zeros((width, width))
+            self.mean, self._scatter = np.zeros(width), np.zeros((width, width))
         elif batch.shape[1] != self.dimensions:
             raise ScoreError(
                 "features of another width", found=str(batch.shape[1]), expected=f"{self.dimensions}, as before"
@@ -92,22 +92,17 @@ class FeatureStatistics:
         if len(batch) == 0:
             return
         mean = batch.mean(axis=0)
-        step, total = mean - self._mean, self.count + len(batch)
+        step, total = mean - self.mean, self.count + len(batch)
         shift = step * np.sqrt(self.count * len(batch) / total)  # as one more row: [F, F] is worked out only once
         rows = np.concatenate([batch - mean, shift[None]])
         self._scatter += rows.T @ rows
-        self._mean = self._mean + step * (len(batch) / total)
+        self.mean = self.mean + step * (len(batch) / total)
         self.count = total
 
     @property
     def dimensions(self) -> int:
         """F, the width of the features."""
-        return len(self._mean)
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean [F]."""
-        return self._mean
+        return len(self.mean)
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.generate.features import Batch
 from attngan_deploy.score.generated import spread
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.measure import Progress
@@ -23,14 +24,6 @@ from attngan_deploy.score.preprocessing import resize_pictures
 SEEDS = (0, 1, 2)
 LEAST_SEEDS = 3
 STANDARD_ERRORS = 2
-
-
-class PictureBatch(Protocol):
-    """Some pictures: `pipeline.Batch` is one."""
-
-    @property
-    def pictures(self) -> NDArray[np.uint8]:
-        """uint8 [N, S, S, 3]."""
 
 
 class PictureMaker(Protocol):
@@ -47,7 +40,7 @@ class PictureMaker(Protocol):
         *,
         batch_size: int | None = ...,
         places: Iterable[tuple[int, int]] | None = ...,
-    ) -> Iterator[PictureBatch]:
+    ) -> Iterator[Batch]:
         """Pictures of places (caption, sample), in their order, with the noise of `noise.noise_batch`."""
 
 
@@ -132,15 +125,6 @@ class Regression:
         return "\n".join([head, *map(str, self.checks)])
 
 
-@dataclass
-class _PairedOutputs:
-    """What the judge saw of the pictures of both with one seed."""
-
-    logits: tuple[NDArray[np.float64], NDArray[np.float64]]
-    statistics: tuple[FeatureStatistics, FeatureStatistics]
-    identical: int
-
-
 def regression(
     a: PictureMaker,
     b: PictureMaker,
@@ -184,19 +168,20 @@ def regression(
     captions = list(captions[:count])
     per_seed, identical = [], 0
     for number, seed in enumerate(seeds):
-        seen = _look(a, b, judge, captions, seed, count, batch_size, (progress, number * count, len(seeds) * count))
+        told = (progress, number * count, len(seeds) * count)
+        logits, (ours, theirs), same = _look(a, b, judge, captions, seed, count, batch_size, told)
         row = {"seed": float(seed)}
-        for side, logits in zip("ab", seen.logits, strict=True):
-            row[f"inception_score_{side}"] = inception_score_from_logits(logits, splits).mean
-        row["frechet_distance"] = _distance(*seen.statistics)
-        row["spread"] = float(np.trace(seen.statistics[0].covariance))
+        for side, rows in zip("ab", logits, strict=True):
+            row[f"inception_score_{side}"] = inception_score_from_logits(rows, splits).mean
+        are_equal = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.covariance, theirs.covariance)
+        row["frechet_distance"] = 0.0 if are_equal else frechet_distance(ours, theirs)  # which may give 1e-13 for both
+        row["spread"] = float(np.trace(ours.covariance))
         if reference is not None:
-            row["reference_a"] = frechet_distance(seen.statistics[0], reference)
-            row["reference_b"] = row["reference_a"]
+            row["reference_a"] = row["reference_b"] = frechet_distance(ours, reference)
             if row["frechet_distance"] != 0:
-                row["reference_b"] = frechet_distance(seen.statistics[1], reference)
+                row["reference_b"] = frechet_distance(theirs, reference)
         per_seed.append(row)
-        identical += seen.identical
+        identical += same
     return Regression(
         a.description,
         b.description,
@@ -238,13 +223,6 @@ def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The Frechet distance, 0 and not 1e-13 where both are equal."""
-    if np.array_equal(a.mean, b.mean) and np.array_equal(a.covariance, b.covariance):
-        return 0.0
-    return frechet_distance(a, b)
-
-
 def _look(
     a: PictureMaker,
     b: PictureMaker,
@@ -254,7 +232,8 @@ def _look(
     count: int,
     batch_size: int | None,
     told: tuple[Progress | None, int, int],
-) -> _PairedOutputs:
+) -> tuple[list[NDArray[np.float64]], tuple[FeatureStatistics, FeatureStatistics], int]:
+    """What the judge saw of the pictures of both with one seed: logits, features, and how many pictures are equal."""
     statistics = FeatureStatistics(), FeatureStatistics()
     logits: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
     seen = identical = 0
@@ -275,8 +254,7 @@ def _look(
         if progress is not None:
             progress(done + seen, total)
     order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
-    shuffled = [np.concatenate(rows).astype(np.float64)[order] for rows in logits]
-    return _PairedOutputs((shuffled[0], shuffled[1]), statistics, identical)
+    return [np.concatenate(rows).astype(np.float64)[order] for rows in logits], statistics, identical
 
 
 def _batches(

@@ -47,8 +47,15 @@ def verify_bundle(bundle: Bundle, requests: Sequence[EngineRequest]) -> list[Out
 
 
 def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
+    verify: Callable[[], Verification]
     try:
-        verify = _load(bundle, request)
+        if bundle.kind == JUDGE:
+            verify = partial(verify_judge, Judge(bundle, load_engine(bundle, GRAPH, request)))
+        elif bundle.kind == MATCHER:
+            engines = (load_engine(bundle, key, request) for key in MATCHER_GRAPHS)
+            verify = partial(verify_matcher, Matcher(bundle, *engines))
+        else:
+            verify = partial(verify_model, TextToImage.load_on(bundle.folder, request))
     except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
         return Outcome(request, REFUSED, why=str(error))
     try:
@@ -56,15 +63,6 @@ def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
     except EngineError as error:
         return Outcome(request, FAILED, why=str(error))
     return Outcome(request, PASSED if result.passed else FAILED, result)
-
-
-def _load(bundle: Bundle, request: EngineRequest) -> Callable[[], Verification]:
-    """Load a bundle of any kind; what is returned verifies it."""
-    if bundle.kind == JUDGE:
-        return partial(verify_judge, Judge(bundle, load_engine(bundle, GRAPH, request)))
-    if bundle.kind == MATCHER:
-        return partial(verify_matcher, Matcher(bundle, *(load_engine(bundle, key, request) for key in MATCHER_GRAPHS)))
-    return partial(verify_model, TextToImage.load_on(bundle.folder, request))
 
 
 def open_any(name_or_folder: str) -> Bundle:

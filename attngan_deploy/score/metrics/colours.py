@@ -53,14 +53,6 @@ def colour_masks(pixels: NDArray[np.uint8], colours: Sequence[str] = COLOURS) ->
     return np.stack([_has(BOUNDS[name], lightness, chroma, hue) for name in colours], axis=-1)
 
 
-def colour_shares(pictures: NDArray[np.uint8], colours: Sequence[str] = COLOURS) -> NDArray[np.float64]:
-    """Share of the pixels of each picture uint8 [N, S, S, 3] that have each colour: f64 [N, colours], 0 to 1."""
-    shares = np.zeros((len(pictures), len(colours)))
-    for row, picture in zip(shares, pictures, strict=True):  # one by one: CIELAB takes 50 times a picture's memory
-        row[:] = colour_masks(picture, colours).mean(axis=(0, 1))
-    return shares
-
-
 def _has(bounds: Bounds, lightness: NDArray[Any], chroma: NDArray[Any], hue: NDArray[Any]) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (lightness >= bounds.lightness[0]) & (lightness <= bounds.lightness[1])
     inside &= (chroma >= bounds.chroma[0]) & (chroma <= bounds.chroma[1])

@@ -9,18 +9,17 @@ from attngan_deploy.bundles.provenance import read_run
 from attngan_deploy.engines.request import REFERENCE, EngineRequest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
+from attngan_deploy.score.generated import GeneratedPictures, PictureSource, read_caption_list
 from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import Progress, measure_by
 from attngan_deploy.score.metrics.inception_score import split_bounds
 from attngan_deploy.score.metrics.metric import MetricInputs
 from attngan_deploy.score.outputs import ScoreOptions
-from attngan_deploy.score.pictures import PictureSource, find_pictures
+from attngan_deploy.score.pictures import find_pictures
 from attngan_deploy.score.reference_cache import measure_reference
-from attngan_deploy.score.report.curve import parts
 from attngan_deploy.score.report.figures import draw_figures
-from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, parts
 from attngan_deploy.score.scoring import passport_of, score_model
 
 COUNT, QUICK = 30_000, 3_000

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attngan_deploy.bundles.provenance import TrainingRun
 from attngan_deploy.score.metrics.metric import Column
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import Passport
@@ -89,3 +90,13 @@ def notes(results: Results) -> list[str]:
 def _columns() -> dict[str, Column]:
     """Columns of the table by the keys of their scores."""
     return {metric.key: metric.column for metric in METRICS.values() if metric.column is not None}
+
+
+def parts(run: TrainingRun) -> list[tuple[str, Sequence[Mapping[str, float]]]]:
+    """Name and curve of every run that led to a model and was scored on the way, the first one first."""
+    found: list[tuple[str, Sequence[Mapping[str, float]]]] = []
+    for before in run.before:
+        found += [part for part in parts(before) if part not in found]
+    if run.curve:
+        found.append((f"{64 * 2 ** ((run.stages or 1) - 1)} px, {run.variant}", run.curve))
+    return found
