@@ -14,8 +14,7 @@ from attngan_deploy.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
-    from attngan_deploy.bundles.manifest import StoredPrecision
-    from attngan_deploy.bundles.parity import Parity
+    from attngan_deploy.bundles.manifest import Parity, StoredPrecision
 
 RUNS, MODELS = Path("runs"), Path("models")
 Variant = StrEnum("Variant", ["attngan", "base", "att1", "att2"])
@@ -96,7 +95,9 @@ def export(
         folder = writer.extend_bundle(bundle, precisions, output, captions, anew="onnx" in targets)
     opened = open_bundle(folder)
     if gone := [name for name in before if name not in opened.precisions("generator")]:
-        _say_what_is_gone(folder, gone)
+        path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name means an installed model first
+        again = f"t2i export --bundle {path} --precision {','.join(gone)}"
+        print(f"{folder} had {','.join(gone)} before and has not now; to add: {again}", file=sys.stderr)
     products = []
     for name in targets:
         products += making.build_target(opened, name, precisions, target_output, listed(device))
@@ -155,15 +156,6 @@ def _precisions_at(place: Path | None) -> tuple[str, ...]:
     except BundleError:
         return ()
     return there.precisions("generator") if there and there.kind == TEXT_TO_IMAGE else ()
-
-
-def _say_what_is_gone(folder: Path, precisions: list[str]) -> None:
-    path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name would mean an installed model first
-    names = ",".join(precisions)
-    print(
-        f"{folder} had {names} before and has not now; to add: t2i export --bundle {path} --precision {names}",
-        file=sys.stderr,
-    )
 
 
 def _print_made(bundle: "Bundle", new: list[str], products: list[Any]) -> None:

@@ -3,16 +3,13 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import listed
-
-if TYPE_CHECKING:
-    from attngan_deploy.score.regression import PictureMaker
 
 
 class _ScoreCommand(TyperCommand):
@@ -98,14 +95,10 @@ def score(
     if output is not None:
         check_writable(output)
     with nullcontext() if output is None else writing(output):
-        found = answer(request, _load_torch)
+        found = answer(
+            request, lambda path: load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(path)
+        )
         if output is not None:
             write_atomically(output, json.dumps(found.to_json(), indent=2) + "\n")
     if not print_answer(found, as_json):
         raise typer.Exit(1)
-
-
-def _load_torch(checkpoint: Path) -> "PictureMaker":
-    """A checkpoint that torch runs."""
-    maker: PictureMaker = load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)
-    return maker

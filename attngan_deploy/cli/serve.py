@@ -69,8 +69,7 @@ def serve(
 
 def _folders(models: list[str] | None) -> dict[str, Path]:
     """The bundles to serve, by name: those that were asked for, or all installed ones, the default first."""
-    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.bundles.catalogue import installed_bundles
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, installed_bundles, open_bundle
     from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
     from attngan_deploy.errors import BundleError
 

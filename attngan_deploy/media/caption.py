@@ -19,14 +19,9 @@ class Caption:
     line: int  # line of the input on which it starts, from 1
 
 
-def no_captions(name: str) -> CaptionError:
+def no_captions(name: str, why: str = "has no captions") -> CaptionError:
     """What is said of a file without any."""
-    return CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
-
-
-def is_empty(name: str) -> CaptionError:
-    """What is said of a file with nothing but white space."""
-    return CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+    return CaptionError(f"{name} {why}", expected="one caption a line", next_step=HELP)
 
 
 @contextmanager
@@ -61,11 +56,7 @@ def choose_column(where: str, columns: list[str], column: str | None) -> str:
 
 
 def checked_caption(name: str, text: str, line: int) -> Caption:
-    """A caption of a table.
-
-    Raises:
-        CaptionError: it is empty.
-    """
+    """A caption of a table; a CaptionError where it is empty."""
     if not text.strip():
         raise CaptionError(f"the caption on line {line} of {name} is empty")
     return Caption(text.strip(), line)

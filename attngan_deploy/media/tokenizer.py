@@ -117,11 +117,7 @@ class Tokenized:
 
 
 def tokenize(captions: Iterable[Caption], tokenizer: Tokenizer, strict: bool = False) -> Tokenized:
-    """Number the words of captions, leaving out unknown ones.
-
-    Raises:
-        CaptionError: as `encode_caption`.
-    """
+    """Number the words of captions, each by `encode_caption`."""
     ids: list[list[int]] = []
     unknown: dict[str, int] = {}
     for caption in captions:

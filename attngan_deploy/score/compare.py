@@ -89,12 +89,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "scores": [score.to_json() for score in self.scores],
-            "differences": [asdict(difference) for difference in self.differences],
-        }
+        return {**asdict(self), "scores": [score.to_json() for score in self.scores]}
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """For a table: score, first, second, difference, noise of the difference ("" if unknown)."""
@@ -144,11 +139,7 @@ def compare(a: Passport, b: Passport) -> Comparison:
 
 
 def read_passport(path: Path) -> Passport:
-    """Read what `t2i score --json` printed into a file.
-
-    Raises:
-        ScoreError: it can't be read, or is no passport that can be compared.
-    """
+    """What `t2i score --json` printed into a file; a ScoreError where that is no passport that can be compared."""
     try:
         document = read_json(path)
     except OSError as error:

@@ -137,11 +137,7 @@ class Judge:
         return logits[:, self._kept] if self.dropped else logits, features
 
     def predict(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Pictures uint8 [N, S, S, 3] to class probabilities f64 [N, C] and features f32 [N, F].
-
-        Raises:
-            ScoreError: as `look`, or no pictures.
-        """
+        """Pictures uint8 [N, S, S, 3], one or more, to probabilities f64 [N, C] and features f32 [N, F], by `look`."""
         parts = [self.look(pictures[start : start + BATCH_SIZE]) for start in range(0, len(pictures), BATCH_SIZE)]
         if not parts:
             raise ScoreError("no pictures for the judge")

@@ -62,26 +62,13 @@ class Matcher:
 
     @classmethod
     def load(cls, name_or_folder: str | Path = DEFAULT_MATCHER, threads: int | None = None) -> "Matcher":
-        """Open and check a matcher; it runs in ONNX Runtime on the CPU in fp32, like a judge.
-
-        Args:
-            name_or_folder: an installed matcher or a folder.
-            threads: threads of the engine; None leaves it to the engine.
-
-        Raises:
-            BundleError: missing or damaged.
-            EngineError: it can't be run here.
-        """
+        """Open and check a matcher; it runs in ONNX Runtime on the CPU in fp32. Arguments and errors: `Judge.load`."""
         bundle = open_bundle(name_or_folder, MATCHER)
         graphs = (load_engine(bundle, key, replace(REFERENCE, threads=threads)) for key in GRAPHS)
         return cls(bundle, *graphs)
 
     def check_judge(self, judge: Judge) -> None:
-        """Refuse any judge but the one whose features it was trained on.
-
-        Raises:
-            ScoreError: it is another one.
-        """
+        """Refuse, by a ScoreError, any judge but the one whose features it was trained on."""
         if judge.hash != self.judge_hash:
             told = self.bundle.manifest.told("provenance", "judge", "name") or "its own"
             raise ScoreError(

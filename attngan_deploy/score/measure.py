@@ -27,11 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 class Rows:
-    """Rows f32 that arrive in batches, in one array of about the right length, so that they are never held twice.
-
-    Args:
-        expected: how many will come; it may be wrong.
-    """
+    """Rows f32 that arrive in batches, in one array of the `expected` length, so that they are never held twice."""
 
     def __init__(self, expected: int) -> None:
         self._rows = no_features()
@@ -160,7 +156,7 @@ def measure_by(
                 pixels = np.stack([item.pixels for item in good if item.pixels is not None])
                 for collector in collectors:
                     collector.look(pixels, [item.name for item in good])
-                kept += [item.without_pixels() for item in good]
+                kept += [replace(item, pixels=None) for item in good]
             seen += len(batch)
             if progress is not None:
                 progress(seen, max(total, seen))

@@ -49,11 +49,7 @@ class FeatureStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FeatureStatistics":
-        """Statistics that were kept as `arrays`.
-
-        Raises:
-            ScoreError: arrays that are none.
-        """
+        """Statistics that were kept as `arrays`; a ScoreError where they are none."""
         statistics = cls()
         try:
             statistics.count = int(arrays["count"])
@@ -106,11 +102,7 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """Covariance [F, F] with ddof 1.
-
-        Raises:
-            ScoreError: fewer than two rows so far.
-        """
+        """Covariance [F, F] with ddof 1; a ScoreError where there are fewer than two rows so far."""
         if self.count < 2:
             raise ScoreError("no covariance", found=f"{self.count} pictures", expected="at least 2")
         return self._scatter / (self.count - 1)

@@ -148,11 +148,7 @@ def describe_resize(width: int, height: int, crop: int | None, size: int, filter
 
 
 def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
-    """Why these pictures may give a misleading number.
-
-    Args:
-        who: what to call them, e.g. "reference: ".
-    """
+    """Why these pictures, which begin with `who` (e.g. "reference: "), may give a misleading number."""
     warnings = []
     if pictures.used < FEW_PICTURES:
         warnings.append(

@@ -1,7 +1,7 @@
 """A picture as a judge looks at it: decoded, cut to its centre, and resized."""
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,6 @@ class PreparedPicture:
     reason: str = ""  # why there are no pixels
     caption: str = ""  # what it shows, or ""
     class_id: int = NO_CLASS  # its class, or -1
-
-    def without_pixels(self) -> "PreparedPicture":
-        """All but the pixels, for when they were looked at."""
-        return replace(self, pixels=None)
 
 
 def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> PreparedPicture:
@@ -76,11 +72,7 @@ def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]
 
 
 def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
-    """Refuse pictures that are too large, no square, or smaller than the crop.
-
-    Raises:
-        ScoreError: says which, and what to do.
-    """
+    """Refuse, by a ScoreError, pictures that are too large, no square, or smaller than the crop."""
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height} px")
     if crop is not None and crop > min(width, height):

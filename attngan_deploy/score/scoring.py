@@ -76,11 +76,7 @@ class ScoreRequest:
         return read_caption_list(self.captions)
 
     def check(self) -> None:
-        """Refuse options that contradict each other.
-
-        Raises:
-            ScoreError: says which.
-        """
+        """Refuse options that contradict each other, by a ScoreError that names them."""
         sources = {"PATH": self.path, "--model": self.model, "--compare": self.compare}
         given = [name for name, value in sources.items() if value is not None]
         if len(given) != 1:
@@ -114,9 +110,6 @@ def answer(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker]) ->
     Args:
         request: one that its `check` lets pass.
         load_torch: opens a checkpoint that torch runs.
-
-    Raises:
-        T2IError: something that was asked for can't be had or used.
     """
     if request.compare is not None:
         return compare(*map(read_passport, request.compare))
@@ -228,11 +221,7 @@ def measure_and_score(
 
 
 def score_model(model: TextToImage, metrics: Sequence[str] = (), batch_size: int | None = None) -> Passport:
-    """Scores by metrics that make pictures of their own captions, which no judge looks at; by all of them where () is.
-
-    Raises:
-        ScoreError, EngineError: as the metrics.
-    """
+    """Scores by metrics that make pictures of their own captions, which no judge looks at; by all of them where ()."""
     side = model.picture_size
     facts = PictureFacts(source=model.bundle.name, width=side, height=side, resize="none", order="manifest")
     options = ScoreOptions(metrics or names_that_need(Needs.MODEL))
@@ -240,11 +229,7 @@ def score_model(model: TextToImage, metrics: Sequence[str] = (), batch_size: int
 
 
 def passport_of(inputs: MetricInputs, judge: Judge | None) -> Passport:
-    """Every score of `inputs.options.metrics`, by a judge's outputs; None where no judge looked.
-
-    Raises:
-        ScoreError: too few pictures for a score, or none with the captions that it needs.
-    """
+    """Every score of `inputs.options.metrics`, by a judge's outputs; None where no judge looked."""
     facts, reference, matcher = inputs.outputs.facts, inputs.reference, inputs.matcher
     metrics = sorted(find_metrics(inputs.options.metrics), key=_place)
     distances = [metric for metric in metrics if Needs.REFERENCE in metric.needs]
@@ -280,13 +265,10 @@ def _place(metric: Metric) -> tuple[bool, ...]:
 
 
 def check_options(options: ScoreOptions, is_model: bool, reference: Path | None) -> None:
-    """Refuse metrics that do not exist or lack what they need, before anything is read.
+    """Refuse, by a ScoreError, metrics that do not exist or lack what they need, before anything is read.
 
     Args:
         is_model: whether a model makes the pictures.
-
-    Raises:
-        ScoreError: says what to add.
     """
     metrics = find_metrics(options.metrics or [""])  # a name that no metric has
     distances = names_that_need(Needs.REFERENCE)

@@ -38,11 +38,7 @@ class Outcome:
 
 
 def verify_bundle(bundle: Bundle, requests: Sequence[EngineRequest]) -> list[Outcome]:
-    """Verify a bundle on each engine in turn.
-
-    Raises:
-        BundleError: the golden cases are missing or damaged, or the vocabulary does not give their words.
-    """
+    """Verify a bundle on each engine in turn; errors of a text-to-image bundle are those of `verify_model`."""
     return [_verify(bundle, request) for request in requests]
 
 
@@ -66,11 +62,7 @@ def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
 
 
 def open_any(name_or_folder: str) -> Bundle:
-    """Like `open_bundle`, of whatever kind the bundle says it is.
-
-    Raises:
-        BundleError: not found, damaged or too new.
-    """
+    """Like `open_bundle`, of whatever known kind the bundle says it is."""
     bundle = open_bundle(name_or_folder, None)
     if bundle.kind not in GRAPHS:
         expected = " or ".join(GRAPHS)
@@ -79,24 +71,14 @@ def open_any(name_or_folder: str) -> Bundle:
 
 
 def verify_judge(judge: Judge) -> Verification:
-    """A judge has no golden cases: see that its graph answers, with finite numbers of the right shape.
-
-    Raises:
-        ScoreError: it does not.
-        EngineError: the engine failed.
-    """
+    """A judge has no golden cases: a ScoreError where its graph does not give finite numbers of the right shape."""
     judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
     bundle = judge.bundle
     return Verification(bundle.name, bundle.hash, judge.engine.facts, 0, None, None, "finite numbers", True)
 
 
 def verify_matcher(matcher: Matcher) -> Verification:
-    """A matcher has no golden cases either: see that its graphs answer, with finite numbers that can be compared.
-
-    Raises:
-        ScoreError: they do not.
-        EngineError: an engine failed.
-    """
+    """Nor has a matcher: a ScoreError where its graphs do not give finite numbers that can be compared."""
     word = matcher.tokenizer.words[-1]
     sentence, code = matcher.sentences([word]), matcher.codes(np.ones((1, matcher.features), np.float32))
     if sentence.shape != code.shape:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngan_deploy.bundles.provenance import read_run
+from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.figures import COLOURS, Figures, draw_figures

@@ -25,11 +25,7 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names, in the order of tables.
-
-    Raises:
-        ScoreError: a name that no metric has.
-    """
+    """The metrics of these names, in the order of tables; a ScoreError for a name that none has."""
     chosen = list(names)
     if unknown := [name for name in chosen if name not in METRICS]:
         raise ScoreError(f"no metric '{', '.join(unknown)}'", expected=" or ".join(METRICS))

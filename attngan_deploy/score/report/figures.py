@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.images import make_grid
+from attngan_deploy.score.metrics.colours import COLOURS
 
 CAPTION_1 = (
     "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
@@ -17,7 +18,6 @@ CAPTION_1 = (
 CAPTION_2 = (
     "this smaller bird has a gray belly and breast with {colour} speckles, a {colour} crown, and a short pointy bill"
 )
-COLOURS = ("red", "black", "yellow", "blue")
 SAMPLES = 10
 COLOUR_SAMPLES = 5
 
@@ -33,12 +33,7 @@ class Figures:
 
 
 def draw_figures(model: TextToImage, seed: int = 0) -> Figures:
-    """Make the figures of one model.
-
-    Raises:
-        EngineError: the engine failed.
-        CaptionError: the model knows no word of a caption.
-    """
+    """Make the figures of one model."""
     samples = list(model.stream([CAPTION_1], seed, SAMPLES, SAMPLES))
     pictures = np.concatenate([batch.pictures for batch in samples])
     assert samples[0].attention is not None

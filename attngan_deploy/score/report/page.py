@@ -79,11 +79,7 @@ def _passport(scored: ReportRow) -> str:
 
 
 def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], axis: str = "pictures") -> str:
-    """Curves as SVG; "" where there is nothing to draw.
-
-    Args:
-        axis: "pictures" or "hours".
-    """
+    """Curves by "pictures" or "hours" as SVG; "" where there is nothing to draw."""
     points = [point for _, curve in curves for point in curve]
     if not points:
         return ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attngan_deploy.bundles.provenance import TrainingRun
+from attngan_deploy.bundles.manifest import TrainingRun
 from attngan_deploy.score.metrics.metric import Column
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import Passport
