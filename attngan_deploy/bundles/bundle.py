@@ -186,11 +186,7 @@ def missing_roots() -> list[str]:
 
 
 def check_replaceable(folder: Path, kind: str) -> None:
-    """Refuse to put a bundle in the place of anything but an earlier bundle of its kind.
-
-    Raises:
-        OutputError: a bundle of another kind is there, or files that are not the bundle's.
-    """
+    """Refuse, by an OutputError, to put a bundle in the place of anything but an earlier bundle alone of its kind."""
     try:
         there = read_manifest(folder)
     except BundleError:

@@ -94,10 +94,9 @@ def score(
     request.check()
     if output is not None:
         check_writable(output)
+    torch_room = "attngan_deploy.export.parity.torch_maker"
     with nullcontext() if output is None else writing(output):
-        found = answer(
-            request, lambda path: load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(path)
-        )
+        found = answer(request, lambda path: load_extra(torch_room, "train").torch_maker(path))
         if output is not None:
             write_atomically(output, json.dumps(found.to_json(), indent=2) + "\n")
     if not print_answer(found, as_json):

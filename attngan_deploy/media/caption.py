@@ -39,11 +39,7 @@ def opened(name: str) -> Iterator[None]:
 
 
 def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one.
-
-    Raises:
-        CaptionError: there is none, or it stands twice.
-    """
+    """The column to read: the one asked for, or "caption", or the only one. CaptionError: none, or it stands twice."""
     if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
         return columns[0]
     wanted = DEFAULT_COLUMN if column is None else column

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
+from attngan_deploy.bundles.manifest import GRAPHS, JUDGE, JudgeFields
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
@@ -24,7 +24,7 @@ from attngan_deploy.system.records import RecordError, decode
 
 DEFAULT_JUDGE = "judge"
 FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads
-GRAPH = "judge"
+(GRAPH,) = GRAPHS[JUDGE]
 BATCH_SIZE = 64
 RESIZES = ("bilinear",)
 COLOURS, LARGEST = "RGB", 1024

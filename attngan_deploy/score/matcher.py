@@ -83,11 +83,7 @@ class Matcher:
         return tuple(self.tokenizer.encode(caption).ids[:MAX_WORDS])
 
     def codes(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The judge's features f32 [N, F] to picture codes f32 [N, D].
-
-        Raises:
-            ScoreError: features of another length, or values that are not finite.
-        """
+        """The judge's features f32 [N, F] to finite picture codes f32 [N, D]; a ScoreError where that can't be."""
         if features.ndim != 2 or features.shape[1] != self.features:
             raise ScoreError(
                 f"matcher {self.name} can't read these features",

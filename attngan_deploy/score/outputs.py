@@ -70,11 +70,7 @@ class FeatureStatistics:
         return {"count": np.array(self.count), "mean": self.mean, "scatter": self._scatter}
 
     def add(self, features: NDArray[Any]) -> None:
-        """Take a batch [N, F].
-
-        Raises:
-            ScoreError: values that are not finite, or another F than before.
-        """
+        """Take a batch [N, F]; a ScoreError where values are not finite, or F is another one than before."""
         batch = np.asarray(features, np.float64)
         if batch.ndim != 2 or not np.isfinite(batch).all():
             raise ScoreError("features can't be used", found=f"shape {list(batch.shape)}", expected="finite [N, F]")

@@ -41,11 +41,7 @@ def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def colour_masks(pixels: NDArray[np.uint8], colours: Sequence[str] = COLOURS) -> NDArray[np.bool_]:
-    """Which of the named colours each pixel of uint8 [..., 3] has: bool [..., colours]; none, for most.
-
-    Raises:
-        ScoreError: a colour that has no bounds.
-    """
+    """Which of the named colours, all of `COLOURS`, each pixel of uint8 [..., 3] has: bool [..., colours]."""
     if unknown := [name for name in colours if name not in BOUNDS]:
         raise ScoreError(f"no bounds for the colour '{unknown[0]}'", expected=", ".join(COLOURS))
     lightness, a, b = np.moveaxis(lab(pixels), -1, 0)
