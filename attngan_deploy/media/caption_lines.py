@@ -39,8 +39,6 @@ def rows_of(
     """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
 
     Args:
-        stream: the file.
-        name: what errors call it.
         kind: "text", "csv" or "jsonl".
         column: column of a table or field of JSON lines.
         offset: where a row starts.

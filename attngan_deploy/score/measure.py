@@ -23,7 +23,7 @@ from attngan_deploy.score.preprocessing import PreparedPicture
 STATISTICS_ROWS = 256  # pictures whose features are added at once: each time costs F x F
 COLUMNS = 64  # that are put into another order at a time
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # called with (pictures done, pictures in all)
 
 
 class Rows:
@@ -95,9 +95,6 @@ def measure(
     source: PictureSource, judge: Judge, options: ScoreOptions | None = None, progress: Progress | None = None
 ) -> JudgeOutputs:
     """Let the judge look at pictures, a batch at a time; while it looks, the next ones are decoded or made.
-
-    Args:
-        progress: called with (pictures done, pictures in all).
 
     Raises:
         ScoreError: no usable picture, a broken one with `strict`, or a judge that fails.

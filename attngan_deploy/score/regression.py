@@ -156,8 +156,6 @@ def regression(
         limits: None for the defaults.
         reference: features of real pictures by this judge.
         splits: of the Inception Score. 1 has the least bias at few pictures, and splits cancel in a difference.
-        batch_size: pictures made together.
-        progress: called with (pictures done, pictures in all).
 
     Raises:
         ScoreError: fewer than three seeds or two pictures, or makers whose pictures differ in number or size.

@@ -105,12 +105,7 @@ class ScoreRequest:
 
 
 def answer(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker]) -> Passport | Comparison | Regression:
-    """Score, compare, or judge an engine by another one; progress is shown on standard error.
-
-    Args:
-        request: one that its `check` lets pass.
-        load_torch: opens a checkpoint that torch runs.
-    """
+    """Score, compare, or judge an engine by another one, as a checked request says; `load_torch` opens a checkpoint."""
     if request.compare is not None:
         return compare(*map(read_passport, request.compare))
     if request.against is not None or request.against_torch is not None:
@@ -183,10 +178,7 @@ def measure_and_score(
 
     Args:
         source: folder of pictures or of shards, a tar, or e.g. `GeneratedPictures`.
-        judge: who measures.
-        options: how.
         reference: real pictures, for the distances; read like a folder of `source`, and cropped alike.
-        progress: called with (pictures done, pictures in all).
         matcher: who tells captions apart for R-precision; None loads the one that ships.
 
     Raises:

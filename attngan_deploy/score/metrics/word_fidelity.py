@@ -76,11 +76,9 @@ def word_fidelity(
     the number of captions or seeds.
 
     Args:
-        model: what makes the pictures.
         captions: with "{colour}" where the colour word stands.
         colours: two or more of `COLOURS`.
         seeds: each gives one picture of every caption and colour.
-        batch_size: pictures made together; None for the model's default.
 
     Returns:
         `summarise`'s, and

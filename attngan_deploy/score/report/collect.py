@@ -75,8 +75,6 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         names: bundles, by name or folder.
         data: folder with `test.tar`, whose captions are drawn and whose pictures are the reference; `train.tar` beside
             it is scored too.
-        options: how.
-        progress: called with (pictures done, pictures in all) of what is being scored.
 
     Raises:
         DataError: no `test.tar`, or one without captions.
