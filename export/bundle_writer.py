@@ -10,8 +10,7 @@ from typing import Any
 import onnx
 
 from attngan_deploy.bundles.bundle import check_replaceable, read_manifest, write_manifest
-from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
-from attngan_deploy.bundles.provenance import TrainingRun, read_run
+from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE, TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.deploy import DEFAULT_OPTIONS, GraphOptions, Networks, deployed

@@ -1,4 +1,4 @@
-"""Bundles: folders that run anywhere. Finding them, checking them, and writing their manifest.
+"""Bundles: folders that run anywhere. Finding, listing and checking them, and writing their manifest.
 
 `bundle.json` names every file with its size and SHA-256; nothing of a bundle is used before it was compared with that.
 """
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from attngan_deploy.bundles.manifest import (
+    GRAPHS,
     MANIFEST,
     SCHEMA_VERSION,
     TEXT_TO_IMAGE,
@@ -37,16 +39,11 @@ Stamp = tuple[int, ...]  # device, number, size and time of a file
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle.
+    """An opened bundle."""
 
-    Attributes:
-        folder: where it is.
-        manifest: the contents of `bundle.json`.
-        stamps: of each file that was compared with the manifest, what tells whether it is still the same one.
-    """
-
-    folder: Path
-    manifest: Manifest
+    folder: Path  # where it is
+    manifest: Manifest  # the contents of `bundle.json`
+    # of each file that was compared with the manifest, what tells whether it is still the same one
     stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
 
     @property
@@ -74,19 +71,11 @@ class Bundle:
 
     @property
     def vocabulary(self) -> Path:
-        """Its file of words.
-
-        Raises:
-            BundleError: it reads none.
-        """
+        """Its file of words; a BundleError where it reads none."""
         return self.path(self.manifest.vocabulary or "")
 
     def check_unchanged(self) -> None:
-        """See that no file was replaced since the bundle was opened: what was loaded belongs together.
-
-        Raises:
-            BundleError: one was, as by an export into the same folder.
-        """
+        """A BundleError where a file was replaced since the bundle was opened, as by an export into its folder."""
         for file, stamp in self.stamps.items():
             if _stamp(self.folder / file) != stamp:
                 raise BundleError(
@@ -95,31 +84,19 @@ class Bundle:
                 )
 
     def path(self, file: str) -> Path:
-        """Path of one of its files.
-
-        Raises:
-            BundleError: the manifest has no such file.
-        """
+        """Path of one of its files; a BundleError where the manifest has no such file."""
         if file not in self.manifest.files:
             raise BundleError(f"bundle {self.folder} has no file '{file}'", found=", ".join(self.manifest.files))
         return self.folder / file
 
     def graph(self, key: str) -> Graph:
-        """One of its graphs.
-
-        Raises:
-            BundleError: there is no such graph.
-        """
+        """One of its graphs; a BundleError where there is no such graph."""
         if key not in self.manifest.graphs:
             raise BundleError(f"bundle {self.folder} has no graph '{key}'", found=", ".join(self.manifest.graphs))
         return self.manifest.graphs[key]
 
     def precisions(self, key: str) -> tuple[str, ...]:
-        """Precisions that a graph is stored in: "fp32" first, then e.g. "fp16" or "int8".
-
-        Raises:
-            BundleError: there is no such graph.
-        """
+        """Precisions that a graph is stored in: "fp32" first, then e.g. "fp16" or "int8"."""
         return ("fp32", *self.graph(key).precisions)
 
     def graph_path(self, key: str, precision: str = "fp32") -> Path:
@@ -209,11 +186,7 @@ def missing_roots() -> list[str]:
 
 
 def check_replaceable(folder: Path, kind: str) -> None:
-    """Refuse to put a bundle in the place of anything but an earlier bundle of its kind.
-
-    Raises:
-        OutputError: a bundle of another kind is there, or files that are not the bundle's.
-    """
+    """Refuse, by an OutputError, to put a bundle in the place of anything but an earlier bundle alone of its kind."""
     try:
         there = read_manifest(folder)
     except BundleError:
@@ -318,3 +291,57 @@ def write_manifest(folder: Path, fields: JsonObject) -> Manifest:
     manifest = decode_manifest(folder, json.loads(text))
     write_atomically(folder / MANIFEST, text)
     return manifest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An installed bundle."""
+
+    name: str  # by which commands know it
+    folder: Path  # where it is
+    bundle: Bundle | None  # what its manifest says; None where that is damaged
+    damaged: str = ""  # why it can't be used; "" where nothing is wrong
+
+    @property
+    def is_default(self) -> bool:
+        """Whether commands use it when none is named."""
+        return self.name == DEFAULT_MODEL
+
+    @property
+    def precisions(self) -> list[str]:
+        """Precisions that its pictures, or its judgement, can be computed in from what it stores."""
+        graphs = GRAPHS.get(self.bundle.kind, ()) if self.bundle else ()
+        return list(self.bundle.precisions(graphs[-1])) if self.bundle and graphs else []
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as JSON values."""
+        known: dict[str, Any] = {"kind": None}
+        if (bundle := self.bundle) is not None:
+            manifest = bundle.manifest
+            known = {"kind": bundle.kind, "hash": bundle.hash, "bytes": bundle.bytes}
+            known |= {"variant": manifest.variant, "licence": manifest.licence, "scores": manifest.told("scores") or []}
+        place = {"folder": str(self.folder), "default": self.is_default}
+        return {"name": self.name, **known, "precisions": self.precisions, **place, "damaged": self.damaged or None}
+
+
+def list_models(check: bool = False) -> list[Entry]:
+    """Every installed bundle, sorted by name; `check` also compares every file with its hash."""
+    return [_entry(name, folder, check) for name, folder in sorted(bundle_folders().items())]
+
+
+def installed_bundles() -> list[Bundle]:
+    """Every installed bundle with a usable manifest, sorted by name; their files are not checked."""
+    return [entry.bundle for entry in list_models() if entry.bundle is not None]
+
+
+def _entry(name: str, folder: Path, check: bool) -> Entry:
+    bundle = None
+    try:
+        bundle = read_manifest(folder)
+        if check:
+            open_bundle(folder, None)
+    except BundleError as error:
+        return Entry(name, folder, bundle, str(error))
+    except OSError as error:
+        return Entry(name, folder, bundle, f"it can't be read: {error.strerror or error}")
+    return Entry(name, folder, bundle)

@@ -1,11 +1,10 @@
 """What a `bundle.json` says, decoded and checked in one step before anything of it is used."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundles.parity import Parity, PrecisionParity
 from attngan_deploy.errors import BundleError
 from attngan_deploy.system.records import JsonObject, RecordError, decode, look_up
 
@@ -19,6 +18,7 @@ GRAPHS = {
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
 TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that need not be there
+POINT = ("pictures", "hours", "fid")  # what each point of a curve tells
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
 
 Size = int | str | None  # of a tensor: a number, a name that is the same size wherever it stands, or None for any
@@ -38,6 +38,78 @@ class TensorSpec:
 
     dtype: str
     shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far an output of a graph is from torch's, over all cases."""
+
+    worst: float  # largest absolute difference
+    tolerance: float  # what it may be
+    pixels_differ: int | None = None  # values that differ after rounding to uint8; None for an output that is no image
+    pixels: int | None = None  # how many values were rounded
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How far the stored weights move the pictures of the network that was trained, both computed by torch."""
+
+    psnr_db: float | None  # peak signal-to-noise ratio; None when the pictures are equal
+    worst_level: int  # largest difference in uint8 levels
+    pixels_differ: float  # share of uint8 values that differ
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A passed comparison of a text-to-image bundle with torch: each output of a graph, and the effect of rounding."""
+
+    # reference, engine: what was compared, e.g. "torch 2.13.0"
+    reference: str
+    engine: str
+    cases: tuple[Mapping[str, int], ...]  # pictures and words of each
+    outputs: Mapping[str, OutputParity]
+    stored_weights: Rounding
+    golden_worst_level: int = 0  # largest difference of a golden picture, in levels of 255
+
+
+@dataclass(frozen=True)
+class ImageParity:
+    """How far an image output is from that of the fp32 graph."""
+
+    psnr_db: float | None  # peak signal-to-noise ratio over all pictures; None when they are equal
+    by_batch: Mapping[int, float | None]  # the same by the number of pictures that were made together
+    worst: float  # largest absolute difference; the range is 2
+    worst_level: int  # largest difference in uint8 levels
+
+
+@dataclass(frozen=True)
+class PrecisionParity:
+    """How far a precision is from fp32, over all captions, seeds and batch sizes."""
+
+    outputs: Mapping[str, ImageParity]  # of each image
+    pictures: int  # how many were made
+    captions: int  # how many captions they show
+    batches: tuple[int, ...]  # how many pictures were made together
+    measured: str  # what made them
+
+    @property
+    def psnr_db(self) -> float | None:
+        """That of the worst image; None when all are equal."""
+        return _lowest(output.psnr_db for output in self.outputs.values())
+
+    @property
+    def lowest_db(self) -> float | None:
+        """PSNR of the worst image at the worst batch size; None when all are equal."""
+        return _lowest(psnr for output in self.outputs.values() for psnr in output.by_batch.values())
+
+    @property
+    def worst_level(self) -> int:
+        """Largest difference of any pixel, in uint8 levels."""
+        return max(output.worst_level for output in self.outputs.values())
+
+    def manifest(self) -> JsonObject:
+        """What `bundle.json` says about it."""
+        return {"psnr_db": self.psnr_db, "worst_level": self.worst_level, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -61,24 +133,16 @@ class Graph:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none.
+    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none."""
 
-    Attributes:
-        words: rows of the embedding; None in a bundle of before this was written down.
-        z, eps: numbers of noise a picture.
-        features: of a sentence, and of a word.
-        width: channels of the generator's stages.
-        stages: side of each stage's pictures.
-        attention: side of an attention map.
-    """
-
-    words: int | None = None
+    words: int | None = None  # rows of the embedding; None in a bundle of before this was written down
+    # z, eps: numbers of noise a picture
     z: int = 0
     eps: int = 0
-    features: int = 0
-    width: int = 0
-    stages: tuple[int, ...] = ()
-    attention: int = 0
+    features: int = 0  # of a sentence, and of a word
+    width: int = 0  # channels of the generator's stages
+    stages: tuple[int, ...] = ()  # side of each stage's pictures
+    attention: int = 0  # side of an attention map
 
 
 @dataclass(frozen=True)
@@ -94,61 +158,36 @@ class PictureInput:
 
 @dataclass(frozen=True)
 class JudgeFields:
-    """What the manifest of a judge says besides.
+    """What the manifest of a judge says besides."""
 
-    Attributes:
-        input: how pictures go in.
-        classes: logits that count.
-        drop_outputs: places of logits that do not.
-        features: length of a feature vector.
-        network: what it is, in words.
-        tensors: what "images", "logits" and "features" were called in the file that was imported.
-        note: what has to be known about it.
-    """
-
-    input: PictureInput
-    classes: int
-    drop_outputs: tuple[int, ...] = ()
-    features: int = 0
-    network: str = ""
+    input: PictureInput  # how pictures go in
+    classes: int  # logits that count
+    drop_outputs: tuple[int, ...] = ()  # places of logits that do not
+    features: int = 0  # length of a feature vector
+    network: str = ""  # what it is, in words
+    # what "images", "logits" and "features" were called in the file that was imported
     tensors: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # what has to be known about it
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of a `bundle.json`.
+    """The contents of a `bundle.json`."""
 
-    Attributes:
-        document: all of it, in its order, from which it is written again: what the other attributes do not have
-            stays.
-        name: the bundle's own, e.g. "att1".
-        kind: a key of `GRAPHS`, or one that this version does not know.
-        files: every file of the bundle.
-        graphs: by name.
-        sizes: of its tensors.
-        vocabulary: its file of words; None where it reads none.
-        golden: its file of golden cases; None where it has none.
-        variant: of the generator.
-        licence: what its weights may be used for.
-        weights_dtype: how weights are stored.
-        floors: PSNR against fp32, in dB, that pictures of each precision must have.
-        parity: of a text-to-image bundle with torch.
-    """
-
+    # all of it, in its order, from which it is written again: what the other attributes do not have stays
     document: JsonObject = field(repr=False)
-    name: str
-    kind: str
-    files: Mapping[str, StoredFile]
-    graphs: Mapping[str, Graph]
-    sizes: Sizes
-    vocabulary: str | None
-    golden: str | None
-    variant: str | None
-    licence: str | None
-    weights_dtype: str | None
-    floors: Mapping[str, float]
-    parity: Parity | None
+    name: str  # the bundle's own, e.g. "att1"
+    kind: str  # a key of `GRAPHS`, or one that this version does not know
+    files: Mapping[str, StoredFile]  # every file of the bundle
+    graphs: Mapping[str, Graph]  # by name
+    sizes: Sizes  # of its tensors
+    vocabulary: str | None  # its file of words; None where it reads none
+    golden: str | None  # its file of golden cases; None where it has none
+    variant: str | None  # of the generator
+    licence: str | None  # what its weights may be used for
+    weights_dtype: str | None  # how weights are stored
+    floors: Mapping[str, float]  # PSNR against fp32, in dB, that pictures of each precision must have
+    parity: Parity | None  # of a text-to-image bundle with torch
 
     def told(self, *keys: str) -> object:
         """What `bundle.json` says at a path of keys, e.g. "provenance", "recipe"; None where it says nothing."""
@@ -179,7 +218,7 @@ def decode_manifest(folder: Path, document: object) -> Manifest:
     graphs = {key: _graph(folder, key, entry) for key, entry in _field(folder, document, "graphs", dict).items()}
     if missing := [key for key in GRAPHS.get(kind, ()) if key not in graphs]:
         raise damaged(folder, f"it has no graph '{missing[0]}'")
-    texts = {key: _text(folder, document, key) for key in TEXTS}
+    texts = {key: None if document.get(key) is None else _field(folder, document, key, str) for key in TEXTS}
     listed = [
         file for graph in graphs.values() for file in (graph.file, *(it.file for it in graph.precisions.values()))
     ]
@@ -288,12 +327,47 @@ def _field(folder: Path, document: JsonObject, key: str, kind: type) -> Any:
     return value
 
 
-def _text(folder: Path, document: JsonObject, key: str) -> str | None:
-    """A text that need not be there."""
-    text: str | None = _field(folder, document, key, str) if document.get(key) is not None else None
-    return text
-
-
 def damaged(folder: Path, why: str) -> BundleError:
     """The error of a bundle that can't be used."""
     return BundleError(f"bundle {folder} is damaged: {why}", next_step="install or export it again")
+
+
+def _lowest(ratios: Iterable[float | None]) -> float | None:
+    return min((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run. What nobody told of it is None, or empty."""
+
+    document: JsonObject = field(repr=False)  # all that is told of it
+    variant: str  # of its generator
+    stages: int | None  # how many it has
+    pictures: int | None  # that it saw
+    bundle: str | None  # name of the bundle that it is, where the next run began with one
+    curve: Sequence[Mapping[str, float]]  # scores on the way, each with "pictures", "hours" and "fid"
+    before: Sequence["TrainingRun"]  # the runs that it started from
+
+
+def read_run(told: object) -> TrainingRun:
+    """The run that a checkpoint's description, or a bundle's provenance, tells of; old ones tell of one run before."""
+    document = told if isinstance(told, dict) else {}
+    before = document.get("started_from") or []
+    curve = document.get("curve")
+    return TrainingRun(
+        document=document,
+        variant=str(look_up(document, "generator", "variant") or ""),
+        stages=_whole(look_up(document, "generator", "stages")),
+        pictures=_whole(document.get("pictures")),
+        bundle=None if (bundle := document.get("bundle")) is None else str(look_up(bundle, "name")),
+        curve=[point for point in (curve if isinstance(curve, list) else []) if _is_point(point)],
+        before=[read_run(each) for each in (before if isinstance(before, list) else [before])],
+    )
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None
+
+
+def _is_point(point: object) -> bool:
+    return all(isinstance(look_up(point, key), int | float) for key in POINT)

@@ -5,6 +5,7 @@ Sub-commands live one per file; their heavy imports happen inside the functions,
 
 import io
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,8 +39,7 @@ def extra(name: str) -> Iterator[None]:
         if error.name is None or error.name.startswith("attngan_deploy"):
             raise
         raise MissingExtraError(
-            f"this command needs the '{name}' extra: {error}",
-            next_step=install_line(name),
+            f"this command needs the '{name}' extra: {error}", next_step=install_line(name)
         ) from error
 
 
@@ -87,7 +87,7 @@ def report_errors(run: Callable[[], Any]) -> int:
         if stop.code == StoppedError.exit_status:
             _tell("stopped")
         status = stop.code if isinstance(stop.code, int) else 0
-        return status or _flushed()
+        return status or report_errors(sys.stdout.flush)
     except KeyboardInterrupt:
         return _tell("stopped", StoppedError.exit_status)
     except BrokenPipeError:
@@ -110,17 +110,6 @@ def _tell(line: str, status: int = 1) -> int:
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
     print(f"t2i: {shown}", file=sys.stderr)
     return status
-
-
-def _flushed() -> int:
-    """Write what standard output still holds; returns the exit status."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _end_output()
-    except OSError as error:
-        return _tell(_explained(error))
-    return 0
 
 
 def _end_output() -> int:
@@ -146,25 +135,6 @@ def main() -> None:
 
 
 def _run() -> None:
-    commands = (
-        "bench",
-        "data",
-        "doctor",
-        "export",
-        "generate",
-        "import_",
-        "import_judge",
-        "models",
-        "replay",
-        "report",
-        "score",
-        "serve",
-        "train",
-        "train.all",
-        "train.damsm",
-        "train.gan",
-        "train.judge",
-        "verify",
-    )
-    register(*commands)
+    for module in pkgutil.walk_packages(__path__, "attngan_deploy.cli."):
+        import_module(module.name)
     app()

@@ -36,7 +36,7 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Length of a turn, at least.")] = 0.5,
     threads: Threads = None,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page with the pictures that each engine made.", show_default=False)
+        Path | None, typer.Option(help="Also write a page with the pictures that each engine made.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -12,14 +12,7 @@ from attngan_deploy.system.progress import show_progress
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")
-
-
-class Kind(StrEnum):
-    """What the source is."""
-
-    cub = "cub"
-    folder = "folder"
-    csv = "csv"
+Kind = StrEnum("Kind", ["cub", "folder", "csv"])
 
 
 def parse_test_classes(text: str) -> int | float:
@@ -57,8 +50,7 @@ def build(
     test_classes: Annotated[
         str | None,
         typer.Option(
-            metavar="N|SHARE",
-            help="Classes for testing, e.g. 50 or 0.25 (the default unless a CSV says); 0 for none.",
+            metavar="N|SHARE", help="Classes for testing, e.g. 50 or 0.25 (the default unless a CSV says); 0 for none."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the test classes.")] = 0,

@@ -9,31 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import listed
 from attngan_deploy.errors import BundleError, CheckpointError
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
-    from attngan_deploy.bundles.manifest import StoredPrecision
-    from attngan_deploy.bundles.parity import Parity
+    from attngan_deploy.bundles.manifest import Parity, StoredPrecision
 
 RUNS, MODELS = Path("runs"), Path("models")
-
-
-class Variant(StrEnum):
-    """The generator's shape."""
-
-    attngan = "attngan"
-    base = "base"
-    att1 = "att1"
-    att2 = "att2"
-
-
-class Weights(StrEnum):
-    """How weights are stored."""
-
-    mixed = "mixed"
-    fp16 = "fp16"
-    fp32 = "fp32"
+Variant = StrEnum("Variant", ["attngan", "base", "att1", "att2"])
+Weights = StrEnum("Weights", ["mixed", "fp16", "fp32"])
 
 
 @app.command()
@@ -83,7 +68,7 @@ def export(
     The bundle's graphs must make what torch makes, at several batch sizes and caption lengths, and graphs of other
     precisions what the fp32 graph makes, to within their floors; when they don't, no bundle is written.
     """
-    precisions, targets = _listed(precision), _listed(target)
+    precisions, targets = listed(precision), listed(target)
     if (variant is None) == (bundle is None):
         raise typer.BadParameter("give --variant to export a checkpoint, or --bundle to add to a finished bundle")
     of_checkpoints = {"--checkpoint": checkpoint, "--weights": weights}
@@ -98,7 +83,7 @@ def export(
     making = load_extra("attngan_deploy.export.targets.targets", "export")
     writer = load_extra("attngan_deploy.export.precision.writer", "export")
     writer.check_precisions(precisions)
-    making.check_targets(targets, precisions, target_output, _listed(device))
+    making.check_targets(targets, precisions, target_output, listed(device))
     before = _precisions_at(output or (None if variant is None else MODELS / variant))
     from attngan_deploy.bundles.bundle import open_bundle
 
@@ -110,22 +95,28 @@ def export(
         folder = writer.extend_bundle(bundle, precisions, output, captions, anew="onnx" in targets)
     opened = open_bundle(folder)
     if gone := [name for name in before if name not in opened.precisions("generator")]:
-        _say_what_is_gone(folder, gone)
+        path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name means an installed model first
+        again = f"t2i export --bundle {path} --precision {','.join(gone)}"
+        print(f"{folder} had {','.join(gone)} before and has not now; to add: {again}", file=sys.stderr)
     products = []
     for name in targets:
-        products += making.build_target(opened, name, precisions, target_output, _listed(device))
+        products += making.build_target(opened, name, precisions, target_output, listed(device))
     if as_json:
-        _print_json(opened, products)
+        facts = {
+            "bundle": str(opened.folder),
+            "hash": opened.hash,
+            "bytes": opened.bytes,
+            "parity": opened.manifest.told("parity") or {},
+            "precisions": opened.manifest.told("graphs", "generator", "precisions") or {},
+            "products": [product.to_json() for product in products],
+        }
+        print(json.dumps(facts, indent=2))
         return
-    if variant is not None:
+    if variant is not None and opened.manifest.parity is not None:
         _print_parity(opened.manifest.parity)
     _print_made(opened, new, products)
     if new or output is not None:
         print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
-
-
-def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _from_checkpoint(
@@ -136,7 +127,15 @@ def _from_checkpoint(
     precisions: list[str],
     captions: Path | None,
 ) -> Path:
-    source, folder = checkpoint or _run_of(variant), output or MODELS / variant
+    source, folder = checkpoint or RUNS / variant, output or MODELS / variant
+    if checkpoint is None:
+        if not source.is_dir():
+            raise CheckpointError(
+                f"there is no run at {source}",
+                expected="a run folder, or --checkpoint",
+                next_step=f"t2i train gan --variant {variant}",
+            )
+        print(f"no --checkpoint: using {source}", file=sys.stderr)
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")
     deploy = load_extra("attngan_deploy.export.deploy", "train")
     print(f"exporting {source} to {folder}", file=sys.stderr)
@@ -157,39 +156,6 @@ def _precisions_at(place: Path | None) -> tuple[str, ...]:
     except BundleError:
         return ()
     return there.precisions("generator") if there and there.kind == TEXT_TO_IMAGE else ()
-
-
-def _say_what_is_gone(folder: Path, precisions: list[str]) -> None:
-    path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name would mean an installed model first
-    names = ",".join(precisions)
-    print(
-        f"{folder} had {names} before and has not now; to add: t2i export --bundle {path} --precision {names}",
-        file=sys.stderr,
-    )
-
-
-def _run_of(variant: str) -> Path:
-    folder = RUNS / variant
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"there is no run at {folder}",
-            expected="a run folder, or --checkpoint",
-            next_step=f"t2i train gan --variant {variant}",
-        )
-    print(f"no --checkpoint: using {folder}", file=sys.stderr)
-    return folder
-
-
-def _print_json(bundle: "Bundle", products: list[Any]) -> None:
-    facts = {
-        "bundle": str(bundle.folder),
-        "hash": bundle.hash,
-        "bytes": bundle.bytes,
-        "parity": bundle.manifest.told("parity") or {},
-        "precisions": bundle.manifest.told("graphs", "generator", "precisions") or {},
-        "products": [product.to_json() for product in products],
-    }
-    print(json.dumps(facts, indent=2))
 
 
 def _print_made(bundle: "Bundle", new: list[str], products: list[Any]) -> None:
@@ -225,9 +191,7 @@ def _cost(entry: "StoredPrecision") -> list[str]:
     return [psnr, f"{parity.worst_level} of 255", ", ".join(entry.kept) or "none"]
 
 
-def _print_parity(parity: "Parity | None") -> None:
-    if parity is None:
-        return
+def _print_parity(parity: "Parity") -> None:
     from rich.console import Console
     from rich.table import Table
 

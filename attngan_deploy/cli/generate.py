@@ -18,20 +18,8 @@ if TYPE_CHECKING:
     from attngan_deploy.media.captions import Captions
 
 
-class Format(StrEnum):
-    """What pictures are written as."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPG = "jpg"
-    TAR = "tar"
-
-
-class Runner(StrEnum):
-    """Who makes the pictures."""
-
-    LOCAL = "local"
-    RAY = "ray"
+Format = StrEnum("Format", ["png", "webp", "jpg", "tar"])
+Runner = StrEnum("Runner", ["local", "ray"])
 
 
 @app.command()
@@ -39,21 +27,17 @@ def generate(
     captions: Annotated[
         str | None,
         typer.Argument(
-            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input.",
-            show_default=False,
+            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input."
         ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",
-    caption: Annotated[
-        list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.", show_default=False)
-    ] = None,
+    caption: Annotated[list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.")] = None,
     column: Annotated[
         str | None,
         typer.Option(help="Column of a table or field of a .jsonl file. (default: caption, or the only one)"),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)"),
+        str | None, typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Pictures of each caption.")] = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Same seed, same pictures.")] = 0,
@@ -104,12 +88,11 @@ def generate(
             "--shard",
             help="Make part i of n of one run, written i/n and counted from 0: 0/4 to 3/4. Others may make the rest at "
             "once, into the same folder or URL.",
-            show_default=False,
         ),
     ] = None,
     engine: Annotated[
         Runner, typer.Option("--engine", help="local is this process; ray is a Ray cluster, or all of this machine.")
-    ] = Runner.LOCAL,
+    ] = Runner.local,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")
     ] = None,
@@ -120,7 +103,7 @@ def generate(
     """Make pictures of captions. A rerun makes only what is missing."""
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
-    on_ray = engine is Runner.RAY
+    on_ray = engine is Runner.ray
     in_parts = on_ray or shard is not None
     if in_parts and (captions is None or grid or attention):
         raise typer.BadParameter(
@@ -146,7 +129,7 @@ def generate(
             source,
             seed,
             shared_noise,
-            file_format=(file_format or (Format.TAR if in_parts else Format.PNG)).value,
+            file_format=(file_format or (Format.tar if in_parts else Format.png)).value,
             samples=n,
             shard_size=shard_size if in_parts else None,
             engine=EngineRequest(backend, device, precision, threads, allow_fallback),

@@ -12,10 +12,7 @@ from attngan_deploy.errors import BundleError
 
 @app.command("import-judge")
 def import_judge(
-    file: Annotated[
-        Path,
-        typer.Argument(help="Classifier as .onnx, or Inception-v3 weights as .pth.", show_default=False),
-    ],
+    file: Annotated[Path, typer.Argument(help="Classifier as .onnx, or Inception-v3 weights as .pth.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the judge to make.")],
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of its pictures in pixels, where the file does not say it.")
@@ -24,7 +21,7 @@ def import_judge(
         str, typer.Option(help="Pictures go in as (x - mean) / std, x from 0 to 255: 1 or 3 numbers.")
     ] = "",
     std: Annotated[str, typer.Option(help="See --mean.")] = "",
-    classes: Annotated[Path | None, typer.Option(help="Names of the classes, a line each.", show_default=False)] = None,
+    classes: Annotated[Path | None, typer.Option(help="Names of the classes, a line each.")] = None,
     drop_output: Annotated[
         list[int] | None,
         typer.Option(min=0, help="An output that is no class, such as 0 of StackGAN's 51; repeatable."),

@@ -9,7 +9,7 @@ import typer
 from attngan_deploy.cli import app
 
 if TYPE_CHECKING:
-    from attngan_deploy.bundles.catalogue import Entry
+    from attngan_deploy.bundles.bundle import Entry
 
 
 @app.command()
@@ -24,8 +24,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the installed bundles: sizes, precisions, scores, licences. T2I_MODELS adds folders to look in."""
-    from attngan_deploy.bundles.bundle import missing_roots
-    from attngan_deploy.bundles.catalogue import list_models
+    from attngan_deploy.bundles.bundle import list_models, missing_roots
 
     entries = list_models(check)
     if as_json:
@@ -45,7 +44,7 @@ def models(
 
 
 def _print(entry: "Entry") -> None:
-    from attngan_deploy.score.summary import describe_scores
+    from attngan_deploy.score.metrics.registry import describe_scores
 
     bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
     if bundle is None:

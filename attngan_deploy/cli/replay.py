@@ -26,10 +26,9 @@ def _verdict(made: "Replay") -> str:
 
 @app.command()
 def replay(
-    picture: Annotated[Path, typer.Argument(help="A picture of t2i generate.", show_default=False)],
+    picture: Annotated[Path, typer.Argument(help="A picture of t2i generate.")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="File to write. (default: NAME-again.png in this folder)", show_default=False),
+        Path | None, typer.Option("--out", "-o", help="File to write. (default: NAME-again.png in this folder)")
     ] = None,
     model: Annotated[
         str | None,

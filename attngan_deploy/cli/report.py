@@ -21,7 +21,7 @@ def report(
         typer.Option("--models", help="Name or folder of a model; may be repeated. (default: base, att1 and att2)"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="3,000 pictures of each model instead of 30,000.")] = False,
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Pictures of each model.", show_default=False)] = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Pictures of each model.")] = None,
     splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
     crop: Annotated[int, typer.Option(min=1, help="Side of the centre crop of the real pictures.")] = 128,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Same seed, same report.")] = 0,

@@ -3,15 +3,13 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
-
-if TYPE_CHECKING:
-    from attngan_deploy.score.regression import PictureMaker
+from attngan_deploy.cli.options import listed
 
 
 class _ScoreCommand(TyperCommand):
@@ -28,16 +26,12 @@ class _ScoreCommand(TyperCommand):
 
 @app.command(cls=_ScoreCommand)
 def score(
-    path: Annotated[
-        Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.")] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="Instead of PATH: score what this model makes, without files.", show_default=False),
+        str | None, typer.Option(help="Instead of PATH: score what this model makes, without files.")
     ] = None,
     captions: Annotated[
-        Path | None,
-        typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.", show_default=False),
+        Path | None, typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.")
     ] = None,
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Pictures that --model makes. (default: one of each caption)")
@@ -45,28 +39,17 @@ def score(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of --model's pictures. (default: 0)")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Engine of --model, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where it runs, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)", show_default=False)
-    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Engine of --model, as for t2i generate. (default: auto)")] = None,
+    device: Annotated[str | None, typer.Option(help="Where it runs, as for t2i generate. (default: auto)")] = None,
+    precision: Annotated[str | None, typer.Option(help="Its precision, as for t2i generate. (default: auto)")] = None,
     judge: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)", show_default=False),
+        str | None, typer.Option(help="Name or folder of a judge. (default: judge; judge200 with r-precision)")
     ] = None,
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[str, typer.Option(help="Names of metrics, with commas.")] = "is",
-    reference: Annotated[
-        Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.", show_default=False)
-    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.")] = None,
     splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
-    crop: Annotated[
-        int | None, typer.Option(min=1, help="Score the centre of this many pixels.", show_default=False)
-    ] = None,
+    crop: Annotated[int | None, typer.Option(min=1, help="Score the centre of this many pixels.")] = None,
     order: Annotated[
         str, typer.Option(help="Order in which splits are cut: manifest, name or stored; auto takes what is there.")
     ] = "auto",
@@ -86,51 +69,35 @@ def score(
         typer.Option(
             metavar="BACKEND[:PRECISION]",
             help="Judge --model's engine by another one: same captions, three seeds, pass or fail.",
-            show_default=False,
         ),
     ] = None,
     against_torch: Annotated[
-        Path | None,
-        typer.Option(metavar="CHECKPOINT", help="The same, by torch and a checkpoint or run.", show_default=False),
+        Path | None, typer.Option(metavar="CHECKPOINT", help="The same, by torch and a checkpoint or run.")
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Compare two passports instead.", show_default=False),
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Compare two passports instead.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
     from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
-    from attngan_deploy.score.request import ModelRequest, ScoreRequest, answer
+    from attngan_deploy.score.scoring import ScoreRequest, answer
     from attngan_deploy.score.table import print_answer
     from attngan_deploy.system.files import check_writable, write_atomically
     from attngan_deploy.system.lock import writing
 
-    metrics = tuple(dict.fromkeys(name.strip().lower() for name in metric.split(",") if name.strip()))
-    seed_of_order = shuffle_seed if shuffle else None
+    metrics, seed_of_order = tuple(listed(metric.lower())), shuffle_seed if shuffle else None
     options = ScoreOptions(metrics, splits, crop, order, seed_of_order, batch_size or BATCH_SIZE, threads, strict)
-    maker = ModelRequest(model, captions, n, seed, backend, device, precision, batch_size, threads)
-    request = ScoreRequest(path, maker, options, judge, matcher, reference, against, against_torch, compare)
+    making = (model, captions, n, seed, backend, device, precision, batch_size)
+    request = ScoreRequest(options, path, *making, judge, matcher, reference, against, against_torch, compare)
     request.check()
     if output is not None:
         check_writable(output)
+    torch_room = "attngan_deploy.export.parity.torch_maker"
     with nullcontext() if output is None else writing(output):
-        found = answer(request, _load_torch)
+        found = answer(request, lambda path: load_extra(torch_room, "train").torch_maker(path))
         if output is not None:
             write_atomically(output, json.dumps(found.to_json(), indent=2) + "\n")
     if not print_answer(found, as_json):
         raise typer.Exit(1)
-
-
-def _load_torch(checkpoint: Path) -> "PictureMaker":
-    """A checkpoint that torch runs.
-
-    Raises:
-        MissingExtraError: torch is not installed.
-        CheckpointError: missing, damaged, or without a generator.
-    """
-    maker: PictureMaker = load_extra("attngan_deploy.export.parity.torch_maker", "train").torch_maker(checkpoint)
-    return maker

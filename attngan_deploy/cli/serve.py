@@ -17,8 +17,7 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name or folder of a bundle, may be repeated; the first is the default. (default: all installed)",
-            show_default=False,
+            help="Name or folder of a bundle, may be repeated; the first is the default. (default: all installed)"
         ),
     ] = None,
     backend: Annotated[
@@ -40,16 +39,11 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may wait for its pictures.")] = 60.0,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(
-            help="File with a key that requests must carry; or the environment variable T2I_API_KEY.",
-            show_default=False,
-        ),
+        typer.Option(help="File with a key that requests must carry; or the environment variable T2I_API_KEY."),
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Origin whose pages may read answers, e.g. https://example.org; may be repeated.", show_default=False
-        ),
+        typer.Option(help="Origin whose pages may read answers, e.g. https://example.org; may be repeated."),
     ] = None,
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
@@ -75,8 +69,7 @@ def serve(
 
 def _folders(models: list[str] | None) -> dict[str, Path]:
     """The bundles to serve, by name: those that were asked for, or all installed ones, the default first."""
-    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
-    from attngan_deploy.bundles.catalogue import installed_bundles
+    from attngan_deploy.bundles.bundle import DEFAULT_MODEL, installed_bundles, open_bundle
     from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
     from attngan_deploy.errors import BundleError
 

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.bundles.catalogue import installed_bundles
+from attngan_deploy.bundles.bundle import Bundle, installed_bundles, open_bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.choice import is_stored
 from attngan_deploy.engines.facts import GENERATOR, EngineFacts

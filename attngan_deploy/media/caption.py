@@ -13,25 +13,15 @@ HELP = "t2i generate --help"
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption and where it stood.
+    """A caption and where it stood."""
 
-    Attributes:
-        text: as written, without the white space around it.
-        line: line of the input on which it starts, from 1.
-    """
-
-    text: str
-    line: int
+    text: str  # as written, without the white space around it
+    line: int  # line of the input on which it starts, from 1
 
 
-def no_captions(name: str) -> CaptionError:
+def no_captions(name: str, why: str = "has no captions") -> CaptionError:
     """What is said of a file without any."""
-    return CaptionError(f"{name} has no captions", expected="one caption a line", next_step=HELP)
-
-
-def is_empty(name: str) -> CaptionError:
-    """What is said of a file with nothing but white space."""
-    return CaptionError(f"{name} is empty", expected="one caption a line", next_step=HELP)
+    return CaptionError(f"{name} {why}", expected="one caption a line", next_step=HELP)
 
 
 @contextmanager
@@ -49,11 +39,7 @@ def opened(name: str) -> Iterator[None]:
 
 
 def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one.
-
-    Raises:
-        CaptionError: there is none, or it stands twice.
-    """
+    """The column to read: the one asked for, or "caption", or the only one. CaptionError: none, or it stands twice."""
     if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
         return columns[0]
     wanted = DEFAULT_COLUMN if column is None else column
@@ -66,11 +52,7 @@ def choose_column(where: str, columns: list[str], column: str | None) -> str:
 
 
 def checked_caption(name: str, text: str, line: int) -> Caption:
-    """A caption of a table.
-
-    Raises:
-        CaptionError: it is empty.
-    """
+    """A caption of a table; a CaptionError where it is empty."""
     if not text.strip():
         raise CaptionError(f"the caption on line {line} of {name} is empty")
     return Caption(text.strip(), line)

@@ -39,8 +39,6 @@ def rows_of(
     """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
 
     Args:
-        stream: the file.
-        name: what errors call it.
         kind: "text", "csv" or "jsonl".
         column: column of a table or field of JSON lines.
         offset: where a row starts.
@@ -50,13 +48,14 @@ def rows_of(
         CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
     """
     if kind == "csv":
-        rows = _CsvRows(name, _lines(stream, name))
-        header = rows.header()
+        rows = _csv_rows(name, _lines(stream, name))
+        _, _, header = next(rows, (0, 0, list[str]()))
         place = _csv_place(name, header, column)
         if offset:
-            rows = _CsvRows(name, _lines(stream, name, offset, number))
+            rows = _csv_rows(name, _lines(stream, name, offset, number))
         for line, start, row in rows:
-            yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+            if row:
+                yield line, start, partial(_csv_caption, name, row, line, len(header), place)
         return
     for line, start, data in _lines(stream, name, offset, number):
         if _is_text(data):
@@ -106,37 +105,24 @@ def _is_text(data: bytes) -> bool:
     return bool(data.decode("utf-8", "replace").strip())
 
 
-class _CsvRows:
-    """Rows of a CSV file that are not empty, each with its line and offset."""
+def _csv_rows(name: str, lines: Iterator[Line]) -> Iterator[tuple[int, int, list[str]]]:
+    """Rows of a CSV file, the empty ones too, each with its line and offset: those of its first line."""
+    number = 0
+    start: tuple[int, int] | None = None
 
-    def __init__(self, name: str, lines: Iterator[Line]) -> None:
-        self._name, self._lines = name, lines
-        self._number, self._first = 0, (0, 0)  # the last line that was read; line and offset of the row's first one
-        self._is_first = True
-        self._reader = csv.reader(self._texts(), strict=True)
+    def texts() -> Iterator[str]:
+        nonlocal number, start
+        for number, offset, data in lines:
+            start = start or (number, offset)
+            yield _decoded(name, number, offset, data) + "\n"
 
-    def header(self) -> list[str]:
-        """The first row; empty where there is none."""
-        return self._next() or []
-
-    def __iter__(self) -> Iterator[tuple[int, int, list[str]]]:
-        while (row := self._next()) is not None:
-            if row:
-                yield *self._first, row
-
-    def _next(self) -> list[str] | None:
-        self._is_first = True
-        try:
-            return next(self._reader, None)
-        except csv.Error as error:
-            raise CaptionError(f"line {self._number} of {self._name} is not CSV: {error}") from error
-
-    def _texts(self) -> Iterator[str]:
-        for number, offset, data in self._lines:
-            self._number = number
-            if self._is_first:
-                self._is_first, self._first = False, (number, offset)
-            yield _decoded(self._name, number, offset, data) + "\n"
+    reader = csv.reader(texts(), strict=True)
+    try:
+        while (row := next(reader, None)) is not None:
+            yield *(start or (0, 0)), row
+            start = None
+    except csv.Error as error:
+        raise CaptionError(f"line {number} of {name} is not CSV: {error}") from error
 
 
 def _decoded(name: str, number: int, offset: int, data: bytes) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import Caption, is_empty, no_captions, opened
+from attngan_deploy.media.caption import Caption, no_captions, opened
 from attngan_deploy.media.caption_lines import CHUNK, HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.system.filesystems import is_url, open_binary
@@ -50,29 +50,18 @@ class CaptionList:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """A captions file that was looked through; `CaptionFile.measure` makes one.
+    """A captions file that was looked through; `CaptionFile.measure` makes one."""
 
-    Attributes:
-        source: a file, here or at a URL of fsspec.
-        column: column of a table or field of JSON lines; None for "caption", or else the only one.
-        name: what errors call it.
-        kind: "text", "csv", "jsonl" or "parquet".
-        count: how many captions it has.
-        last_line: line of the last one.
-        digest: SHA-256 of the file; of a Parquet file, of its size and footer.
-        offsets: byte at which caption 0, 1000, 2000, ... starts; none for Parquet.
-        lines: line on which each of those stands.
-    """
-
-    source: str
-    column: str | None
-    name: str
-    kind: str
-    count: int
-    last_line: int
-    digest: str
+    source: str  # a file, here or at a URL of fsspec
+    column: str | None  # column of a table or field of JSON lines; None for "caption", or else the only one
+    name: str  # what errors call it
+    kind: str  # "text", "csv", "jsonl" or "parquet"
+    count: int  # how many captions it has
+    last_line: int  # line of the last one
+    digest: str  # SHA-256 of the file; of a Parquet file, of its size and footer
+    # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
-    lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
+    lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
 
     @classmethod
     def measure(cls, source: str, column: str | None = None, name: str = "") -> "CaptionFile":
@@ -105,10 +94,8 @@ class CaptionFile:
             except CaptionError:
                 if hashed.has_text:
                     raise
-        if not hashed.has_text:
-            raise is_empty(name)
         if not count:
-            raise no_captions(name)
+            raise no_captions(name, "has no captions" if hashed.has_text else "is empty")
         return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
@@ -141,13 +128,7 @@ Captions = CaptionFile | CaptionList
 def open_captions(source: str | Path, column: str | None = None) -> Iterator[CaptionFile]:
     """Yield the captions of a file; standard input ("-", as text) and pipes are spooled to a temporary file.
 
-    Args:
-        source: a file, here or at a URL of fsspec (s3://...), or "-".
-        column: column of a CSV or Parquet file or field of a JSON lines file; None for "caption", or else the only one.
-
-    Raises:
-        CaptionError: missing, a folder, empty, binary, no CSV, without the column, or a pipe with too much.
-        MissingExtraError: a Parquet file or a URL without the package that reads it.
+    Arguments and errors are those of `CaptionFile.measure`; a pipe with too much is a CaptionError too.
     """
     source = str(source)
     name = "standard input" if source == STANDARD_INPUT else source
@@ -186,11 +167,7 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
 
 
 def kind_of(name: str, column: str | None = None) -> str:
-    """What a captions file is by its name: "text", "csv", "jsonl" or "parquet".
-
-    Raises:
-        CaptionError: a kind that is not read, or a column of a text.
-    """
+    """What a captions file is by its name; a CaptionError for a kind that is not read, or a column of a text."""
     suffix = Path(name).suffix.lower()
     if suffix in (".json", ".tsv"):
         raise CaptionError(f"{name} can't be read", found=f"a {suffix} file", expected=".txt, .csv or .jsonl")

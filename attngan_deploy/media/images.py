@@ -109,7 +109,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
 def is_complete(head: bytes, tail: bytes, size: int, file_format: str) -> bool:
     """Whether a picture file of `size` bytes begins and ends (first and last 12 bytes) as a whole one does."""
     if file_format == "png":
-        return head.startswith(b"\x89PNG\r\n\x1a\n") and tail.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")
+        return head.startswith(PNG_HEAD) and tail.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")
     if file_format == "webp":
         return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and int.from_bytes(head[4:8], "little") + 8 == size
     return head.startswith(b"\xff\xd8") and tail.endswith(b"\xff\xd9")

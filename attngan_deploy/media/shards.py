@@ -22,21 +22,13 @@ BAD_TAR = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryEr
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a shard, still encoded.
+    """One picture of a shard, still encoded."""
 
-    Attributes:
-        name: path inside the tar, without its suffix.
-        suffix: ".webp", ".png", ".jpg" or ".jpeg".
-        picture: the encoded picture.
-        class_id: class number, or -1 where the shard does not say.
-        captions: captions of the picture, possibly none.
-    """
-
-    name: str
-    suffix: str
-    picture: bytes
-    class_id: int = NO_CLASS
-    captions: list[str] = field(default_factory=list)
+    name: str  # path inside the tar, without its suffix
+    suffix: str  # ".webp", ".png", ".jpg" or ".jpeg"
+    picture: bytes  # the encoded picture
+    class_id: int = NO_CLASS  # class number, or -1 where the shard does not say
+    captions: list[str] = field(default_factory=list)  # captions of the picture, possibly none
 
 
 def iter_samples(path: str | Path) -> Iterator[Sample]:

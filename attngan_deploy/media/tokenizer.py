@@ -28,15 +28,10 @@ def split_words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A caption as numbers.
+    """A caption as numbers."""
 
-    Attributes:
-        ids: vocabulary indices of the known words, in order.
-        unknown: the words that the vocabulary lacks, in order, each once.
-    """
-
-    ids: list[int]
-    unknown: list[str]
+    ids: list[int]  # vocabulary indices of the known words, in order
+    unknown: list[str]  # the words that the vocabulary lacks, in order, each once
 
 
 class Tokenizer:
@@ -115,23 +110,14 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """Captions as numbers.
+    """Captions as numbers."""
 
-    Attributes:
-        ids: vocabulary indices of each caption, none empty.
-        unknown: each word that was left out, with the first line that it stood on.
-    """
-
-    ids: list[list[int]]
-    unknown: dict[str, int]
+    ids: list[list[int]]  # vocabulary indices of each caption, none empty
+    unknown: dict[str, int]  # each word that was left out, with the first line that it stood on
 
 
 def tokenize(captions: Iterable[Caption], tokenizer: Tokenizer, strict: bool = False) -> Tokenized:
-    """Number the words of captions, leaving out unknown ones.
-
-    Raises:
-        CaptionError: as `encode_caption`.
-    """
+    """Number the words of captions, each by `encode_caption`."""
     ids: list[list[int]] = []
     unknown: dict[str, int] = {}
     for caption in captions:

@@ -13,22 +13,14 @@ from attngan_deploy.score.passport import NEXT_STEP, Passport, broken_field, des
 from attngan_deploy.system.files import read_json
 from attngan_deploy.system.records import look_up
 
+LOOK = ("used", "width", "height", "crop", "resize")  # how many pictures were looked at, and how
 FORBIDDING = (  # what must be the same for every score of pictures by a judge
-    "judge.hash",
-    "judge.classes",
-    "judge.size",
-    "pictures.used",
-    "pictures.width",
-    "pictures.height",
-    "pictures.crop",
-    "pictures.resize",
-    "pictures.order",
-    "pictures.shuffle_seed",
+    *("judge.hash", "judge.classes", "judge.size"),
+    *(f"pictures.{key}" for key in (*LOOK, "order", "shuffle_seed")),
 )
 CAPTIONS = ("pictures.generated.captions", "pictures.generated.captions_sha256")  # where both say them
 LARGEST = 1e15  # no score is larger; infinities and NaN are none
 SHOWN = ("pictures.captions_sha256",)  # where both have captions
-REFERENCE = ("used", "width", "height", "crop", "resize")
 CONTENT = "sha256"  # of a reference set; its name stands in where a passport has no hash
 NEEDED = {Needs.REFERENCE: "reference", Needs.MATCHER: "matcher.hash"}  # fields without which a score is worth nothing
 LISTED = (  # what is told, and forbids nothing
@@ -57,19 +49,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """One score of two sets of pictures.
+    """One score of two sets of pictures."""
 
-    Attributes:
-        score: its key in both passports, e.g. "inception_score.mean".
-        label: its name for people.
-        a, b: its values.
-        noise_a, noise_b: their deviations, over splits or subsets, or the standard error of a share; None if unknown.
-    """
-
-    score: str
-    label: str
+    score: str  # its key in both passports, e.g. "inception_score.mean"
+    label: str  # its name for people
+    # a, b: its values
     a: float
     b: float
+    # noise_a, noise_b: their deviations, over splits or subsets, or the standard error of a share; None if unknown
     noise_a: float | None = None
     noise_b: float | None = None
 
@@ -92,27 +79,17 @@ class ScoreDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of two sets of pictures that were measured alike.
+    """Scores of two sets of pictures that were measured alike."""
 
-    Attributes:
-        a, b: names of the sets.
-        scores: what both passports have.
-        differences: what is not the same, and forbids nothing.
-    """
-
+    # a, b: names of the sets
     a: str
     b: str
-    scores: list[ScoreDifference]
-    differences: list[Difference]
+    scores: list[ScoreDifference]  # what both passports have
+    differences: list[Difference]  # what is not the same, and forbids nothing
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "scores": [score.to_json() for score in self.scores],
-            "differences": [asdict(difference) for difference in self.differences],
-        }
+        return {**asdict(self), "scores": [score.to_json() for score in self.scores]}
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """For a table: score, first, second, difference, noise of the difference ("" if unknown)."""
@@ -162,11 +139,7 @@ def compare(a: Passport, b: Passport) -> Comparison:
 
 
 def read_passport(path: Path) -> Passport:
-    """Read what `t2i score --json` printed into a file.
-
-    Raises:
-        ScoreError: it can't be read, or is no passport that can be compared.
-    """
+    """What `t2i score --json` printed into a file; a ScoreError where that is no passport that can be compared."""
     try:
         document = read_json(path)
     except OSError as error:
@@ -213,7 +186,7 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[Metric]) ->
         yield from _different(a, b, CAPTIONS)
     if any(Needs.REFERENCE in metric.needs for metric in shared):
         identity = (CONTENT,) if all(_get(side, f"reference.{CONTENT}") for side in (a, b)) else ("source",)
-        yield from _different(a, b, [f"reference.{key}" for key in (*identity, *REFERENCE)])
+        yield from _different(a, b, [f"reference.{key}" for key in (*identity, *LOOK)])
     if any(Needs.MATCHER in metric.needs for metric in shared):
         yield from _different(a, b, ["matcher.hash"])
     for metric in shared:

@@ -18,7 +18,7 @@ from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
 from attngan_deploy.media.tokenizer import tokenize
 from attngan_deploy.score.passport import GeneratedFacts
-from attngan_deploy.score.pictures import results_ahead
+from attngan_deploy.score.pictures import PictureFiles, results_ahead
 from attngan_deploy.score.preprocessing import PreparedPicture, check_shape, fit
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less
@@ -53,7 +53,7 @@ def read_caption_list(path: Path, column: str | None = None) -> tuple[list[str],
 
 
 class GeneratedPictures:
-    """Pictures of captions that are made while they are scored; nothing is written. A `PictureSource`.
+    """Pictures of captions that are made while they are scored; nothing is written. Read like `PictureFiles`.
 
     Picture number p shows caption p % C, as its sample number p // C. They count in the order of the manifest that
     `t2i generate` writes, by caption and then by sample, so that both ways give the same scores.
@@ -71,8 +71,8 @@ class GeneratedPictures:
         CaptionError: a caption without a known word, or a long one; line n is the nth caption.
 
     Attributes:
-        model: what makes them.
-        seed, batch_size: as given; the batch size that is used.
+        source: name of the model.
+        batch_size: the one that is used.
     """
 
     order, other_files, places = "manifest", list[str](), None
@@ -91,7 +91,7 @@ class GeneratedPictures:
         if classes is not None and len(classes) != len(captions):
             raise ScoreError("a class for each caption", found=str(len(classes)), expected=str(len(captions)))
         usual = CPU_BATCH_SIZE if model.facts.device == "cpu" else DEFAULT_BATCH_SIZE
-        self.model, self.seed, self.batch_size = model, seed, batch_size or usual
+        self.model, self.source, self.seed, self.batch_size = model, model.bundle.name, seed, batch_size or usual
         self._count, self._captions, self._classes = count, list(captions[:count]), classes
         if not self._captions:
             raise CaptionError("no captions were given", expected="--captions with a caption a line, or a shard")
@@ -99,15 +99,10 @@ class GeneratedPictures:
         self._unknown = tuple(tokenize(numbered, model.tokenizer).unknown)
 
     @property
-    def source(self) -> str:
-        """Name of the model."""
-        return self.model.bundle.name
-
-    @property
     def generated(self) -> GeneratedFacts:
         """What decides the pictures: model, engine, captions and seed."""
         return GeneratedFacts(
-            model=self.model.bundle.name,
+            model=self.source,
             model_hash=self.model.bundle.hash,
             engine=self.model.description,
             captions=len(self._captions),
@@ -125,11 +120,7 @@ class GeneratedPictures:
         return list(range(len(names)))
 
     def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator[PreparedPicture, None, None]:
-        """Yield every picture at the judge's size; closing this ends the making of more.
-
-        Args:
-            threads: not used: the model knows how many it may take.
-        """
+        """Yield every picture at the judge's size; closing this ends the making of more. The model has its threads."""
         side = self.model.picture_size
         check_shape(f"a picture of {self.source}", side, side, crop)
         with warnings.catch_warnings():
@@ -147,6 +138,9 @@ class GeneratedPictures:
                 name = f"{caption + 1:05d}_{sample:02d}"
                 pixels = fit(Image.fromarray(picture), size, crop)
                 yield PreparedPicture(name, pixels, (side, side), GENERATED, "", self._captions[caption], class_id)
+
+
+PictureSource = PictureFiles | GeneratedPictures
 
 
 def spread(captions: int, count: int) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
+from attngan_deploy.bundles.manifest import GRAPHS, JUDGE, JudgeFields
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
@@ -24,7 +24,7 @@ from attngan_deploy.system.records import RecordError, decode
 
 DEFAULT_JUDGE = "judge"
 FEATURE_JUDGE = "judge200"  # whose features the matcher that ships reads
-GRAPH = "judge"
+(GRAPH,) = GRAPHS[JUDGE]
 BATCH_SIZE = 64
 RESIZES = ("bilinear",)
 COLOURS, LARGEST = "RGB", 1024
@@ -50,7 +50,7 @@ class Judge:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        self.bundle, self.engine = bundle, engine
+        self.bundle, self.engine, self.name = bundle, engine, bundle.name
         try:
             self.fields = decode(JudgeFields, bundle.manifest.document)
         except RecordError as error:
@@ -102,11 +102,6 @@ class Judge:
         return cls(bundle, load_engine(bundle, GRAPH, EngineRequest(backend, "cpu", "fp32", threads)))
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self.bundle.name
-
-    @property
     def hash(self) -> str:
         """SHA-256: two judges with one hash give the same scores.
 
@@ -142,11 +137,7 @@ class Judge:
         return logits[:, self._kept] if self.dropped else logits, features
 
     def predict(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Pictures uint8 [N, S, S, 3] to class probabilities f64 [N, C] and features f32 [N, F].
-
-        Raises:
-            ScoreError: as `look`, or no pictures.
-        """
+        """Pictures uint8 [N, S, S, 3], one or more, to probabilities f64 [N, C] and features f32 [N, F], by `look`."""
         parts = [self.look(pictures[start : start + BATCH_SIZE]) for start in range(0, len(pictures), BATCH_SIZE)]
         if not parts:
             raise ScoreError("no pictures for the judge")

@@ -39,6 +39,7 @@ class Matcher:
 
     Attributes:
         bundle: its bundle.
+        hash: of its graphs and vocabulary: two matchers with one hash give the same scores.
         judge_hash: hash of the judge whose features it reads.
         features: length of such a feature vector.
         real: its R-precision on real pictures: "r_precision", "candidates", how many "pictures", and which "data".
@@ -46,6 +47,7 @@ class Matcher:
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, picture_encoder: Engine) -> None:
         self.bundle, self.text_encoder, self.picture_encoder = bundle, text_encoder, picture_encoder
+        self.name, self.hash = bundle.name, bundle.hash
         self.tokenizer = Tokenizer.load(bundle.vocabulary)
         try:
             document: Mapping[str, Any] = bundle.manifest.document
@@ -60,36 +62,13 @@ class Matcher:
 
     @classmethod
     def load(cls, name_or_folder: str | Path = DEFAULT_MATCHER, threads: int | None = None) -> "Matcher":
-        """Open and check a matcher; it runs in ONNX Runtime on the CPU in fp32, like a judge.
-
-        Args:
-            name_or_folder: an installed matcher or a folder.
-            threads: threads of the engine; None leaves it to the engine.
-
-        Raises:
-            BundleError: missing or damaged.
-            EngineError: it can't be run here.
-        """
+        """Open and check a matcher; it runs in ONNX Runtime on the CPU in fp32. Arguments and errors: `Judge.load`."""
         bundle = open_bundle(name_or_folder, MATCHER)
         graphs = (load_engine(bundle, key, replace(REFERENCE, threads=threads)) for key in GRAPHS)
         return cls(bundle, *graphs)
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.bundle.name
-
-    @property
-    def hash(self) -> str:
-        """Hash of its graphs and vocabulary: two matchers with one hash give the same scores."""
-        return self.bundle.hash
-
     def check_judge(self, judge: Judge) -> None:
-        """Refuse any judge but the one whose features it was trained on.
-
-        Raises:
-            ScoreError: it is another one.
-        """
+        """Refuse, by a ScoreError, any judge but the one whose features it was trained on."""
         if judge.hash != self.judge_hash:
             told = self.bundle.manifest.told("provenance", "judge", "name") or "its own"
             raise ScoreError(
@@ -104,11 +83,7 @@ class Matcher:
         return tuple(self.tokenizer.encode(caption).ids[:MAX_WORDS])
 
     def codes(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The judge's features f32 [N, F] to picture codes f32 [N, D].
-
-        Raises:
-            ScoreError: features of another length, or values that are not finite.
-        """
+        """The judge's features f32 [N, F] to finite picture codes f32 [N, D]; a ScoreError where that can't be."""
         if features.ndim != 2 or features.shape[1] != self.features:
             raise ScoreError(
                 f"matcher {self.name} can't read these features",

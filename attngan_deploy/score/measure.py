@@ -5,32 +5,29 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.score.generated import PictureSource
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Needs
 from attngan_deploy.score.metrics.registry import needs_of
 from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
-from attngan_deploy.score.passport import JudgeFacts, PictureFacts, describe_resize
-from attngan_deploy.score.pictures import PictureSource
+from attngan_deploy.score.passport import PictureFacts, describe_resize
 from attngan_deploy.score.preprocessing import PreparedPicture
 
 STATISTICS_ROWS = 256  # pictures whose features are added at once: each time costs F x F
 COLUMNS = 64  # that are put into another order at a time
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # called with (pictures done, pictures in all)
 
 
 class Rows:
-    """Rows f32 that arrive in batches, in one array of about the right length, so that they are never held twice.
-
-    Args:
-        expected: how many will come; it may be wrong.
-    """
+    """Rows f32 that arrive in batches, in one array of the `expected` length, so that they are never held twice."""
 
     def __init__(self, expected: int) -> None:
         self._rows = no_features()
@@ -55,11 +52,7 @@ class Rows:
 
 
 class _Collector:
-    """What one judge has given so far.
-
-    Args:
-        expected: how many pictures will come.
-    """
+    """What one judge has given so far; `expected` pictures will come."""
 
     def __init__(self, judge: Judge, options: ScoreOptions, expected: int) -> None:
         self.judge, self.options, self._needs = judge, options, needs_of(options.metrics)
@@ -85,11 +78,11 @@ class _Collector:
         """All it gave, in the order in which pictures count, shuffled if that is wanted."""
         if self._waiting:
             self._add_statistics()
-        order = np.array(arranged, np.int64)
-        if self.options.shuffle_seed is not None:
-            order = order[np.random.RandomState(self.options.shuffle_seed).permutation(len(order))]
+        order, seed = np.array(arranged, np.int64), self.options.shuffle_seed
+        if seed is not None:
+            order = order[np.random.RandomState(seed).permutation(len(order))]
         return JudgeOutputs(
-            facts,
+            replace(facts, shuffle_seed=seed),
             self._logits.arranged(order).astype(np.float64),
             self._statistics,
             self._features.arranged(order) if Needs.FEATURES in self._needs else no_features(),
@@ -102,9 +95,6 @@ def measure(
     source: PictureSource, judge: Judge, options: ScoreOptions | None = None, progress: Progress | None = None
 ) -> JudgeOutputs:
     """Let the judge look at pictures, a batch at a time; while it looks, the next ones are decoded or made.
-
-    Args:
-        progress: called with (pictures done, pictures in all).
 
     Raises:
         ScoreError: no usable picture, a broken one with `strict`, or a judge that fails.
@@ -163,7 +153,7 @@ def measure_by(
                 pixels = np.stack([item.pixels for item in good if item.pixels is not None])
                 for collector in collectors:
                     collector.look(pixels, [item.name for item in good])
-                kept += [item.without_pixels() for item in good]
+                kept += [replace(item, pixels=None) for item in good]
             seen += len(batch)
             if progress is not None:
                 progress(seen, max(total, seen))
@@ -173,53 +163,23 @@ def measure_by(
     if not kept:
         raise ScoreError(f"{source.source} has no usable picture", found=skipped[0] if skipped else "none")
     arranged = source.arrange([item.name for item in kept])
-    return [
-        each.outputs(_picture_facts(source, each.judge, each.options, kept, skipped, other), kept, arranged)
-        for each in collectors
-    ]
-
-
-def _picture_facts(
-    source: PictureSource,
-    judge: Judge,
-    options: ScoreOptions,
-    kept: Sequence[PreparedPicture],
-    skipped: list[str],
-    other_files: list[str],
-) -> PictureFacts:
-    return PictureFacts(
+    captions = sorted(item.caption for item in kept)
+    facts = PictureFacts(
         source=source.source,
         found=len(kept) + len(skipped),
         used=len(kept),
         skipped=tuple(skipped),
-        other_files=tuple(other_files),
+        other_files=tuple(other),
         width=kept[0].size[0],
         height=kept[0].size[1],
-        crop=options.crop,
-        resize=describe_resize(*kept[0].size, options.crop, judge.size, judge.resize),
+        crop=how.crop,
+        resize=describe_resize(*kept[0].size, how.crop, judges[0].size, judges[0].resize),
         formats=dict(Counter(item.file_format for item in kept)),
         order=source.order,
-        shuffle_seed=options.shuffle_seed,
         generated=source.generated,
-        captions_sha256=_hash_of([item.caption for item in kept]),
+        captions_sha256=hashlib.sha256(json.dumps(captions).encode()).hexdigest() if any(captions) else "",
     )
-
-
-def _hash_of(captions: list[str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(captions)).encode()).hexdigest() if any(captions) else ""
-
-
-def judge_facts(judge: Judge) -> JudgeFacts:
-    """What a passport says about a judge."""
-    accuracy = judge.bundle.manifest.told("provenance", "held_out_accuracy")
-    return JudgeFacts(
-        judge.name,
-        judge.hash,
-        judge.classes,
-        judge.size,
-        accuracy if isinstance(accuracy, float) else None,
-        str(judge.engine.facts),
-    )
+    return [each.outputs(facts, kept, arranged) for each in collectors]
 
 
 def broken_picture(skipped: str) -> ScoreError:

@@ -16,28 +16,17 @@ SHUFFLE_SEED = 2020  # torch-fidelity's
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """How to score.
+    """How to score."""
 
-    Attributes:
-        metrics: names of some of `metrics.registry.METRICS`.
-        splits: splits of the Inception Score.
-        crop: side of a centre crop in pixels, or None.
-        order: one of `pictures.ORDERS`; of files only.
-        shuffle_seed: shuffles that order as torch-fidelity does, so that no split holds a few classes only; None
-            keeps it.
-        batch_size: pictures that the judge looks at together.
-        threads: threads that decode; None for one a core.
-        strict: a broken picture is an error.
-    """
-
-    metrics: Sequence[str] = ("is",)
-    splits: int = 10
-    crop: int | None = None
-    order: str = "auto"
+    metrics: Sequence[str] = ("is",)  # names of some of `metrics.registry.METRICS`
+    splits: int = 10  # splits of the Inception Score
+    crop: int | None = None  # side of a centre crop in pixels, or None
+    order: str = "auto"  # one of `pictures.ORDERS`; of files only
+    # shuffles that order as torch-fidelity does, so that no split holds a few classes only; None keeps it
     shuffle_seed: int | None = SHUFFLE_SEED
-    batch_size: int = BATCH_SIZE
-    threads: int | None = None
-    strict: bool = False
+    batch_size: int = BATCH_SIZE  # pictures that the judge looks at together
+    threads: int | None = None  # threads that decode; None for one a core
+    strict: bool = False  # a broken picture is an error
 
 
 class FeatureStatistics:
@@ -48,7 +37,7 @@ class FeatureStatistics:
 
     def __init__(self) -> None:
         self.count = 0
-        self._mean: NDArray[np.float64] = np.zeros(0)
+        self.mean: NDArray[np.float64] = np.zeros(0)
         self._scatter: NDArray[np.float64] = np.zeros((0, 0))
 
     @classmethod
@@ -60,21 +49,17 @@ class FeatureStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FeatureStatistics":
-        """Statistics that were kept as `arrays`.
-
-        Raises:
-            ScoreError: arrays that are none.
-        """
+        """Statistics that were kept as `arrays`; a ScoreError where they are none."""
         statistics = cls()
         try:
             statistics.count = int(arrays["count"])
-            statistics._mean, statistics._scatter = (
+            statistics.mean, statistics._scatter = (
                 np.asarray(arrays[name], np.float64) for name in ("mean", "scatter")
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(f"these are no statistics of features: {error!r}") from error
         width = statistics.dimensions
-        fits = statistics._mean.shape == (width,) and statistics._scatter.shape == (width, width)
+        fits = statistics.mean.shape == (width,) and statistics._scatter.shape == (width, width)
         if not fits or statistics.count < 1 or not np.isfinite(statistics._scatter).all():
             raise ScoreError("these are no statistics of features", found=f"{statistics.count} pictures")
         return statistics
@@ -82,20 +67,16 @@ class FeatureStatistics:
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All there is to keep: "count", "mean" [F] and "scatter" [F, F], the covariance times count - 1."""
-        return {"count": np.array(self.count), "mean": self._mean, "scatter": self._scatter}
+        return {"count": np.array(self.count), "mean": self.mean, "scatter": self._scatter}
 
     def add(self, features: NDArray[Any]) -> None:
-        """Take a batch [N, F].
-
-        Raises:
-            ScoreError: values that are not finite, or another F than before.
-        """
+        """Take a batch [N, F]; a ScoreError where values are not finite, or F is another one than before."""
         batch = np.asarray(features, np.float64)
         if batch.ndim != 2 or not np.isfinite(batch).all():
             raise ScoreError("features can't be used", found=f"shape {list(batch.shape)}", expected="finite [N, F]")
         if self.count == 0:
             width = batch.shape[1]
-            self._mean, self._scatter = np.zeros(width), np.zeros((width, width))
+            self.mean, self._scatter = np.zeros(width), np.zeros((width, width))
         elif batch.shape[1] != self.dimensions:
             raise ScoreError(
                 "features of another width", found=str(batch.shape[1]), expected=f"{self.dimensions}, as before"
@@ -103,30 +84,21 @@ class FeatureStatistics:
         if len(batch) == 0:
             return
         mean = batch.mean(axis=0)
-        step, total = mean - self._mean, self.count + len(batch)
+        step, total = mean - self.mean, self.count + len(batch)
         shift = step * np.sqrt(self.count * len(batch) / total)  # as one more row: [F, F] is worked out only once
         rows = np.concatenate([batch - mean, shift[None]])
         self._scatter += rows.T @ rows
-        self._mean = self._mean + step * (len(batch) / total)
+        self.mean = self.mean + step * (len(batch) / total)
         self.count = total
 
     @property
     def dimensions(self) -> int:
         """F, the width of the features."""
-        return len(self._mean)
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean [F]."""
-        return self._mean
+        return len(self.mean)
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """Covariance [F, F] with ddof 1.
-
-        Raises:
-            ScoreError: fewer than two rows so far.
-        """
+        """Covariance [F, F] with ddof 1; a ScoreError where there are fewer than two rows so far."""
         if self.count < 2:
             raise ScoreError("no covariance", found=f"{self.count} pictures", expected="at least 2")
         return self._scatter / (self.count - 1)
@@ -144,25 +116,18 @@ def no_features() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class JudgeOutputs:
-    """What a judge gave of one set of pictures, in the order in which they count.
+    """What a judge gave of one set of pictures, in the order in which they count."""
 
-    Attributes:
-        facts: what was measured.
-        logits: f64 [N, C].
-        statistics: of the features, where a metric needs them.
-        features: f32 [N, F], where a metric needs every picture's; otherwise empty.
-        captions: what each picture shows, or "".
-        class_ids: i64 [N], the class of each, or -1.
-        note: what was wrong with what had been kept of them, in a line; "" if nothing.
-    """
-
-    facts: PictureFacts
-    logits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    facts: PictureFacts  # what was measured
+    logits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))  # f64 [N, C]
+    # of the features, where a metric needs them
     statistics: FeatureStatistics = field(default_factory=FeatureStatistics)
+    # f32 [N, F], where a metric needs every picture's; otherwise empty
     features: NDArray[np.float32] = field(default_factory=no_features)
-    captions: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)  # what each picture shows, or ""
+    # i64 [N], the class of each, or -1
     class_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    note: str = ""
+    note: str = ""  # what was wrong with what had been kept of them, in a line; "" if nothing
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -22,23 +22,14 @@ LOSSY = ("jpeg", "lossy webp")
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """Who measured.
+    """Who measured."""
 
-    Attributes:
-        name: the judge's name.
-        hash: SHA-256 of its graph.
-        classes: number of its classes.
-        size: side in pixels at which it looks.
-        accuracy: its accuracy on held-out real pictures, where its manifest says so.
-        engine: what ran it.
-    """
-
-    name: str = ""
-    hash: str = ""
-    classes: int = 0
-    size: int = 0
-    accuracy: float | None = None
-    engine: str = ""
+    name: str = ""  # the judge's name
+    hash: str = ""  # SHA-256 of its graph
+    classes: int = 0  # number of its classes
+    size: int = 0  # side in pixels at which it looks
+    accuracy: float | None = None  # its accuracy on held-out real pictures, where its manifest says so
+    engine: str = ""  # what ran it
 
 
 @dataclass(frozen=True)
@@ -51,62 +42,39 @@ class MatcherFacts:
 
 @dataclass(frozen=True)
 class GeneratedFacts:
-    """What made pictures that came straight from a generator.
+    """What made pictures that came straight from a generator."""
 
-    Attributes:
-        model, model_hash: the model's name and hash.
-        engine: what ran it.
-        captions: how many.
-        captions_sha256: of them, in their order.
-        seed: of the noise.
-        unknown_words: words of the captions that the model does not know.
-    """
-
+    # model, model_hash: the model's name and hash
     model: str = ""
     model_hash: str = ""
-    engine: str = ""
-    captions: int = 0
-    captions_sha256: str = ""
-    seed: int = 0
-    unknown_words: tuple[str, ...] = ()
+    engine: str = ""  # what ran it
+    captions: int = 0  # how many
+    captions_sha256: str = ""  # of them, in their order
+    seed: int = 0  # of the noise
+    unknown_words: tuple[str, ...] = ()  # words of the captions that the model does not know
 
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        source: name of the folder or tar, or of the model.
-        found: pictures found, broken ones included.
-        used: pictures that the judge looked at.
-        skipped: "name: reason" of every broken picture.
-        other_files: names of other files there.
-        width, height: size as found, in pixels.
-        crop: side of the centre crop, or None.
-        resize: "none", or the filter and the sizes.
-        formats: pictures of each file format; "generated" for those that never were files.
-        order: "manifest", "name" or "stored": the order in which splits are cut.
-        shuffle_seed: seed of numpy's RandomState(seed).permutation put on top of that order, or None.
-        generated: what made them, where they came straight from a generator.
-        captions_sha256: of the captions of all pictures, sorted; "" where they have none.
-        sha256: of the content of all files, of a reference; "" for other pictures.
-    """
-
-    source: str = ""
-    found: int = 0
-    used: int = 0
-    skipped: tuple[str, ...] = ()
-    other_files: tuple[str, ...] = ()
+    source: str = ""  # name of the folder or tar, or of the model
+    found: int = 0  # pictures found, broken ones included
+    used: int = 0  # pictures that the judge looked at
+    skipped: tuple[str, ...] = ()  # "name: reason" of every broken picture
+    other_files: tuple[str, ...] = ()  # names of other files there
+    # width, height: size as found, in pixels
     width: int = 0
     height: int = 0
-    crop: int | None = None
-    resize: str = ""
+    crop: int | None = None  # side of the centre crop, or None
+    resize: str = ""  # "none", or the filter and the sizes
+    # pictures of each file format; "generated" for those that never were files
     formats: Mapping[str, int] = field(default_factory=dict)
-    order: str = ""
-    shuffle_seed: int | None = None
-    generated: GeneratedFacts | None = None
-    captions_sha256: str = ""
-    sha256: str = ""
+    order: str = ""  # "manifest", "name" or "stored": the order in which splits are cut
+    shuffle_seed: int | None = None  # seed of numpy's RandomState(seed).permutation put on top of that order, or None
+    generated: GeneratedFacts | None = None  # what made them, where they came straight from a generator
+    captions_sha256: str = ""  # of the captions of all pictures, sorted; "" where they have none
+    sha256: str = ""  # of the content of all files, of a reference; "" for other pictures
 
     @property
     def was_upscaled(self) -> bool:
@@ -116,27 +84,17 @@ class PictureFacts:
 
 @dataclass(frozen=True)
 class Passport:
-    """Scores, and all that is needed to judge them.
+    """Scores, and all that is needed to judge them."""
 
-    Attributes:
-        scores: by metric, e.g. {"inception_score": {"mean": ..., "deviation": ..., "per_split": [...], ...}}.
-        judge: who measured; None where no judge is needed.
-        pictures: what was measured.
-        reference: the real pictures of a distance, or None.
-        warnings: why the numbers may mislead.
-        version: version of the program.
-        matcher: the encoder that R-precision is measured with, or None.
-        passport: version of this record.
-    """
-
+    # by metric, e.g. {"inception_score": {"mean": ..., "deviation": ..., "per_split": [...], ...}}
     scores: Mapping[str, Mapping[str, object]]
-    judge: JudgeFacts | None = None
-    pictures: PictureFacts = field(default_factory=PictureFacts)
-    reference: PictureFacts | None = None
-    warnings: tuple[str, ...] = ()
-    version: str = ""
-    matcher: MatcherFacts | None = None
-    passport: int = PASSPORT_VERSION
+    judge: JudgeFacts | None = None  # who measured; None where no judge is needed
+    pictures: PictureFacts = field(default_factory=PictureFacts)  # what was measured
+    reference: PictureFacts | None = None  # the real pictures of a distance, or None
+    warnings: tuple[str, ...] = ()  # why the numbers may mislead
+    version: str = ""  # version of the program
+    matcher: MatcherFacts | None = None  # the encoder that R-precision is measured with, or None
+    passport: int = PASSPORT_VERSION  # version of this record
 
     @classmethod
     def from_json(cls, document: object, where: str, needed: Iterable[str] = ()) -> "Passport":
@@ -190,11 +148,7 @@ def describe_resize(width: int, height: int, crop: int | None, size: int, filter
 
 
 def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
-    """Why these pictures may give a misleading number.
-
-    Args:
-        who: what to call them, e.g. "reference: ".
-    """
+    """Why these pictures, which begin with `who` (e.g. "reference: "), may give a misleading number."""
     warnings = []
     if pictures.used < FEW_PICTURES:
         warnings.append(

@@ -1,7 +1,4 @@
-"""Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory.
-
-`PictureSource` is all that scoring knows of where pictures come from; `generated.py` has the other one.
-"""
+"""Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
 
 import re
 import tarfile
@@ -11,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, ScoreError
 from attngan_deploy.generate.manifest import MANIFEST, read_manifest
@@ -28,91 +25,29 @@ AHEAD = 128  # pictures that wait for the judge
 T = TypeVar("T")
 
 
-class PictureSource(Protocol):
-    """Where pictures come from, and in which order they count."""
-
-    @property
-    def source(self) -> str:
-        """What to call it."""
-
-    @property
-    def order(self) -> str:
-        """ "manifest", "name" or "stored"."""
-
-    @property
-    def other_files(self) -> list[str]:
-        """What is there and is no picture to score."""
-
-    @property
-    def places(self) -> Mapping[str, int] | None:
-        """Place of each picture by name, where a manifest says it: others don't count, and missing ones are broken."""
-
-    @property
-    def generated(self) -> GeneratedFacts | None:
-        """What made the pictures, where they come straight from a generator."""
-
-    def count(self) -> int:
-        """How many pictures there are."""
-
-    def arrange(self, names: list[str]) -> list[int]:
-        """Places of the pictures `names`, as they came, in the order in which they count."""
-
-    def prepared(self, size: int, crop: int | None, threads: int | None) -> Generator[PreparedPicture, None, None]:
-        """Yield every picture at the judge's size; closing it ends what goes on behind it."""
-
-
-@dataclass(frozen=True)
-class StoredPicture:
-    """A picture that was found, still encoded.
-
-    Attributes:
-        name: its name.
-        load: returns its bytes.
-        caption: what it shows, or "".
-        class_id: its class, or -1.
-    """
-
-    name: str
-    load: Callable[[], bytes]
-    caption: str = ""
-    class_id: int = NO_CLASS
-
-
 @dataclass(frozen=True)
 class PictureFiles:
-    """Where pictures are, and in which order they count: a `PictureSource`.
+    """Where pictures are, and in which order they count."""
 
-    Attributes:
-        source: name of the folder or tar.
-        order: "manifest", "name" or "stored".
-        other_files: what is there and is no picture to score.
-        loose: the picture files of a folder; empty where they are in shards.
-        shards: the tar files to read, in order.
-        places: place of each picture by name, where a manifest says it.
-        captions: caption of each picture by name, where a manifest says it.
-        described: loose pictures that have a `.json` of their class and captions beside them.
-        generated: None; a folder of `t2i generate` is a folder.
-    """
-
-    source: str
-    order: str
-    other_files: list[str] = field(default_factory=list)
-    loose: list[Path] = field(default_factory=list)
-    shards: list[Path] = field(default_factory=list)
-    places: Mapping[str, int] | None = None
+    source: str  # name of the folder or tar
+    order: str  # "manifest", "name" or "stored"
+    other_files: list[str] = field(default_factory=list)  # what is there and is no picture to score
+    loose: list[Path] = field(default_factory=list)  # the picture files of a folder; empty where they are in shards
+    shards: list[Path] = field(default_factory=list)  # the tar files to read, in order
+    places: Mapping[str, int] | None = None  # place of each picture by name, where a manifest says it
+    # caption of each picture by name, where a manifest says it
     captions: Mapping[str, str] = field(default_factory=dict)
-    described: frozenset[str] = frozenset()
-    generated: GeneratedFacts | None = None
+    described: frozenset[str] = (
+        frozenset()
+    )  # loose pictures that have a `.json` of their class and captions beside them
+    generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""
         return len(self.loose) + sum(map(_count_members, self.shards))
 
     def arrange(self, names: list[str]) -> list[int]:
-        """Places of the pictures `names`, as they were read, in the order in which they count.
-
-        Where a manifest says the order, it must name them all.
-        """
+        """Places of the pictures `names`, as they came, in the order in which they count; a manifest names them all."""
         if self.order == "stored":
             return list(range(len(names)))
         rank = self.places or {name: place for place, name in enumerate(sorted(names))}
@@ -121,15 +56,14 @@ class PictureFiles:
     def prepared(
         self, size: int, crop: int | None = None, threads: int | None = None, ahead: int = AHEAD
     ) -> Generator[PreparedPicture, None, None]:
-        """Yield every picture, prepared in threads, in the order of `read`; at most `ahead` wait in memory.
+        """Yield every picture, prepared in threads, in stored order; at most `ahead` wait in memory.
 
         Raises:
             ScoreError: as `prepare`, or pictures of different sizes.
-            DataError: a damaged shard.
+            DataError: a damaged shard or `.json`.
         """
         first: PreparedPicture | None = None
-        calls = (partial(_load_and_prepare, stored, size, crop) for stored in self.read())
-        for item in results_ahead(calls, ahead, threads):
+        for item in results_ahead(self._calls(size, crop), ahead, threads):
             if item.pixels is not None:
                 first = first or item
                 if item.size != first.size:
@@ -141,26 +75,24 @@ class PictureFiles:
                     )
             yield item
 
-    def read(self) -> Iterator[StoredPicture]:
-        """Yield each picture with what is known of it: the manifest's caption, else the first of its `.json`.
+    def _calls(self, size: int, crop: int | None) -> Iterator[Callable[[], PreparedPicture]]:
+        """What prepares each picture, with the caption of the manifest, else the first one of its `.json`."""
 
-        Raises:
-            DataError: a damaged shard or `.json`.
-        """
+        def call(name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> partial[PreparedPicture]:
+            caption = self.captions.get(name, captions[0] if captions else "")
+            return partial(_load_and_prepare, name, load, size, crop, caption, class_id)
+
         for path in self.loose:
             class_id, captions = NO_CLASS, [""]
             if path.name in self.described:
                 sidecar = path.with_suffix(SIDECAR)
                 class_id, captions = read_facts(_read_sidecar(sidecar), str(sidecar))
-            yield self._found(path.name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
+            yield call(path.name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
             for sample in iter_samples(shard):
                 name = f"{prefix}{sample.name}{sample.suffix}"
-                yield self._found(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
-
-    def _found(self, name: str, load: Callable[[], bytes], captions: list[str], class_id: int) -> StoredPicture:
-        return StoredPicture(name, load, self.captions.get(name, captions[0] if captions else ""), class_id)
+                yield call(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
 
 def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
@@ -275,14 +207,15 @@ def results_ahead(
             pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
 
 
-def _load_and_prepare(found: StoredPicture, size: int, crop: int | None) -> PreparedPicture:
+def _load_and_prepare(
+    name: str, load: Callable[[], bytes], size: int, crop: int | None, caption: str, class_id: int
+) -> PreparedPicture:
     try:
-        data = found.load()
-    except OSError as error:
-        return PreparedPicture(found.name, reason=f"can't be read ({error.strerror})")
-    except ValueError as error:
-        return PreparedPicture(found.name, reason=f"can't be read ({error})")
-    return replace(prepare(found.name, data, size, crop), caption=found.caption, class_id=found.class_id)
+        data = load()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return PreparedPicture(name, reason=f"can't be read ({reason})")
+    return replace(prepare(name, data, size, crop), caption=caption, class_id=class_id)
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -1,7 +1,7 @@
 """A picture as a judge looks at it: decoded, cut to its centre, and resized."""
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +16,15 @@ EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 @dataclass(frozen=True, slots=True)
 class PreparedPicture:
-    """A picture at the judge's size, or why there is none.
-
-    Attributes:
-        name: its name.
-        pixels: uint8 [S, S, 3]; None when broken.
-        size: width and height as found.
-        file_format: "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file.
-        reason: why there are no pixels.
-        caption: what it shows, or "".
-        class_id: its class, or -1.
-    """
+    """A picture at the judge's size, or why there is none."""
 
     name: str
-    pixels: NDArray[np.uint8] | None = None
-    size: tuple[int, int] = (0, 0)
-    file_format: str = ""
-    reason: str = ""
-    caption: str = ""
-    class_id: int = NO_CLASS
-
-    def without_pixels(self) -> "PreparedPicture":
-        """All but the pixels, for when they were looked at."""
-        return replace(self, pixels=None)
+    pixels: NDArray[np.uint8] | None = None  # uint8 [S, S, 3]; None when broken
+    size: tuple[int, int] = (0, 0)  # width and height as found
+    file_format: str = ""  # "png", "webp", "lossy webp" or "jpeg"; "generated" where it never was a file
+    reason: str = ""  # why there are no pixels
+    caption: str = ""  # what it shows, or ""
+    class_id: int = NO_CLASS  # its class, or -1
 
 
 def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> PreparedPicture:
@@ -86,11 +72,7 @@ def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]
 
 
 def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
-    """Refuse pictures that are too large, no square, or smaller than the crop.
-
-    Raises:
-        ScoreError: says which, and what to do.
-    """
+    """Refuse, by a ScoreError, pictures that are too large, no square, or smaller than the crop."""
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height} px")
     if crop is not None and crop > min(width, height):

@@ -39,9 +39,6 @@ def measure_reference(
     Args:
         options: how; features are kept where one of its metrics needs them.
         folder: the cache; None for "reference" in `cache_folder()`.
-
-    Raises:
-        ScoreError, DataError: as `find_pictures` and `measure`.
     """
     distances = {metric.name: metric.needs for metric in METRICS.values() if Needs.REFERENCE in metric.needs}
     wanted = [name for name, needs in distances.items() if name in options.metrics or Needs.STATISTICS in needs]

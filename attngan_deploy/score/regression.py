@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.generate.features import Batch
 from attngan_deploy.score.generated import spread
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.measure import Progress
@@ -23,14 +24,6 @@ from attngan_deploy.score.preprocessing import resize_pictures
 SEEDS = (0, 1, 2)
 LEAST_SEEDS = 3
 STANDARD_ERRORS = 2
-
-
-class PictureBatch(Protocol):
-    """Some pictures: `pipeline.Batch` is one."""
-
-    @property
-    def pictures(self) -> NDArray[np.uint8]:
-        """uint8 [N, S, S, 3]."""
 
 
 class PictureMaker(Protocol):
@@ -47,46 +40,37 @@ class PictureMaker(Protocol):
         *,
         batch_size: int | None = ...,
         places: Iterable[tuple[int, int]] | None = ...,
-    ) -> Iterator[PictureBatch]:
+    ) -> Iterator[Batch]:
         """Pictures of places (caption, sample), in their order, with the noise of `noise.noise_batch`."""
 
 
 @dataclass(frozen=True)
 class RegressionLimits:
-    """What a difference may be at most, as a share of what it is compared with.
+    """What a difference may be at most, as a share of what it is compared with."""
 
-    Attributes:
-        inception_score: of the first maker's Inception Score. 1 %: published scores have a deviation over splits of
-            about 0.05 of 4.5, so that a smaller change can't be seen in any table of the field.
-        frechet_distance: of the spread of the first maker's features, the trace of their covariance. 2 %: bfloat16 in
-            OpenVINO stays below 1 %, exchanged colours or a lost detail are at tens. The distance of paired sets is at
-            most the mean squared difference of their pairs, so that this does not depend on how many there are.
-        reference: of the first maker's Frechet distance to real pictures: 2 %.
-    """
-
+    # of the first maker's Inception Score. 1 %: published scores have a deviation over splits of about 0.05 of 4.5, so
+    # that a smaller change can't be seen in any table of the field.
     inception_score: float = 0.01
+    # of the spread of the first maker's features, the trace of their covariance. 2 %: bfloat16 in OpenVINO stays below
+    # 1 %, exchanged colours or a lost detail are at tens. The distance of paired sets is at most the mean squared
+    # difference of their pairs, so that this does not depend on how many there are.
     frechet_distance: float = 0.02
-    reference: float = 0.02
+    reference: float = 0.02  # of the first maker's Frechet distance to real pictures: 2 %
 
 
 @dataclass(frozen=True)
 class Check:
-    """One difference against its limit.
+    """One difference against its limit."""
 
-    Attributes:
-        name: what was measured.
-        a, b: means over seeds of what is compared: both scores, or the spread of the features and the distance.
-        difference: mean over seeds; of the distance, the distance itself.
-        noise: its standard error over seeds.
-        limit: what |difference| + 2 standard errors may be at most. A noisy measurement so can't pass by its noise.
-    """
-
-    name: str
+    name: str  # what was measured
+    # a, b: means over seeds of what is compared: both scores, or the spread of the features and the distance
     a: float
     b: float
-    difference: float
-    noise: float
-    limit: float
+    difference: float  # mean over seeds; of the distance, the distance itself
+    noise: float  # its standard error over seeds
+    limit: (
+        float  # what |difference| + 2 standard errors may be at most. A noisy measurement so can't pass by its noise.
+    )
 
     @property
     def passed(self) -> bool:
@@ -107,28 +91,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Regression:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        a, b: what ran.
-        judge: name and hash of who measured.
-        seeds, count, captions, splits: how many pictures a seed, of how many captions.
-        identical: share of pictures that are equal in every pixel.
-        checks: every difference against its limit.
-        per_seed: what was measured with each seed.
-    """
-
+    # a, b: what ran
     a: str
     b: str
-    judge: str
+    judge: str  # name and hash of who measured
     judge_hash: str
+    # seeds, count, captions, splits: how many pictures a seed, of how many captions
     seeds: list[int]
     count: int
     captions: int
     splits: int
-    identical: float
-    checks: list[Check]
-    per_seed: list[dict[str, float]]
+    identical: float  # share of pictures that are equal in every pixel
+    checks: list[Check]  # every difference against its limit
+    per_seed: list[dict[str, float]]  # what was measured with each seed
 
     @property
     def passed(self) -> bool:
@@ -146,15 +123,6 @@ class Regression:
             f"{len(self.seeds)} seeds by judge {self.judge} {self.judge_hash[:12]}; {self.identical:.1%} are identical"
         )
         return "\n".join([head, *map(str, self.checks)])
-
-
-@dataclass
-class _PairedOutputs:
-    """What the judge saw of the pictures of both with one seed."""
-
-    logits: tuple[NDArray[np.float64], NDArray[np.float64]]
-    statistics: tuple[FeatureStatistics, FeatureStatistics]
-    identical: int
 
 
 def regression(
@@ -188,8 +156,6 @@ def regression(
         limits: None for the defaults.
         reference: features of real pictures by this judge.
         splits: of the Inception Score. 1 has the least bias at few pictures, and splits cancel in a difference.
-        batch_size: pictures made together.
-        progress: called with (pictures done, pictures in all).
 
     Raises:
         ScoreError: fewer than three seeds or two pictures, or makers whose pictures differ in number or size.
@@ -200,19 +166,20 @@ def regression(
     captions = list(captions[:count])
     per_seed, identical = [], 0
     for number, seed in enumerate(seeds):
-        seen = _look(a, b, judge, captions, seed, count, batch_size, (progress, number * count, len(seeds) * count))
+        told = (progress, number * count, len(seeds) * count)
+        logits, (ours, theirs), same = _look(a, b, judge, captions, seed, count, batch_size, told)
         row = {"seed": float(seed)}
-        for side, logits in zip("ab", seen.logits, strict=True):
-            row[f"inception_score_{side}"] = inception_score_from_logits(logits, splits).mean
-        row["frechet_distance"] = _distance(*seen.statistics)
-        row["spread"] = float(np.trace(seen.statistics[0].covariance))
+        for side, rows in zip("ab", logits, strict=True):
+            row[f"inception_score_{side}"] = inception_score_from_logits(rows, splits).mean
+        are_equal = np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.covariance, theirs.covariance)
+        row["frechet_distance"] = 0.0 if are_equal else frechet_distance(ours, theirs)  # which may give 1e-13 for both
+        row["spread"] = float(np.trace(ours.covariance))
         if reference is not None:
-            row["reference_a"] = frechet_distance(seen.statistics[0], reference)
-            row["reference_b"] = row["reference_a"]
+            row["reference_a"] = row["reference_b"] = frechet_distance(ours, reference)
             if row["frechet_distance"] != 0:
-                row["reference_b"] = frechet_distance(seen.statistics[1], reference)
+                row["reference_b"] = frechet_distance(theirs, reference)
         per_seed.append(row)
-        identical += seen.identical
+        identical += same
     return Regression(
         a.description,
         b.description,
@@ -254,13 +221,6 @@ def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """The Frechet distance, 0 and not 1e-13 where both are equal."""
-    if np.array_equal(a.mean, b.mean) and np.array_equal(a.covariance, b.covariance):
-        return 0.0
-    return frechet_distance(a, b)
-
-
 def _look(
     a: PictureMaker,
     b: PictureMaker,
@@ -270,7 +230,8 @@ def _look(
     count: int,
     batch_size: int | None,
     told: tuple[Progress | None, int, int],
-) -> _PairedOutputs:
+) -> tuple[list[NDArray[np.float64]], tuple[FeatureStatistics, FeatureStatistics], int]:
+    """What the judge saw of the pictures of both with one seed: logits, features, and how many pictures are equal."""
     statistics = FeatureStatistics(), FeatureStatistics()
     logits: tuple[list[NDArray[Any]], list[NDArray[Any]]] = [], []
     seen = identical = 0
@@ -291,8 +252,7 @@ def _look(
         if progress is not None:
             progress(done + seen, total)
     order = np.random.RandomState(SHUFFLE_SEED).permutation(count)
-    shuffled = [np.concatenate(rows).astype(np.float64)[order] for rows in logits]
-    return _PairedOutputs((shuffled[0], shuffled[1]), statistics, identical)
+    return [np.concatenate(rows).astype(np.float64)[order] for rows in logits], statistics, identical
 
 
 def _batches(

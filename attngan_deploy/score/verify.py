@@ -24,19 +24,12 @@ PASSED, FAILED, REFUSED = "passed", "failed", "refused"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request.
+    """What became of a request."""
 
-    Attributes:
-        request: what was asked for.
-        status: "passed"; "failed", also where it ran into an error; or "refused": it can't be had here.
-        verification: what was measured, if anything.
-        why: the text of the error, if there was one.
-    """
-
-    request: EngineRequest
-    status: str
-    verification: Verification | None = None
-    why: str = ""
+    request: EngineRequest  # what was asked for
+    status: str  # "passed"; "failed", also where it ran into an error; or "refused": it can't be had here
+    verification: Verification | None = None  # what was measured, if anything
+    why: str = ""  # the text of the error, if there was one
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON values."""
@@ -45,17 +38,20 @@ class Outcome:
 
 
 def verify_bundle(bundle: Bundle, requests: Sequence[EngineRequest]) -> list[Outcome]:
-    """Verify a bundle on each engine in turn.
-
-    Raises:
-        BundleError: the golden cases are missing or damaged, or the vocabulary does not give their words.
-    """
+    """Verify a bundle on each engine in turn; errors of a text-to-image bundle are those of `verify_model`."""
     return [_verify(bundle, request) for request in requests]
 
 
 def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
+    verify: Callable[[], Verification]
     try:
-        verify = _load(bundle, request)
+        if bundle.kind == JUDGE:
+            verify = partial(verify_judge, Judge(bundle, load_engine(bundle, GRAPH, request)))
+        elif bundle.kind == MATCHER:
+            engines = (load_engine(bundle, key, request) for key in MATCHER_GRAPHS)
+            verify = partial(verify_matcher, Matcher(bundle, *engines))
+        else:
+            verify = partial(verify_model, TextToImage.load_on(bundle.folder, request))
     except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
         return Outcome(request, REFUSED, why=str(error))
     try:
@@ -65,21 +61,8 @@ def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
     return Outcome(request, PASSED if result.passed else FAILED, result)
 
 
-def _load(bundle: Bundle, request: EngineRequest) -> Callable[[], Verification]:
-    """Load a bundle of any kind; what is returned verifies it."""
-    if bundle.kind == JUDGE:
-        return partial(verify_judge, Judge(bundle, load_engine(bundle, GRAPH, request)))
-    if bundle.kind == MATCHER:
-        return partial(verify_matcher, Matcher(bundle, *(load_engine(bundle, key, request) for key in MATCHER_GRAPHS)))
-    return partial(verify_model, TextToImage.load_on(bundle.folder, request))
-
-
 def open_any(name_or_folder: str) -> Bundle:
-    """Like `open_bundle`, of whatever kind the bundle says it is.
-
-    Raises:
-        BundleError: not found, damaged or too new.
-    """
+    """Like `open_bundle`, of whatever known kind the bundle says it is."""
     bundle = open_bundle(name_or_folder, None)
     if bundle.kind not in GRAPHS:
         expected = " or ".join(GRAPHS)
@@ -88,24 +71,14 @@ def open_any(name_or_folder: str) -> Bundle:
 
 
 def verify_judge(judge: Judge) -> Verification:
-    """A judge has no golden cases: see that its graph answers, with finite numbers of the right shape.
-
-    Raises:
-        ScoreError: it does not.
-        EngineError: the engine failed.
-    """
+    """A judge has no golden cases: a ScoreError where its graph does not give finite numbers of the right shape."""
     judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
     bundle = judge.bundle
     return Verification(bundle.name, bundle.hash, judge.engine.facts, 0, None, None, "finite numbers", True)
 
 
 def verify_matcher(matcher: Matcher) -> Verification:
-    """A matcher has no golden cases either: see that its graphs answer, with finite numbers that can be compared.
-
-    Raises:
-        ScoreError: they do not.
-        EngineError: an engine failed.
-    """
+    """Nor has a matcher: a ScoreError where its graphs do not give finite numbers that can be compared."""
     word = matcher.tokenizer.words[-1]
     sentence, code = matcher.sentences([word]), matcher.codes(np.ones((1, matcher.features), np.float32))
     if sentence.shape != code.shape:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.bundles.manifest import StoredPrecision
-from attngan_deploy.bundles.parity import PrecisionParity
+from attngan_deploy.bundles.manifest import PrecisionParity, StoredPrecision
 from attngan_deploy.cli import report_errors
 from attngan_deploy.engines.facts import GENERATOR
 from attngan_deploy.engines.load import load_engine

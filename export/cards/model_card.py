@@ -4,9 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from attngan_deploy.bundles.manifest import Manifest
-from attngan_deploy.bundles.parity import Parity, Rounding
-from attngan_deploy.bundles.provenance import TrainingRun, read_run
+from attngan_deploy.bundles.manifest import Manifest, Parity, Rounding, TrainingRun, read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.system.files import write_atomically

@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.parity import OutputParity, Parity, Rounding
+from attngan_deploy.bundles.manifest import OutputParity, Parity, Rounding
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.deploy import Networks
+from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption
@@ -19,12 +19,6 @@ from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, tokenize
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
-
-
-class TorchBatch(NamedTuple):
-    """Pictures uint8 [N, S, S, 3] that were made together."""
-
-    pictures: NDArray[np.uint8]
 
 
 class TorchMaker:
@@ -51,7 +45,7 @@ class TorchMaker:
         *,
         batch_size: int | None = None,
         places: Iterable[tuple[int, int]] | None = None,
-    ) -> Iterator[TorchBatch]:
+    ) -> Iterator[Batch]:
         """Pictures of places (caption, sample), a batch at a time; of one sample of every caption where None.
 
         Raises:
@@ -63,7 +57,7 @@ class TorchMaker:
             raise EngineError("batch_size must be 1 or more")
         left = iter(((caption, 0) for caption in range(len(ids))) if places is None else places)
         while group := list(islice(left, size)):
-            yield TorchBatch(self._pictures([ids[caption] for caption, _ in group], seed, group))
+            yield Batch(self._pictures([ids[caption] for caption, _ in group], seed, group), group)
 
     @torch.inference_mode()
     def _pictures(self, ids: list[list[int]], seed: int, group: list[tuple[int, int]]) -> NDArray[np.uint8]:

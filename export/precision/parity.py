@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from attngan_deploy.bundles.parity import ImageParity, PrecisionParity
+from attngan_deploy.bundles.manifest import ImageParity, PrecisionParity
 from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from attngan_deploy.bundles.bundle import bundle_folders, open_bundle, write_manifest
-from attngan_deploy.bundles.catalogue import installed_bundles
+from attngan_deploy.bundles.bundle import bundle_folders, installed_bundles, open_bundle, write_manifest
 from attngan_deploy.errors import BundleError
 
 

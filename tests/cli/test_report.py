@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors
-from attngan_deploy.score.summary import describe_scores
+from attngan_deploy.score.metrics.registry import describe_scores
 from tests.makers.tiny_judge import make_tiny_judge
 from tests.makers.tiny_matcher import make_tiny_matcher
 from tests.makers.tiny_training import make_tiny_shards

@@ -1,10 +1,12 @@
 """Named colours: CIELAB against published values, and what each name covers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.score.metrics.colours import COLOURS, colour_masks, colour_shares, lab
+from attngan_deploy.score.metrics.colours import COLOURS, colour_masks, lab
 
 NAMED = {"red": (200, 30, 30), "black": (12, 12, 12), "yellow": (240, 215, 40), "blue": (40, 70, 170)}
 NAMELESS = {
@@ -19,6 +21,11 @@ NAMELESS = {
 
 def painted(colour: tuple[int, int, int], size: int = 8) -> np.ndarray:
     return np.full((1, size, size, 3), colour, np.uint8)
+
+
+def colour_shares(pictures: np.ndarray, colours: Sequence[str] = COLOURS) -> np.ndarray:
+    shares: np.ndarray = colour_masks(pictures, colours).mean(axis=(1, 2))
+    return shares
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 from attngan_deploy.cli import app, register, report_errors
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts
-from attngan_deploy.score.metrics.registry import METRICS, describe_metrics
+from attngan_deploy.score.metrics.registry import METRICS, describe_metrics, describe_scores
 from attngan_deploy.score.passport import Passport
 from attngan_deploy.score.report.results import ReportRow, cells, headings
-from attngan_deploy.score.summary import describe_scores
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
 register("score")

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngan_deploy.bundles.provenance import read_run
+from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.passport import Passport
-from attngan_deploy.score.report.curve import draw_curve, parts
 from attngan_deploy.score.report.figures import COLOURS, Figures, draw_figures
-from attngan_deploy.score.report.page import markdown, page
-from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, notes
+from attngan_deploy.score.report.page import draw_curve, markdown, page
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, notes, parts
 
 
 def passport(judge: str = "judge", **scores: Any) -> Passport:

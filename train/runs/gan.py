@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attngan_deploy.bundles.provenance import read_run
+from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer

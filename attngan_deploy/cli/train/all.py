@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra
+from attngan_deploy.cli.options import listed
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, RESUME, train_app
 
 FIRST_PICTURES, SECOND_PICTURES = 600_000, 200_000
@@ -38,7 +39,7 @@ def train_all(
     with extra("train"):
         from attngan_deploy.export import everything
         from attngan_deploy.train import config
-    names = [name.strip() for name in variants.split(",") if name.strip()]
+    names = listed(variants)
     shapes = [config.generator_config(name, 2) for name in names]  # refuses unknown names before anything is trained
     if not shapes:
         raise typer.BadParameter("name at least one variant", param_hint="--variants")

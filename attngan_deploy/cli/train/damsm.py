@@ -29,14 +29,11 @@ def train_damsm(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pictures a step.")] = None,
     data_name: Annotated[str, typer.Option(help="What the pictures are, for the card.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, order, captions and dropout.")] = 100,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Also write the trained matcher as a bundle.", show_default=False)
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Also write the trained matcher as a bundle.")] = None,
     text_encoder: Annotated[
         str | None,
         typer.Option(
-            help="Keep the text encoder of this bundle (name or folder), to train its generator on with --start.",
-            show_default=False,
+            help="Keep the text encoder of this bundle (name or folder), to train its generator on with --start."
         ),
     ] = None,
     resume: Annotated[bool, RESUME] = False,

@@ -31,8 +31,7 @@ def train_gan(
     ] = None,
     freeze_first: Annotated[bool, typer.Option("--freeze-first", help="Keep the first stage of --start.")] = False,
     discriminator: Annotated[
-        str | None,
-        typer.Option(help="published, one_way, projected or one_way+projected."),
+        str | None, typer.Option(help="published, one_way, projected or one_way+projected.")
     ] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Real pictures to see.")] = None,
     head_start: Annotated[

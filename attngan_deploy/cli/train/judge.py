@@ -20,9 +20,7 @@ def train_judge(
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures a step.")] = 32,
     size: Annotated[int, typer.Option(min=32, help="Side of the crops, in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the last layer and of all random crops.")] = 100,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Also write the trained judge as a bundle.", show_default=False)
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Also write the trained judge as a bundle.")] = None,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:

@@ -10,17 +10,11 @@ from attngan_deploy.errors import ScoreError
 
 
 class Bounds(NamedTuple):
-    """What a colour's name covers.
+    """What a colour's name covers."""
 
-    Attributes:
-        lightness: lowest and highest L*, 0 to 100.
-        chroma: lowest and highest distance from grey, sqrt(a*^2 + b*^2).
-        hue: from and to in degrees, counter-clockwise from +a*; None for every hue.
-    """
-
-    lightness: tuple[float, float]
-    chroma: tuple[float, float]
-    hue: tuple[float, float] | None = None
+    lightness: tuple[float, float]  # lowest and highest L*, 0 to 100
+    chroma: tuple[float, float]  # lowest and highest distance from grey, sqrt(a*^2 + b*^2)
+    hue: tuple[float, float] | None = None  # from and to in degrees, counter-clockwise from +a*; None for every hue
 
 
 BOUNDS = {  # chosen by eye and by rank on 600 pictures of 150 training species, and never on those of the tables
@@ -47,24 +41,12 @@ def lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def colour_masks(pixels: NDArray[np.uint8], colours: Sequence[str] = COLOURS) -> NDArray[np.bool_]:
-    """Which of the named colours each pixel of uint8 [..., 3] has: bool [..., colours]; none, for most.
-
-    Raises:
-        ScoreError: a colour that has no bounds.
-    """
+    """Which of the named colours, all of `COLOURS`, each pixel of uint8 [..., 3] has: bool [..., colours]."""
     if unknown := [name for name in colours if name not in BOUNDS]:
         raise ScoreError(f"no bounds for the colour '{unknown[0]}'", expected=", ".join(COLOURS))
     lightness, a, b = np.moveaxis(lab(pixels), -1, 0)
     chroma, hue = np.hypot(a, b), np.degrees(np.arctan2(b, a))
     return np.stack([_has(BOUNDS[name], lightness, chroma, hue) for name in colours], axis=-1)
-
-
-def colour_shares(pictures: NDArray[np.uint8], colours: Sequence[str] = COLOURS) -> NDArray[np.float64]:
-    """Share of the pixels of each picture uint8 [N, S, S, 3] that have each colour: f64 [N, colours], 0 to 1."""
-    shares = np.zeros((len(pictures), len(colours)))
-    for row, picture in zip(shares, pictures, strict=True):  # one by one: CIELAB takes 50 times a picture's memory
-        row[:] = colour_masks(picture, colours).mean(axis=(0, 1))
-    return shares
 
 
 def _has(bounds: Bounds, lightness: NDArray[Any], chroma: NDArray[Any], hue: NDArray[Any]) -> NDArray[np.bool_]:

@@ -22,11 +22,7 @@ class InceptionScore(NamedTuple):
 
 
 def split_bounds(count: int, splits: int) -> list[tuple[int, int]]:
-    """Bounds [i * N // S, (i + 1) * N // S) of each split.
-
-    Raises:
-        ScoreError: fewer pictures than splits.
-    """
+    """Bounds [i * N // S, (i + 1) * N // S) of each split; a ScoreError for fewer pictures than splits."""
     if splits < 1 or count < splits:
         raise ScoreError(
             "fewer pictures than splits",
@@ -45,8 +41,17 @@ def inception_score(probabilities: NDArray[Any], splits: int = 10) -> InceptionS
     Raises:
         ScoreError: rows that are not probabilities (logits, for one), or fewer rows than splits.
     """
-    p = np.asarray(probabilities, np.float64)
-    _check_probabilities(p)
+    p = _checked(probabilities, "probabilities")
+    sums = p.sum(axis=1)
+    wrong = np.flatnonzero((np.abs(sums - 1) > SUM_TOLERANCE) | (p.min(axis=1) < 0))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ScoreError(
+            "these are not probabilities",
+            found=f"row {row} sums to {sums[row]:.4g}, its smallest value is {p[row].min():.4g}",
+            expected="rows of values from 0 to 1 that sum to 1",
+            next_step="use inception_score_from_logits for logits",
+        )
     negative_entropy = _x_log_x(p).sum(axis=1)
     scores = [
         np.exp(negative_entropy[start:end].mean() - _x_log_x(p[start:end].mean(axis=0)).sum())
@@ -62,9 +67,7 @@ def inception_score_from_logits(logits: NDArray[Any], splits: int = 10) -> Incep
     Raises:
         ScoreError: logits that are not finite, or fewer rows than splits.
     """
-    values = np.asarray(logits, np.float64)
-    if values.ndim != 2 or values.shape[1] == 0 or not np.isfinite(values).all():
-        raise ScoreError("these are not logits", found=_describe(values), expected="finite numbers [N, classes]")
+    values = _checked(logits, "logits")
     split_bounds(len(values), splits)  # before the softmax of an empty array
     return inception_score(softmax(values), splits)
 
@@ -73,34 +76,19 @@ def _x_log_x(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return p * np.log(p, out=np.zeros_like(p), where=p > 0)
 
 
-def _check_probabilities(p: NDArray[np.float64]) -> None:
-    if p.ndim != 2 or p.shape[1] == 0 or not np.isfinite(p).all():
-        raise ScoreError("these are not probabilities", found=_describe(p), expected="finite numbers [N, classes]")
-    sums = p.sum(axis=1)
-    wrong = np.flatnonzero((np.abs(sums - 1) > SUM_TOLERANCE) | (p.min(axis=1) < 0))
-    if wrong.size:
-        row = int(wrong[0])
-        raise ScoreError(
-            "these are not probabilities",
-            found=f"row {row} sums to {sums[row]:.4g}, its smallest value is {p[row].min():.4g}",
-            expected="rows of values from 0 to 1 that sum to 1",
-            next_step="use inception_score_from_logits for logits",
-        )
-
-
-def _describe(values: NDArray[np.float64]) -> str:
-    if values.ndim != 2 or values.shape[1] == 0:
-        return f"shape {list(values.shape)}"
-    return f"{int((~np.isfinite(values)).sum())} values that are not finite"
+def _checked(values: NDArray[Any], what: str) -> NDArray[np.float64]:
+    """The same in float64, where they are finite numbers [N, classes]."""
+    rows = np.asarray(values, np.float64)
+    found = f"shape {list(rows.shape)}"
+    if rows.ndim == 2 and rows.shape[1] > 0:
+        if np.isfinite(rows).all():
+            return rows
+        found = f"{int((~np.isfinite(rows)).sum())} values that are not finite"
+    raise ScoreError(f"these are not {what}", found=found, expected="finite numbers [N, classes]")
 
 
 def order_warnings(score: ScoreFacts, shuffle_seed: int | None) -> list[str]:
-    """Whether an Inception Score was spoilt by pictures that are sorted by class, so that each split holds few classes.
-
-    Args:
-        score: with "mean" over splits and "one_split".
-        shuffle_seed: None where the order was kept.
-    """
+    """Whether an Inception Score was spoilt by pictures sorted by class, whose order was kept (no `shuffle_seed`)."""
     if shuffle_seed is not None or score["mean"] >= SORTED_BELOW * score["one_split"]:
         return []
     return [

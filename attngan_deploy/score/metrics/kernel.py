@@ -35,11 +35,7 @@ def kernel_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
 def kernel_distance_of_subsets(
     a: NDArray[Any], b: NDArray[Any], subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = SEED
 ) -> KernelDistance:
-    """`kernel_distance` of random subsets of both, drawn as torch-fidelity draws them.
-
-    Raises:
-        ScoreError: fewer rows than `size`.
-    """
+    """`kernel_distance` of random subsets of both, drawn as torch-fidelity draws them; rows are at least `size`."""
     x, y = np.asarray(a), np.asarray(b)
     _check(x, y, size)
     rng = np.random.RandomState(seed)

@@ -31,23 +31,14 @@ class Needs(Flag):
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """All that metrics are computed from; a metric finds there what it says that it needs.
+    """All that metrics are computed from; a metric finds there what it says that it needs."""
 
-    Attributes:
-        outputs: what a judge gave of the pictures.
-        options: how to score.
-        reference: the same of real pictures.
-        matcher: what compares captions with pictures.
-        model: what makes pictures.
-        batch_size: how many it makes together; None for its default.
-    """
-
-    outputs: JudgeOutputs
-    options: ScoreOptions
-    reference: JudgeOutputs | None = None
-    matcher: "Matcher | None" = None
-    model: "TextToImage | None" = None
-    batch_size: int | None = None
+    outputs: JudgeOutputs  # what a judge gave of the pictures
+    options: ScoreOptions  # how to score
+    reference: JudgeOutputs | None = None  # the same of real pictures
+    matcher: "Matcher | None" = None  # what compares captions with pictures
+    model: "TextToImage | None" = None  # what makes pictures
+    batch_size: int | None = None  # how many it makes together; None for its default
 
 
 def _nothing(*_: Any) -> list[str]:
@@ -56,56 +47,33 @@ def _nothing(*_: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """A score in a report's table.
+    """A score in a report's table."""
 
-    Attributes:
-        name: of the score in notes.
-        heading: of its column.
-        cell: its text there, with fields of the score in braces.
-        note: what must be known to read it, likewise; "" if nothing.
-    """
-
-    name: str
-    heading: str
-    cell: str
-    note: str = ""
+    name: str  # of the score in notes
+    heading: str  # of its column
+    cell: str  # its text there, with fields of the score in braces
+    note: str = ""  # what must be known to read it, likewise; "" if nothing
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric."""
 
-    Attributes:
-        name: what `--metric` takes, e.g. "fid".
-        key: of its score in a passport, e.g. "frechet_distance".
-        label: its name in tables.
-        needs: what it is computed from.
-        compute: computes its score.
-        rows: its rows in the table of a passport.
-        values: keys of its numbers that can be compared, the main one first.
-        noise: key of the deviation of the main one, or "".
-        settings: keys of what must be the same in two scores that are compared.
-        may_be_none: whether a number may be null, where there was nothing to compute it from.
-        warnings: why a score may mislead.
-        check: refuses numbers of pictures, captions and splits that it can't use, before pictures are made.
-        summary: its name and one number in lists, with a field of the score in braces; "" if it is not listed.
-        column: its column in a report, if it has one.
-    """
-
-    name: str
-    key: str
-    label: str
-    needs: Needs
-    compute: Callable[[MetricInputs], ScoreFacts]
-    rows: Callable[[ScoreFacts], Rows]
-    values: tuple[str, ...] = ("value",)
-    noise: str = ""
-    settings: tuple[str, ...] = ()
-    may_be_none: bool = False
-    warnings: Callable[[MetricInputs, ScoreFacts], list[str]] = _nothing
+    name: str  # what `--metric` takes, e.g. "fid"
+    key: str  # of its score in a passport, e.g. "frechet_distance"
+    label: str  # its name in tables
+    needs: Needs  # what it is computed from
+    compute: Callable[[MetricInputs], ScoreFacts]  # computes its score
+    rows: Callable[[ScoreFacts], Rows]  # its rows in the table of a passport
+    values: tuple[str, ...] = ("value",)  # keys of its numbers that can be compared, the main one first
+    noise: str = ""  # key of the deviation of the main one, or ""
+    settings: tuple[str, ...] = ()  # keys of what must be the same in two scores that are compared
+    may_be_none: bool = False  # whether a number may be null, where there was nothing to compute it from
+    warnings: Callable[[MetricInputs, ScoreFacts], list[str]] = _nothing  # why a score may mislead
+    # refuses numbers of pictures, captions and splits that it can't use, before pictures are made
     check: Callable[[int, int, int], object] = _nothing
-    summary: str = ""
-    column: Column | None = None
+    summary: str = ""  # its name and one number in lists, with a field of the score in braces; "" if it is not listed
+    column: Column | None = None  # its column in a report, if it has one
 
     def summary_of(self, facts: ScoreFacts) -> str:
         """Its summary with the number of a score; "" where it is not listed, or the score can't be read."""

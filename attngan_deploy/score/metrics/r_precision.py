@@ -39,9 +39,7 @@ def r_precision(
         codes: what the matcher makes of the pictures, f32 [N, D].
         captions: the caption that each picture shows, N; pictures whose caption has no known word are not asked.
         class_ids: int64 [N]; -1 where it is not known.
-        matcher: who compares.
         candidates: captions that each picture chooses from, its own one included; fewer where the set has fewer.
-        seed: of the draw.
 
     Returns:
         "value"; "deviation", its binomial standard error; "candidates" and "chance", 1 / candidates; "asked" and

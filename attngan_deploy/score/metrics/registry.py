@@ -1,12 +1,14 @@
-"""Every metric there is: a new one is a file beside this one and a line here."""
+"""Every metric there is, and scores in a line each: a new metric is a file beside this one and a line here."""
 
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 
+from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.metrics import diversity, frechet, inception_score, kernel, r_precision, word_fidelity
 from attngan_deploy.score.metrics.metric import Metric, Needs
+from attngan_deploy.score.passport import Passport
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -23,11 +25,7 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names, in the order of tables.
-
-    Raises:
-        ScoreError: a name that no metric has.
-    """
+    """The metrics of these names, in the order of tables; a ScoreError for a name that none has."""
     chosen = list(names)
     if unknown := [name for name in chosen if name not in METRICS]:
         raise ScoreError(f"no metric '{', '.join(unknown)}'", expected=" or ".join(METRICS))
@@ -53,3 +51,28 @@ def describe_metrics() -> str:
         f"{', '.join(METRICS)}: one, or several with commas. {reference} need --reference; {captions} pictures with "
         f"captions; {model} needs --model."
     )
+
+
+def describe_scores(bundle: Bundle) -> list[str]:
+    """A line for each score in a manifest, with its judge."""
+    told = bundle.manifest.told
+    accuracy = told("provenance", "held_out_accuracy")
+    lines = [f"right on {accuracy:.1%} of held-out real pictures"] if isinstance(accuracy, float) else []
+    value, candidates = told("real", "r_precision"), told("real", "candidates")
+    if isinstance(value, int | float):
+        lines.append(f"R-precision of real pictures {value:.1%}, 1 of {candidates}")
+    scores = told("scores")
+    return lines + [_describe(document) for document in (scores if isinstance(scores, list) else [])]
+
+
+def _describe(document: object) -> str:
+    try:
+        passport = Passport.from_json(document, "it")
+    except ScoreError:
+        passport = Passport({})
+    parts = [text for metric in METRICS.values() if (text := metric.summary_of(passport.scores.get(metric.key, {})))]
+    if not parts:
+        return f"a score that this version can't read: {document}"[:100]
+    if (judge := passport.judge) is None:
+        return ", ".join(parts)
+    return f"{', '.join(parts)} by judge {judge.name} {judge.hash[:12]} of {passport.pictures.used} pictures"

@@ -51,21 +51,16 @@ WORD_CAPTIONS = (
 )
 SEEDS = tuple(range(16))
 REGION = 0.25  # share of the picture that counts as attended
+PARTS = ("inside", "outside")
 TINY = 1e-12
 
 
 class Shares(NamedTuple):
-    """Shares of pixels f64 [W, K] of colour k in the picture of word w, of one set of pictures: one a word, W = K.
+    """Shares of pixels f64 [W, K] of colour k in the picture of word w, of one set of pictures: one a word, W = K."""
 
-    Attributes:
-        whole: in the whole picture.
-        inside: inside the attended region (or the centre, of real pictures).
-        outside: in the rest.
-    """
-
-    whole: NDArray[np.float64]
-    inside: NDArray[np.float64]
-    outside: NDArray[np.float64]
+    whole: NDArray[np.float64]  # in the whole picture
+    inside: NDArray[np.float64]  # inside the attended region (or the centre, of real pictures)
+    outside: NDArray[np.float64]  # in the rest
 
 
 def word_fidelity(
@@ -81,11 +76,9 @@ def word_fidelity(
     the number of captions or seeds.
 
     Args:
-        model: what makes the pictures.
         captions: with "{colour}" where the colour word stands.
         colours: two or more of `COLOURS`.
         seeds: each gives one picture of every caption and colour.
-        batch_size: pictures made together; None for the model's default.
 
     Returns:
         `summarise`'s, and
@@ -108,9 +101,12 @@ def word_fidelity(
         measured.append(shares_of(pictures, region, colours))
         changes.append(colour_change(pictures, region))
         focus.append(float((attention * attended_region(attention, attention.shape[0])).sum()))
+    inside, outside = (_mean(f"change_{part}", column) for part, column in zip(PARTS, np.array(changes).T, strict=True))
     return {
         **summarise(measured, colours),
-        **_change(np.array(changes)),
+        **inside,
+        **outside,
+        "change_ratio": _ratio(outside["change_outside"], inside["change_inside"]),
         "focus": float(np.mean(focus)),
         "region": REGION,
         "captions": list(captions),
@@ -183,12 +179,6 @@ def colour_change(pictures: NDArray[np.uint8], region: NDArray[np.float64]) -> t
     pairs = list(combinations(colours, 2))
     distance = sum(np.linalg.norm(a - b, axis=-1) for a, b in pairs) / len(pairs)
     return float((distance * region).sum() / region.sum()), float((distance * (1 - region)).sum() / (1 - region).sum())
-
-
-def _change(changes: NDArray[np.float64]) -> dict[str, float | None]:
-    """From the changes inside and outside [M, 2] of M sets."""
-    inside, outside = _mean("change_inside", changes[:, 0]), _mean("change_outside", changes[:, 1])
-    return {**inside, **outside, "change_ratio": _ratio(outside["change_outside"], inside["change_inside"])}
 
 
 def _sets(

@@ -5,22 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
-from attngan_deploy.bundles.provenance import read_run
+from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.engines.request import REFERENCE, EngineRequest
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.score.generated import GeneratedPictures, read_caption_list
+from attngan_deploy.score.generated import GeneratedPictures, PictureSource, read_caption_list
 from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import Progress, measure_by
 from attngan_deploy.score.metrics.inception_score import split_bounds
 from attngan_deploy.score.metrics.metric import MetricInputs
 from attngan_deploy.score.outputs import ScoreOptions
-from attngan_deploy.score.pictures import PictureSource, find_pictures
+from attngan_deploy.score.pictures import find_pictures
 from attngan_deploy.score.reference_cache import measure_reference
-from attngan_deploy.score.report.curve import parts
 from attngan_deploy.score.report.figures import draw_figures
-from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results
+from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, parts
 from attngan_deploy.score.scoring import passport_of, score_model
 
 COUNT, QUICK = 30_000, 3_000
@@ -29,32 +28,18 @@ TEST, TRAIN = "test.tar", "train.tar"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How a report is made.
+    """How a report is made."""
 
-    Attributes:
-        count: pictures of each model.
-        splits: of the Inception Score.
-        crop: side of the centre crop of real pictures, in pixels: the size of the models' own.
-        seed: of noise.
-        engine: of the models; nothing in it is "auto", so that a report can be made again.
-        matcher: who measures R-precision; None leaves it out.
-    """
-
-    count: int = COUNT
-    splits: int = 10
-    crop: int = 128
-    seed: int = 0
-    engine: EngineRequest = REFERENCE
-    matcher: str | None = "matcher"
+    count: int = COUNT  # pictures of each model
+    splits: int = 10  # of the Inception Score
+    crop: int = 128  # side of the centre crop of real pictures, in pixels: the size of the models' own
+    seed: int = 0  # of noise
+    engine: EngineRequest = REFERENCE  # of the models; nothing in it is "auto", so that a report can be made again
+    matcher: str | None = "matcher"  # who measures R-precision; None leaves it out
 
 
 class Scorer:
-    """Two judges that look at the same pictures: one for the Inception Score, one whose features tell more apart.
-
-    Args:
-        reference: real pictures for the Frechet distance.
-        options: how.
-    """
+    """Two judges that look at the same pictures: one for the Inception Score, one whose features tell more apart."""
 
     def __init__(self, reference: Path, options: ReportOptions) -> None:
         self.options, threads = options, options.engine.threads
@@ -62,24 +47,18 @@ class Scorer:
         self.matcher = None if options.matcher is None else Matcher.load(options.matcher, threads)
         if self.matcher is not None:
             self.matcher.check_judge(self.judges[1])
-        more = () if self.matcher is None else ("r-precision",)
-        self.metrics: list[tuple[str, ...]] = [("is",), ("fid", *more)]
         self._path = reference
-
-    def how(self, crop: int | None, *metrics: str) -> ScoreOptions:
-        """Options of a score."""
-        return ScoreOptions(metrics, self.options.splits, crop, threads=self.options.engine.threads)
 
     def score(
         self, name: str, source: PictureSource, crop: int | None, progress: Progress | None, variant: str = ""
     ) -> ReportRow:
         """Let both judges look, once, and score what they saw; the reference has no distance to itself."""
-        reference = measure_reference(self._path, self.judges[1], self.how(self.options.crop, "fid"), progress)
-        is_reference = reference.facts.source == source.source
-        hows = [
-            self.how(crop, *(name for name in metrics if not (is_reference and name == "fid")))
-            for metrics in self.metrics
-        ]
+        splits, threads = self.options.splits, self.options.engine.threads
+        how = ScoreOptions(("fid",), splits, self.options.crop, threads=threads)
+        reference = measure_reference(self._path, self.judges[1], how, progress)
+        by_features: tuple[str, ...] = () if reference.facts.source == source.source else ("fid",)
+        by_features += () if self.matcher is None else ("r-precision",)
+        hows = [ScoreOptions(metrics, splits, crop, threads=threads) for metrics in (("is",), by_features)]
         passports = []
         outputs = measure_by(self.judges, source, hows, progress)
         for judge, how in zip(self.judges, hows, strict=True):
@@ -96,12 +75,9 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         names: bundles, by name or folder.
         data: folder with `test.tar`, whose captions are drawn and whose pictures are the reference; `train.tar` beside
             it is scored too.
-        options: how.
-        progress: called with (pictures done, pictures in all) of what is being scored.
 
     Raises:
         DataError: no `test.tar`, or one without captions.
-        BundleError, EngineError, ScoreError: a model, a judge or the matcher can't be used.
     """
     test, train = data / TEST, data / TRAIN
     if not test.is_file():
@@ -117,7 +93,9 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
         source = GeneratedPictures(model, captions, options.count, options.seed, classes=classes)
         row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest.variant))
         scored.append(replace(row, passports=[*row.passports, score_model(model)]))
-        drawn.append(_draw(model, options.seed))
+        about = f"{model.bundle.name} {model.bundle.hash[:12]}, {model.description}, seed {options.seed}"
+        run = read_run(model.bundle.manifest.told("provenance"))
+        drawn.append(ModelFigures(model.bundle.name, about, draw_figures(model, options.seed), parts(run)))
     real = [
         scorer.score(f"real, {path.stem} species", pictures, options.crop, progress) for path, pictures in sets.items()
     ]
@@ -125,22 +103,8 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
 
 
 def record(names: Sequence[str], results: Results) -> None:
-    """Write the scores of each model into its own `bundle.json`, for `t2i models` and whoever gets the bundle.
-
-    Args:
-        names: as `collect` got them.
-
-    Raises:
-        BundleError: a bundle is damaged.
-        OSError: it can't be written.
-    """
+    """Write the scores of each model into its own `bundle.json`; `names` are as `collect` got them."""
     for name, row in zip(names, results.models, strict=True):
         bundle = open_bundle(name)
         scores = [passport.to_json() for passport in row.passports]
         write_manifest(bundle.folder, {**bundle.manifest.document, "scores": scores})
-
-
-def _draw(model: TextToImage, seed: int) -> ModelFigures:
-    about = f"{model.bundle.name} {model.bundle.hash[:12]}, {model.description}, seed {seed}"
-    run = read_run(model.bundle.manifest.told("provenance"))
-    return ModelFigures(model.bundle.name, about, draw_figures(model, seed), parts(run))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.images import make_grid
+from attngan_deploy.score.metrics.colours import COLOURS
 
 CAPTION_1 = (
     "this small bird has a bright fiery red breast tapering down to a yellow tail that is contrasted by a completely "
@@ -17,33 +18,22 @@ CAPTION_1 = (
 CAPTION_2 = (
     "this smaller bird has a gray belly and breast with {colour} speckles, a {colour} crown, and a short pointy bill"
 )
-COLOURS = ("red", "black", "yellow", "blue")
 SAMPLES = 10
 COLOUR_SAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one model makes of the paper's captions.
+    """What one model makes of the paper's captions."""
 
-    Attributes:
-        samples: Figure 6, uint8 [H, W, 3]: ten pictures of caption 1 in two rows.
-        colours: Figures 7 to 9: caption 2 in a colour, to a row of pictures; the same noise in every colour.
-        attention: the first picture of Figure 6, and what each word looked at.
-    """
-
-    samples: NDArray[np.uint8]
+    samples: NDArray[np.uint8]  # Figure 6, uint8 [H, W, 3]: ten pictures of caption 1 in two rows
+    # Figures 7 to 9: caption 2 in a colour, to a row of pictures; the same noise in every colour
     colours: Mapping[str, NDArray[np.uint8]]
-    attention: NDArray[np.uint8]
+    attention: NDArray[np.uint8]  # the first picture of Figure 6, and what each word looked at
 
 
 def draw_figures(model: TextToImage, seed: int = 0) -> Figures:
-    """Make the figures of one model.
-
-    Raises:
-        EngineError: the engine failed.
-        CaptionError: the model knows no word of a caption.
-    """
+    """Make the figures of one model."""
     samples = list(model.stream([CAPTION_1], seed, SAMPLES, SAMPLES))
     pictures = np.concatenate([batch.pictures for batch in samples])
     assert samples[0].attention is not None

@@ -1,18 +1,19 @@
-"""The report as one HTML page, and its table as Markdown."""
+"""The report as one HTML page with training curves, and its table as Markdown."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.media.html import document, paragraph, picture_tag, row, wide
-from attngan_deploy.score.report.curve import draw_curve
 from attngan_deploy.score.report.figures import CAPTION_1, CAPTION_2
 from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, headings, notes
 
 TITLE = "Base, att1 and att2: scores and pictures"
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 16  # of a curve
 
 
 def page(results: Results) -> str:
@@ -75,3 +76,40 @@ def _curves(models: Sequence[ModelFigures]) -> str:
 def _passport(scored: ReportRow) -> str:
     text = escape(json.dumps([passport.to_json() for passport in scored.passports], indent=1, ensure_ascii=False))
     return f"<details><summary>{escape(scored.name)}</summary><pre>{text}</pre></details>"
+
+
+def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], axis: str = "pictures") -> str:
+    """Curves by "pictures" or "hours" as SVG; "" where there is nothing to draw."""
+    points = [point for _, curve in curves for point in curve]
+    if not points:
+        return ""
+    right, top = max(float(point[axis]) for point in points), max(float(point["fid"]) for point in points)
+
+    def place(point: Mapping[str, float]) -> tuple[float, float]:
+        x = LEFT + float(point[axis]) / (right or 1.0) * (WIDTH - LEFT - 150)
+        return round(x, 1), round(TOP + (1 - float(point["fid"]) / (top or 1.0)) * (HEIGHT - TOP - BOTTOM), 1)
+
+    shown = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'aria-label="Frechet distance against {axis}">',
+        _line((LEFT, TOP), (LEFT, HEIGHT - BOTTOM)),
+        _line((LEFT, HEIGHT - BOTTOM), (WIDTH - 150, HEIGHT - BOTTOM)),
+        _text(LEFT - 6, TOP + 10, f"{top:.0f}", "end"),
+        _text(LEFT - 6, HEIGHT - BOTTOM, "0", "end"),
+        _text(WIDTH - 150, HEIGHT - BOTTOM + 18, f"{right:,.3g}" if axis == "hours" else f"{right:,.0f}", "end"),
+        _text(LEFT, HEIGHT - 8, f"{axis} of this run; Frechet distance upwards"),
+    ]
+    for name, curve in curves:
+        places = [place(point) for point in curve]
+        shown += [_line(*ends) for ends in pairwise(places)]
+        shown += [f'<circle cx="{x}" cy="{y}" r="3" fill="currentColor"/>' for x, y in places]
+        shown.append(_text(places[-1][0] + 8, places[-1][1] + 4, f"{name}: {float(curve[-1]['fid']):.1f}"))
+    return "\n".join([*shown, "</svg>"])
+
+
+def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
+    return f'<line x1="{start[0]}" y1="{start[1]}" x2="{end[0]}" y2="{end[1]}" stroke="currentColor"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attngan_deploy.bundles.manifest import TrainingRun
 from attngan_deploy.score.metrics.metric import Column
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import Passport
@@ -20,17 +21,11 @@ NOT_COMPARABLE = (
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        name: what was scored, e.g. "att1" or "real, test species".
-        passports: of each score, a judge each; all of the same pictures.
-        variant: the variant of a model; "" for real pictures.
-    """
-
-    name: str
-    passports: Sequence[Passport]
-    variant: str = ""
+    name: str  # what was scored, e.g. "att1" or "real, test species"
+    passports: Sequence[Passport]  # of each score, a judge each; all of the same pictures
+    variant: str = ""  # the variant of a model; "" for real pictures
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -40,34 +35,22 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What is shown of one model.
-
-    Attributes:
-        name: its name.
-        about: what it is, in a line.
-        figures: Figures 6 to 9.
-        curves: name and points of every scored run that led to it.
-    """
+    """What is shown of one model."""
 
     name: str
-    about: str
-    figures: Figures
+    about: str  # what it is, in a line
+    figures: Figures  # Figures 6 to 9
+    # name and points of every scored run that led to it
     curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]] = ()
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole report.
+    """A whole report."""
 
-    Attributes:
-        models: rows of generated pictures.
-        real: rows of real pictures by the same judge.
-        drawn: figures, a model each.
-    """
-
-    models: Sequence[ReportRow]
-    real: Sequence[ReportRow]
-    drawn: Sequence[ModelFigures]
+    models: Sequence[ReportRow]  # rows of generated pictures
+    real: Sequence[ReportRow]  # rows of real pictures by the same judge
+    drawn: Sequence[ModelFigures]  # figures, a model each
 
 
 def headings() -> tuple[str, ...]:
@@ -107,3 +90,13 @@ def notes(results: Results) -> list[str]:
 def _columns() -> dict[str, Column]:
     """Columns of the table by the keys of their scores."""
     return {metric.key: metric.column for metric in METRICS.values() if metric.column is not None}
+
+
+def parts(run: TrainingRun) -> list[tuple[str, Sequence[Mapping[str, float]]]]:
+    """Name and curve of every run that led to a model and was scored on the way, the first one first."""
+    found: list[tuple[str, Sequence[Mapping[str, float]]]] = []
+    for before in run.before:
+        found += [part for part in parts(before) if part not in found]
+    if run.curve:
+        found.append((f"{64 * 2 ** ((run.stages or 1) - 1)} px, {run.variant}", run.curve))
+    return found
