@@ -45,7 +45,6 @@ class GoldenCases:
     images: NDArray[np.float32]
 
     def __len__(self) -> int:
-        """Number of cases."""
         return len(self.captions)
 
 
@@ -54,8 +53,6 @@ class Verification:
     """How close an engine came to the golden pictures.
 
     Attributes:
-        model: name of the bundle.
-        model_hash: its hash.
         engine: what ran the generator.
         pictures: number of golden pictures; 0 for a judge or matcher, which have none.
         worst_level: largest difference of a pixel value, in levels of 255; None for a judge.
@@ -74,7 +71,6 @@ class Verification:
     passed: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The verification as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -130,12 +126,7 @@ def load_golden(bundle: Bundle) -> GoldenCases:
 
 
 def _check_size(stream: BinaryIO) -> None:
-    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said.
-
-    Raises:
-        ValueError: it does.
-        zipfile.BadZipFile: it is none.
-    """
+    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said."""
     with zipfile.ZipFile(stream) as archive:
         unpacked = sum(item.file_size for item in archive.infolist())
     if unpacked > LARGEST:

@@ -51,7 +51,6 @@ class Finding:
 
     Attributes:
         area: "system", "package", "GPU", "engine", "model", "cache" or "pictures".
-        name: what it was.
         status: "ok"; "off", for what this machine lacks, which is no fault; or "broken".
         found: what was found, in words; the text of an error where there was one.
         mend: the line to type, or what to change.
@@ -82,12 +81,10 @@ class Diagnosis:
         return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as JSON values."""
         return {"works": self.works, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, the quick things first."""
     installed = versions()
     yield _python()
     yield Finding("system", "machine", OK, str(this_machine()))
@@ -269,8 +266,7 @@ def try_backend(backend: str) -> None:
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
     with _answering():
-        from attngan_deploy.generate.pipeline import TextToImage
-        from attngan_deploy.generate.verify import verify_model
+        from attngan_deploy.generate.pipeline import TextToImage, verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
         verdict = f"{result.engine}: {result}"

@@ -146,11 +146,7 @@ class OutputFolder:
                 self._append_manifest(lines)
 
     def finish(self) -> None:
-        """Give final names to all that was added, and sort the manifest.
-
-        Raises:
-            OutputError: the disk is full or the folder can't be written. What was whole is kept.
-        """
+        """Give final names to all that was added, and sort the manifest; raises what `add` does."""
         with written(self.target.where), uninterrupted():
             try:
                 self._store.finish()

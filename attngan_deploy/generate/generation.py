@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.errors import OutputError
+from attngan_deploy.errors import MissingExtraError, OutputError, install_line
 from attngan_deploy.generate.batching import Picture, side_by_side
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import OutputFolder, open_folder
@@ -42,15 +43,12 @@ Output = OutputFolder | OutputShards
 
 @dataclass(frozen=True)
 class Report:
-    """What was done.
+    """What was done: pictures that were made now, and in how many seconds.
 
     Attributes:
-        made: pictures that were made now.
         skipped: pictures of this share that were there already, or are another worker's at this moment.
-        seconds: how long making and writing took.
         gridded: pictures in the grid; 0 where none was asked for.
-        done: shards of the whole run that are there now, where it is in parts.
-        shards: shards of the whole run, likewise.
+        done: shards of the whole run that are there now, where it is in parts, of `shards`.
     """
 
     made: int
@@ -64,6 +62,18 @@ class Report:
 def say_to_person(line: str) -> None:
     """Print a line that is worth showing on standard error."""
     print(f"t2i: {line}", file=sys.stderr)
+
+
+def check_ray() -> None:
+    """Say what `ray_engine` needs before it is imported.
+
+    Raises:
+        MissingExtraError: Ray Data is not installed.
+    """
+    missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
+    if missing:
+        what = f"--engine ray needs {missing[0]}, which is not installed"
+        raise MissingExtraError(what, next_step=install_line("ray"))
 
 
 def open_output(run: Run, out: str) -> AbstractContextManager[Output]:
@@ -124,15 +134,7 @@ def generate(
 
 
 class Generation:
-    """An engine at work on a run; of a run in parts it is that of the first worker.
-
-    Args:
-        run: what is made.
-        output: where.
-        model: the engine, where the caller has one.
-
-    Attributes:
-        model: the engine.
+    """An engine at work on a run, the caller's where it has one; of a run in parts it is that of the first worker.
 
     Raises:
         OutputError: the target belongs to another run, or to one on another engine than was asked for.
@@ -203,18 +205,11 @@ class Generation:
                 found=bundle.hash[:16],
                 expected=self.run.model_hash[:16],
             )
-        chosen = asked if wanted is None else wanted
-        return TextToImage.load(
-            bundle.folder,
-            backend=chosen.backend,
-            precision=chosen.precision,
-            threads=asked.threads,
-            device=chosen.device,
-            allow_fallback=asked.allow_fallback,
-        )
+        if wanted is not None:
+            asked = replace(asked, backend=wanted.backend, device=wanted.device, precision=wanted.precision)
+        return TextToImage.load_on(bundle.folder, asked)
 
     def _engine(self, wanted: EngineRecord | None) -> EngineRecord:
-        """What the engine that is loaded is."""
         facts = self.model.facts
         usual = 0 if self.run.shard_size is None else DEFAULT_BATCH_SIZE
         batch_size = (wanted.batch_size if wanted else 0) or self.run.batch_size or usual

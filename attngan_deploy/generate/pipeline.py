@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
+from attngan_deploy.engines.golden import Verification, check_engines, load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
@@ -43,14 +44,7 @@ class _Job(NamedTuple):
 
 
 class TextToImage:
-    """A text-to-image model, ready to run; `TextToImage.load` makes one.
-
-    Attributes:
-        bundle: where it came from.
-        tokenizer: its vocabulary.
-        text_encoder: the engine that runs its text encoder.
-        generator: the engine that runs its generator.
-    """
+    """A text-to-image model, ready to run; `TextToImage.load` makes one."""
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
@@ -77,11 +71,7 @@ class TextToImage:
 
         Args:
             name_or_folder: the name of an installed bundle, or a folder with a `bundle.json`.
-            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
-            precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
-            threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.request.SUPPORTED`.
-            allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
+            backend: the engine, as the arguments below: see `EngineRequest`.
 
         Raises:
             BundleError: not found, damaged or too new, or without a graph of this precision.
@@ -115,7 +105,6 @@ class TextToImage:
 
     @property
     def description(self) -> str:
-        """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
         return str(self.facts)
 
     def encode(self, captions: Sequence[str] | str) -> TextFeatures:
@@ -219,11 +208,7 @@ class TextToImage:
         attention: bool = False,
         in_order: bool = True,
     ) -> Iterator[Batch]:
-        """Like `stream`, of captions whose words have been numbered, and which are taken as they are needed.
-
-        Args:
-            pictures: those to make, sorted by place.
-        """
+        """Like `stream`, of pictures sorted by place, whose words have been numbered; they are taken as needed."""
         pictures = pictures if in_order else by_length(pictures)
         streams = 1
         if not attention and can_make_pictures(self.generator):
@@ -291,12 +276,10 @@ class TextToImage:
         )
 
     def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Tensors:
-        """What the generator takes, checked."""
-        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
-        z, eps = np.asarray(z), np.asarray(eps)
-        sizes = self.z_size, self.eps_size
-        check_features(self.bundle.name, features, self.feature_size, z, eps, sizes)
-        return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
+        inputs: Tensors = {name: np.asarray(array) for name, array in vars(features).items()}
+        inputs |= {"z": np.asarray(z), "eps": np.asarray(eps)}
+        check_features(self.bundle, inputs)
+        return inputs
 
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
@@ -311,3 +294,22 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
+
+
+def verify_model(model: TextToImage) -> Verification:
+    """See that the vocabulary gives the words of the golden captions, and the engines the golden pictures.
+
+    Raises:
+        BundleError: the golden cases are missing or damaged, or the vocabulary does not give their words.
+        EngineError: an engine failed, or made values that are not finite.
+    """
+    golden = load_golden(model.bundle)
+    for caption, ids in zip(golden.captions, golden.ids, strict=True):
+        if (found := model.tokenizer.encode(caption).ids) != ids:
+            raise BundleError(
+                f"the vocabulary of {model.bundle.folder} does not give the numbers of golden caption {caption[:40]!r}",
+                found=str(found),
+                expected=str(ids),
+                next_step="export the bundle again",
+            )
+    return replace(check_engines(model.bundle, model.text_encoder, model.generator), engine=model.facts)

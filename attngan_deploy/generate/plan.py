@@ -16,12 +16,7 @@ Place = tuple[int, int]  # the caption's place in the input, the sample number
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a run: number 0 to count - 1.
-
-    Attributes:
-        number: which part.
-        count: how many parts there are.
-    """
+    """A part of a run: number 0 to count - 1."""
 
     number: int = 0
     count: int = 1
@@ -46,19 +41,12 @@ class Share:
         return range(self.number * total // self.count, (self.number + 1) * total // self.count)
 
     def __str__(self) -> str:
-        """As it is typed."""
         return f"{self.number}/{self.count}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's pictures, in order of captions and samples, cut into shards of equal size.
-
-    Attributes:
-        captions: how many.
-        samples: pictures of each caption.
-        shard_size: pictures of a shard; the last one may have fewer.
-    """
+    """A run's pictures, in order of captions and samples, cut into shards of equal size; the last may have fewer."""
 
     captions: int
     samples: int
@@ -66,12 +54,10 @@ class Plan:
 
     @property
     def pictures(self) -> int:
-        """Pictures of the whole run."""
         return self.captions * self.samples
 
     @property
     def shards(self) -> int:
-        """Shards of the whole run."""
         return -(-self.pictures // self.shard_size)
 
     def name(self, shard: int, suffix: str = "tar") -> str:
@@ -90,7 +76,6 @@ class Plan:
         return range(numbers.start // self.samples, (numbers.stop - 1) // self.samples + 1)
 
     def part(self, shard: int, captions: Sequence[Caption]) -> "Part":
-        """A shard, with the captions that it needs."""
         numbers, first = self.numbers(shard), self.captions_of(shard).start
         return Part(
             shard,
@@ -109,9 +94,7 @@ class Part:
     Attributes:
         number: of the shard.
         size: how many pictures it has.
-        captions: their captions, in order.
         first: place of the first caption in the whole input.
-        samples: pictures of each caption.
         is_wanted: whether a picture belongs to it.
     """
 
@@ -123,7 +106,6 @@ class Part:
     is_wanted: Callable[[Place], bool]
 
     def __iter__(self) -> Iterator[tuple[Place, Caption]]:
-        """Place and caption of each picture."""
         for index, caption in enumerate(self.captions.read(), self.first):
             for sample in range(self.samples):
                 if self.is_wanted((index, sample)):

@@ -42,13 +42,11 @@ class ShardCaptions(Datasource):  # type: ignore[misc]
         self._run, self._missing = run, missing
 
     def estimate_inmemory_data_size(self) -> int:
-        """About so many bytes."""
         return ROW_BYTES * len(self._missing)
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """One task for some neighbours."""
         count = min(max(1, parallelism), len(self._missing))
         cuts = [number * len(self._missing) // count for number in range(count + 1)]
         parts = [self._missing[start:stop] for start, stop in pairwise(cuts)]

@@ -72,12 +72,7 @@ class TarShards(LooseFiles):
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
     not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
-    a disk that is full has room for the end of what was whole.
-
-    Args:
-        folder: where they are.
-        shard_size: pictures of each.
-        name: file of the only shard that is written; None for the next numbers.
+    a disk that is full has room for the end of what was whole. With a name, it is that of the only shard.
     """
 
     def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:

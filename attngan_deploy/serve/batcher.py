@@ -36,15 +36,7 @@ class Flight:
 
 
 class Batcher:
-    """The queue in front of one worker: `start`, then `submit`, then `stop`.
-
-    Args:
-        start_worker: starts a worker that is ready.
-        limits: of the queue, and of a batch's time.
-        batch_size: pictures of a batch at most.
-        window: seconds that a picture waits for others.
-        metrics: where to count.
-    """
+    """The queue in front of one worker: `start`, then `submit`, then `stop`. See `Settings` for its sizes."""
 
     def __init__(
         self,
@@ -64,7 +56,8 @@ class Batcher:
         self._why_down = "the worker is starting"
         self.failing = ""  # why the worker could not be started the last time, while it is not there
         self.engines: dict[str, EngineFacts] = {}
-        metrics.watch(lambda: float(self.waiting), lambda: float(self._worker is not None))
+        metrics.waiting.set_function(lambda: float(self.waiting))
+        metrics.up.set_function(lambda: float(self._worker is not None))
 
     @property
     def waiting(self) -> int:
@@ -75,11 +68,6 @@ class Batcher:
     def why_down(self) -> str:
         """Why no picture can be made now; "" where they can."""
         return "" if self._worker is not None else self._why_down
-
-    @property
-    def worker_number(self) -> int | None:
-        """Process id of the worker, where there is one."""
-        return self._worker.number if self._worker is not None else None
 
     async def start(self) -> None:
         """Start the worker, and go on as long as `stop` is not called.
@@ -114,7 +102,7 @@ class Batcher:
 
         Raises:
             QueueFullError: more would wait than the queue may hold.
-        EngineError: the worker is gone, and could not be started again when it was tried last.
+            EngineError: the worker is gone, and could not be started again when it was tried last.
         """
         if self.failing:
             raise EngineError(self.failing)

@@ -19,12 +19,7 @@ HEAD = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Load:
-    """The first message to the worker: which models to load, and on what.
-
-    Attributes:
-        folders: the folder of each model's bundle, by name.
-        engine: what runs them.
-    """
+    """The first message to the worker: which models to load, by name and folder of the bundle, and on what."""
 
     folders: dict[str, Path]
     engine: EngineRequest = ANY_ENGINE
@@ -35,8 +30,6 @@ class Order:
     """One picture to make.
 
     Attributes:
-        caption: the text.
-        seed: 0 to 2**64 - 1.
         place: the caption's place in its request, and the sample number: with the seed, what the noise comes from.
         shared_noise: give every caption of the request the same noise.
         preview: also bring the first stage's picture.
@@ -117,7 +110,6 @@ Message = Command | Answer
 
 
 def pack(message: Message) -> bytes:
-    """A message as bytes."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(len(data)) + data
 

@@ -40,7 +40,6 @@ class Ticket:
         self._left = size
 
     def put(self, number: int, result: PictureResult) -> None:
-        """Deliver a picture."""
         self._results.put_nowait((number, result))
 
     def fail(self, error: T2IError) -> None:
@@ -49,11 +48,9 @@ class Ticket:
         self._results.put_nowait(error)
 
     def cancel(self) -> None:
-        """Say that nobody waits any more."""
         self.cancelled = True
 
     def __aiter__(self) -> "Ticket":
-        """Itself."""
         return self
 
     async def __anext__(self) -> list[tuple[int, PictureResult]]:
@@ -77,7 +74,6 @@ class Item:
     """An order that waits or is being made.
 
     Attributes:
-        ticket: whose it is.
         number: its place in the ticket.
         arrived: when it was accepted, in the loop's time.
         words: length of its caption.
@@ -151,7 +147,6 @@ class PictureQueue:
         return before - len(self)
 
     def __len__(self) -> int:
-        """Pictures that wait."""
         return sum(map(len, self._waiting.values()))
 
     def _next_line(self) -> deque[Item]:

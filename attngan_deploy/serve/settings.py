@@ -7,7 +7,6 @@ from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
 
 KEY_VARIABLE = "T2I_API_KEY"
-HANGING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ServerLimits:
     queue: int = 256
     seconds: float = 60.0
     body_seconds: float = 10.0
-    hanging_seconds: float = HANGING_SECONDS
+    hanging_seconds: float = 120.0
 
     def __post_init__(self) -> None:
         """Refuse limits with which no request could be answered."""
@@ -57,10 +56,7 @@ class Settings:
 
     Attributes:
         models: the folder of each model's bundle, by name; the first one is the default.
-        engine: what runs them.
-        host: address to listen on.
         port: port to listen on; 0 for a free one.
-        limits: what protects the server.
         batch_size: pictures made together at most.
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.

@@ -32,8 +32,6 @@ from attngan_deploy.serve.messages import (
     unpack,
 )
 
-WARM_UP = Order("", 0, (0, 0))  # its caption is a word of the model's vocabulary
-
 
 def main() -> None:
     """Load what the first message says, then answer batches until standard input ends."""
@@ -55,15 +53,11 @@ def main() -> None:
 
 
 def load_models(load: Load) -> dict[str, TextToImage]:
-    """Load every model, and make one picture with each, as the first run of an engine makes plans.
-
-    Raises:
-        T2IError: a bundle or an engine can't be had.
-    """
+    """Load every model, and make one picture with each, as the first run of an engine makes plans."""
     models = {}
     for name, folder in load.folders.items():
         model = TextToImage.load_on(folder, load.engine)
-        make(model, [Order(model.tokenizer.words[1], WARM_UP.seed, WARM_UP.place)])
+        make(model, [Order(model.tokenizer.words[1], 0, (0, 0))])
         models[name] = model
     return models
 
@@ -101,8 +95,7 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
     stages = model.decode(spread, z, eps)
     pictures = to_uint8(stages.images[model.picture_size])
     wanted = [row for row, order in enumerate(orders) if order.preview]
-    small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
-    previews = dict(zip(wanted, small, strict=True)) if small is not None else {}
+    previews = dict(zip(wanted, to_uint8(stages.images[model.stage_sizes[0]][wanted]), strict=True)) if wanted else {}
     return [
         PictureResult(
             pictures[row],

@@ -24,12 +24,8 @@ class Machine:
     """A machine and what is installed on it.
 
     Attributes:
-        cpu: name of the processor.
-        cores: how many it has.
         usable_cores: how many this process may use.
         memory_bytes: main memory; None where the system does not say.
-        system: operating system.
-        python: version of Python.
         gpus: names of the NVIDIA GPUs that CUDA sees.
         packages: versions of what matters here and is installed, by name.
     """
@@ -70,7 +66,6 @@ class Nvidia:
 
 
 def this_machine() -> Machine:
-    """What this machine is."""
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
     return Machine(_cpu(), cores, usable_cores(), _memory(), system, python, gpus, versions())

@@ -11,12 +11,7 @@ Record = TypeVar("Record")
 
 
 class RecordError(ValueError):
-    """A value that is not of the type that its field has.
-
-    Attributes:
-        found: the field and what it holds.
-        expected: what it should hold.
-    """
+    """A value that is not of the type that its field has: the field and what it holds, and what it should hold."""
 
     def __init__(self, found: str, expected: str) -> None:
         super().__init__(f"{found}; expected {expected}")

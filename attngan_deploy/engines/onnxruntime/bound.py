@@ -30,8 +30,7 @@ class BoundRunner:
 
     Args:
         session: an InferenceSession.
-        inputs: the manifest's inputs of its graph.
-        outputs: the manifest's outputs; each named size in them is a size of an input.
+        outputs: the manifest's, as `inputs` are; each named size in them is a size of an input.
         memory: where tensors are bound: "cuda", or "cpu" in tests.
     """
 

@@ -54,7 +54,6 @@ class Profile:
     words: tuple[int, int, int] = (1, 18, 64)
 
     def __str__(self) -> str:
-        """One line, e.g. "batch 1-16-64, words 1-18-64"."""
         return f"batch {'-'.join(map(str, self.batch))}, words {'-'.join(map(str, self.words))}"
 
     def shape(self, shape: Sequence[Size], which: int) -> list[int]:
@@ -84,10 +83,7 @@ def ensure_engine(
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
     Args:
-        graph: its key in the manifest.
-        flavour: "tensorrt" or "tensorrt-rtx".
         device: as `device_of` says it; for TensorRT-RTX a compute capability, e.g. "sm89", that need not be here.
-        precision: "fp32", or another one that the bundle stores; the text encoder is built in fp32 always.
         folder: the cache; None for `cache_folder()`.
 
     Returns:
@@ -148,9 +144,6 @@ def build_engine(
     """Build an engine from an ONNX file.
 
     Args:
-        flavour: "tensorrt" or "tensorrt-rtx".
-        path: the ONNX file.
-        graph: what the manifest says of it.
         device: compute capability, e.g. "sm89"; TensorRT itself builds for the GPU of this machine.
         progress: called with (done, total) while building; what it raises ends the build, and is raised here.
         timing: where TensorRT keeps its measurements of kernels between builds; TensorRT-RTX measures none.
@@ -233,14 +226,12 @@ def tensorrt_log(flavour: str) -> Any:
 
 
 def network_tensors(trt: Any, network: Any) -> Tensors:
-    """Inputs and outputs of a parsed network."""
     values = [network.get_input(place) for place in range(network.num_inputs)]
     values += [network.get_output(place) for place in range(network.num_outputs)]
     return {value.name: (np.dtype(trt.nptype(value.dtype)).name, list(value.shape)) for value in values}
 
 
 def engine_tensors(trt: Any, engine: Any) -> Tensors:
-    """Inputs and outputs of a deserialised engine."""
     names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
     return {
         name: (np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, list(engine.get_tensor_shape(name)))

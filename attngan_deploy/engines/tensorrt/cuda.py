@@ -13,12 +13,7 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU that is used: the first one that CUDA_VISIBLE_DEVICES leaves.
-
-    Attributes:
-        name: e.g. "NVIDIA GeForce RTX 4090".
-        capability: its compute capability, e.g. "sm89".
-    """
+    """The GPU that is used, the first one that CUDA_VISIBLE_DEVICES leaves, and its capability, e.g. "sm89"."""
 
     name: str
     capability: str

@@ -42,11 +42,7 @@ class TensorRtEngine:
     from the bundle; an engine that runs here for the first time must make the golden pictures.
 
     Args:
-        bundle: an opened bundle.
-        graph: its key in the manifest.
-        flavour: "tensorrt" or "tensorrt-rtx".
-        device: "auto" or "cuda", the same here.
-        precision: "fp32", or another one that the bundle stores; the text encoder runs in fp32 always.
+        flavour: "tensorrt" or "tensorrt-rtx"; the other arguments are those of `load_engine`.
 
     Raises:
         MissingExtraError: the package of this flavour, or cuda-python, is missing.
@@ -89,12 +85,7 @@ class TensorRtEngine:
                 write_atomically(entry.path.with_suffix(KERNELS), bytes(kernels.serialize()))
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Run the graph on named tensors; returns its named outputs. A large batch is run in pieces.
-
-        Raises:
-            EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
-                engine, or the GPU failed.
-        """
+        """See `Engine.run`; also refuses a caption that is too long for the engine. A large batch is run in pieces."""
         described = self._description.inputs
         check_inputs(self._name, described, inputs)
         self._check_words(inputs)

@@ -37,13 +37,11 @@ class Process:
         )
 
     def __enter__(self) -> "Process":
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
         self.end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
@@ -65,11 +63,9 @@ class Process:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it ended."""
         return self._process.poll() is not None
 
     def end(self) -> None:
-        """Kill it, if it is there."""
         self._process.kill()
         self._process.communicate()
         self._errors.close()
@@ -106,7 +102,6 @@ class Row:
     Attributes:
         request: what was asked for.
         loaded: what was got, its load time, size and golden pictures.
-        batch: pictures made together.
         speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
         latencies: seconds of each call; [] for a batch of more than one picture.
         memory: most bytes that its process had held by then; None where the system does not say.
@@ -133,7 +128,6 @@ class Row:
         return float(np.percentile(self.latencies, percent)) if self.latencies else None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values."""
         return {
             "asked": self.request.names,
             "engine": asdict(self.loaded.facts),
@@ -153,15 +147,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured.
-
-    Attributes:
-        bundle: of which model.
-        machine: where.
-        schedule: how.
-        rows: by batch, and in the order of the requests.
-        refused: requests that can't run here, each with its reason.
-    """
+    """What was measured: rows by batch, in the order of the requests, and why other requests can't run here."""
 
     bundle: Bundle
     machine: Machine
@@ -170,7 +156,6 @@ class BenchReport:
     refused: list[tuple[EngineRequest, str]]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values, without pictures."""
         return {
             "model": self.bundle.name,
             "model_hash": self.bundle.hash,
