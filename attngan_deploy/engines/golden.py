@@ -31,7 +31,6 @@ class GoldenCases:
     """What `golden.npz` holds: N captions, their noise, and the pictures that torch made of them in fp32.
 
     Attributes:
-        captions: the texts.
         ids: vocabulary indices of each caption's words.
         z: f32 [N, z].
         eps: f32 [N, eps].
@@ -58,7 +57,6 @@ class Verification:
         worst_level: largest difference of a pixel value, in levels of 255; None for a judge.
         psnr_db: peak signal-to-noise ratio of all pictures together; None where they are equal, or for a judge.
         required: what the precision asks for, in words.
-        passed: whether it was met.
     """
 
     model: str

@@ -53,7 +53,6 @@ class Batch:
         pictures: uint8 [N, S, S, 3].
         places: the caption's place in the input and the sample number of each picture.
         attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
-        captions: the caption of each picture.
     """
 
     pictures: NDArray[np.uint8]

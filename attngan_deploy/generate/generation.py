@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -28,9 +28,8 @@ from attngan_deploy.generate.shards import OutputShards, another_engine, open_sh
 from attngan_deploy.generate.storage import TAR
 from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.attention import attention_sheet
-from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.media.tokenizer import Encoded, Tokenizer, describe_unknown, encode_caption
+from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
@@ -152,7 +151,7 @@ class Generation:
             if (engine := self._engine(settled)) != settled:
                 raise another_engine(output.target, settled.json(), engine.json())
         self._batch_size = settled.batch_size or None
-        self._encode = lru_cache(REMEMBERED)(self._encode_caption)
+        self._encode = lru_cache(REMEMBERED)(partial(encode_caption, tokenizer=self.model.tokenizer, strict=run.strict))
 
     def make(
         self,
@@ -187,9 +186,6 @@ class Generation:
             with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:
                 for (batch, _), _ in written:
                     progress(len(batch.places))
-
-    def _encode_caption(self, caption: Caption) -> Encoded:
-        return encode_caption(caption, self.model.tokenizer, self.run.strict)
 
     def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
         assert batch.attention is not None

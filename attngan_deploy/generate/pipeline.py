@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +28,11 @@ DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
 
+Job = tuple[list[Picture], TextFeatures, NDArray[np.float32], NDArray[np.float32]]  # a batch, and what `decode` takes
+
 
 class UnknownWordWarning(UserWarning):
     """A word that the model does not know was left out of a caption."""
-
-
-class _Job(NamedTuple):
-    """A batch that is to be made."""
-
-    group: list[Picture]
-    features: TextFeatures
-    z: NDArray[np.float32]
-    eps: NDArray[np.float32]
 
 
 class TextToImage:
@@ -51,7 +43,7 @@ class TextToImage:
         self.tokenizer = Tokenizer.load(bundle.vocabulary)
         self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
         sizes = bundle.manifest.sizes
-        self.z_size, self.eps_size, self.feature_size = sizes.z, sizes.eps, sizes.features
+        self.z_size, self.eps_size = sizes.z, sizes.eps
         self.stage_sizes = list(sizes.stages)
 
     @classmethod
@@ -218,13 +210,14 @@ class TextToImage:
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
         return self._batches(self._jobs(grouped(pictures, size), seed, shared_noise), streams, attention)
 
-    def _batches(self, jobs: Iterator[_Job], streams: int, attention: bool) -> Iterator[Batch]:
-        def make(job: _Job) -> Batch:
-            places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
+    def _batches(self, jobs: Iterator[Job], streams: int, attention: bool) -> Iterator[Batch]:
+        def make(job: Job) -> Batch:
+            group, features, z, eps = job
+            places, captions = [picture.place for picture in group], [picture.caption for picture in group]
             if not attention:
-                pictures = self.decode_pictures(job.features, job.z, job.eps, alone=streams == 1)
+                pictures = self.decode_pictures(features, z, eps, alone=streams == 1)
                 return Batch(pictures, places, captions=captions)
-            stages = self.decode(job.features, job.z, job.eps)
+            stages = self.decode(features, z, eps)
             return Batch(to_uint8(stages.images[self.picture_size]), places, stages.attention, captions)
 
         if streams == 1:
@@ -233,7 +226,7 @@ class TextToImage:
             for _, batch in side_by_side(make, jobs, streams):
                 yield batch
 
-    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[_Job]:
+    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[Job]:
         """What `decode` takes for each group of pictures."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
@@ -248,7 +241,7 @@ class TextToImage:
             for group in together:
                 places = [picture.place for picture in group]
                 z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
-                yield _Job(group, collate([known[tuple(picture.ids)] for picture in group]), z, eps)
+                yield group, collate([known[tuple(picture.ids)] for picture in group]), z, eps
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
         """Captions, numbered as if each stood on a line, with their vocabulary indices."""

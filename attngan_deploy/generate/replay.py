@@ -36,9 +36,7 @@ ROUNDING = {"png": 1, "webp": 1, "jpg": 8}  # levels that batch size and machine
 EXPECTED = "a picture as t2i generate wrote it"
 ENGINE = {"backend": BACKENDS, "precision": PRECISIONS}
 NUMBERS = ("index", "sample", "seed")
-FIELDS: dict[str, type] = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool} | dict.fromkeys(
-    NUMBERS, int
-)
+FIELDS = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool, **dict.fromkeys(NUMBERS, int)}
 
 
 @dataclass(frozen=True)

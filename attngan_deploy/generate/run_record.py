@@ -15,14 +15,7 @@ SHARDS = "shards"  # layout of a run in parts: a shard's place decides its pictu
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """An engine that makes pictures, as far as it is known.
-
-    Attributes:
-        backend: e.g. "openvino"; "" where nothing says, as of the other fields.
-        device: e.g. "cpu".
-        precision: e.g. "bf16".
-        batch_size: pictures made together; 0 where nothing says.
-    """
+    """An engine that makes pictures, as far as it is known: "" and 0 where nothing says."""
 
     backend: str = ""
     device: str = ""

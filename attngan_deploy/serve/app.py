@@ -29,7 +29,7 @@ from attngan_deploy.serve.intake import (
 )
 from attngan_deploy.serve.messages import PictureResult
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.protection import Protection
+from attngan_deploy.serve.protection import Protection, refusal
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Settings
 
@@ -110,8 +110,8 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
     async def list_models() -> schemas.ModelsAnswer:
         entries = [_entry(served, batcher.engines[name]) for name, served in models.items()]
         entries[0].default = True
-        values = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
-        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**values))
+        about = schemas.LimitsAnswer.model_validate(limits, from_attributes=True)
+        return schemas.ModelsAnswer(models=entries, limits=about)
 
     @app.get(
         "/health",
@@ -189,35 +189,24 @@ def _add_page(app: FastAPI) -> None:
 def _add_problems(app: FastAPI) -> None:
     """Turn errors into a status and one sentence."""
 
-    def respond(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-        return JSONResponse({"detail": sentence}, status, headers)
-
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return respond(422, explain(error.errors()))
+        return refusal(422, explain(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
         status = 422 if error.status_code == 400 else error.status_code
-        return respond(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
+        return refusal(status, TEXTS.get(status, "the body can't be read as JSON"), error.headers)
 
     @app.exception_handler(T2IError)
     async def ours(request: Request, error: T2IError) -> Response:
-        status, headers = problem(error)
-        return respond(status, str(error), headers)
+        status = {RefusedError: 422, QueueFullError: 429, PictureLostError: 500}.get(type(error), 503)
+        seconds = error.retry_after if isinstance(error, QueueFullError) else 5
+        return refusal(status, str(error), {"Retry-After": str(seconds)} if status in (429, 503) else None)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return respond(500, "something went wrong in the server; its log says what")
-
-
-def problem(error: T2IError) -> tuple[int, dict[str, str]]:
-    """The status and headers of an error of ours."""
-    if isinstance(error, RefusedError):
-        return 422, {}
-    if isinstance(error, QueueFullError):
-        return 429, {"Retry-After": str(error.retry_after)}
-    return (500, {}) if isinstance(error, PictureLostError) else (503, {"Retry-After": "5"})
+        return refusal(500, "something went wrong in the server; its log says what")
 
 
 async def _collect(ticket: Ticket, seconds: float) -> dict[int, PictureResult]:

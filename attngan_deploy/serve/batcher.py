@@ -120,17 +120,13 @@ class Batcher:
 
     async def _run(self, worker: WorkerProcess) -> None:
         while True:
-            both = [asyncio.create_task(self._send(worker)), asyncio.create_task(self._receive(worker))]
+            died = "the worker ended"
             try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in both:
-                    task.cancel()
-                ends = await asyncio.gather(*both, return_exceptions=True)
-            for end in ends:
-                if isinstance(end, Exception) and not isinstance(end, WorkerDied):
-                    raise end
-            died = next((str(end) for end in ends if isinstance(end, WorkerDied)), "the worker ended")
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._send(worker))
+                    both.create_task(self._receive(worker))
+            except* WorkerDied as deaths:
+                died = str(deaths.exceptions[0])
             self._worker, self._why_down = None, f"{died}; it is started again"
             worker.kill()
             self._metrics.deaths.inc()

@@ -61,13 +61,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """One picture.
-
-    Attributes:
-        picture: uint8 [S, S, 3].
-        preview: the first stage's, uint8 [s, s, 3], where it was ordered.
-        attention: where it was ordered.
-    """
+    """One picture, uint8 [S, S, 3]; where they were ordered, the first stage's, uint8 [s, s, 3], and its attention."""
 
     picture: NDArray[np.uint8]
     preview: NDArray[np.uint8] | None = None

@@ -96,7 +96,7 @@ class Protection:
                 return bytes(body)
 
 
-def refusal(status: int, sentence: str, headers: Mapping[str, str]) -> JSONResponse:
+def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status, headers)
 
 

@@ -12,11 +12,7 @@ from attngan_deploy.serve.messages import Order, PictureResult
 
 
 class QueueFullError(T2IError):
-    """More pictures wait than the queue may hold.
-
-    Attributes:
-        retry_after: whole seconds until there should be room.
-    """
+    """More pictures wait than the queue may hold; in `retry_after` whole seconds there should be room."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         super().__init__("the queue is full", found=f"{waiting} pictures that wait", next_step="try again later")
@@ -30,8 +26,7 @@ class PictureLostError(T2IError):
 class Ticket:
     """A request's pictures, as they come: an asynchronous iterator of lists of (number of the order, picture).
 
-    Attributes:
-        cancelled: whether nobody waits for them any more.
+    It is cancelled where nobody waits for them any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -91,12 +86,7 @@ class Item:
 
 @dataclass
 class PictureQueue:
-    """First come, first served, by model; the model whose oldest picture waits longest is next.
-
-    Attributes:
-        batch_size: pictures of a batch at most.
-        window: seconds that a picture waits for company.
-    """
+    """First come, first served, by model; the model whose oldest picture waits longest is next. See `Settings`."""
 
     batch_size: int
     window: float
@@ -138,13 +128,11 @@ class PictureQueue:
                 break
         return batch
 
-    def forget_cancelled(self) -> int:
-        """Drop pictures for which nobody waits; returns how many."""
-        before = len(self)
+    def forget_cancelled(self) -> None:
+        """Drop pictures for which nobody waits."""
         for model, line in self._waiting.items():
             if any(item.ticket.cancelled for item in line):
                 self._waiting[model] = deque(item for item in line if not item.ticket.cancelled)
-        return before - len(self)
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))

@@ -26,7 +26,6 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; then no new request is taken, and those that were taken are answered.
 
     Args:
-        settings: what and how.
         tell: called with a line for each model, and one with the address.
 
     Raises:

@@ -14,11 +14,8 @@ class ServerLimits:
     """What protects the server; a request beyond one of them is refused with a sentence that names it.
 
     Attributes:
-        caption_letters: characters of a caption.
-        captions: captions of a request.
         pictures: pictures of a request: captions times `n`.
         attended: pictures of a request that may bring their attention, which is larger than the picture.
-        body_bytes: bytes of a request's body.
         queue: pictures that were accepted and are not answered yet, of all requests together.
         seconds: how long a request may wait for its pictures.
         body_seconds: how long a request's body may take to arrive.
@@ -60,7 +57,7 @@ class Settings:
         batch_size: pictures made together at most.
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.
-        cors_origins: origins whose pages may read answers; none by default.
+        cors_origins: origins whose pages may read answers.
     """
 
     models: dict[str, Path]

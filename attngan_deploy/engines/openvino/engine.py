@@ -43,7 +43,6 @@ class OpenVinoEngine:
     Raises:
         MissingExtraError: OpenVINO is not installed, or can't be imported.
         EngineError: there is no such device, it does not compute in that precision, or the graph can't be loaded.
-        BundleError: the bundle has no such graph, or none in int8.
     """
 
     @own_signal_stack()

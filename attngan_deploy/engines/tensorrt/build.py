@@ -78,7 +78,6 @@ def ensure_engine(
     device: str,
     precision: str = "fp32",
     folder: Path | None = None,
-    profile: Profile = DEFAULT_PROFILE,
 ) -> tuple[CachedEngine, str]:
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
@@ -101,7 +100,7 @@ def ensure_engine(
         check_precision(flavour, device, precision)
     path = bundle.graph_path(graph, stored)
     computes_in = "fp16" if without_fp32_products(flavour, device) else stored
-    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
+    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(DEFAULT_PROFILE))
     reason = "not in the cache"
     try:
         if entry := find_engine(key, folder):
@@ -112,7 +111,7 @@ def ensure_engine(
     start = time.perf_counter()
     timing = (folder or cache_folder()) / f"{flavour}-{trt.__version__}-{as_file_name(device)}.timing"
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:
-        data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
+        data = build_engine(flavour, path, bundle.graph(graph), device, progress=progress, timing=timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
     return store_engine(key, data, time.perf_counter() - start, folder, facts), reason
 

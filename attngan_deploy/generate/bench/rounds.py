@@ -61,10 +61,6 @@ class Process:
             raise EngineError(answer)
         return answer
 
-    @property
-    def is_dead(self) -> bool:
-        return self._process.poll() is not None
-
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
@@ -80,12 +76,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to measure.
+    """How to measure: each number of pictures made together for itself, in rounds, of which speeds are the medians.
 
     Attributes:
-        batches: pictures made together, each timed for itself.
-        rounds: how often each engine has its turn; speeds are medians over them.
-        seconds: how long a turn lasts at least.
+        seconds: how long a turn of an engine lasts at least.
         threads: CPU threads of each engine; None for one a core.
     """
 
@@ -95,13 +89,12 @@ class Schedule:
     threads: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """An engine at one batch size.
 
     Attributes:
         request: what was asked for.
-        loaded: what was got, its load time, size and golden pictures.
         speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
         latencies: seconds of each call; [] for a batch of more than one picture.
         memory: most bytes that its process had held by then; None where the system does not say.
@@ -185,7 +178,7 @@ def run_rounds(
     load_golden(bundle)
     machine = this_machine()
     refused: list[tuple[EngineRequest, str]] = []
-    teams: list[BenchedEngine] = []
+    engines: list[tuple[EngineRequest, LoadedEngine, Process]] = []
     with ExitStack() as stack:
         for request in requests:
             tell(f"loading {request}")
@@ -196,63 +189,43 @@ def run_rounds(
                 refused.append((request, str(error)))
                 process.end()
             else:
-                teams.append(BenchedEngine(request, loaded, process))
-        rows = _rows(teams, schedule, progress)
+                engines.append((request, loaded, process))
+        rows = _rows(engines, schedule, progress)
     return BenchReport(bundle, machine, schedule, rows, refused)
 
 
-@dataclass
-class BenchedEngine:
-    """What was asked for, its process, and the error that ended it."""
-
-    request: EngineRequest
-    loaded: LoadedEngine
-    process: Process
-    why: str = ""
-
-
-def _rows(teams: Sequence[BenchedEngine], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
+def _rows(
+    engines: Sequence[tuple[EngineRequest, LoadedEngine, Process]],
+    schedule: Schedule,
+    progress: Callable[[int, int], None],
+) -> list[Row]:
     """Time every batch size; within one, each round gives every engine its turn."""
     turns, done = len(schedule.batches) * (schedule.rounds + 1), 0
     progress(0, turns)
     rows: list[Row] = []
     for batch in sorted(schedule.batches):
-        taken: list[list[list[float]]] = [[] for _ in teams]
-        for team in teams:
-            team.why = team.why if team.process.is_dead else ""  # it may only have lacked memory for the last batch
+        taken = {process: Row(request, loaded, batch) for request, loaded, process in engines}
         for number in range(schedule.rounds + 1):  # the first one warms up and is left out
-            for place, team in enumerate(teams):
-                calls = _turn(team, batch, schedule.seconds if number else 0.0)
-                if number and calls:
-                    taken[place].append(calls)
+            for process, row in taken.items():
+                if not row.why:
+                    _turn(process, row, schedule.seconds if number else 0.0)
             done += 1
             progress(done, turns)
-        rows += [_row(team, batch, rounds) for team, rounds in zip(teams, taken, strict=True)]
-    return _with_ratios(rows)
+        speeds = [row.speed for row in taken.values() if row.speed]
+        for row in taken.values():
+            row.ratio = row.speed / speeds[0] if row.speed else None
+        rows += taken.values()
+    return rows
 
 
-def _turn(team: BenchedEngine, batch: int, seconds: float) -> list[float]:
-    if team.why:
-        return []
+def _turn(process: Process, row: Row, seconds: float) -> None:
+    """Time an engine for some seconds; one call without any only warms it up."""
     try:
-        calls: list[float] = team.process.ask("time", batch, seconds, LATENCY_CALLS if batch == 1 and seconds else 1)
-    except EngineError as error:
-        team.why = str(error)
-        return []
-    return calls
-
-
-def _row(team: BenchedEngine, batch: int, rounds: Sequence[list[float]]) -> Row:
-    if team.why:
-        return Row(team.request, team.loaded, batch, why=team.why)
-    speeds = [len(calls) * batch / sum(calls) for calls in rounds]
-    latencies = [seconds for calls in rounds for seconds in calls] if batch == 1 else []
-    return Row(team.request, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
-
-
-def _with_ratios(rows: Sequence[Row]) -> list[Row]:
-    first: dict[int, float] = {}
-    for row in rows:
-        if row.speed is not None:
-            first.setdefault(row.batch, row.speed)
-    return [row if row.speed is None else replace(row, ratio=row.speed / first[row.batch]) for row in rows]
+        calls: list[float] = process.ask("time", row.batch, seconds, LATENCY_CALLS if row.batch == 1 and seconds else 1)
+        row.memory = process.ask("memory")
+    except EngineError as error:  # it may only have lacked memory for this batch
+        row.speeds, row.latencies, row.memory, row.why = [], [], None, str(error)
+        return
+    if seconds:
+        row.speeds.append(len(calls) * row.batch / sum(calls))
+        row.latencies += calls if row.batch == 1 else []
