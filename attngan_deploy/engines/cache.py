@@ -115,11 +115,7 @@ def read_engine(path: Path, wanted: EngineKey | None = None) -> CachedEngine:
 
 
 def make_cache(folder: Path | None = None) -> None:
-    """Make a cache folder where it is missing, before an engine is built for minutes.
-
-    Raises:
-        OutputError: it can't be made or written.
-    """
+    """Make a cache folder before an engine is built for minutes; raise OutputError where it can't be written."""
     folder = cache_folder() if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)

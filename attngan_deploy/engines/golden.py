@@ -179,8 +179,7 @@ def golden_inputs(golden: GoldenCases, text_encoder: Engine, cases: slice = slic
 def psnr_db(one: NDArray[Any], other: NDArray[Any], value_range: float = RANGE) -> float | None:
     """Peak signal-to-noise ratio, 10 log10(range^2 / mean squared difference), in dB; None where both are equal.
 
-    Args:
-        value_range: from the darkest to the brightest value: 2 for images in [-1, 1], 255 for uint8.
+    The range is from the darkest to the brightest value: 2 for images in [-1, 1], 255 for uint8.
     """
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return None if error == 0.0 else round(float(10.0 * np.log10(value_range**2 / error)), 2)

@@ -73,11 +73,7 @@ def collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> 
 
 
 def check_features(bundle: Bundle, inputs: Tensors) -> None:
-    """Refuse what the generator of a bundle can't take.
-
-    Raises:
-        EngineError: arrays of other shapes, or a caption without a word.
-    """
+    """Raise EngineError where a generator can't take arrays: other shapes, or a caption without a word in its mask."""
     sizes, mask = bundle.manifest.sizes, inputs["mask"]
     count, words = mask.shape if mask.ndim == 2 else (-1, -1)
     expected = {

@@ -64,11 +64,7 @@ def say_to_person(line: str) -> None:
 
 
 def check_ray() -> None:
-    """Say what `ray_engine` needs before it is imported.
-
-    Raises:
-        MissingExtraError: Ray Data is not installed.
-    """
+    """Raise MissingExtraError where Ray Data is not installed, which importing `ray_engine` needs."""
     missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
     if missing:
         what = f"--engine ray needs {missing[0]}, which is not installed"

@@ -23,11 +23,7 @@ class Share:
 
     @classmethod
     def parse(cls, text: str) -> "Share":
-        """Read "3/8": the fourth of eight parts, which are counted from 0.
-
-        Raises:
-            T2IError: not of this form, or out of range.
-        """
+        """Read "3/8", the fourth of eight parts; raise T2IError where it has another form, or is out of range."""
         match = SHARE.fullmatch(text.strip()) if len(text) < 40 else None
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not number < count <= LARGEST_COUNT:
@@ -113,11 +109,7 @@ class Part:
 
 
 def shard_captions(captions: Captions, plan: Plan, shards: Iterable[int]) -> Iterator[tuple[int, list[Caption]]]:
-    """Yield (shard, its captions) of increasing shards; neighbours are read in one go.
-
-    Raises:
-        CaptionError: a caption that can't be read.
-    """
+    """Yield (shard, its captions) of increasing shards; neighbours are read in one go. Raises as `Captions.read`."""
     stream: Iterator[Caption] = iter(())
     held: list[Caption] = []  # of the shard before
     end = -1

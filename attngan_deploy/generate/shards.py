@@ -103,11 +103,7 @@ class OutputShards:
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Callable[[Batch, Sheets | None], None] | None]:
-        """Yield what takes the batches of a shard; None where another worker is at it.
-
-        Raises:
-            OutputError: the target can't be written.
-        """
+        """Yield what takes the batches of a shard, or None where another worker is at it; raises as `Target.write`."""
         run, name, lines = self.run, self.run.plan.name(part.number), []
         with self.target.reserve(part.number, name) as is_ours:
             if not is_ours:

@@ -15,7 +15,7 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.images import is_complete
 from attngan_deploy.media.shards import BAD_TAR
-from attngan_deploy.system.files import part_path, write_atomically
+from attngan_deploy.system.files import part_path, write_all, write_atomically
 
 TAR = "tar"
 SHARD_SIZE = 1000
@@ -36,11 +36,7 @@ class LooseFiles:
         return f"{name}.{self.suffix}"
 
     def scan(self) -> dict[str, str]:
-        """Names of the whole pictures in the folder, each with its file.
-
-        Raises:
-            OutputError: a shard is damaged.
-        """
+        """Names of the whole pictures in the folder, each with its file; raise OutputError where a shard is damaged."""
         found: dict[str, str] = {}
         if not self.folder.is_dir():
             return found
@@ -124,7 +120,7 @@ class TarShards(LooseFiles):
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
         sample = _member(f"{name}.{self.suffix}", data) + _member(f"{name}.json", json.dumps(facts).encode())
         self._stream.seek(self._end)
-        _write_all(self._stream, sample + END)
+        write_all(self._stream, sample + END)
         self._end += len(sample)
         self._count += 1
         if self._count == self.shard_size:
@@ -139,7 +135,7 @@ class TarShards(LooseFiles):
             return
         with self._stream as stream:  # a sample that was only half added is cut off
             stream.seek(self._end)
-            _write_all(stream, END)
+            write_all(stream, END)
             stream.truncate()
         self._part.replace(self.folder / self._shard)
         self._stream = None
@@ -164,12 +160,6 @@ def _member(name: str, data: bytes) -> bytes:
     header = tarfile.TarInfo(name)
     header.size = len(data)
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
-
-
-def _write_all(stream: io.FileIO, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
 
 
 def _is_whole(path: Path, file_format: str) -> bool:

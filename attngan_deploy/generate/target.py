@@ -215,11 +215,7 @@ class RemoteTarget(Target):
 
 
 def open_target(where: str) -> Target:
-    """The target at a path or URL; nothing is made yet.
-
-    Raises:
-        MissingExtraError: a URL without the package that reads it.
-    """
+    """The target at a path or URL; nothing is made yet. Raises what `file_system` does."""
     return RemoteTarget(where) if is_url(where) else Target(where)
 
 

@@ -56,11 +56,7 @@ def open_models(folders: Mapping[str, Path]) -> dict[str, ServedModel]:
 
 
 def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedModel:
-    """The model of a name; the first where none is named.
-
-    Raises:
-        RefusedError: no model has this name.
-    """
+    """The model of a name, the first where none is named; raise RefusedError where no model has it."""
     if name is None:
         return next(iter(models.values()))
     if name not in models:
@@ -84,11 +80,7 @@ def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: 
 
 
 def find_unknown(caption: str, served: ServedModel, limits: ServerLimits) -> WordsAnswer:
-    """The words of a caption that a model lacks, the first of them with their nearest known ones.
-
-    Raises:
-        RefusedError: the caption is too long.
-    """
+    """Words of a caption that a model lacks, the first with their nearest; raise RefusedError where it is too long."""
     _check_letters("the caption", caption, limits)
     encoded = served.tokenizer.encode(caption)
     unknown = [

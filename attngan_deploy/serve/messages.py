@@ -109,11 +109,7 @@ def pack(message: Message) -> bytes:
 
 
 def unpack(data: bytes) -> Message:
-    """The message of bytes without their head.
-
-    Raises:
-        TypeError: they hold something else.
-    """
+    """The message of bytes without their head; raise TypeError where they hold something else."""
     message = pickle.loads(data)
     if not isinstance(message, Message):
         raise TypeError(f"a message is no {type(message).__name__}")

@@ -18,7 +18,6 @@ from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
     HEAD,
-    Answer,
     Attention,
     BatchOrder,
     BatchResult,
@@ -31,6 +30,7 @@ from attngan_deploy.serve.messages import (
     pack,
     unpack,
 )
+from attngan_deploy.system.files import write_all
 
 
 def main() -> None:
@@ -45,11 +45,11 @@ def main() -> None:
     try:
         models = load_models(load)
     except T2IError as error:
-        _write(answers, Failure(str(error)))
+        write_all(answers, pack(Failure(str(error))))
         return
-    _write(answers, LoadResult({name: model.facts for name, model in models.items()}))
+    write_all(answers, pack(LoadResult({name: model.facts for name, model in models.items()})))
     while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
-        _write(answers, answer(models, batch))
+        write_all(answers, pack(answer(models, batch)))
 
 
 def load_models(load: Load) -> dict[str, TextToImage]:
@@ -121,9 +121,3 @@ def _receive(stream: IO[bytes]) -> Message | None:
     (size,) = HEAD.unpack(head)
     data = stream.read(size)
     return unpack(data) if len(data) == size else None
-
-
-def _write(stream: IO[bytes], message: Answer) -> None:
-    left = memoryview(pack(message))
-    while left:
-        left = left[stream.write(left) :]

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.system.lock import is_lock, writing
@@ -50,11 +50,7 @@ def _remove(path: Path) -> None:
 
 
 def replaceable_file(path: Path) -> Path:
-    """Where a file that is renamed to `path` really goes: behind symbolic links.
-
-    Raises:
-        OutputError: something that is no file is there; a rename would take its place.
-    """
+    """Where a file that is renamed to `path` goes, behind links; raise OutputError where something else is there."""
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is not a file, and is left alone", next_step="choose another place for the output")
@@ -81,6 +77,13 @@ def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write data to a stream without a buffer, which may take a part of it at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def append_whole(path: Path, data: bytes) -> None:
@@ -118,11 +121,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for output, and those above it, where they are missing.
-
-    Raises:
-        OutputError: something that is no folder is in the way.
-    """
+    """Make a folder, and those above it; raise OutputError where something that is no folder is in the way."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -239,11 +239,7 @@ def engine_tensors(trt: Any, engine: Any) -> Tensors:
 
 
 def check_tensors(name: str, found: Tensors, graph: Graph) -> None:
-    """Compare tensors with what the manifest says of a graph.
-
-    Raises:
-        EngineError: a name, dtype or shape differs.
-    """
+    """Raise EngineError where the name, dtype or shape of a tensor is not what the manifest says of a graph."""
     expected = {
         tensor: (said.dtype, [-1 if isinstance(size, str) else size for size in said.shape])
         for tensor, said in {**graph.inputs, **graph.outputs}.items()

@@ -61,11 +61,7 @@ class Stream:
         _call("cudaMemcpyAsync", array.ctypes.data, buffer.address, array.nbytes, kind, self._stream)
 
     def wait(self) -> None:
-        """Wait until everything is done.
-
-        Raises:
-            EngineError: something failed on the GPU.
-        """
+        """Wait until everything is done; raise EngineError where something failed on the GPU."""
         _call("cudaStreamSynchronize", self._stream)
 
 
@@ -77,11 +73,7 @@ class Buffer:
         self._free: weakref.finalize[[int], Buffer] | None = None
 
     def reserve(self, size: int) -> None:
-        """Make it hold at least `size` bytes; what it held is lost when it grows.
-
-        Raises:
-            EngineError: the GPU has no more memory.
-        """
+        """Make it hold `size` bytes, losing what it held when it grows; raise EngineError without memory."""
         if size <= self.size:
             return
         if self._free is not None:

@@ -5,9 +5,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ START = "from attngan_deploy.generate.bench.worker import main; main()"
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
 
 
-class Process:
+class Process(AbstractContextManager["Process"]):
     """A worker in a Python of its own: `with Process() as process: process.ask("memory")`."""
 
     def __init__(self) -> None:
@@ -36,20 +35,11 @@ class Process:
             stderr=self._errors,
         )
 
-    def __enter__(self) -> "Process":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Give a command of `BenchWorker` and wait for the answer.
-
-        Raises:
-            EngineError: the worker met an error, or died.
-        """
+        """Give a command of `BenchWorker` and wait for the answer; raise EngineError where it fails or dies."""
         assert self._process.stdin and self._process.stdout
         try:
             pickle.dump((command, arguments), self._process.stdin)
