@@ -77,11 +77,7 @@ def as_file_name(text: str) -> str:
 
 
 def find_engine(key: EngineKey, folder: Path | None = None) -> CachedEngine | None:
-    """The engine of this key, checked; None when there is none. As below, the folder None is `cache_folder()`.
-
-    Raises:
-        EngineError: there is one, but it was changed, cut short, or its sidecar belongs to another engine.
-    """
+    """The engine of this key, checked as by `read_engine`; None when there is none. No folder is `cache_folder()`."""
     path = (cache_folder() if folder is None else folder) / f"{key.name}{SUFFIX}"
     if not path.with_suffix(SIDECAR).is_file() or not path.is_file():
         return None
@@ -132,11 +128,7 @@ def store_engine(
     folder: Path | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> CachedEngine:
-    """Write an engine that took `seconds` to build, and its sidecar; an earlier engine of the same key is replaced.
-
-    Raises:
-        OutputError: the folder can't be written.
-    """
+    """Write an engine that took `seconds` to build, in the place of one of the same key; raises as `make_cache`."""
     folder = cache_folder() if folder is None else folder
     path, content = folder / f"{key.name}{SUFFIX}", bytes(data)
     make_cache(folder)

@@ -84,11 +84,7 @@ class Verification:
 
 
 def load_golden(bundle: Bundle) -> GoldenCases:
-    """The golden cases of a text-to-image bundle.
-
-    Raises:
-        BundleError: it has none, or they are damaged or do not fit its sizes.
-    """
+    """The golden cases of a bundle; raise BundleError where it has none, damaged ones, or some of other sizes."""
     file, sizes = bundle.manifest.golden, bundle.manifest.sizes
     if file is None:
         raise BundleError(

@@ -51,8 +51,7 @@ def side_by_side(
 ) -> Generator[tuple[Job, Result]]:
     """Each job with its result, in order; `streams` threads work, and one result more than they waits to be taken.
 
-    Args:
-        complete: also after Ctrl-C or an error, do the jobs that were taken.
+    Where it shall be complete, jobs that were taken are done also after Ctrl-C or an error.
     """
     pool = ThreadPoolExecutor(streams)
     waiting: deque[tuple[Job, Future[Result]]] = deque()

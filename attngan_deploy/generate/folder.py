@@ -123,11 +123,7 @@ class OutputFolder:
         self.finish()
 
     def add(self, batch: Batch, sheets: Sheets | None = None) -> None:
-        """Write pictures, and the sheets of their attention; what is there already stays.
-
-        Raises:
-            OutputError: the disk is full or the folder can't be written. What was whole is kept.
-        """
+        """Write pictures and sheets of attention that are not there; raise OutputError where they can't be written."""
         with written(self.target.where), uninterrupted():
             lines: list[bytes] = []
             try:

@@ -124,11 +124,7 @@ class TextToImage:
     def decode_pictures(
         self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool = True
     ) -> NDArray[np.uint8]:
-        """Pictures uint8 [N, S, S, 3] of the last stage; errors, and arguments but the last, are those of `decode`.
-
-        Args:
-            alone: False where as many threads as the generator has streams call this: see `engines.facts`.
-        """
+        """Pictures uint8 [N, S, S, 3] of the last stage; see `decode`, and `PictureEngine.pictures` for `alone`."""
         if not can_make_pictures(self.generator):
             return to_uint8(self.decode(features, z, eps).images[self.picture_size])
         made = self.generator.pictures(self._inputs(features, z, eps), alone)

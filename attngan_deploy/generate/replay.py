@@ -124,11 +124,7 @@ def replay(path: Path, model: str | None = None, request: EngineRequest = ANY_EN
 
 
 def write_replay(made: Replay, source: Path, target: Path) -> None:
-    """Write the picture; a PNG carries what it was made from, as the first one did.
-
-    Raises:
-        OutputError: `target` is the picture itself, a folder, or of a format that can't be written.
-    """
+    """Write the picture; a PNG carries what it was made from. Raise OutputError where `target` is no place for it."""
     suffix = target.suffix.lower().lstrip(".").replace("jpeg", "jpg")
     if suffix not in FORMATS:
         raise OutputError(f"{target} can't be written", expected=f"a name that ends in {', '.join(FORMATS)}")

@@ -47,11 +47,7 @@ class OutputShards:
 
     @property
     def engine(self) -> EngineRecord | None:
-        """The engine of the run, which makes all of its pictures; None where the target is free.
-
-        Raises:
-            OutputError: the target belongs to another run, or to one on another engine than was asked for.
-        """
+        """The engine of the run; None where the target is free. Raise OutputError where run or engine is another."""
         record = find_record(self.target, self.run.record)
         if record is None:
             return None

@@ -103,11 +103,7 @@ def append_whole(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that can't be written before minutes of work, not after.
-
-    Raises:
-        OutputError: its folder is missing or can't be written, or something that is no file is there.
-    """
+    """Raise OutputError where a file can't be written, or something else is there: before minutes of work."""
     part = part_path(replaceable_file(path))
     try:
         part.touch()
@@ -209,10 +205,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file; a pipe or a device, which may never end, is not opened.
-
-    Args:
-        limit: in bytes.
+    """The bytes of a regular file, `limit` at most; a pipe or a device, which may never end, is not opened.
 
     Raises:
         OSError: missing, a folder, or not to be read.
@@ -232,12 +225,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        OSError: missing, a folder, or not to be read.
-        ValueError: no regular file, too large, not JSON, or nested too deeply.
-    """
+    """What a JSON file holds; raises as `read_file`, and ValueError where it is not JSON, or nested too deeply."""
     try:
         return json.loads(read_file(path, limit))
     except RecursionError as error:

@@ -29,7 +29,6 @@ class BoundRunner:
     """Runs a session; the first `MAX_SHAPES` shapes that come twice are bound and captured, others run plainly.
 
     Args:
-        session: an InferenceSession.
         outputs: the manifest's, as `inputs` are; each named size in them is a size of an input.
         memory: where tensors are bound: "cuda", or "cpu" in tests.
     """
