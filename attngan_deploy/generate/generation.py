@@ -131,9 +131,7 @@ def generate(
 class Generation:
     """An engine at work on a run, the caller's where it has one; of a run in parts it is that of the first worker.
 
-    Raises:
-        OutputError: the target belongs to another run, or to one on another engine than was asked for.
-        T2IError: the bundle or the engine can't be loaded.
+    Raises as `generate`.
     """
 
     def __init__(self, run: Run, output: Output, model: TextToImage | None = None) -> None:
@@ -160,10 +158,6 @@ class Generation:
         Args:
             progress: called with the number of pictures of each batch.
             tell: called with each word that is left out and the first line that it stands on.
-
-        Raises:
-            CaptionError: a caption without a known word, or one that is too long.
-            OutputError: the target can't be written.
         """
         run, unknown = self.run, dict[str, int]()
         for caption in part.captions.read():

@@ -100,12 +100,9 @@ class TextToImage:
         return str(self.facts)
 
     def encode(self, captions: Sequence[str] | str) -> TextFeatures:
-        """Text features of captions; one text counts as a list of one.
+        """Text features of captions; arguments and errors are those of `generate`.
 
         Unknown words are left out, each with an `UnknownWordWarning`.
-
-        Raises:
-            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
         return self._encode_ids([ids for _, ids in self._tokenize(captions)])
 
@@ -288,9 +285,7 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
 def verify_model(model: TextToImage) -> Verification:
     """See that the vocabulary gives the words of the golden captions, and the engines the golden pictures.
 
-    Raises:
-        BundleError: the golden cases are missing or damaged, or the vocabulary does not give their words.
-        EngineError: an engine failed, or made values that are not finite.
+    Raises as `check_engines`, and BundleError where the vocabulary does not give the words.
     """
     golden = load_golden(model.bundle)
     for caption, ids in zip(golden.captions, golden.ids, strict=True):

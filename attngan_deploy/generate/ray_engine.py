@@ -93,8 +93,6 @@ def make_on_ray(
 
     Args:
         workers: actors; None for as many as there are GPUs, or processors.
-        progress: called with (done, total) pictures: at the start and after each shard.
-        say: called with lines worth showing.
 
     Raises:
         T2IError: as `generation.generate`, or no cluster can be had.

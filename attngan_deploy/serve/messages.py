@@ -31,7 +31,6 @@ class Order:
 
     Attributes:
         place: the caption's place in its request, and the sample number: with the seed, what the noise comes from.
-        shared_noise: give every caption of the request the same noise.
         preview: also bring the first stage's picture.
         attention: also bring what each word looked at.
     """

@@ -73,12 +73,7 @@ def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | F
 
 
 def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
-    """Make pictures of several requests together, each from its own seed and place.
-
-    Raises:
-        CaptionError: a caption without a known word.
-        EngineError: the engine failed.
-    """
+    """Make pictures of several requests together, each from its own seed and place; errors are the model's."""
     captions = list(dict.fromkeys(order.caption for order in orders))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownWordWarning)  # the request was told

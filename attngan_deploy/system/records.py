@@ -23,7 +23,6 @@ def decode(kind: type[Record], values: object, *, exact: bool = False) -> Record
 
     Args:
         kind: a dataclass of numbers, texts, tuples, tables (`Mapping`) and further such dataclasses.
-        values: a JSON object.
         exact: refuse fields that `kind` does not have, which are passed over otherwise.
 
     Raises:

@@ -57,8 +57,7 @@ class OnnxRuntimeEngine:
         spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
             takes turns with another engine's would take that one's cores.
 
-    Raises:
-        EngineError: the device can't be had, or the graph can't be loaded.
+    Raises as `load_engine`.
     """
 
     def __init__(

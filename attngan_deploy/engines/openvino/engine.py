@@ -38,11 +38,7 @@ class OpenVinoEngine:
 
     fp16 and bf16 are computed natively from the fp32 graph, where the device can; int8 needs a graph of the bundle. A
     generator is rewritten for the CPU (`openvino.graph`); there, `run` and both forms of `pictures` each compile it
-    when first used, `pictures` for one caller at once. Arguments are those of `load_engine`.
-
-    Raises:
-        MissingExtraError: OpenVINO is not installed, or can't be imported.
-        EngineError: there is no such device, it does not compute in that precision, or the graph can't be loaded.
+    when first used, `pictures` for one caller at once. Arguments and errors are those of `load_engine`.
     """
 
     @own_signal_stack()
@@ -184,7 +180,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 @own_signal_stack()
 def check_device(device: str, precision: str) -> None:
-    """See that OpenVINO is here, and can compute on a device in a precision; raises what `OpenVinoEngine` does."""
+    """Raise MissingExtraError where OpenVINO is not here, EngineError where a device lacks a precision, or is not."""
     core = load_openvino().Core()
     if device not in SUPPORTED["openvino"]:
         expected = " or ".join(SUPPORTED["openvino"])

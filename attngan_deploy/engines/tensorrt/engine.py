@@ -41,15 +41,8 @@ class TensorRtEngine:
     The engine comes from the cache. Where that has none for this graph, GPU and version, or a damaged one, it is built
     from the bundle; an engine that runs here for the first time must make the golden pictures.
 
-    Args:
-        flavour: "tensorrt" or "tensorrt-rtx"; the other arguments are those of `load_engine`.
-
-    Raises:
-        MissingExtraError: the package of this flavour, or cuda-python, is missing.
-        EngineError: the driver or the GPU is missing, the graph can't be built, or the engine does not make the golden
-            pictures.
-        BundleError: the bundle has no such graph in this precision.
-        OutputError: the cache can't be written.
+    A flavour is "tensorrt" or "tensorrt-rtx"; other arguments are those of `load_engine`, errors also of `find_gpu` and
+    `ensure_engine`.
     """
 
     def __init__(self, bundle: Bundle, graph: str, flavour: str, device: str = "auto", precision: str = "fp32") -> None:

@@ -162,8 +162,7 @@ def run_rounds(
         tell: called with a line about what is loaded now.
         progress: called with (done, total) turns.
 
-    Raises:
-        BundleError: the bundle has no golden cases, or damaged ones.
+    Raises as `load_golden`.
     """
     load_golden(bundle)
     machine = this_machine()
