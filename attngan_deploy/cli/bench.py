@@ -83,7 +83,7 @@ def _print(report: "BenchReport") -> None:
     from rich.table import Table
 
     from attngan_deploy.engines.request import by_reason
-    from attngan_deploy.generate.bench.tables import HEADINGS, TEXT_COLUMNS, cells, notes
+    from attngan_deploy.generate.bench.page import HEADINGS, TEXT_COLUMNS, cells, notes
 
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}")

@@ -168,7 +168,7 @@ def _opened(source: str | None, column: str | None, texts: list[str], in_parts: 
 def _generate(run: "Run", out: str, share: "Share", on_ray: bool, workers: int | None) -> "Report":
     """Make pictures, with progress; says what is kept where they are stopped."""
     from attngan_deploy.errors import StoppedError
-    from attngan_deploy.generate.generation import generate, say_to_person
+    from attngan_deploy.generate.generation import check_ray, generate, say_to_person
     from attngan_deploy.system.allocator import return_freed_memory
     from attngan_deploy.system.progress import show_progress
 
@@ -182,7 +182,8 @@ def _generate(run: "Run", out: str, share: "Share", on_ray: bool, workers: int |
     try:
         with show_progress("generate", "img") as progress:
             if on_ray:
-                from attngan_deploy.generate.ray_start import make_on_ray
+                check_ray()
+                from attngan_deploy.generate.ray_engine import make_on_ray
 
                 return make_on_ray(run, _everywhere(out), workers, progress, say_to_person)
             return generate(run, out, share, progress)

@@ -26,10 +26,8 @@ class EngineKey:
 
     Attributes:
         graph: SHA-256 of the ONNX file it was made from (`sha256_of`).
-        backend: "openvino", "tensorrt" or "tensorrt-rtx".
         version: the backend's version.
         device: what it runs on, e.g. "sm89" or "cpu".
-        precision: "fp32", "fp16", "bf16" or "int8".
         profile: shapes it was made for, in words; "" where the backend knows no such thing.
     """
 
@@ -53,9 +51,6 @@ class CachedEngine:
 
     Attributes:
         path: its file; the sidecar stands beside it.
-        key: what it was made from.
-        bytes: its size.
-        sha256: its hash.
         seconds: how long building it took.
         facts: anything else its builder wants to remember, such as the bundle's name.
     """
@@ -82,14 +77,7 @@ def as_file_name(text: str) -> str:
 
 
 def find_engine(key: EngineKey, folder: Path | None = None) -> CachedEngine | None:
-    """The engine of this key, checked; None when there is none.
-
-    Args:
-        folder: the cache; None for `cache_folder()`.
-
-    Raises:
-        EngineError: there is one, but it was changed, cut short, or its sidecar belongs to another engine.
-    """
+    """The engine of this key, checked as by `read_engine`; None when there is none. No folder is `cache_folder()`."""
     path = (cache_folder() if folder is None else folder) / f"{key.name}{SUFFIX}"
     if not path.with_suffix(SIDECAR).is_file() or not path.is_file():
         return None
@@ -97,11 +85,7 @@ def find_engine(key: EngineKey, folder: Path | None = None) -> CachedEngine | No
 
 
 def read_engine(path: Path, wanted: EngineKey | None = None) -> CachedEngine:
-    """Read an engine's sidecar and compare the engine with it.
-
-    Args:
-        path: the engine's file.
-        wanted: what it must have been made from; None for anything.
+    """Read an engine's sidecar and compare the engine with it, and its key with the one that is wanted, if any.
 
     Raises:
         EngineError: no sidecar, a damaged one, an engine that differs from it, or one that differs from `wanted`.
@@ -127,11 +111,7 @@ def read_engine(path: Path, wanted: EngineKey | None = None) -> CachedEngine:
 
 
 def make_cache(folder: Path | None = None) -> None:
-    """Make a cache folder where it is missing, before an engine is built for minutes.
-
-    Raises:
-        OutputError: it can't be made or written.
-    """
+    """Make a cache folder before an engine is built for minutes; raise OutputError where it can't be written."""
     folder = cache_folder() if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,43 +128,20 @@ def store_engine(
     folder: Path | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> CachedEngine:
-    """Write an engine and its sidecar; an earlier engine of the same key is replaced.
-
-    Args:
-        data: the compiled engine.
-        seconds: how long building it took.
-        folder: the cache, made when missing; None for `cache_folder()`.
-        facts: what else the sidecar shall say.
-
-    Raises:
-        OutputError: the folder can't be written.
-    """
+    """Write an engine that took `seconds` to build, in the place of one of the same key; raises as `make_cache`."""
     folder = cache_folder() if folder is None else folder
-    path = folder / f"{key.name}{SUFFIX}"
-    content = bytes(data)
-    entry = CachedEngine(
-        path, key, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 3), dict(facts or {})
-    )
+    path, content = folder / f"{key.name}{SUFFIX}", bytes(data)
     make_cache(folder)
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return store_facts(entry, {})
+    _write(path, content)
+    digest = hashlib.sha256(content).hexdigest()
+    return store_facts(CachedEngine(path, key, len(content), digest, round(seconds, 3)), facts or {})
 
 
 def store_facts(entry: CachedEngine, facts: Mapping[str, Any]) -> CachedEngine:
-    """Write an engine's sidecar with these facts added; returns the entry that it now is.
-
-    Raises:
-        OutputError: the folder can't be written.
-    """
+    """Write an engine's sidecar with these facts added, as `store_engine` does; returns the entry that it now is."""
     entry = replace(entry, facts={**entry.facts, **facts})
     sidecar = {"schema": SCHEMA_VERSION, **{name: value for name, value in asdict(entry).items() if name != "path"}}
-    try:
-        write_atomically(entry.path.with_suffix(SIDECAR), json.dumps(sidecar, indent=2) + "\n")
-    except OSError as error:
-        raise _unwritable(entry.path.parent, error) from error
+    _write(entry.path.with_suffix(SIDECAR), json.dumps(sidecar, indent=2) + "\n")
     return entry
 
 
@@ -212,6 +169,13 @@ def _read_sidecar(path: Path) -> CachedEngine:
     if type(entry.bytes) is not int or not isinstance(entry.sha256, str):
         raise _damaged(path, "its sidecar can't be read: it has no bytes and sha256")
     return entry
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:

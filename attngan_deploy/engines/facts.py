@@ -16,10 +16,8 @@ class EngineFacts:
     """What runs a graph, as it was read back from the engine after loading.
 
     Attributes:
-        backend: "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
         version: the backend's own version.
         device: what it runs on, e.g. "cpu", "cuda:0" or "gpu".
-        precision: "fp32", "fp16", "bf16" or "int8": what it computes with.
         threads: CPU threads inside one operator; None where the engine chooses.
         providers: execution providers that were really got, in order (ONNX Runtime only).
         elsewhere: nodes that were placed on another provider than the one asked for: provider to their number.
@@ -79,11 +77,8 @@ class PictureEngine(Engine, Protocol):
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
 
-        A sum is not finite where a value is not.
-
-        Args:
-            inputs: named tensors.
-            alone: False where the caller has `streams` threads that all call this.
+        A sum is not finite where a value is not. `alone` is False where `streams` threads all call this at the same
+        time.
 
         Raises:
             EngineError: as in `run`; also where `makes_pictures` is False.

@@ -31,7 +31,6 @@ class GoldenCases:
     """What `golden.npz` holds: N captions, their noise, and the pictures that torch made of them in fp32.
 
     Attributes:
-        captions: the texts.
         ids: vocabulary indices of each caption's words.
         z: f32 [N, z].
         eps: f32 [N, eps].
@@ -45,7 +44,6 @@ class GoldenCases:
     images: NDArray[np.float32]
 
     def __len__(self) -> int:
-        """Number of cases."""
         return len(self.captions)
 
 
@@ -54,14 +52,11 @@ class Verification:
     """How close an engine came to the golden pictures.
 
     Attributes:
-        model: name of the bundle.
-        model_hash: its hash.
         engine: what ran the generator.
         pictures: number of golden pictures; 0 for a judge or matcher, which have none.
         worst_level: largest difference of a pixel value, in levels of 255; None for a judge.
         psnr_db: peak signal-to-noise ratio of all pictures together; None where they are equal, or for a judge.
         required: what the precision asks for, in words.
-        passed: whether it was met.
     """
 
     model: str
@@ -74,7 +69,6 @@ class Verification:
     passed: bool
 
     def to_json(self) -> dict[str, Any]:
-        """The verification as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -90,11 +84,7 @@ class Verification:
 
 
 def load_golden(bundle: Bundle) -> GoldenCases:
-    """The golden cases of a text-to-image bundle.
-
-    Raises:
-        BundleError: it has none, or they are damaged or do not fit its sizes.
-    """
+    """The golden cases of a bundle; raise BundleError where it has none, damaged ones, or some of other sizes."""
     file, sizes = bundle.manifest.golden, bundle.manifest.sizes
     if file is None:
         raise BundleError(
@@ -130,12 +120,7 @@ def load_golden(bundle: Bundle) -> GoldenCases:
 
 
 def _check_size(stream: BinaryIO) -> None:
-    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said.
-
-    Raises:
-        ValueError: it does.
-        zipfile.BadZipFile: it is none.
-    """
+    """Refuse an archive that unpacks to more than there is memory; one that says too little is cut where it said."""
     with zipfile.ZipFile(stream) as archive:
         unpacked = sum(item.file_size for item in archive.infolist())
     if unpacked > LARGEST:
@@ -190,8 +175,7 @@ def golden_inputs(golden: GoldenCases, text_encoder: Engine, cases: slice = slic
 def psnr_db(one: NDArray[Any], other: NDArray[Any], value_range: float = RANGE) -> float | None:
     """Peak signal-to-noise ratio, 10 log10(range^2 / mean squared difference), in dB; None where both are equal.
 
-    Args:
-        value_range: from the darkest to the brightest value: 2 for images in [-1, 1], 255 for uint8.
+    The range is from the darkest to the brightest value: 2 for images in [-1, 1], 255 for uint8.
     """
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return None if error == 0.0 else round(float(10.0 * np.log10(value_range**2 / error)), 2)

@@ -15,7 +15,6 @@ def load_engine(bundle: Bundle, graph: str, request: EngineRequest = ANY_ENGINE)
 
     Args:
         graph: its key in the manifest, e.g. "text_encoder", "generator" or "judge".
-        request: the engine.
 
     Raises:
         EngineError: what was asked for does not exist or can't be had here, or the graph can't be loaded.

@@ -54,7 +54,6 @@ class EngineRequest:
 
     @property
     def names(self) -> dict[str, str]:
-        """Backend, device and precision by these names."""
         return {"backend": self.backend, "device": self.device, "precision": self.precision}
 
     def __str__(self) -> str:

@@ -15,10 +15,8 @@ def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[st
     """Compare tensors with the inputs of a graph: names, types and shapes.
 
     Args:
-        graph: name of the graph, for error messages.
         specs: the manifest's, `bundle.graph(key).inputs`. A size in a shape is a number, a name (e.g. "batch") whose
             size must be the same wherever the name stands, or None.
-        inputs: the tensors.
 
     Raises:
         EngineError: a tensor is missing, unknown, or of the wrong type or shape; or captions have numbers below 0, or

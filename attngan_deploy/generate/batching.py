@@ -17,13 +17,7 @@ SORTED_TOGETHER = 8192  # pictures, of which some 300 have captions of one lengt
 
 
 class Picture(NamedTuple):
-    """A picture that is to be made.
-
-    Attributes:
-        place: the caption's place in the whole input, and the sample number.
-        caption: its caption.
-        ids: vocabulary indices of the caption, not empty.
-    """
+    """A picture that is to be made: its place in the whole input, and vocabulary indices of its caption, not empty."""
 
     place: tuple[int, int]
     caption: Caption
@@ -57,8 +51,7 @@ def side_by_side(
 ) -> Generator[tuple[Job, Result]]:
     """Each job with its result, in order; `streams` threads work, and one result more than they waits to be taken.
 
-    Args:
-        complete: also after Ctrl-C or an error, do the jobs that were taken.
+    Where it shall be complete, jobs that were taken are done also after Ctrl-C or an error.
     """
     pool = ThreadPoolExecutor(streams)
     waiting: deque[tuple[Job, Future[Result]]] = deque()

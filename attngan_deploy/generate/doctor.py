@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.bundles.bundle import (
@@ -27,7 +25,8 @@ from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
-from attngan_deploy.errors import EngineError, T2IError, install_line
+from attngan_deploy.errors import EngineError, OutputError, T2IError, install_line
+from attngan_deploy.system.files import check_writable
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
@@ -51,7 +50,6 @@ class Finding:
 
     Attributes:
         area: "system", "package", "GPU", "engine", "model", "cache" or "pictures".
-        name: what it was.
         status: "ok"; "off", for what this machine lacks, which is no fault; or "broken".
         found: what was found, in words; the text of an error where there was one.
         mend: the line to type, or what to change.
@@ -82,12 +80,10 @@ class Diagnosis:
         return head + (f"; {broken} {'thing is' if broken == 1 else 'things are'} broken" if broken else "")
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as JSON values."""
         return {"works": self.works, "findings": [asdict(finding) for finding in self.findings]}
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, the quick things first."""
     installed = versions()
     yield _python()
     yield Finding("system", "machine", OK, str(this_machine()))
@@ -160,21 +156,13 @@ def _cache() -> Finding:
         folder = cache_folder()
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         entries = cached_engines(folder) if folder.is_dir() else []
-        writable = place.is_dir() and _can_write(place)
+        check_writable(place / "engine")  # permissions alone do not tell: a file system may be read-only or virtual
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Finding("cache", "folder", BROKEN, _words(error), mend)
-    if not writable:
+    except OutputError:
         return Finding("cache", str(folder), BROKEN, f"{place} can't be written", mend)
     size = sum(entry.bytes for entry in entries) / 1e6
     return Finding("cache", str(folder), OK, f"{len(entries)} compiled engines, {size:.0f} MB")
-
-
-def _can_write(folder: Path) -> bool:
-    try:
-        with TemporaryFile(dir=folder):
-            return True
-    except OSError:  # what permissions alone do not tell: a read-only or a virtual file system
-        return False
 
 
 def _models() -> Iterator[Finding]:
@@ -186,7 +174,7 @@ def _models() -> Iterator[Finding]:
             bundle = open_bundle(folder, None)
             precisions = ", ".join(bundle.precisions(GRAPHS[bundle.kind][-1])) if bundle.kind in GRAPHS else "unknown"
         except T2IError as error:
-            yield Finding("model", name, BROKEN, _without_next(error), error.next_step)
+            yield Finding("model", name, BROKEN, _words(error), error.next_step)
         except OSError as error:
             yield Finding("model", name, BROKEN, _words(error))
         else:
@@ -234,7 +222,7 @@ def _answering(**facts: str) -> Iterator[None]:
         yield
     except T2IError as error:
         refused = {"refused": "yes"} if isinstance(error, EngineError) else {}
-        _answer(**facts, error=_without_next(error), mend=error.next_step, **refused)
+        _answer(**facts, error=_words(error), mend=error.next_step, **refused)
     except (ImportError, OSError) as error:
         _answer(**facts, error=_words(error))
 
@@ -269,8 +257,7 @@ def try_backend(backend: str) -> None:
 def try_generation() -> None:
     """Make the golden pictures of the default model, as `t2i generate` would, and answer with what was "found"."""
     with _answering():
-        from attngan_deploy.generate.pipeline import TextToImage
-        from attngan_deploy.generate.verify import verify_model
+        from attngan_deploy.generate.pipeline import TextToImage, verify_model
 
         result = verify_model(TextToImage.load(DEFAULT_MODEL))
         verdict = f"{result.engine}: {result}"
@@ -281,9 +268,7 @@ def try_generation() -> None:
 
 
 def _words(error: Exception) -> str:
+    """What an error says, but for the next step, which has a place of its own."""
+    if isinstance(error, T2IError):
+        return str(error).removesuffix(f". Next: {error.next_step}")
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _without_next(error: T2IError) -> str:
-    parts = [error.what, error.found and f"found {error.found}", error.expected and f"expected {error.expected}"]
-    return " ".join("; ".join(part for part in parts if part).split())

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.errors import EngineError
 from attngan_deploy.media.caption import Caption
 
@@ -27,7 +29,6 @@ class TextFeatures:
     mask: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        """Number of captions."""
         return len(self.sentence)
 
 
@@ -52,7 +53,6 @@ class Batch:
         pictures: uint8 [N, S, S, 3].
         places: the caption's place in the input and the sample number of each picture.
         attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
-        captions: the caption of each picture.
     """
 
     pictures: NDArray[np.uint8]
@@ -72,37 +72,19 @@ def collate(features: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> 
     return TextFeatures(padded, np.stack([sentence for _, sentence in features]), mask)
 
 
-def check_features(
-    model: str,
-    features: TextFeatures,
-    feature_size: int,
-    z: NDArray[np.float32],
-    eps: NDArray[np.float32],
-    noise: tuple[int, int],
-) -> None:
-    """Refuse what a generator can't take.
-
-    Args:
-        model: what errors call it.
-        features: of the captions.
-        feature_size: D of the model.
-        z: f32 [N, noise[0]].
-        eps: f32 [N, noise[1]].
-        noise: sizes of z and eps.
-
-    Raises:
-        EngineError: arrays of other shapes, or a caption without a word.
-    """
-    count, words = features.mask.shape if features.mask.ndim == 2 else (-1, -1)
+def check_features(bundle: Bundle, inputs: Tensors) -> None:
+    """Raise EngineError where a generator can't take arrays: other shapes, or a caption without a word in its mask."""
+    sizes, mask = bundle.manifest.sizes, inputs["mask"]
+    count, words = mask.shape if mask.ndim == 2 else (-1, -1)
     expected = {
-        "words": (features.words, (count, feature_size, words)),
-        "sentence": (features.sentence, (count, feature_size)),
-        "mask": (features.mask, (count, words)),
-        "z": (z, (count, noise[0])),
-        "eps": (eps, (count, noise[1])),
+        "words": (count, sizes.features, words),
+        "sentence": (count, sizes.features),
+        "mask": (count, words),
+        "z": (count, sizes.z),
+        "eps": (count, sizes.eps),
     }
-    for name, (array, shape) in expected.items():
-        if array.shape != shape:
-            raise EngineError(f"{name} does not fit model {model}", found=str(array.shape), expected=str(shape))
-    if not features.mask.any(axis=1).all():
+    for name, shape in expected.items():
+        if (found := inputs[name].shape) != shape:
+            raise EngineError(f"{name} does not fit model {bundle.name}", found=str(found), expected=str(shape))
+    if not mask.any(axis=1).all():
         raise EngineError("a caption has no word in its mask", expected="at least one True in every row")

@@ -9,7 +9,7 @@ its old lines say of it. A picture whose line a killed run did not come to write
 names, which each run writes there when the lines of those before are settled.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -58,19 +58,13 @@ def open_folder(target: Target, run: Run) -> Iterator["OutputFolder"]:
 
 
 class OutputFolder:
-    """The folder of a run; `open_folder` opens one.
+    """The folder of a run; `open_folder` opens one."""
 
-    Attributes:
-        files: the file of each picture that stands there whole, by place.
-        made: pictures that were added.
-        engine: which engine the run must have: none.
-    """
-
-    engine = None
+    engine = None  # that the run must have
 
     def __init__(self, target: Target, run: Run) -> None:
         self.target, self.folder, self.run, self.made = target, target.folder, run, 0
-        self.files: dict[Place, str] = {}
+        self.files: dict[Place, str] = {}  # of pictures that stand there whole
         self._attended: set[Place] = set()  # whose sheets of attention are there
         self._sheets = LooseFiles(self.folder / ATTENTION, "png")
         self._engine = EngineRecord()
@@ -129,11 +123,7 @@ class OutputFolder:
         self.finish()
 
     def add(self, batch: Batch, sheets: Sheets | None = None) -> None:
-        """Write pictures, and the sheets of their attention; what is there already stays.
-
-        Raises:
-            OutputError: the disk is full or the folder can't be written. What was whole is kept.
-        """
+        """Write pictures and sheets of attention that are not there; raise OutputError where they can't be written."""
         with written(self.target.where), uninterrupted():
             lines: list[bytes] = []
             try:
@@ -143,14 +133,11 @@ class OutputFolder:
                     if place not in self.files:
                         lines += self._add_picture(place, caption, batch.pictures[number])
             finally:
-                self._append_manifest(lines)
+                if lines:
+                    append_whole(self.folder / MANIFEST, b"".join(lines))
 
     def finish(self) -> None:
-        """Give final names to all that was added, and sort the manifest.
-
-        Raises:
-            OutputError: the disk is full or the folder can't be written. What was whole is kept.
-        """
+        """Give final names to all that was added, and sort the manifest; raises what `add` does."""
         with written(self.target.where), uninterrupted():
             try:
                 self._store.finish()
@@ -212,11 +199,6 @@ class OutputFolder:
     def _line(self, place: Place, caption: Caption, file: str) -> bytes:
         engine = self._engine_of.get(file, EngineRecord())
         return manifest_line(self.run.picture_record(place, caption, file, engine))
-
-    def _append_manifest(self, lines: Sequence[bytes]) -> None:
-        """Add lines in one write, or none of them."""
-        if lines:
-            append_whole(self.folder / MANIFEST, b"".join(lines))
 
     def _rebuild_manifest(self) -> None:
         path = self.folder / MANIFEST

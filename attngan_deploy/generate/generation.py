@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.errors import OutputError
+from attngan_deploy.errors import MissingExtraError, OutputError, install_line
 from attngan_deploy.generate.batching import Picture, side_by_side
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import OutputFolder, open_folder
@@ -27,9 +28,8 @@ from attngan_deploy.generate.shards import OutputShards, another_engine, open_sh
 from attngan_deploy.generate.storage import TAR
 from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.attention import attention_sheet
-from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.media.tokenizer import Encoded, Tokenizer, describe_unknown, encode_caption
+from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
@@ -42,15 +42,12 @@ Output = OutputFolder | OutputShards
 
 @dataclass(frozen=True)
 class Report:
-    """What was done.
+    """What was done: pictures that were made now, and in how many seconds.
 
     Attributes:
-        made: pictures that were made now.
         skipped: pictures of this share that were there already, or are another worker's at this moment.
-        seconds: how long making and writing took.
         gridded: pictures in the grid; 0 where none was asked for.
-        done: shards of the whole run that are there now, where it is in parts.
-        shards: shards of the whole run, likewise.
+        done: shards of the whole run that are there now, where it is in parts, of `shards`.
     """
 
     made: int
@@ -64,6 +61,14 @@ class Report:
 def say_to_person(line: str) -> None:
     """Print a line that is worth showing on standard error."""
     print(f"t2i: {line}", file=sys.stderr)
+
+
+def check_ray() -> None:
+    """Raise MissingExtraError where Ray Data is not installed, which importing `ray_engine` needs."""
+    missing = [name for name in ("ray", "pyarrow", "pandas") if find_spec(name) is None]
+    if missing:
+        what = f"--engine ray needs {missing[0]}, which is not installed"
+        raise MissingExtraError(what, next_step=install_line("ray"))
 
 
 def open_output(run: Run, out: str) -> AbstractContextManager[Output]:
@@ -124,19 +129,9 @@ def generate(
 
 
 class Generation:
-    """An engine at work on a run; of a run in parts it is that of the first worker.
+    """An engine at work on a run, the caller's where it has one; of a run in parts it is that of the first worker.
 
-    Args:
-        run: what is made.
-        output: where.
-        model: the engine, where the caller has one.
-
-    Attributes:
-        model: the engine.
-
-    Raises:
-        OutputError: the target belongs to another run, or to one on another engine than was asked for.
-        T2IError: the bundle or the engine can't be loaded.
+    Raises as `generate`.
     """
 
     def __init__(self, run: Run, output: Output, model: TextToImage | None = None) -> None:
@@ -150,7 +145,7 @@ class Generation:
             if (engine := self._engine(settled)) != settled:
                 raise another_engine(output.target, settled.json(), engine.json())
         self._batch_size = settled.batch_size or None
-        self._encode = lru_cache(REMEMBERED)(self._encode_caption)
+        self._encode = lru_cache(REMEMBERED)(partial(encode_caption, tokenizer=self.model.tokenizer, strict=run.strict))
 
     def make(
         self,
@@ -163,10 +158,6 @@ class Generation:
         Args:
             progress: called with the number of pictures of each batch.
             tell: called with each word that is left out and the first line that it stands on.
-
-        Raises:
-            CaptionError: a caption without a known word, or one that is too long.
-            OutputError: the target can't be written.
         """
         run, unknown = self.run, dict[str, int]()
         for caption in part.captions.read():
@@ -186,9 +177,6 @@ class Generation:
                 for (batch, _), _ in written:
                     progress(len(batch.places))
 
-    def _encode_caption(self, caption: Caption) -> Encoded:
-        return encode_caption(caption, self.model.tokenizer, self.run.strict)
-
     def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
         assert batch.attention is not None
         words = [[self.model.tokenizer.words[number] for number in self._encode(each).ids] for each in batch.captions]
@@ -203,18 +191,11 @@ class Generation:
                 found=bundle.hash[:16],
                 expected=self.run.model_hash[:16],
             )
-        chosen = asked if wanted is None else wanted
-        return TextToImage.load(
-            bundle.folder,
-            backend=chosen.backend,
-            precision=chosen.precision,
-            threads=asked.threads,
-            device=chosen.device,
-            allow_fallback=asked.allow_fallback,
-        )
+        if wanted is not None:
+            asked = replace(asked, backend=wanted.backend, device=wanted.device, precision=wanted.precision)
+        return TextToImage.load_on(bundle.folder, asked)
 
     def _engine(self, wanted: EngineRecord | None) -> EngineRecord:
-        """What the engine that is loaded is."""
         facts = self.model.facts
         usual = 0 if self.run.shard_size is None else DEFAULT_BATCH_SIZE
         batch_size = (wanted.batch_size if wanted else 0) or self.run.batch_size or usual

@@ -14,7 +14,6 @@ LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
 
 def manifest_line(record: Mapping[str, Any]) -> bytes:
-    """The line of a picture."""
     return json.dumps(record).encode() + b"\n"
 
 

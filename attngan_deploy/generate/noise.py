@@ -24,9 +24,7 @@ def noise_for(
 
     Args:
         seed: 0 to 2**64 - 1.
-        caption_index: the caption's place in the input, from 0.
-        sample_index: the sample number of that caption, from 0.
-        size: how many values.
+        caption_index: the caption's place in the input, from 0; so is the sample number of that caption.
         stream: `Z_STREAM` or `EPS_STREAM`.
 
     Returns:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
+from attngan_deploy.engines.golden import Verification, check_engines, load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
@@ -28,36 +28,22 @@ DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
 
+Job = tuple[list[Picture], TextFeatures, NDArray[np.float32], NDArray[np.float32]]  # a batch, and what `decode` takes
+
 
 class UnknownWordWarning(UserWarning):
     """A word that the model does not know was left out of a caption."""
 
 
-class _Job(NamedTuple):
-    """A batch that is to be made."""
-
-    group: list[Picture]
-    features: TextFeatures
-    z: NDArray[np.float32]
-    eps: NDArray[np.float32]
-
-
 class TextToImage:
-    """A text-to-image model, ready to run; `TextToImage.load` makes one.
-
-    Attributes:
-        bundle: where it came from.
-        tokenizer: its vocabulary.
-        text_encoder: the engine that runs its text encoder.
-        generator: the engine that runs its generator.
-    """
+    """A text-to-image model, ready to run; `TextToImage.load` makes one."""
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, generator: Engine, notes: tuple[str, ...] = ()) -> None:
         self.bundle = bundle
         self.tokenizer = Tokenizer.load(bundle.vocabulary)
         self.text_encoder, self.generator, self._notes = text_encoder, generator, notes
         sizes = bundle.manifest.sizes
-        self.z_size, self.eps_size, self.feature_size = sizes.z, sizes.eps, sizes.features
+        self.z_size, self.eps_size = sizes.z, sizes.eps
         self.stage_sizes = list(sizes.stages)
 
     @classmethod
@@ -77,11 +63,7 @@ class TextToImage:
 
         Args:
             name_or_folder: the name of an installed bundle, or a folder with a `bundle.json`.
-            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "tensorrt-rtx".
-            precision: "auto", "fp32", "fp16", "bf16" or "int8", of the generator; the text encoder computes in fp32.
-            threads: CPU threads; None for one a core.
-            device: "auto", or one that the backend knows: see `engines.request.SUPPORTED`.
-            allow_fallback: run in ONNX Runtime on the CPU where what was asked for can't be had; `facts` says so.
+            backend: the engine, as the arguments below: see `EngineRequest`.
 
         Raises:
             BundleError: not found, damaged or too new, or without a graph of this precision.
@@ -115,16 +97,12 @@ class TextToImage:
 
     @property
     def description(self) -> str:
-        """What runs the model, e.g. "onnxruntime 1.23.0 on cpu, fp32, 2 threads"."""
         return str(self.facts)
 
     def encode(self, captions: Sequence[str] | str) -> TextFeatures:
-        """Text features of captions; one text counts as a list of one.
+        """Text features of captions; arguments and errors are those of `generate`.
 
         Unknown words are left out, each with an `UnknownWordWarning`.
-
-        Raises:
-            CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
         return self._encode_ids([ids for _, ids in self._tokenize(captions)])
 
@@ -143,11 +121,7 @@ class TextToImage:
     def decode_pictures(
         self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool = True
     ) -> NDArray[np.uint8]:
-        """Pictures uint8 [N, S, S, 3] of the last stage; errors, and arguments but the last, are those of `decode`.
-
-        Args:
-            alone: False where as many threads as the generator has streams call this: see `engines.facts`.
-        """
+        """Pictures uint8 [N, S, S, 3] of the last stage; see `decode`, and `PictureEngine.pictures` for `alone`."""
         if not can_make_pictures(self.generator):
             return to_uint8(self.decode(features, z, eps).images[self.picture_size])
         made = self.generator.pictures(self._inputs(features, z, eps), alone)
@@ -219,11 +193,7 @@ class TextToImage:
         attention: bool = False,
         in_order: bool = True,
     ) -> Iterator[Batch]:
-        """Like `stream`, of captions whose words have been numbered, and which are taken as they are needed.
-
-        Args:
-            pictures: those to make, sorted by place.
-        """
+        """Like `stream`, of pictures sorted by place, whose words have been numbered; they are taken as needed."""
         pictures = pictures if in_order else by_length(pictures)
         streams = 1
         if not attention and can_make_pictures(self.generator):
@@ -233,13 +203,14 @@ class TextToImage:
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
         return self._batches(self._jobs(grouped(pictures, size), seed, shared_noise), streams, attention)
 
-    def _batches(self, jobs: Iterator[_Job], streams: int, attention: bool) -> Iterator[Batch]:
-        def make(job: _Job) -> Batch:
-            places, captions = [picture.place for picture in job.group], [picture.caption for picture in job.group]
+    def _batches(self, jobs: Iterator[Job], streams: int, attention: bool) -> Iterator[Batch]:
+        def make(job: Job) -> Batch:
+            group, features, z, eps = job
+            places, captions = [picture.place for picture in group], [picture.caption for picture in group]
             if not attention:
-                pictures = self.decode_pictures(job.features, job.z, job.eps, alone=streams == 1)
+                pictures = self.decode_pictures(features, z, eps, alone=streams == 1)
                 return Batch(pictures, places, captions=captions)
-            stages = self.decode(job.features, job.z, job.eps)
+            stages = self.decode(features, z, eps)
             return Batch(to_uint8(stages.images[self.picture_size]), places, stages.attention, captions)
 
         if streams == 1:
@@ -248,7 +219,7 @@ class TextToImage:
             for _, batch in side_by_side(make, jobs, streams):
                 yield batch
 
-    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[_Job]:
+    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[Job]:
         """What `decode` takes for each group of pictures."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
@@ -263,7 +234,7 @@ class TextToImage:
             for group in together:
                 places = [picture.place for picture in group]
                 z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
-                yield _Job(group, collate([known[tuple(picture.ids)] for picture in group]), z, eps)
+                yield group, collate([known[tuple(picture.ids)] for picture in group]), z, eps
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
         """Captions, numbered as if each stood on a line, with their vocabulary indices."""
@@ -291,12 +262,10 @@ class TextToImage:
         )
 
     def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Tensors:
-        """What the generator takes, checked."""
-        features = TextFeatures(np.asarray(features.words), np.asarray(features.sentence), np.asarray(features.mask))
-        z, eps = np.asarray(z), np.asarray(eps)
-        sizes = self.z_size, self.eps_size
-        check_features(self.bundle.name, features, self.feature_size, z, eps, sizes)
-        return {"sentence": features.sentence, "words": features.words, "mask": features.mask, "z": z, "eps": eps}
+        inputs: Tensors = {name: np.asarray(array) for name, array in vars(features).items()}
+        inputs |= {"z": np.asarray(z), "eps": np.asarray(eps)}
+        check_features(self.bundle, inputs)
+        return inputs
 
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
@@ -311,3 +280,20 @@ def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:
             expected=f"an embedding of {last + 1} words",
             next_step="install or export it again",
         ) from error
+
+
+def verify_model(model: TextToImage) -> Verification:
+    """See that the vocabulary gives the words of the golden captions, and the engines the golden pictures.
+
+    Raises as `check_engines`, and BundleError where the vocabulary does not give the words.
+    """
+    golden = load_golden(model.bundle)
+    for caption, ids in zip(golden.captions, golden.ids, strict=True):
+        if (found := model.tokenizer.encode(caption).ids) != ids:
+            raise BundleError(
+                f"the vocabulary of {model.bundle.folder} does not give the numbers of golden caption {caption[:40]!r}",
+                found=str(found),
+                expected=str(ids),
+                next_step="export the bundle again",
+            )
+    return replace(check_engines(model.bundle, model.text_encoder, model.generator), engine=model.facts)

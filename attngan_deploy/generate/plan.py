@@ -16,23 +16,14 @@ Place = tuple[int, int]  # the caption's place in the input, the sample number
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a run: number 0 to count - 1.
-
-    Attributes:
-        number: which part.
-        count: how many parts there are.
-    """
+    """A part of a run: number 0 to count - 1."""
 
     number: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Share":
-        """Read "3/8": the fourth of eight parts, which are counted from 0.
-
-        Raises:
-            T2IError: not of this form, or out of range.
-        """
+        """Read "3/8", the fourth of eight parts; raise T2IError where it has another form, or is out of range."""
         match = SHARE.fullmatch(text.strip()) if len(text) < 40 else None
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not number < count <= LARGEST_COUNT:
@@ -46,19 +37,12 @@ class Share:
         return range(self.number * total // self.count, (self.number + 1) * total // self.count)
 
     def __str__(self) -> str:
-        """As it is typed."""
         return f"{self.number}/{self.count}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's pictures, in order of captions and samples, cut into shards of equal size.
-
-    Attributes:
-        captions: how many.
-        samples: pictures of each caption.
-        shard_size: pictures of a shard; the last one may have fewer.
-    """
+    """A run's pictures, in order of captions and samples, cut into shards of equal size; the last may have fewer."""
 
     captions: int
     samples: int
@@ -66,12 +50,10 @@ class Plan:
 
     @property
     def pictures(self) -> int:
-        """Pictures of the whole run."""
         return self.captions * self.samples
 
     @property
     def shards(self) -> int:
-        """Shards of the whole run."""
         return -(-self.pictures // self.shard_size)
 
     def name(self, shard: int, suffix: str = "tar") -> str:
@@ -90,7 +72,6 @@ class Plan:
         return range(numbers.start // self.samples, (numbers.stop - 1) // self.samples + 1)
 
     def part(self, shard: int, captions: Sequence[Caption]) -> "Part":
-        """A shard, with the captions that it needs."""
         numbers, first = self.numbers(shard), self.captions_of(shard).start
         return Part(
             shard,
@@ -109,9 +90,7 @@ class Part:
     Attributes:
         number: of the shard.
         size: how many pictures it has.
-        captions: their captions, in order.
         first: place of the first caption in the whole input.
-        samples: pictures of each caption.
         is_wanted: whether a picture belongs to it.
     """
 
@@ -123,7 +102,6 @@ class Part:
     is_wanted: Callable[[Place], bool]
 
     def __iter__(self) -> Iterator[tuple[Place, Caption]]:
-        """Place and caption of each picture."""
         for index, caption in enumerate(self.captions.read(), self.first):
             for sample in range(self.samples):
                 if self.is_wanted((index, sample)):
@@ -131,11 +109,7 @@ class Part:
 
 
 def shard_captions(captions: Captions, plan: Plan, shards: Iterable[int]) -> Iterator[tuple[int, list[Caption]]]:
-    """Yield (shard, its captions) of increasing shards; neighbours are read in one go.
-
-    Raises:
-        CaptionError: a caption that can't be read.
-    """
+    """Yield (shard, its captions) of increasing shards; neighbours are read in one go. Raises as `Captions.read`."""
     stream: Iterator[Caption] = iter(())
     held: list[Caption] = []  # of the shard before
     end = -1

@@ -4,19 +4,17 @@ Every row of the data set is one shard with its captions. When an actor or its m
 making to another; shards that it had finished are there and are not made again.
 """
 
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pyarrow
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask, read_datasource
-from ray.data.block import BlockMetadata
+from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from attngan_deploy.bundles.bundle import open_bundle
@@ -30,48 +28,20 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.tokenizer import Tokenizer
 
 READERS = 64  # tasks that read captions; each one's shards are neighbours
-ROW_BYTES = 100_000
 GPU_DEVICES = ("cuda", "gpu", "tensorrt", "tensorrt-rtx")
 
 
-class ShardCaptions(Datasource):  # type: ignore[misc]
-    """Rows {"shard", "lines", "texts"}: the captions of each missing shard."""
-
-    def __init__(self, run: Run, missing: list[int]) -> None:
-        super().__init__()
-        self._run, self._missing = run, missing
-
-    def estimate_inmemory_data_size(self) -> int:
-        """About so many bytes."""
-        return ROW_BYTES * len(self._missing)
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
-    ) -> list[ReadTask]:
-        """One task for some neighbours."""
-        count = min(max(1, parallelism), len(self._missing))
-        cuts = [number * len(self._missing) // count for number in range(count + 1)]
-        parts = [self._missing[start:stop] for start, stop in pairwise(cuts)]
-        return [
-            ReadTask(partial(_rows_of, self._run, part), BlockMetadata(len(part), ROW_BYTES * len(part), None))
-            for part in parts
-        ]
-
-
-def _rows_of(run: Run, shards: list[int]) -> Iterator[pyarrow.Table]:
-    """The captions of some shards, a block each."""
+def _rows_of(batch: dict[str, Any], run: Run) -> Iterator[pyarrow.Table]:
+    """Rows {"shard", "lines", "texts"}: the captions of some shards."""
     try:
-        for shard, captions in shard_captions(run.captions, run.plan, shards):
+        for shard, captions in shard_captions(run.captions, run.plan, map(int, batch["item"])):
             yield _row(shard, captions)
     except T2IError as error:
         yield _row(-1, [], str(error))
 
 
-def _row(shard: int, captions: Iterable[Caption], error: str = "") -> pyarrow.Table:
-    lines, texts = [], []
-    for caption in captions:
-        lines.append(caption.line)
-        texts.append(caption.text)
+def _row(shard: int, captions: list[Caption], error: str = "") -> pyarrow.Table:
+    lines, texts = [caption.line for caption in captions], [caption.text for caption in captions]
     kinds = [("shard", pyarrow.int64()), ("lines", pyarrow.list_(pyarrow.int64()))]
     schema = pyarrow.schema([*kinds, ("texts", pyarrow.list_(pyarrow.string())), ("error", pyarrow.string())])
     return pyarrow.Table.from_pylist([{"shard": shard, "lines": lines, "texts": texts, "error": error}], schema)
@@ -100,14 +70,14 @@ class ShardMaker:
         except T2IError as caught:
             return _result(shard, error=str(caught))
         about = self._generation.model.description
-        return _result(shard, output.made - before, list(unknown.items()), about=about)
+        return _result(shard, output.made - before, unknown, about=about)
 
 
 def _result(
-    shard: int, pictures: int = 0, unknown: list[tuple[str, int]] | None = None, error: str = "", about: str = ""
+    shard: int, pictures: int = 0, unknown: dict[str, int] | None = None, error: str = "", about: str = ""
 ) -> dict[str, Any]:
-    words, lines = [word for word, _ in unknown or []], [line for _, line in unknown or []]
-    return {"shard": shard, "pictures": pictures, "words": words, "lines": lines, "error": error, "about": about}
+    told = json.dumps(unknown or {})
+    return {"shard": shard, "pictures": pictures, "unknown": told, "error": error, "about": about}
 
 
 def make_on_ray(
@@ -123,8 +93,6 @@ def make_on_ray(
 
     Args:
         workers: actors; None for as many as there are GPUs, or processors.
-        progress: called with (done, total) pictures: at the start and after each shard.
-        say: called with lines worth showing.
 
     Raises:
         T2IError: as `generation.generate`, or no cluster can be had.
@@ -139,7 +107,7 @@ def make_on_ray(
                 if not made and row["about"]:
                     say(f"model {run.model} {run.model_hash[:12]}, {row['about']}")
                     progress(0, total)
-                words.tell(dict(zip(row["words"], row["lines"], strict=True)))
+                words.tell(json.loads(row["unknown"]))
                 made += int(row["pictures"])
                 progress(made, total)
         seconds = time.perf_counter() - start
@@ -179,14 +147,16 @@ def _rows(
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         run = replace(run, engine=replace(run.engine, threads=threads))
-        data = read_datasource(
-            ShardCaptions(run, missing), override_num_blocks=min(READERS, len(missing)), num_cpus=0
-        ).map(
-            ShardMaker,
-            fn_constructor_args=(run, out),
-            compute=ActorPoolStrategy(size=count),
-            num_cpus=threads,
-            num_gpus=gpus,
+        data = (
+            ray.data.from_items(missing, override_num_blocks=min(READERS, len(missing)))
+            .map_batches(_rows_of, batch_size=None, fn_kwargs={"run": run}, num_cpus=0)
+            .map(
+                ShardMaker,
+                fn_constructor_args=(run, out),
+                compute=ActorPoolStrategy(size=count),
+                num_cpus=threads,
+                num_gpus=gpus,
+            )
         )
         for row in data.iter_rows():
             if row["error"]:

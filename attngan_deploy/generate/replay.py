@@ -19,11 +19,14 @@ from attngan_deploy.engines.facts import GENERATOR, EngineFacts
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
+from attngan_deploy.generate.batching import Picture
 from attngan_deploy.generate.manifest import MANIFEST, read_manifest
-from attngan_deploy.generate.noise import LARGEST_SEED, noise_batch
-from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
-from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture, to_uint8
-from attngan_deploy.system.files import write_atomically
+from attngan_deploy.generate.noise import LARGEST_SEED
+from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture
+from attngan_deploy.media.tokenizer import encode_caption
+from attngan_deploy.system.files import read_file, write_atomically
 from attngan_deploy.system.lock import writing
 
 MAX_FILE_BYTES = 64 * 2**20
@@ -32,25 +35,15 @@ ROUNDING = {"png": 1, "webp": 1, "jpg": 8}  # levels that batch size and machine
 EXPECTED = "a picture as t2i generate wrote it"
 ENGINE = {"backend": BACKENDS, "precision": PRECISIONS}
 NUMBERS = ("index", "sample", "seed")
-FIELDS: dict[str, type] = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool} | dict.fromkeys(
-    NUMBERS, int
-)
+FIELDS = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool, **dict.fromkeys(NUMBERS, int)}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a picture was made from.
+    """What a picture was made from, as `Run.picture_record` says it.
 
     Attributes:
-        caption: the text.
-        index: its place in the input, from 0.
-        sample: the sample number, from 0.
-        seed: the seed.
-        shared_noise: whether every caption had the same noise.
-        model: name of the bundle.
-        model_hash: its hash.
-        backend: what made it; "" where nothing says, as after a run that was killed.
-        precision: what that computed in; "" likewise.
+        backend: what made it; "" where nothing says, as after a run that was killed; so is the precision.
     """
 
     caption: str
@@ -69,7 +62,6 @@ class Replay:
     """A picture that was made again.
 
     Attributes:
-        origin: what it was made from.
         engine: what made it this time.
         picture: uint8 [S, S, 3].
         worst_level: largest difference from the file, in levels of 255; both went through the same file format.
@@ -93,11 +85,7 @@ class Replay:
         return f"differs by at most {self.worst_level} of 255 levels, in {self.differing:.2%} of values"
 
 
-def replay(
-    path: Path,
-    model: str | None = None,
-    request: EngineRequest = ANY_ENGINE,
-) -> Replay:
+def replay(path: Path, model: str | None = None, request: EngineRequest = ANY_ENGINE) -> Replay:
     """Make the picture of a file again, and compare.
 
     Args:
@@ -135,11 +123,7 @@ def replay(
 
 
 def write_replay(made: Replay, source: Path, target: Path) -> None:
-    """Write the picture; a PNG carries what it was made from, as the first one did.
-
-    Raises:
-        OutputError: `target` is the picture itself, a folder, or of a format that can't be written.
-    """
+    """Write the picture; a PNG carries what it was made from. Raise OutputError where `target` is no place for it."""
     suffix = target.suffix.lower().lstrip(".").replace("jpeg", "jpg")
     if suffix not in FORMATS:
         raise OutputError(f"{target} can't be written", expected=f"a name that ends in {', '.join(FORMATS)}")
@@ -161,27 +145,22 @@ def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.i
 
 
 def _make(network: TextToImage, origin: Origin) -> NDArray[np.uint8]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownWordWarning)  # they were left out, and told, the first time too
-        features = network.encode([origin.caption])
-    place = [(origin.index, origin.sample)]
-    z, eps = noise_batch(origin.seed, place, network.z_size, network.eps_size, origin.shared_noise)
-    pictures = to_uint8(network.decode(features, z, eps).images[network.picture_size])
-    picture: NDArray[np.uint8] = pictures[0]
+    caption = Caption(origin.caption, 1)
+    wanted = Picture((origin.index, origin.sample), caption, encode_caption(caption, network.tokenizer).ids)
+    batches = network.stream_pictures([wanted], origin.seed, shared_noise=origin.shared_noise, attention=True)
+    picture: NDArray[np.uint8] = next(batches).pictures[0]
     return picture
 
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+        return read_file(path, MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise DataError(f"no picture at {path}", expected=EXPECTED) from error
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}", expected=EXPECTED) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"{path} is too large to be a picture of ours", expected=EXPECTED)
-    return data
+    except ValueError as error:
+        raise DataError(f"{path} is too large to be a picture of ours", expected=EXPECTED) from error
 
 
 def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:

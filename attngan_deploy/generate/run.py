@@ -27,13 +27,10 @@ class Run:
         captions: the whole input, in order; of a run in parts, a file that was measured.
         seed: 0 to 2**64 - 1.
         shared_noise: whether every caption has the same noise.
-        model: name of the bundle.
-        model_hash: its hash.
+        model: name of the bundle; its hash and folder follow.
         file_format: one of `FORMATS`.
         samples: pictures of each caption.
         shard_size: pictures that are made as a whole, of a run in parts; None of one that is not.
-        bundle: folder of the bundle.
-        engine: which engine was asked for.
         batch_size: pictures made together; None for the run's, or else the model's default.
         strict: whether an unknown word is an error.
         grid: also write `grid.png`.
@@ -62,7 +59,6 @@ class Run:
 
     @property
     def pictures(self) -> int:
-        """How many pictures it has."""
         return self.captions.count * self.samples
 
     @cached_property

@@ -15,14 +15,7 @@ SHARDS = "shards"  # layout of a run in parts: a shard's place decides its pictu
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """An engine that makes pictures, as far as it is known.
-
-    Attributes:
-        backend: e.g. "openvino"; "" where nothing says, as of the other fields.
-        device: e.g. "cpu".
-        precision: e.g. "bf16".
-        batch_size: pictures made together; 0 where nothing says.
-    """
+    """An engine that makes pictures, as far as it is known: "" and 0 where nothing says."""
 
     backend: str = ""
     device: str = ""
@@ -37,27 +30,17 @@ class EngineRecord:
         return cls(**told)
 
     def json(self) -> dict[str, Any]:
-        """What is known, as JSON."""
         return {key: value for key, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What `run.json` holds: whose a folder or a place in a store is, and on which engine.
+    """What `run.json` holds: whose a folder or a place in a store is, and on which engine; fields are those of `Run`.
 
     Attributes:
-        version: `RUN_VERSION`.
-        layout: `SHARDS` of a run in parts, else None.
-        captions: how many, of a run in parts.
-        samples: pictures of each caption, of a run in parts.
-        shard_size: pictures of a shard, of a run in parts.
+        layout: `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column.
         captions_sha256: hash of the lines and texts of captions; of a run in parts, of their file.
-        column: column of a table as asked for, of a run in parts.
-        seed: the seed.
-        shared_noise: whether every caption has the same noise.
-        model: name of the bundle.
-        model_hash: its hash.
-        format: one of `FORMATS`.
+        column: column of a table as asked for.
         engine: what makes its pictures, or made the last ones; of a run in parts, what must make them all.
     """
 
@@ -82,7 +65,6 @@ class RunRecord:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def json(self) -> bytes:
-        """As it stands in the file."""
         return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
 
 

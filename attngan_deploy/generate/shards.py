@@ -39,11 +39,7 @@ def open_shards(target: Target, run: Run) -> Iterator["OutputShards"]:
 
 
 class OutputShards:
-    """The shards of a run in a target; `open_shards` opens them.
-
-    Attributes:
-        made: pictures that were made here.
-    """
+    """The shards of a run in a target; `open_shards` opens them."""
 
     def __init__(self, target: Target, run: Run) -> None:
         self.target, self.run, self.made = target, run, 0
@@ -51,11 +47,7 @@ class OutputShards:
 
     @property
     def engine(self) -> EngineRecord | None:
-        """The engine of the run, which makes all of its pictures; None where the target is free.
-
-        Raises:
-            OutputError: the target belongs to another run, or to one on another engine than was asked for.
-        """
+        """The engine of the run; None where the target is free. Raise OutputError where run or engine is another."""
         record = find_record(self.target, self.run.record)
         if record is None:
             return None
@@ -68,11 +60,7 @@ class OutputShards:
         return record.engine
 
     def settle(self, engine: EngineRecord) -> EngineRecord:
-        """Make an engine that of the run, unless another worker was first; returns the run's.
-
-        Raises:
-            OutputError: as `engine`.
-        """
+        """Make an engine that of the run, unless another worker was first; returns the run's, as `engine` does."""
         self.target.create(RUN, replace(self.run.record, engine=engine).json())
         settled = self.engine
         if settled is None:
@@ -81,7 +69,6 @@ class OutputShards:
         return settled
 
     def pictures_of(self, share: Share) -> int:
-        """How many pictures a share has."""
         return self._size(share.of(self.run.plan.shards))
 
     def missing_shards(self, share: Share) -> tuple[int, list[int]]:
@@ -97,11 +84,7 @@ class OutputShards:
         return size, (run.plan.part(shard, captions) for shard, captions in read)
 
     def is_done(self, shard: int, names: Container[str] | None = None) -> bool:
-        """Whether a shard and its manifest are there; each picture, where it is a file.
-
-        Args:
-            names: those of the target, where many shards are asked for.
-        """
+        """Whether a shard and its manifest are there, among the target's names; each picture, where it is a file."""
         names = self.target if names is None else names
         manifest = self.run.plan.name(shard, MANIFEST_SUFFIX)
         if manifest not in names:
@@ -116,11 +99,7 @@ class OutputShards:
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Callable[[Batch, Sheets | None], None] | None]:
-        """Yield what takes the batches of a shard; None where another worker is at it.
-
-        Raises:
-            OutputError: the target can't be written.
-        """
+        """Yield what takes the batches of a shard, or None where another worker is at it; raises as `Target.write`."""
         run, name, lines = self.run, self.run.plan.name(part.number), []
         with self.target.reserve(part.number, name) as is_ours:
             if not is_ours:
@@ -152,7 +131,8 @@ class OutputShards:
         plan, names = self.run.plan, self.target.names()
         done = sum(self.is_done(shard, names) for shard in range(plan.shards))
         if done == plan.shards and plan.pictures <= MOST_JOINED and MANIFEST not in names:
-            self.target.join(MANIFEST, (plan.name(shard, MANIFEST_SUFFIX) for shard in range(plan.shards)))
+            parts = (plan.name(shard, MANIFEST_SUFFIX) for shard in range(plan.shards))
+            self.target.write(MANIFEST, (self.target.read(part, LARGEST_MANIFEST) for part in parts))
         return done, plan.shards
 
     def _size(self, shards: Sequence[int]) -> int:
@@ -160,7 +140,6 @@ class OutputShards:
 
 
 def another_engine(target: Target, found: Mapping[str, object], wanted: Mapping[str, object]) -> OutputError:
-    """What is said of a run on another engine."""
     return OutputError(
         f"{target.where} is a run on another engine, whose pictures may differ in their last bits",
         found=", ".join(f"{key} {value}" for key, value in found.items()),

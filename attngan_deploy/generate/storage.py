@@ -15,7 +15,7 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.images import is_complete
 from attngan_deploy.media.shards import BAD_TAR
-from attngan_deploy.system.files import part_path, write_atomically
+from attngan_deploy.system.files import part_path, write_all, write_atomically
 
 TAR = "tar"
 SHARD_SIZE = 1000
@@ -36,11 +36,7 @@ class LooseFiles:
         return f"{name}.{self.suffix}"
 
     def scan(self) -> dict[str, str]:
-        """Names of the whole pictures in the folder, each with its file.
-
-        Raises:
-            OutputError: a shard is damaged.
-        """
+        """Names of the whole pictures in the folder, each with its file; raise OutputError where a shard is damaged."""
         found: dict[str, str] = {}
         if not self.folder.is_dir():
             return found
@@ -72,12 +68,7 @@ class TarShards(LooseFiles):
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
     not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
-    a disk that is full has room for the end of what was whole.
-
-    Args:
-        folder: where they are.
-        shard_size: pictures of each.
-        name: file of the only shard that is written; None for the next numbers.
+    a disk that is full has room for the end of what was whole. With a name, it is that of the only shard.
     """
 
     def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:
@@ -129,7 +120,7 @@ class TarShards(LooseFiles):
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
         sample = _member(f"{name}.{self.suffix}", data) + _member(f"{name}.json", json.dumps(facts).encode())
         self._stream.seek(self._end)
-        _write_all(self._stream, sample + END)
+        write_all(self._stream, sample + END)
         self._end += len(sample)
         self._count += 1
         if self._count == self.shard_size:
@@ -144,7 +135,7 @@ class TarShards(LooseFiles):
             return
         with self._stream as stream:  # a sample that was only half added is cut off
             stream.seek(self._end)
-            _write_all(stream, END)
+            write_all(stream, END)
             stream.truncate()
         self._part.replace(self.folder / self._shard)
         self._stream = None
@@ -169,12 +160,6 @@ def _member(name: str, data: bytes) -> bytes:
     header = tarfile.TarInfo(name)
     header.size = len(data)
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
-
-
-def _write_all(stream: io.FileIO, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
 
 
 def _is_whole(path: Path, file_format: str) -> bool:

@@ -19,7 +19,6 @@ from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
 ANOTHER_FOLDER = "choose another -o"
-COPY_BYTES = 2**20
 
 
 class Target:
@@ -79,8 +78,7 @@ class Target:
             finally:
                 part.unlink(missing_ok=True)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, or replace it."""
+    def write(self, name: str, data: bytes | Iterable[bytes]) -> None:
         with written(self.where):
             write_atomically(self.folder / name, data)
 
@@ -88,20 +86,6 @@ class Target:
         """Give a finished file of this machine, which lies in a `workspace`, its final place."""
         with written(self.where):
             file.replace(self.folder / file.name)
-
-    def join(self, name: str, parts: Iterable[str]) -> None:
-        """Write a file that is made of others that are here, in order."""
-        final = self.folder / name
-        with written(self.where):
-            part = part_path(final)
-            try:
-                with part.open("wb") as joined:
-                    for each in parts:
-                        with (self.folder / each).open("rb") as stream:
-                            shutil.copyfileobj(stream, joined, COPY_BYTES)
-                part.replace(final)
-            finally:
-                part.unlink(missing_ok=True)
 
     @contextmanager
     def workspace(self, shard: str) -> Iterator[Path]:
@@ -200,18 +184,18 @@ class RemoteTarget(Target):
             with suppress(FileExistsError):
                 self._system.pipe_file(self._path(name), data, mode="create")
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | Iterable[bytes]) -> None:
         with written(self.where):
-            self._system.pipe_file(self._path(name), data)
+            if isinstance(data, bytes):
+                self._system.pipe_file(self._path(name), data)
+                return
+            with self._system.open(self._path(name), "wb") as joined:
+                for part in data:
+                    joined.write(part)
 
     def take(self, file: Path) -> None:
         with written(self.where):
             self._system.put_file(str(file), self._path(file.name))
-
-    def join(self, name: str, parts: Iterable[str]) -> None:
-        with written(self.where), self._system.open(self._path(name), "wb") as joined:
-            for each in parts:
-                joined.write(self._system.cat_file(self._path(each)))
 
     @contextmanager
     def workspace(self, shard: str) -> Iterator[Path]:
@@ -231,11 +215,7 @@ class RemoteTarget(Target):
 
 
 def open_target(where: str) -> Target:
-    """The target at a path or URL; nothing is made yet.
-
-    Raises:
-        MissingExtraError: a URL without the package that reads it.
-    """
+    """The target at a path or URL; nothing is made yet. Raises what `file_system` does."""
     return RemoteTarget(where) if is_url(where) else Target(where)
 
 

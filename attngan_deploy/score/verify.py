@@ -13,8 +13,7 @@ from attngan_deploy.engines.golden import Verification
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError, ScoreError
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from attngan_deploy.score.judge import GRAPH, Judge
 from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
 from attngan_deploy.score.matcher import Matcher

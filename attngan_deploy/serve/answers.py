@@ -49,7 +49,6 @@ def preview_line(accepted: AcceptedRequest, number: int, result: PictureResult) 
 
 
 def picture_line(accepted: AcceptedRequest, number: int, result: PictureResult, engine: EngineFacts) -> bytes:
-    """The line of a stream with a picture."""
     return line({"event": "picture", **picture_entry(accepted, number, result, engine)})
 
 
@@ -68,7 +67,7 @@ def facts(accepted: AcceptedRequest, engine: EngineFacts) -> dict[str, Any]:
     """What is true of all pictures of a request, as JSON values."""
     return {
         "model": accepted.served.name,
-        "model_hash": accepted.served.hash,
+        "model_hash": accepted.run.model_hash,
         "engine": str(engine),
         "seed": accepted.request.seed,
         "unknown": accepted.unknown,
@@ -82,7 +81,6 @@ def headers(accepted: AcceptedRequest) -> dict[str, str]:
 
 
 def line(values: Mapping[str, Any]) -> bytes:
-    """One line of a stream."""
     return json.dumps(values).encode() + b"\n"
 
 

@@ -10,6 +10,7 @@ from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from attngan_deploy import __version__
@@ -27,8 +28,8 @@ from attngan_deploy.serve.intake import (
     find_unknown,
 )
 from attngan_deploy.serve.messages import PictureResult
-from attngan_deploy.serve.metrics import MEDIA_TYPE, Metrics
-from attngan_deploy.serve.protection import Protection
+from attngan_deploy.serve.metrics import Metrics
+from attngan_deploy.serve.protection import Protection, refusal
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Settings
 
@@ -52,14 +53,7 @@ TEXTS = {404: "there is nothing at this path", 405: "this path does not take tha
 
 
 def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batcher, metrics: Metrics) -> FastAPI:
-    """The application of a server.
-
-    Args:
-        settings: its limits, key and origins are used.
-        models: what is served; the first is the default.
-        batcher: what makes pictures; it is started and stopped by the caller.
-        metrics: what GET /metrics tells.
-    """
+    """The application of a server; the caller starts and stops the batcher, and the first model is the default."""
     app = FastAPI(
         title="attngan-deploy",
         version=__version__,
@@ -99,9 +93,7 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
             return Response(status_code=499)  # nobody reads it
         return await asyncio.to_thread(_whole_answer, accepted, results, engine)
 
-    @app.post(
-        "/words", summary="Words of a caption that a model does not know", responses={k: PROBLEMS[k] for k in PROBLEMS}
-    )
+    @app.post("/words", summary="Words of a caption that a model does not know", responses=PROBLEMS)
     async def words(wanted: Annotated[schemas.WordsRequest, Body()]) -> schemas.WordsAnswer:
         nonlocal waiting_to_look_up
         served = choose_model(models, wanted.model)
@@ -118,8 +110,8 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
     async def list_models() -> schemas.ModelsAnswer:
         entries = [_entry(served, batcher.engines[name]) for name, served in models.items()]
         entries[0].default = True
-        values = {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields}
-        return schemas.ModelsAnswer(models=entries, limits=schemas.LimitsAnswer(**values))
+        about = schemas.LimitsAnswer.model_validate(limits, from_attributes=True)
+        return schemas.ModelsAnswer(models=entries, limits=about)
 
     @app.get(
         "/health",
@@ -139,7 +131,7 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
         responses={200: {"content": {"text/plain": {}}}, 401: PROBLEMS[401]},
     )
     async def show_metrics() -> Response:
-        return Response(metrics.text(), media_type=MEDIA_TYPE)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     plain_schema = app.openapi
 
@@ -166,10 +158,10 @@ def _entry(served: ServedModel, engine: EngineFacts) -> schemas.ModelAnswer:
         name=served.name,
         variant=manifest.variant,
         default=False,
-        hash=served.hash,
+        hash=served.bundle.hash,
         engine=str(engine),
-        picture_size=served.stage_sizes[-1],
-        preview_size=served.stage_sizes[0],
+        picture_size=manifest.sizes.stages[-1],
+        preview_size=manifest.sizes.stages[0],
         words=len(served.tokenizer) - 1,
         licence=manifest.licence,
     )
@@ -197,35 +189,24 @@ def _add_page(app: FastAPI) -> None:
 def _add_problems(app: FastAPI) -> None:
     """Turn errors into a status and one sentence."""
 
-    def respond(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-        return JSONResponse({"detail": sentence}, status, headers)
-
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return respond(422, explain(error.errors()))
+        return refusal(422, explain(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
         status = 422 if error.status_code == 400 else error.status_code
-        return respond(status, TEXTS.get(status, "the body can't be read as JSON"), dict(error.headers or {}))
+        return refusal(status, TEXTS.get(status, "the body can't be read as JSON"), error.headers)
 
     @app.exception_handler(T2IError)
     async def ours(request: Request, error: T2IError) -> Response:
-        status, headers = problem(error)
-        return respond(status, str(error), headers)
+        status = {RefusedError: 422, QueueFullError: 429, PictureLostError: 500}.get(type(error), 503)
+        seconds = error.retry_after if isinstance(error, QueueFullError) else 5
+        return refusal(status, str(error), {"Retry-After": str(seconds)} if status in (429, 503) else None)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return respond(500, "something went wrong in the server; its log says what")
-
-
-def problem(error: T2IError) -> tuple[int, dict[str, str]]:
-    """The status and headers of an error of ours."""
-    if isinstance(error, RefusedError):
-        return 422, {}
-    if isinstance(error, QueueFullError):
-        return 429, {"Retry-After": str(error.retry_after)}
-    return (500, {}) if isinstance(error, PictureLostError) else (503, {"Retry-After": "5"})
+        return refusal(500, "something went wrong in the server; its log says what")
 
 
 async def _collect(ticket: Ticket, seconds: float) -> dict[int, PictureResult]:

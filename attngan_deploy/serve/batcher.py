@@ -36,15 +36,7 @@ class Flight:
 
 
 class Batcher:
-    """The queue in front of one worker: `start`, then `submit`, then `stop`.
-
-    Args:
-        start_worker: starts a worker that is ready.
-        limits: of the queue, and of a batch's time.
-        batch_size: pictures of a batch at most.
-        window: seconds that a picture waits for others.
-        metrics: where to count.
-    """
+    """The queue in front of one worker: `start`, then `submit`, then `stop`. See `Settings` for its sizes."""
 
     def __init__(
         self,
@@ -64,7 +56,8 @@ class Batcher:
         self._why_down = "the worker is starting"
         self.failing = ""  # why the worker could not be started the last time, while it is not there
         self.engines: dict[str, EngineFacts] = {}
-        metrics.watch(lambda: float(self.waiting), lambda: float(self._worker is not None))
+        metrics.waiting.set_function(lambda: float(self.waiting))
+        metrics.up.set_function(lambda: float(self._worker is not None))
 
     @property
     def waiting(self) -> int:
@@ -75,11 +68,6 @@ class Batcher:
     def why_down(self) -> str:
         """Why no picture can be made now; "" where they can."""
         return "" if self._worker is not None else self._why_down
-
-    @property
-    def worker_number(self) -> int | None:
-        """Process id of the worker, where there is one."""
-        return self._worker.number if self._worker is not None else None
 
     async def start(self) -> None:
         """Start the worker, and go on as long as `stop` is not called.
@@ -114,7 +102,7 @@ class Batcher:
 
         Raises:
             QueueFullError: more would wait than the queue may hold.
-        EngineError: the worker is gone, and could not be started again when it was tried last.
+            EngineError: the worker is gone, and could not be started again when it was tried last.
         """
         if self.failing:
             raise EngineError(self.failing)
@@ -132,17 +120,13 @@ class Batcher:
 
     async def _run(self, worker: WorkerProcess) -> None:
         while True:
-            both = [asyncio.create_task(self._send(worker)), asyncio.create_task(self._receive(worker))]
+            died = "the worker ended"
             try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in both:
-                    task.cancel()
-                ends = await asyncio.gather(*both, return_exceptions=True)
-            for end in ends:
-                if isinstance(end, Exception) and not isinstance(end, WorkerDied):
-                    raise end
-            died = next((str(end) for end in ends if isinstance(end, WorkerDied)), "the worker ended")
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._send(worker))
+                    both.create_task(self._receive(worker))
+            except* WorkerDied as deaths:
+                died = str(deaths.exceptions[0])
             self._worker, self._why_down = None, f"{died}; it is started again"
             worker.kill()
             self._metrics.deaths.inc()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,12 @@ class ServedModel:
     bundle: Bundle
     tokenizer: Tokenizer
 
-    @cached_property
-    def hash(self) -> str:
-        """The bundle's hash."""
-        return self.bundle.hash
-
-    @property
-    def stage_sizes(self) -> list[int]:
-        """Pixels along a side of each stage's pictures."""
-        return list(self.bundle.manifest.sizes.stages)
-
 
 @dataclass(frozen=True)
 class AcceptedRequest:
     """A request that was accepted.
 
     Attributes:
-        served: its model.
-        request: what was asked.
         orders: a picture each.
         run: what names the pictures and says what made them.
         unknown: the words of each caption that are left out.
@@ -63,24 +50,13 @@ class AcceptedRequest:
 
 
 def open_models(folders: Mapping[str, Path]) -> dict[str, ServedModel]:
-    """Open and check the bundles of a server.
-
-    Raises:
-        BundleError: one can't be used.
-    """
-    opened = {}
-    for name, folder in folders.items():
-        bundle = open_bundle(folder)
-        opened[name] = ServedModel(name, bundle, Tokenizer.load(bundle.vocabulary))
-    return opened
+    """Open and check the bundles of a server; raises what `open_bundle` does."""
+    bundles = {name: open_bundle(folder) for name, folder in folders.items()}
+    return {name: ServedModel(name, bundle, Tokenizer.load(bundle.vocabulary)) for name, bundle in bundles.items()}
 
 
 def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedModel:
-    """The model of a name; the first where none is named.
-
-    Raises:
-        RefusedError: no model has this name.
-    """
+    """The model of a name, the first where none is named; raise RefusedError where no model has it."""
     if name is None:
         return next(iter(models.values()))
     if name not in models:
@@ -89,11 +65,7 @@ def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedM
 
 
 def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: ServerLimits) -> AcceptedRequest:
-    """Check a request.
-
-    Raises:
-        RefusedError: what is wrong, in a sentence.
-    """
+    """Check a request; what is wrong with it is a RefusedError."""
     served = choose_model(models, request.model)
     _check_size(request, limits)
     unknown = [_unknown_words(text, place, served) for place, text in enumerate(request.captions)]
@@ -103,16 +75,12 @@ def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: 
         for sample in range(request.n)
     ]
     lines = [Caption(text.strip(), line) for line, text in enumerate(request.captions, start=1)]
-    run = Run(CaptionList(lines), request.seed, request.shared_noise, served.bundle.name, served.hash)
+    run = Run.of(served.bundle, CaptionList(lines), request.seed, request.shared_noise)
     return AcceptedRequest(served, request, orders, run, unknown)
 
 
 def find_unknown(caption: str, served: ServedModel, limits: ServerLimits) -> WordsAnswer:
-    """The words of a caption that a model lacks, the first of them with their nearest known ones.
-
-    Raises:
-        RefusedError: the caption is too long.
-    """
+    """Words of a caption that a model lacks, the first with their nearest; raise RefusedError where it is too long."""
     _check_letters("the caption", caption, limits)
     encoded = served.tokenizer.encode(caption)
     unknown = [

@@ -19,12 +19,7 @@ HEAD = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class Load:
-    """The first message to the worker: which models to load, and on what.
-
-    Attributes:
-        folders: the folder of each model's bundle, by name.
-        engine: what runs them.
-    """
+    """The first message to the worker: which models to load, by name and folder of the bundle, and on what."""
 
     folders: dict[str, Path]
     engine: EngineRequest = ANY_ENGINE
@@ -35,10 +30,7 @@ class Order:
     """One picture to make.
 
     Attributes:
-        caption: the text.
-        seed: 0 to 2**64 - 1.
         place: the caption's place in its request, and the sample number: with the seed, what the noise comes from.
-        shared_noise: give every caption of the request the same noise.
         preview: also bring the first stage's picture.
         attention: also bring what each word looked at.
     """
@@ -68,13 +60,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """One picture.
-
-    Attributes:
-        picture: uint8 [S, S, 3].
-        preview: the first stage's, uint8 [s, s, 3], where it was ordered.
-        attention: where it was ordered.
-    """
+    """One picture, uint8 [S, S, 3]; where they were ordered, the first stage's, uint8 [s, s, 3], and its attention."""
 
     picture: NDArray[np.uint8]
     preview: NDArray[np.uint8] | None = None
@@ -117,17 +103,12 @@ Message = Command | Answer
 
 
 def pack(message: Message) -> bytes:
-    """A message as bytes."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(len(data)) + data
 
 
 def unpack(data: bytes) -> Message:
-    """The message of bytes without their head.
-
-    Raises:
-        TypeError: they hold something else.
-    """
+    """The message of bytes without their head; raise TypeError where they hold something else."""
     message = pickle.loads(data)
     if not isinstance(message, Message):
         raise TypeError(f"a message is no {type(message).__name__}")

@@ -24,15 +24,7 @@ SAFE_HEADERS = (
 
 
 class Protection:
-    """ASGI middleware.
-
-    Args:
-        app: what answers.
-        limits: of the body.
-        api_key: what requests must carry; "" for none.
-        metrics: where requests are counted.
-        paths: the paths that are counted by name.
-    """
+    """ASGI middleware in front of `app`; requests must carry the key, where it is not "", and are counted by path."""
 
     def __init__(
         self, app: ASGIApp, limits: ServerLimits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
@@ -41,7 +33,6 @@ class Protection:
         self._key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -80,8 +71,7 @@ class Protection:
             return
         if body is None:  # the client is gone
             return
-        if len(body) > self._limits.body_bytes:
-            limit = self._limits.body_bytes
+        if len(body) > (limit := self._limits.body_bytes):
             await refusal(413, f"the body is larger than {limit} bytes", {"Connection": "close"})(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
@@ -106,8 +96,7 @@ class Protection:
                 return bytes(body)
 
 
-def refusal(status: int, sentence: str, headers: Mapping[str, str]) -> JSONResponse:
-    """A response with one sentence."""
+def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status, headers)
 
 

@@ -12,11 +12,7 @@ from attngan_deploy.serve.messages import Order, PictureResult
 
 
 class QueueFullError(T2IError):
-    """More pictures wait than the queue may hold.
-
-    Attributes:
-        retry_after: whole seconds until there should be room.
-    """
+    """More pictures wait than the queue may hold; in `retry_after` whole seconds there should be room."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         super().__init__("the queue is full", found=f"{waiting} pictures that wait", next_step="try again later")
@@ -30,8 +26,7 @@ class PictureLostError(T2IError):
 class Ticket:
     """A request's pictures, as they come: an asynchronous iterator of lists of (number of the order, picture).
 
-    Attributes:
-        cancelled: whether nobody waits for them any more.
+    It is cancelled where nobody waits for them any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,7 +35,6 @@ class Ticket:
         self._left = size
 
     def put(self, number: int, result: PictureResult) -> None:
-        """Deliver a picture."""
         self._results.put_nowait((number, result))
 
     def fail(self, error: T2IError) -> None:
@@ -49,11 +43,9 @@ class Ticket:
         self._results.put_nowait(error)
 
     def cancel(self) -> None:
-        """Say that nobody waits any more."""
         self.cancelled = True
 
     def __aiter__(self) -> "Ticket":
-        """Itself."""
         return self
 
     async def __anext__(self) -> list[tuple[int, PictureResult]]:
@@ -77,7 +69,6 @@ class Item:
     """An order that waits or is being made.
 
     Attributes:
-        ticket: whose it is.
         number: its place in the ticket.
         arrived: when it was accepted, in the loop's time.
         words: length of its caption.
@@ -95,12 +86,7 @@ class Item:
 
 @dataclass
 class PictureQueue:
-    """First come, first served, by model; the model whose oldest picture waits longest is next.
-
-    Attributes:
-        batch_size: pictures of a batch at most.
-        window: seconds that a picture waits for company.
-    """
+    """First come, first served, by model; the model whose oldest picture waits longest is next. See `Settings`."""
 
     batch_size: int
     window: float
@@ -142,16 +128,13 @@ class PictureQueue:
                 break
         return batch
 
-    def forget_cancelled(self) -> int:
-        """Drop pictures for which nobody waits; returns how many."""
-        before = len(self)
+    def forget_cancelled(self) -> None:
+        """Drop pictures for which nobody waits."""
         for model, line in self._waiting.items():
             if any(item.ticket.cancelled for item in line):
                 self._waiting[model] = deque(item for item in line if not item.ticket.cancelled)
-        return before - len(self)
 
     def __len__(self) -> int:
-        """Pictures that wait."""
         return sum(map(len, self._waiting.values()))
 
     def _next_line(self) -> deque[Item]:

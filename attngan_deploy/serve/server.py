@@ -26,7 +26,6 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; then no new request is taken, and those that were taken are answered.
 
     Args:
-        settings: what and how.
         tell: called with a line for each model, and one with the address.
 
     Raises:
@@ -57,7 +56,7 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
             timeout_graceful_shutdown=int(settings.limits.seconds) + 10,
         )
         for name, engine in batcher.engines.items():
-            tell(f"model {name} {models[name].hash[:12]}, {engine}")
+            tell(f"model {name} {models[name].bundle.hash[:12]}, {engine}")
         listener.listen(CONNECTIONS)  # so that whoever reads the next line can connect at once
         tell(f"serving at {_address(listener)} (Ctrl-C stops)")
         serving = asyncio.create_task(Server(config).serve([listener]))

@@ -7,7 +7,6 @@ from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
 
 KEY_VARIABLE = "T2I_API_KEY"
-HANGING_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -15,11 +14,8 @@ class ServerLimits:
     """What protects the server; a request beyond one of them is refused with a sentence that names it.
 
     Attributes:
-        caption_letters: characters of a caption.
-        captions: captions of a request.
         pictures: pictures of a request: captions times `n`.
         attended: pictures of a request that may bring their attention, which is larger than the picture.
-        body_bytes: bytes of a request's body.
         queue: pictures that were accepted and are not answered yet, of all requests together.
         seconds: how long a request may wait for its pictures.
         body_seconds: how long a request's body may take to arrive.
@@ -34,7 +30,7 @@ class ServerLimits:
     queue: int = 256
     seconds: float = 60.0
     body_seconds: float = 10.0
-    hanging_seconds: float = HANGING_SECONDS
+    hanging_seconds: float = 120.0
 
     def __post_init__(self) -> None:
         """Refuse limits with which no request could be answered."""
@@ -57,14 +53,11 @@ class Settings:
 
     Attributes:
         models: the folder of each model's bundle, by name; the first one is the default.
-        engine: what runs them.
-        host: address to listen on.
         port: port to listen on; 0 for a free one.
-        limits: what protects the server.
         batch_size: pictures made together at most.
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.
-        cors_origins: origins whose pages may read answers; none by default.
+        cors_origins: origins whose pages may read answers.
     """
 
     models: dict[str, Path]

@@ -18,7 +18,6 @@ from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
     HEAD,
-    Answer,
     Attention,
     BatchOrder,
     BatchResult,
@@ -31,8 +30,7 @@ from attngan_deploy.serve.messages import (
     pack,
     unpack,
 )
-
-WARM_UP = Order("", 0, (0, 0))  # its caption is a word of the model's vocabulary
+from attngan_deploy.system.files import write_all
 
 
 def main() -> None:
@@ -47,23 +45,19 @@ def main() -> None:
     try:
         models = load_models(load)
     except T2IError as error:
-        _write(answers, Failure(str(error)))
+        write_all(answers, pack(Failure(str(error))))
         return
-    _write(answers, LoadResult({name: model.facts for name, model in models.items()}))
+    write_all(answers, pack(LoadResult({name: model.facts for name, model in models.items()})))
     while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
-        _write(answers, answer(models, batch))
+        write_all(answers, pack(answer(models, batch)))
 
 
 def load_models(load: Load) -> dict[str, TextToImage]:
-    """Load every model, and make one picture with each, as the first run of an engine makes plans.
-
-    Raises:
-        T2IError: a bundle or an engine can't be had.
-    """
+    """Load every model, and make one picture with each, as the first run of an engine makes plans."""
     models = {}
     for name, folder in load.folders.items():
         model = TextToImage.load_on(folder, load.engine)
-        make(model, [Order(model.tokenizer.words[1], WARM_UP.seed, WARM_UP.place)])
+        make(model, [Order(model.tokenizer.words[1], 0, (0, 0))])
         models[name] = model
     return models
 
@@ -79,12 +73,7 @@ def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | F
 
 
 def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
-    """Make pictures of several requests together, each from its own seed and place.
-
-    Raises:
-        CaptionError: a caption without a known word.
-        EngineError: the engine failed.
-    """
+    """Make pictures of several requests together, each from its own seed and place; errors are the model's."""
     captions = list(dict.fromkeys(order.caption for order in orders))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownWordWarning)  # the request was told
@@ -101,8 +90,7 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
     stages = model.decode(spread, z, eps)
     pictures = to_uint8(stages.images[model.picture_size])
     wanted = [row for row, order in enumerate(orders) if order.preview]
-    small = to_uint8(stages.images[model.stage_sizes[0]][wanted]) if wanted else None
-    previews = dict(zip(wanted, small, strict=True)) if small is not None else {}
+    previews = dict(zip(wanted, to_uint8(stages.images[model.stage_sizes[0]][wanted]), strict=True)) if wanted else {}
     return [
         PictureResult(
             pictures[row],
@@ -128,9 +116,3 @@ def _receive(stream: IO[bytes]) -> Message | None:
     (size,) = HEAD.unpack(head)
     data = stream.read(size)
     return unpack(data) if len(data) == size else None
-
-
-def _write(stream: IO[bytes], message: Answer) -> None:
-    left = memoryview(pack(message))
-    while left:
-        left = left[stream.write(left) :]

@@ -10,7 +10,6 @@ from attngan_deploy.engines.facts import EngineFacts
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.messages import (
     HEAD,
-    BatchOrder,
     BatchResult,
     Command,
     Failure,
@@ -31,11 +30,7 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """A worker in a Python of its own; `WorkerProcess.start` makes one that is ready.
-
-    Attributes:
-        engines: what runs each model.
-    """
+    """A worker in a Python of its own; `WorkerProcess.start` makes one that is ready."""
 
     def __init__(self, process: asyncio.subprocess.Process, engines: dict[str, EngineFacts]) -> None:
         self._process, self.engines = process, engines
@@ -57,7 +52,7 @@ class WorkerProcess:
         )
         worker = cls(process, {})
         try:
-            worker._send(load)
+            worker.write(load)
             first = await worker._receive()
         except BaseException:
             worker.kill()
@@ -68,32 +63,21 @@ class WorkerProcess:
         await worker.end()
         raise EngineError(first.why if isinstance(first, Failure) else f"the worker answered {type(first).__name__}")
 
-    @property
-    def number(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def write(self, batch: BatchOrder) -> None:
-        """Give it a batch; batches are answered in order.
-
-        Raises:
-            WorkerDied: it ended.
-        """
-        self._send(batch)
+    def write(self, message: Command) -> None:
+        """Give it a batch; batches are answered in order. Raises WorkerDied where it ended, as `read` does."""
+        assert self._process.stdin
+        if self._process.returncode is not None or self._process.stdin.is_closing():
+            raise WorkerDied(self._last_word())
+        self._process.stdin.write(pack(message))
 
     async def read(self) -> BatchResult | Failure:
-        """Its next answer.
-
-        Raises:
-            WorkerDied: it ended.
-        """
+        """Its next answer."""
         message = await self._receive()
         if not isinstance(message, BatchResult | Failure):
             raise WorkerDied(f"the worker answered {type(message).__name__}")
         return message
 
     def kill(self) -> None:
-        """End it at once."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 # Not the process object's own `kill`: it may take the exit status away from the loop that waits for it.
@@ -108,12 +92,6 @@ class WorkerProcess:
         except TimeoutError:
             self.kill()
             await self._process.wait()
-
-    def _send(self, message: Command) -> None:
-        assert self._process.stdin
-        if self._process.returncode is not None or self._process.stdin.is_closing():
-            raise WorkerDied(self._last_word())
-        self._process.stdin.write(pack(message))
 
     async def _receive(self) -> Message:
         assert self._process.stdout

@@ -14,10 +14,8 @@ def return_freed_memory() -> bool:
     """Let glibc give freed blocks of a MiB back at once, and keep few arenas; to be called before threads start.
 
     It otherwise keeps for itself what a graph needed while it was compiled, and in an arena a thread: a tenth of what
-    `t2i generate` takes. Somebody's own settings in the environment (`MALLOC_...`, `GLIBC_TUNABLES`) stay.
-
-    Returns:
-        Whether it was done: not with another C library, nor where there are settings.
+    `t2i generate` takes. Somebody's own settings in the environment (`MALLOC_...`, `GLIBC_TUNABLES`) stay. Returns
+    whether it was done: not with another C library, nor where there are settings.
     """
     own = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     return not own and _set({MMAP_THRESHOLD: LARGE, TRIM_THRESHOLD: LARGE, ARENA_MAX: ARENAS})
@@ -26,10 +24,8 @@ def return_freed_memory() -> bool:
 def keep_freed_memory() -> bool:
     """Let glibc keep large blocks for the next training step.
 
-    It otherwise gives them back to the system at every step, and page faults cost a quarter of the time.
-
-    Returns:
-        Whether it was done: not with another C library.
+    It otherwise gives them back to the system at every step, and page faults cost a quarter of the time. Returns
+    whether it was done: not with another C library.
     """
     return _set({MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.system.lock import is_lock, writing
@@ -50,11 +50,7 @@ def _remove(path: Path) -> None:
 
 
 def replaceable_file(path: Path) -> Path:
-    """Where a file that is renamed to `path` really goes: behind symbolic links.
-
-    Raises:
-        OutputError: something that is no file is there; a rename would take its place.
-    """
+    """Where a file that is renamed to `path` goes, behind links; raise OutputError where something else is there."""
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is not a file, and is left alone", next_step="choose another place for the output")
@@ -83,6 +79,13 @@ def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
         raise
 
 
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write data to a stream without a buffer, which may take a part of it at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
 def append_whole(path: Path, data: bytes) -> None:
     """Add lines to a file in one write, or none of them.
 
@@ -100,11 +103,7 @@ def append_whole(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that can't be written before minutes of work, not after.
-
-    Raises:
-        OutputError: its folder is missing or can't be written, or something that is no file is there.
-    """
+    """Raise OutputError where a file can't be written, or something else is there: before minutes of work."""
     part = part_path(replaceable_file(path))
     try:
         part.touch()
@@ -118,11 +117,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for output, and those above it, where they are missing.
-
-    Raises:
-        OutputError: something that is no folder is in the way.
-    """
+    """Make a folder, and those above it; raise OutputError where something that is no folder is in the way."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -210,10 +205,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file; a pipe or a device, which may never end, is not opened.
-
-    Args:
-        limit: in bytes.
+    """The bytes of a regular file, `limit` at most; a pipe or a device, which may never end, is not opened.
 
     Raises:
         OSError: missing, a folder, or not to be read.
@@ -233,12 +225,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        OSError: missing, a folder, or not to be read.
-        ValueError: no regular file, too large, not JSON, or nested too deeply.
-    """
+    """What a JSON file holds; raises as `read_file`, and ValueError where it is not JSON, or nested too deeply."""
     try:
         return json.loads(read_file(path, limit))
     except RecursionError as error:

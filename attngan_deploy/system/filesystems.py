@@ -43,12 +43,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def open_binary(path: str | Path) -> IO[bytes]:
-    """Open a file, here or at a URL, for reading bytes; both kinds can be sought in.
-
-    Raises:
-        OSError: as `open`.
-        MissingExtraError: see `file_system`.
-    """
+    """Open a file, here or at a URL, for reading bytes; both can be sought in. Raises as `open` and `file_system`."""
     if not is_url(path):
         return Path(path).open("rb")
     system, inside = file_system(str(path))

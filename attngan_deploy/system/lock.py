@@ -52,11 +52,7 @@ def writing(final: Path) -> Iterator[bool]:
 def lock_folder(folder: Path, shared: bool = False) -> int | None:
     """Hold a folder itself until the file descriptor that is returned is closed; None where there are no locks.
 
-    Args:
-        shared: keep out only those who want it for themselves.
-
-    Raises:
-        OutputError: another process holds it.
+    Where it is shared, only those are kept out who want it for themselves. OutputError: another process holds it.
     """
     if sys.platform == "win32":
         return None

@@ -24,12 +24,8 @@ class Machine:
     """A machine and what is installed on it.
 
     Attributes:
-        cpu: name of the processor.
-        cores: how many it has.
         usable_cores: how many this process may use.
         memory_bytes: main memory; None where the system does not say.
-        system: operating system.
-        python: version of Python.
         gpus: names of the NVIDIA GPUs that CUDA sees.
         packages: versions of what matters here and is installed, by name.
     """
@@ -70,7 +66,6 @@ class Nvidia:
 
 
 def this_machine() -> Machine:
-    """What this machine is."""
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
     return Machine(_cpu(), cores, usable_cores(), _memory(), system, python, gpus, versions())
@@ -132,10 +127,10 @@ def _driver() -> str:
         return ""
     command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        told = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
+    return told.strip().partition("\n")[0]
 
 
 def _cpu() -> str:

@@ -12,9 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function to be called with (done, total): first with done 0, then whenever something was done.
 
-    Args:
-        what: the work, e.g. "generate".
-        unit: what is counted, in short, e.g. "img"; the speed is shown as "img/s".
+    The unit is what is counted, in short, e.g. "img"; the speed is shown as "img/s".
     """
     if sys.stderr.isatty():
         with _bar(what, unit) as update:

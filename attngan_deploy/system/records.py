@@ -11,12 +11,7 @@ Record = TypeVar("Record")
 
 
 class RecordError(ValueError):
-    """A value that is not of the type that its field has.
-
-    Attributes:
-        found: the field and what it holds.
-        expected: what it should hold.
-    """
+    """A value that is not of the type that its field has: the field and what it holds, and what it should hold."""
 
     def __init__(self, found: str, expected: str) -> None:
         super().__init__(f"{found}; expected {expected}")
@@ -28,7 +23,6 @@ def decode(kind: type[Record], values: object, *, exact: bool = False) -> Record
 
     Args:
         kind: a dataclass of numbers, texts, tuples, tables (`Mapping`) and further such dataclasses.
-        values: a JSON object.
         exact: refuse fields that `kind` does not have, which are passed over otherwise.
 
     Raises:

@@ -1,6 +1,8 @@
-"""Signals that must not part what belongs together."""
+"""Signals: those that must not part what belongs together, and the stack that they are handled on."""
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,3 +30,27 @@ def uninterrupted() -> Iterator[list[int]]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Put the calling thread's alternate signal stack back as it was, however the block ends (Linux only).
+
+    OpenVINO puts it into memory of its own, and frees that with its models; the next Ctrl-C, which Python handles on
+    that stack, would then end the process with a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before, library = _Stack(), ctypes.CDLL(None)
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)

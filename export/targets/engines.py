@@ -23,7 +23,7 @@ from attngan_deploy.engines.tensorrt.build import (
 from attngan_deploy.engines.tensorrt.cuda import find_gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.system.signal_stack import own_signal_stack
+from attngan_deploy.system.signals import own_signal_stack
 
 TARGETS = (*BUILDERS, "openvino")
 

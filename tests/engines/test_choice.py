@@ -13,8 +13,7 @@ from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.golden import Verification
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 
 ORT, OPENVINO, BF16 = ("onnxruntime", "cpu", "fp32"), ("openvino", "cpu", "fp32"), ("openvino", "cpu", "bf16")
 

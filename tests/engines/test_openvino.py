@@ -20,8 +20,7 @@ from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.precision.half import load_plain
 from attngan_deploy.export.precision.quantize import Quantizer
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from tests.makers.commands import PATIENCE
 from tests.makers.precise_bundle import generator_inputs
 

@@ -15,8 +15,7 @@ from attngan_deploy.engines.openvino.engine import OpenVinoEngine, settings
 from attngan_deploy.engines.openvino.graph import rewrite
 from attngan_deploy.errors import EngineError
 from attngan_deploy.generate import pipeline
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from attngan_deploy.media.images import to_uint8
 from tests.makers.commands import PATIENCE
 

@@ -16,8 +16,7 @@ from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
 from attngan_deploy.errors import EngineError, MissingExtraError
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from tests.makers.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
 from tests.makers.precise_bundle import add_half_generator, generator_inputs
 from tests.makers.tensorrt_file import READABLE

@@ -15,8 +15,7 @@ from attngan_deploy.engines.golden import check_engines, load_golden, psnr_db
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import BundleError, EngineError
-from attngan_deploy.generate.pipeline import TextToImage
-from attngan_deploy.generate.verify import verify_model
+from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.verify import open_any, verify_judge
 from tests.makers.golden_bundle import with_golden, with_manifest

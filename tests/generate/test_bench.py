@@ -14,9 +14,8 @@ from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.generate.bench import rounds as module
-from attngan_deploy.generate.bench.page import page
+from attngan_deploy.generate.bench.page import HEADINGS, cells, notes, page
 from attngan_deploy.generate.bench.rounds import BenchReport, Process, Row, Schedule, run_rounds
-from attngan_deploy.generate.bench.tables import HEADINGS, cells, notes
 from attngan_deploy.generate.bench.worker import LoadedEngine
 from tests.makers.commands import PATIENCE, children
 from tests.makers.golden_bundle import with_manifest

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import MissingExtraError, T2IError
-from attngan_deploy.generate.run import Run
-from attngan_deploy.media.captions import CaptionFile
 from tests.generate.test_scale import COMMAND, ENGINE, hashes, write_captions
 from tests.makers.commands import PATIENCE, children, wait_for
 
@@ -84,13 +81,12 @@ def test_what_a_worker_finds_wrong_is_one_line(tiny_bundle: Path, tmp_path: Path
 def test_without_ray_the_line_that_installs_it(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attngan_deploy.generate import ray_start
+    from attngan_deploy.generate import generation
 
-    monkeypatch.setattr(ray_start, "find_spec", lambda name: None)
+    monkeypatch.setattr(generation, "find_spec", lambda name: None)
     path = str(write_captions(tmp_path / "c.jsonl", 2))
-    run = Run.of(open_bundle(tiny_bundle), CaptionFile.measure(path), file_format="tar", shard_size=10)
     with pytest.raises(MissingExtraError, match=r"pip install 'attngan-deploy\[ray\]'"):
-        ray_start.make_on_ray(run, str(tmp_path / "out"), None, lambda done, total: None, lambda line: None)
+        generation.check_ray()
     register("generate")
     arguments = ["generate", path, "--model", str(tiny_bundle), "--shard", "0/1", "--engine", "ray"]
     with pytest.raises(T2IError, match="two ways to do the same"):

@@ -27,6 +27,7 @@ from attngan_deploy.generate.target import Target
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.shards import iter_samples
+from attngan_deploy.system.files import append_whole
 
 CAPTIONS = [Caption("a red bird", 1), Caption("a blue bird", 3)]
 RUN = Run(CaptionList(CAPTIONS), 5, False, "tiny", "abc")
@@ -278,7 +279,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pyt
         out.add(batch(PLACES[:2]))
         before = (tmp_path / "manifest.jsonl").read_bytes()
         with pytest.raises(OSError) as caught, no_room(len(before) + 50):
-            out._append_manifest([out._line((1, 0), CAPTIONS[1], "00003_00.png")])
+            append_whole(out.folder / "manifest.jsonl", out._line((1, 0), CAPTIONS[1], "00003_00.png"))
         assert caught.value.errno in (errno.EFBIG, errno.ENOSPC)
         assert (tmp_path / "manifest.jsonl").read_bytes() == before
 

@@ -29,9 +29,7 @@ class BoundRunner:
     """Runs a session; the first `MAX_SHAPES` shapes that come twice are bound and captured, others run plainly.
 
     Args:
-        session: an InferenceSession.
-        inputs: the manifest's inputs of its graph.
-        outputs: the manifest's outputs; each named size in them is a size of an input.
+        outputs: the manifest's, as `inputs` are; each named size in them is a size of an input.
         memory: where tensors are bound: "cuda", or "cpu" in tests.
     """
 

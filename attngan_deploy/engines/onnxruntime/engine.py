@@ -50,8 +50,6 @@ class OnnxRuntimeEngine:
     On CUDA, the tensors of shapes that come back stay bound to GPU memory, and their runs are replayed as CUDA graphs.
 
     Args:
-        path: the `.onnx` file.
-        device: "cpu", "cuda", "tensorrt" or "tensorrt-rtx".
         threads: CPU threads inside one operator; None for one a core.
         precision: what the file computes in, for `facts`.
         described: what the manifest says of the graph; None to ask the file for its inputs.
@@ -59,8 +57,7 @@ class OnnxRuntimeEngine:
         spins: whether idle threads wait busily for the next operator, and for a while after the last one. A graph that
             takes turns with another engine's would take that one's cores.
 
-    Raises:
-        EngineError: the device can't be had, or the graph can't be loaded.
+    Raises as `load_engine`.
     """
 
     def __init__(
@@ -93,23 +90,11 @@ class OnnxRuntimeEngine:
             notes = (*notes, "this version does not tell which nodes run elsewhere")
         if capture and not captured:
             notes = (*notes, "no CUDA graphs")
-        self.facts = EngineFacts(
-            "onnxruntime",
-            onnxruntime.__version__,
-            device,
-            precision,
-            threads,
-            providers,
-            elsewhere or {},
-            notes,
-        )
+        version = onnxruntime.__version__
+        self.facts = EngineFacts("onnxruntime", version, device, precision, threads, providers, elsewhere or {}, notes)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Run the graph on named tensors; returns its named outputs.
-
-        Raises:
-            EngineError: a tensor is missing, unknown, or of the wrong type or shape; or ONNX Runtime failed.
-        """
+        """See `Engine.run`."""
         check_inputs(self._path.name, self._inputs, inputs)
         try:
             if self._runner is not None:

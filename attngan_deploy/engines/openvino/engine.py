@@ -21,7 +21,7 @@ from attngan_deploy.engines.request import SUPPORTED, about_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.machine import cpu_lines
-from attngan_deploy.system.signal_stack import own_signal_stack
+from attngan_deploy.system.signals import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
@@ -38,23 +38,7 @@ class OpenVinoEngine:
 
     fp16 and bf16 are computed natively from the fp32 graph, where the device can; int8 needs a graph of the bundle. A
     generator is rewritten for the CPU (`openvino.graph`); there, `run` and both forms of `pictures` each compile it
-    when first used, `pictures` for one caller at once.
-
-    Attributes:
-        makes_pictures: whether there is `pictures`.
-        streams: calls of `pictures` that are not alone and run at the same time.
-
-    Args:
-        bundle: an opened bundle.
-        graph: its key in the manifest.
-        device: "cpu", "gpu" or "npu".
-        precision: "fp32", "fp16", "bf16" or "int8".
-        threads: CPU threads; None for one a core.
-
-    Raises:
-        MissingExtraError: OpenVINO is not installed, or can't be imported.
-        EngineError: there is no such device, it does not compute in that precision, or the graph can't be loaded.
-        BundleError: the bundle has no such graph, or none in int8.
+    when first used, `pictures` for one caller at once. Arguments and errors are those of `load_engine`.
     """
 
     @own_signal_stack()
@@ -91,24 +75,12 @@ class OpenVinoEngine:
         )
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Run the graph on named tensors; returns its named outputs.
-
-        Raises:
-            EngineError: a tensor is missing, unknown, or of the wrong type or shape; or OpenVINO failed.
-        """
+        """See `Engine.run`."""
         check_inputs(self._path.name, self._described.inputs, inputs)
         return self._infer(inputs, list(self._described.outputs), _Use.ALL)
 
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
-        """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.
-
-        Args:
-            inputs: named tensors.
-            alone: True to let all threads work on it; False where `streams` threads call this at the same time.
-
-        Raises:
-            EngineError: as in `run`.
-        """
+        """See `PictureEngine.pictures`."""
         check_inputs(self._path.name, self._described.inputs, inputs)
         return self._infer(self._padded(inputs), [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
@@ -208,12 +180,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 @own_signal_stack()
 def check_device(device: str, precision: str) -> None:
-    """See that OpenVINO is here, and that it can compute on a device ("cpu", "gpu" or "npu") in a precision.
-
-    Raises:
-        MissingExtraError: OpenVINO is not installed, or can't be imported.
-        EngineError: there is no such device, or it does not compute in that precision.
-    """
+    """Raise MissingExtraError where OpenVINO is not here, EngineError where a device lacks a precision, or is not."""
     core = load_openvino().Core()
     if device not in SUPPORTED["openvino"]:
         expected = " or ".join(SUPPORTED["openvino"])

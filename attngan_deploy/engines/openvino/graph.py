@@ -70,9 +70,7 @@ def rewrite(model: Any) -> int:
 def only_pictures(model: Any, image: str) -> Any:
     """A model of the same inputs whose outputs are `PICTURES`, uint8 [N, S, S, 3], and `SUMS`, f32 [N].
 
-    Args:
-        image: the output that it makes pictures of, [N, 3, S, S] in [-1, 1]; a sum of values that are not all finite
-            is not finite.
+    They are made of the output `image`, [N, 3, S, S] in [-1, 1]; a sum of values that are not all finite is not finite.
     """
     import openvino
     from openvino import opset13 as ops

@@ -54,7 +54,6 @@ class Profile:
     words: tuple[int, int, int] = (1, 18, 64)
 
     def __str__(self) -> str:
-        """One line, e.g. "batch 1-16-64, words 1-18-64"."""
         return f"batch {'-'.join(map(str, self.batch))}, words {'-'.join(map(str, self.words))}"
 
     def shape(self, shape: Sequence[Size], which: int) -> list[int]:
@@ -79,15 +78,11 @@ def ensure_engine(
     device: str,
     precision: str = "fp32",
     folder: Path | None = None,
-    profile: Profile = DEFAULT_PROFILE,
 ) -> tuple[CachedEngine, str]:
     """The engine of a bundle's graph: from the cache, or built and put there, with progress on standard error.
 
     Args:
-        graph: its key in the manifest.
-        flavour: "tensorrt" or "tensorrt-rtx".
         device: as `device_of` says it; for TensorRT-RTX a compute capability, e.g. "sm89", that need not be here.
-        precision: "fp32", or another one that the bundle stores; the text encoder is built in fp32 always.
         folder: the cache; None for `cache_folder()`.
 
     Returns:
@@ -105,7 +100,7 @@ def ensure_engine(
         check_precision(flavour, device, precision)
     path = bundle.graph_path(graph, stored)
     computes_in = "fp16" if without_fp32_products(flavour, device) else stored
-    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(profile))
+    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(DEFAULT_PROFILE))
     reason = "not in the cache"
     try:
         if entry := find_engine(key, folder):
@@ -116,7 +111,7 @@ def ensure_engine(
     start = time.perf_counter()
     timing = (folder or cache_folder()) / f"{flavour}-{trt.__version__}-{as_file_name(device)}.timing"
     with show_progress(f"build {path.name} for {flavour}, {device}", "steps") as progress:
-        data = build_engine(flavour, path, bundle.graph(graph), device, profile, progress, timing)
+        data = build_engine(flavour, path, bundle.graph(graph), device, progress=progress, timing=timing)
     facts = {"bundle": bundle.name, "graph": graph, "checked": False}
     return store_engine(key, data, time.perf_counter() - start, folder, facts), reason
 
@@ -148,9 +143,6 @@ def build_engine(
     """Build an engine from an ONNX file.
 
     Args:
-        flavour: "tensorrt" or "tensorrt-rtx".
-        path: the ONNX file.
-        graph: what the manifest says of it.
         device: compute capability, e.g. "sm89"; TensorRT itself builds for the GPU of this machine.
         progress: called with (done, total) while building; what it raises ends the build, and is raised here.
         timing: where TensorRT keeps its measurements of kernels between builds; TensorRT-RTX measures none.
@@ -233,14 +225,12 @@ def tensorrt_log(flavour: str) -> Any:
 
 
 def network_tensors(trt: Any, network: Any) -> Tensors:
-    """Inputs and outputs of a parsed network."""
     values = [network.get_input(place) for place in range(network.num_inputs)]
     values += [network.get_output(place) for place in range(network.num_outputs)]
     return {value.name: (np.dtype(trt.nptype(value.dtype)).name, list(value.shape)) for value in values}
 
 
 def engine_tensors(trt: Any, engine: Any) -> Tensors:
-    """Inputs and outputs of a deserialised engine."""
     names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
     return {
         name: (np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, list(engine.get_tensor_shape(name)))
@@ -249,11 +239,7 @@ def engine_tensors(trt: Any, engine: Any) -> Tensors:
 
 
 def check_tensors(name: str, found: Tensors, graph: Graph) -> None:
-    """Compare tensors with what the manifest says of a graph.
-
-    Raises:
-        EngineError: a name, dtype or shape differs.
-    """
+    """Raise EngineError where the name, dtype or shape of a tensor is not what the manifest says of a graph."""
     expected = {
         tensor: (said.dtype, [-1 if isinstance(size, str) else size for size in said.shape])
         for tensor, said in {**graph.inputs, **graph.outputs}.items()

@@ -28,11 +28,7 @@ def make_log(trt: Any) -> Any:
 
 
 def make_monitor(trt: Any, progress: Progress | None, signals: list[int]) -> Any:
-    """A monitor that tells `progress`. What that raises is kept in `stopped`, and ends the build as `signals` do.
-
-    Args:
-        signals: a list of signals that are held back, see `signals.uninterrupted`.
-    """
+    """A monitor that tells `progress`; what that raises is kept in `stopped`, and ends the build as held signals do."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -13,12 +13,7 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU that is used: the first one that CUDA_VISIBLE_DEVICES leaves.
-
-    Attributes:
-        name: e.g. "NVIDIA GeForce RTX 4090".
-        capability: its compute capability, e.g. "sm89".
-    """
+    """The GPU that is used, the first one that CUDA_VISIBLE_DEVICES leaves, and its capability, e.g. "sm89"."""
 
     name: str
     capability: str
@@ -66,11 +61,7 @@ class Stream:
         _call("cudaMemcpyAsync", array.ctypes.data, buffer.address, array.nbytes, kind, self._stream)
 
     def wait(self) -> None:
-        """Wait until everything is done.
-
-        Raises:
-            EngineError: something failed on the GPU.
-        """
+        """Wait until everything is done; raise EngineError where something failed on the GPU."""
         _call("cudaStreamSynchronize", self._stream)
 
 
@@ -82,11 +73,7 @@ class Buffer:
         self._free: weakref.finalize[[int], Buffer] | None = None
 
     def reserve(self, size: int) -> None:
-        """Make it hold at least `size` bytes; what it held is lost when it grows.
-
-        Raises:
-            EngineError: the GPU has no more memory.
-        """
+        """Make it hold `size` bytes, losing what it held when it grows; raise EngineError without memory."""
         if size <= self.size:
             return
         if self._free is not None:

@@ -41,19 +41,8 @@ class TensorRtEngine:
     The engine comes from the cache. Where that has none for this graph, GPU and version, or a damaged one, it is built
     from the bundle; an engine that runs here for the first time must make the golden pictures.
 
-    Args:
-        bundle: an opened bundle.
-        graph: its key in the manifest.
-        flavour: "tensorrt" or "tensorrt-rtx".
-        device: "auto" or "cuda", the same here.
-        precision: "fp32", or another one that the bundle stores; the text encoder runs in fp32 always.
-
-    Raises:
-        MissingExtraError: the package of this flavour, or cuda-python, is missing.
-        EngineError: the driver or the GPU is missing, the graph can't be built, or the engine does not make the golden
-            pictures.
-        BundleError: the bundle has no such graph in this precision.
-        OutputError: the cache can't be written.
+    A flavour is "tensorrt" or "tensorrt-rtx"; other arguments are those of `load_engine`, errors also of `find_gpu` and
+    `ensure_engine`.
     """
 
     def __init__(self, bundle: Bundle, graph: str, flavour: str, device: str = "auto", precision: str = "fp32") -> None:
@@ -89,12 +78,7 @@ class TensorRtEngine:
                 write_atomically(entry.path.with_suffix(KERNELS), bytes(kernels.serialize()))
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Run the graph on named tensors; returns its named outputs. A large batch is run in pieces.
-
-        Raises:
-            EngineError: a tensor is missing, unknown, or of the wrong type or shape, a caption is too long for the
-                engine, or the GPU failed.
-        """
+        """See `Engine.run`; also refuses a caption that is too long for the engine. A large batch is run in pieces."""
         described = self._description.inputs
         check_inputs(self._name, described, inputs)
         self._check_words(inputs)

@@ -5,9 +5,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ START = "from attngan_deploy.generate.bench.worker import main; main()"
 LATENCY_CALLS = 20  # calls of one picture in each round: p99 of 5 rounds is that of 100
 
 
-class Process:
+class Process(AbstractContextManager["Process"]):
     """A worker in a Python of its own: `with Process() as process: process.ask("memory")`."""
 
     def __init__(self) -> None:
@@ -36,22 +35,11 @@ class Process:
             stderr=self._errors,
         )
 
-    def __enter__(self) -> "Process":
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End it."""
+    def __exit__(self, *error: object) -> None:
         self.end()
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Give a command of `BenchWorker` and wait for the answer.
-
-        Raises:
-            EngineError: the worker met an error, or died.
-        """
+        """Give a command of `BenchWorker` and wait for the answer; raise EngineError where it fails or dies."""
         assert self._process.stdin and self._process.stdout
         try:
             pickle.dump((command, arguments), self._process.stdin)
@@ -63,13 +51,7 @@ class Process:
             raise EngineError(answer)
         return answer
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether it ended."""
-        return self._process.poll() is not None
-
     def end(self) -> None:
-        """Kill it, if it is there."""
         self._process.kill()
         self._process.communicate()
         self._errors.close()
@@ -84,12 +66,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to measure.
+    """How to measure: each number of pictures made together for itself, in rounds, of which speeds are the medians.
 
     Attributes:
-        batches: pictures made together, each timed for itself.
-        rounds: how often each engine has its turn; speeds are medians over them.
-        seconds: how long a turn lasts at least.
+        seconds: how long a turn of an engine lasts at least.
         threads: CPU threads of each engine; None for one a core.
     """
 
@@ -99,14 +79,12 @@ class Schedule:
     threads: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """An engine at one batch size.
 
     Attributes:
         request: what was asked for.
-        loaded: what was got, its load time, size and golden pictures.
-        batch: pictures made together.
         speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
         latencies: seconds of each call; [] for a batch of more than one picture.
         memory: most bytes that its process had held by then; None where the system does not say.
@@ -133,7 +111,6 @@ class Row:
         return float(np.percentile(self.latencies, percent)) if self.latencies else None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values."""
         return {
             "asked": self.request.names,
             "engine": asdict(self.loaded.facts),
@@ -153,15 +130,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured.
-
-    Attributes:
-        bundle: of which model.
-        machine: where.
-        schedule: how.
-        rows: by batch, and in the order of the requests.
-        refused: requests that can't run here, each with its reason.
-    """
+    """What was measured: rows by batch, in the order of the requests, and why other requests can't run here."""
 
     bundle: Bundle
     machine: Machine
@@ -170,7 +139,6 @@ class BenchReport:
     refused: list[tuple[EngineRequest, str]]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values, without pictures."""
         return {
             "model": self.bundle.name,
             "model_hash": self.bundle.hash,
@@ -194,13 +162,12 @@ def run_rounds(
         tell: called with a line about what is loaded now.
         progress: called with (done, total) turns.
 
-    Raises:
-        BundleError: the bundle has no golden cases, or damaged ones.
+    Raises as `load_golden`.
     """
     load_golden(bundle)
     machine = this_machine()
     refused: list[tuple[EngineRequest, str]] = []
-    teams: list[BenchedEngine] = []
+    engines: list[tuple[EngineRequest, LoadedEngine, Process]] = []
     with ExitStack() as stack:
         for request in requests:
             tell(f"loading {request}")
@@ -211,63 +178,43 @@ def run_rounds(
                 refused.append((request, str(error)))
                 process.end()
             else:
-                teams.append(BenchedEngine(request, loaded, process))
-        rows = _rows(teams, schedule, progress)
+                engines.append((request, loaded, process))
+        rows = _rows(engines, schedule, progress)
     return BenchReport(bundle, machine, schedule, rows, refused)
 
 
-@dataclass
-class BenchedEngine:
-    """What was asked for, its process, and the error that ended it."""
-
-    request: EngineRequest
-    loaded: LoadedEngine
-    process: Process
-    why: str = ""
-
-
-def _rows(teams: Sequence[BenchedEngine], schedule: Schedule, progress: Callable[[int, int], None]) -> list[Row]:
+def _rows(
+    engines: Sequence[tuple[EngineRequest, LoadedEngine, Process]],
+    schedule: Schedule,
+    progress: Callable[[int, int], None],
+) -> list[Row]:
     """Time every batch size; within one, each round gives every engine its turn."""
     turns, done = len(schedule.batches) * (schedule.rounds + 1), 0
     progress(0, turns)
     rows: list[Row] = []
     for batch in sorted(schedule.batches):
-        taken: list[list[list[float]]] = [[] for _ in teams]
-        for team in teams:
-            team.why = team.why if team.process.is_dead else ""  # it may only have lacked memory for the last batch
+        taken = {process: Row(request, loaded, batch) for request, loaded, process in engines}
         for number in range(schedule.rounds + 1):  # the first one warms up and is left out
-            for place, team in enumerate(teams):
-                calls = _turn(team, batch, schedule.seconds if number else 0.0)
-                if number and calls:
-                    taken[place].append(calls)
+            for process, row in taken.items():
+                if not row.why:
+                    _turn(process, row, schedule.seconds if number else 0.0)
             done += 1
             progress(done, turns)
-        rows += [_row(team, batch, rounds) for team, rounds in zip(teams, taken, strict=True)]
-    return _with_ratios(rows)
+        speeds = [row.speed for row in taken.values() if row.speed]
+        for row in taken.values():
+            row.ratio = row.speed / speeds[0] if row.speed else None
+        rows += taken.values()
+    return rows
 
 
-def _turn(team: BenchedEngine, batch: int, seconds: float) -> list[float]:
-    if team.why:
-        return []
+def _turn(process: Process, row: Row, seconds: float) -> None:
+    """Time an engine for some seconds; one call without any only warms it up."""
     try:
-        calls: list[float] = team.process.ask("time", batch, seconds, LATENCY_CALLS if batch == 1 and seconds else 1)
-    except EngineError as error:
-        team.why = str(error)
-        return []
-    return calls
-
-
-def _row(team: BenchedEngine, batch: int, rounds: Sequence[list[float]]) -> Row:
-    if team.why:
-        return Row(team.request, team.loaded, batch, why=team.why)
-    speeds = [len(calls) * batch / sum(calls) for calls in rounds]
-    latencies = [seconds for calls in rounds for seconds in calls] if batch == 1 else []
-    return Row(team.request, team.loaded, batch, speeds, latencies, team.process.ask("memory"))
-
-
-def _with_ratios(rows: Sequence[Row]) -> list[Row]:
-    first: dict[int, float] = {}
-    for row in rows:
-        if row.speed is not None:
-            first.setdefault(row.batch, row.speed)
-    return [row if row.speed is None else replace(row, ratio=row.speed / first[row.batch]) for row in rows]
+        calls: list[float] = process.ask("time", row.batch, seconds, LATENCY_CALLS if row.batch == 1 and seconds else 1)
+        row.memory = process.ask("memory")
+    except EngineError as error:  # it may only have lacked memory for this batch
+        row.speeds, row.latencies, row.memory, row.why = [], [], None, str(error)
+        return
+    if seconds:
+        row.speeds.append(len(calls) * row.batch / sum(calls))
+        row.latencies += calls if row.batch == 1 else []

@@ -34,10 +34,8 @@ class LoadedEngine:
     """An engine that is ready.
 
     Attributes:
-        facts: what it is.
         seconds: from a fresh Python to ready, imports included.
         bytes: size of the files of its graphs.
-        verification: how close it comes to the golden pictures.
         captions: the caption of each picture to look at.
         pictures: those pictures, uint8 [N, S, S, 3]: the same captions, seed and noise on every engine.
     """
@@ -57,8 +55,7 @@ class BenchWorker:
         """Open the bundle on an engine, and verify it."""
         start = time.perf_counter()
         from attngan_deploy.engines.golden import load_golden
-        from attngan_deploy.generate.pipeline import TextToImage
-        from attngan_deploy.generate.verify import verify_model
+        from attngan_deploy.generate.pipeline import TextToImage, verify_model
 
         self._model = TextToImage.load_on(folder, request)
         seconds, bundle = time.perf_counter() - start, self._model.bundle
@@ -79,10 +76,6 @@ class BenchWorker:
             self._model.generate(captions, batch_size=batch)
             taken.append(time.perf_counter() - start)
         return taken
-
-    def memory(self) -> int | None:
-        """Most memory that this process has held, in bytes; None where the system does not say."""
-        return peak_memory()
 
 
 def _graph_files(bundle: "Bundle", facts: "EngineFacts") -> list[Path]:
@@ -114,7 +107,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     worker = BenchWorker()
-    commands: dict[str, Callable[..., Any]] = {"load": worker.load, "time": worker.time, "memory": worker.memory}
+    commands: dict[str, Callable[..., Any]] = {"load": worker.load, "time": worker.time, "memory": peak_memory}
     while True:
         try:
             command, arguments = pickle.load(sys.stdin.buffer)
