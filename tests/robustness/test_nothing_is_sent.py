@@ -48,7 +48,7 @@ def watch(library: Path, tmp_path: Path) -> Watch:
     own = [
         *socket.gethostbyname_ex(socket.gethostname())[2],
         *CLOUD,
-    ]  # Ray's processes speak by the machine's addresses
+    ]  # Ray's processes speak by them
 
     def run(*command: str | Path, status: int = 0) -> list[str]:
         (tmp_path / "home").mkdir()
