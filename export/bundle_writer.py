@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -136,10 +135,7 @@ def _write_bundle(
     golden = golden_cases(networks, vocabulary)
     write_golden(folder / GOLDEN, golden)
 
-    fields, shown = (
-        _manifest(checkpoint, networks, models, options, name),
-        [str(text) for text in golden["captions"][:2]],
-    )
+    fields, shown = _manifest(checkpoint, networks, models, options, name), [*map(str, golden["captions"][:2])]
     write_manifest(folder, {**fields, "parity": asdict(parity)})  # the golden check and the card's picture open it
     parity = replace(parity, golden_worst_level=check_golden(folder, golden))
     paint_grid(folder, shown)
@@ -148,9 +144,25 @@ def _write_bundle(
     write_manifest(folder, manifest.document)
 
 
+def as_provenance(told: JsonObject) -> dict[str, object]:
+    """What a checkpoint tells, as JSON: a NaN among metrics is none."""
+    provenance: dict[str, object] = json.loads(json.dumps(told), parse_constant=lambda _: None)
+    return provenance
+
+
+def origin(provenance: JsonObject) -> JsonObject:
+    """What a manifest says of graphs made from a checkpoint: their operators, licence and provenance."""
+    return {
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "licence": licence_of(provenance),
+        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+    }
+
+
 def _each_once(run: TrainingRun, met: list[JsonObject]) -> list[JsonObject]:
     """The runs before a run, and those before them, without what was met already: several began with the same."""
-    kept = []
+    kept: list[JsonObject] = []
     for before in run.before:
         if before.document not in met:
             met.append(before.document)
@@ -164,10 +176,9 @@ def _manifest(
     models: dict[str, onnx.ModelProto],
     options: GraphOptions,
     name: str | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     config, description = networks.generator.config, checkpoint.document
-    told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
-    provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
+    provenance = as_provenance({key: value for key, value in description.items() if key not in NOT_PROVENANCE})
     if provenance.get("started_from"):
         provenance["started_from"] = _each_once(read_run(provenance), [])
     return {
@@ -188,10 +199,7 @@ def _manifest(
         "vocabulary": VOCABULARY,
         "golden": GOLDEN,
         "card": {"text": CARD, "picture": GRID},
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
         "weights_dtype": DTYPES[options.weights],
-        "licence": licence_of(provenance),
-        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+        **origin(provenance),
         "scores": description.get("scores", []),
     }

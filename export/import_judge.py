@@ -97,8 +97,14 @@ def write_judge(
     size: int,
     mean: list[float],
     std: list[float],
+    card: str = "",
 ) -> Judge:
     """Write the bundle of a graph with the judge's tensors, checked by running it; the judge, opened.
+
+    Args:
+        facts: fields of its manifest.
+        size, mean, std: how pictures go in.
+        card: its README.md; "" for that of an imported judge.
 
     Raises:
         As `import_onnx_judge`.
@@ -128,10 +134,10 @@ def write_judge(
             **({"class_names": list(options.classes)} if options.classes else {}),
             "licence": options.licence,
         }
-        (folder / "README.md").write_text(_card(name, decode(JudgeFields, fields), options.licence), encoding="utf-8")
+        card = card or _card(name, decode(JudgeFields, fields), options.licence)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(folder, fields)
-        with_noise = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8)
-        Judge.load(folder).predict(with_noise)
+        Judge.load(folder).predict(np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8))
     return Judge.load(out)
 
 
@@ -164,9 +170,7 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
         kind = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise BundleError(f"{file} does not take float32 pictures", found=kind, expected=expected)
     transposed = shape[1] != 3
-    sides = set(shape[1:3] if transposed else shape[2:]) - {None}
-    if asked is not None:
-        sides.add(asked)
+    sides = {side for side in (*(shape[1:3] if transposed else shape[2:]), asked) if side is not None}
     if len(sides) != 1:
         raise BundleError(
             f"{file}: the side of its pictures is not clear",
@@ -174,13 +178,13 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
             expected="one number of pixels",
             next_step="--size 299, as it was trained with" if not sides else "leave out --size",
         )
-    return inputs[0].name, int(sides.pop()), transposed
+    return inputs[0].name, sides.pop(), transposed
 
 
 def _find_logits(file: Path, model: onnx.ModelProto, asked: str | None) -> str:
     if asked is not None:
         return _named(file, model, asked, "--logits")
-    outputs = [value.name for value in model.graph.output]
+    outputs = [str(value.name) for value in model.graph.output]
     if LOGITS in outputs:
         return LOGITS
     if len(outputs) != 1:
@@ -223,12 +227,9 @@ def _renamed(
     """The model with the judge's input and outputs, of any batch size."""
     renamed = onnx.compose.add_prefix(model, PREFIX)
     graph = renamed.graph
-    entry = helper.make_node(
-        "Transpose" if transposed else "Identity",
-        [IMAGES],
-        [PREFIX + source],
-        **({"perm": [0, 2, 3, 1]} if transposed else {}),
-    )
+    entry = helper.make_node("Identity", [IMAGES], [PREFIX + source])
+    if transposed:
+        entry = helper.make_node("Transpose", [IMAGES], [PREFIX + source], perm=[0, 2, 3, 1])
     nodes = [entry, *graph.node, helper.make_node("Flatten", [PREFIX + features], [FEATURES], axis=1)]
     if take_log:
         graph.initializer.append(helper.make_tensor("smallest", TensorProto.FLOAT, [], [SMALLEST]))
@@ -320,7 +321,7 @@ def _check_logits(logits: NDArray[np.float32], took_log: bool) -> None:
         )
 
 
-def _graph_entry(size: int, outputs: int, width: int) -> dict[str, Any]:
+def _graph_entry(size: int, outputs: int, width: int) -> JsonObject:
     return {
         "file": GRAPH_FILE,
         "inputs": {IMAGES: {"dtype": "float32", "shape": ["N", 3, size, size]}},

@@ -122,7 +122,7 @@ def _fact(value: object) -> str:
 
 
 def _parity(parity: Parity) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, output in parity.outputs.items():
         pixels = "" if output.pixels is None else f"{output.pixels_differ:,} of {output.pixels:,}"
         rows.append((f"`{name}`", f"{output.worst:.1e}", f"{output.tolerance:.0e}", pixels))

@@ -2,7 +2,7 @@
 
 import onnx
 
-from attngan_deploy.export.graphs.network import network_graph
+from attngan_deploy.export.graphs.network import Inputs, Shape, network_graph
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.layers import followed_layers
 
@@ -24,14 +24,14 @@ def generator_graph(generator: Generator) -> onnx.ModelProto:
     if any(norm is not None for _, norm, _ in followed_layers(generator)):
         raise ValueError("the generator's BatchNorms are not folded: use deploy.deploy first")
     config = generator.config
-    inputs = {
+    inputs: Inputs = {
         "sentence": ("float32", ["batch", config.features]),
         "words": ("float32", ["batch", config.features, "words"]),
         "mask": ("bool", ["batch", "words"]),
         "z": ("float32", ["batch", config.noise]),
         "eps": ("float32", ["batch", config.condition]),
     }
-    outputs = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
+    outputs: dict[str, Shape] = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
     outputs |= {attention_name(size): ["batch", "words", size, size] for size in config.sizes[:-1]}
     return network_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])
 

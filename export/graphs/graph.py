@@ -15,7 +15,7 @@ from attngan_deploy.export.graphs.stored_weights import ZERO_CODE, as_exact_half
 OPSET = 18
 IR_VERSION = 8  # the version that came with opset 18; every runtime since 2023 reads it
 FLOAT = TensorProto.FLOAT
-DTYPES = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+DTYPES: dict[str, int] = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
 
 class GraphBuilder:

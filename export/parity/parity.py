@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.parity import OutputParity, Parity, Rounding
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
@@ -18,14 +19,16 @@ from attngan_deploy.export.graphs.generator import attention_name
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 
-Arrays = dict[str, NDArray[Any]]
-
 # The largest difference that an output may have, by the first part of its name: images are in [-1, 1], attention
 # in [0, 1], text features in [-1, 1].
 TOLERANCES = {"image": 1e-4, "attention": 1e-4, "words": 1e-5, "sentence": 1e-5, "mask": 0.0}
 ROUNDING_FLOOR_DB = 40.0  # stored weights may not change pictures by more than this, in PSNR
 CASES = ((1, 1), (1, 18), (2, 3), (5, 18), (9, 30))  # pictures, and words of the longest caption
 SEED = 0
+COMPARED = {  # as manifests say it
+    "reference": f"torch {torch.__version__}",
+    "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+}
 
 
 def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Networks) -> Parity:
@@ -50,8 +53,8 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     outputs = {name: _compare(name, [a[name] for a in found], [b[name] for b in wanted]) for name in found[0]}
     trained = [run_torch(original, case) for case in cases]
     return Parity(
-        reference=f"torch {torch.__version__}",
-        engine=f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+        reference=COMPARED["reference"],
+        engine=COMPARED["engine"],
         cases=tuple({"pictures": pictures, "words": words} for pictures, words in CASES),
         outputs=outputs,
         stored_weights=_rounding(largest_image(networks), wanted, trained),
@@ -59,7 +62,7 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
 
 
 @torch.no_grad()
-def run_torch(networks: Networks, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+def run_torch(networks: Networks, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
     """Every output of both graphs, made by torch.
 
     Args:
@@ -82,7 +85,7 @@ def largest_image(networks: Networks) -> str:
     return f"image_{networks.generator.config.sizes[-1]}"
 
 
-def _case(number: int, pictures: int, words: int, networks: Networks) -> Arrays:
+def _case(number: int, pictures: int, words: int, networks: Networks) -> Tensors:
     random = np.random.default_rng([SEED, number])
     lengths = random.integers(1, words, pictures, dtype=np.int64, endpoint=True)
     lengths[pictures // 2] = words
@@ -93,7 +96,7 @@ def _case(number: int, pictures: int, words: int, networks: Networks) -> Arrays:
     return {"captions": captions, "lengths": lengths, "z": z, "eps": eps}
 
 
-def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Arrays, torch_made: Arrays) -> Arrays:
+def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Tensors, torch_made: Tensors) -> Tensors:
     text = engines["text_encoder"].run({name: case[name] for name in ("captions", "lengths")})
     features = {name: np.ascontiguousarray(torch_made[name]) for name in ("sentence", "words", "mask")}
     return text | engines["generator"].run({**features, "z": case["z"], "eps": case["eps"]})
@@ -122,7 +125,7 @@ def _compare(name: str, found: list[NDArray[Any]], wanted: list[NDArray[Any]]) -
     return OutputParity(worst, tolerance, differ, sum(array.size for array in found))
 
 
-def _rounding(image: str, stored: list[Arrays], trained: list[Arrays]) -> Rounding:
+def _rounding(image: str, stored: list[Tensors], trained: list[Tensors]) -> Rounding:
     ours, theirs = (np.concatenate([arrays[image] for arrays in made]) for made in (stored, trained))
     psnr = psnr_db(ours, theirs)
     if psnr is not None and not psnr >= ROUNDING_FLOOR_DB:  # also when it is not a number

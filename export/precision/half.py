@@ -98,7 +98,7 @@ class _Conversion:
         self.floats = {value.name for value in known if value.type.tensor_type.elem_type == FLOAT}
         self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self.weights: dict[str, TensorProto] = {}
-        self.types = dict.fromkeys(self.floats, FLOAT)  # in which each tensor stands under its own name
+        self.types: dict[str, int] = dict.fromkeys(self.floats, FLOAT)  # in which each tensor stands under its own name
         self.nodes: list[NodeProto] = []
         self.casts: dict[tuple[str, int], str] = {}
 

@@ -20,8 +20,8 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.export.precision.half import layer_of
-from attngan_deploy.export.precision.sample_inputs import Arrays
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Resize")
 PLAIN = "plain.onnx"
@@ -39,7 +39,7 @@ class Quantizer:
         folder: for its files; may be removed when the quantizer is no longer used.
     """
 
-    def __init__(self, plain: ModelProto, batches: Sequence[Arrays], folder: Path) -> None:
+    def __init__(self, plain: ModelProto, batches: Sequence[Tensors], folder: Path) -> None:
         self._nodes, self._batches, self._folder = list(plain.graph.node), batches, folder
         (folder / PLAIN).write_bytes(plain.SerializeToString())
 
@@ -74,8 +74,8 @@ def quantizable(plain: ModelProto) -> list[str]:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, batches: Sequence[Arrays]) -> None:
-        self._batches: Iterator[Arrays] = iter(batches)
+    def __init__(self, batches: Sequence[Tensors]) -> None:
+        self._batches: Iterator[Tensors] = iter(batches)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._batches, None)

@@ -229,7 +229,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
 def _numbered(path: Path) -> dict[str, str]:
     """One of CUB's lists: number to what follows it on its line."""
     rows: dict[str, str] = {}
-    for place, line in enumerate(_text(path).splitlines(), 1):
+    for place, line in enumerate(read_text(path).splitlines(), 1):
         number, _, rest = line.strip().partition(" ")
         if number and (not rest or number in rows):
             problem = "a number twice" if rest else "a number with nothing behind it"
@@ -247,8 +247,13 @@ def _box(text: str) -> Box | None:
     return left, top, width, height
 
 
-def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_LIST_BYTES:
+def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
+    """A list in UTF-8, of at most `limit` bytes.
+
+    Raises:
+        DataError: too large, or no text.
+    """
+    if path.stat().st_size > limit:
         raise DataError(f"{path} is too large for a list", found=f"{path.stat().st_size} bytes", next_step=HELP)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -261,7 +266,7 @@ def _text(path: Path) -> str:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not blank; the first are the column names in lower case."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         yield 1, [name.strip().lower() for name in next(reader, [])]
         yield from ((reader.line_num, cells) for cells in reader if any(cells))

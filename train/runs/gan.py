@@ -186,15 +186,16 @@ class GanRun:
             self.training.train_mode()
             for number, batch, rng in self.data.steps(self.step, self.steps):
                 self._step(number, batch, rng)
-                if self.step % LOG_EVERY == 0:
-                    self._log(clock)
+                is_last = self.step == self.steps  # it is scored and saved below
+                if is_last or self.step % LOG_EVERY == 0:
+                    self._log(clock)  # before it is saved: a run that is killed and resumed would log it again
                 if clock.due("grid"):
                     self.save_grid()
-                if self._score_due() and self.step < self.steps:  # the last one is scored below
+                if self._score_due() and not is_last:
                     self.save(self.score())
                 elif clock.due("checkpoint"):
                     self.save()
-            if self.means.values:
+            if self.means.values:  # of a run that was stopped between its last step and the line of it
                 self._log(clock)
             self.save_grid()
             self.save(self.score())
