@@ -15,8 +15,8 @@ from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.deploy import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.export.parity.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.parity.parity import check_parity

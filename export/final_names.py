@@ -1,5 +1,6 @@
-"""Errors that name what is made, not the temporary name under which it is made."""
+"""What a user is told while something is made: its name, not a temporary one, and nothing meant for developers."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,3 +44,15 @@ def new_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
     """
     with final_names(final), atomic_folder(final, marker) as folder:
         yield folder
+
+
+@contextmanager
+def errors_alone(logger_name: str | None = None) -> Iterator[None]:
+    """Let a logger, the root where there is no name, pass on errors alone."""
+    logger = logging.getLogger(logger_name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
+from attngan_deploy.export.cards.model_card import table
 from attngan_deploy.export.deploy import GraphOptions, deploy
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, save_graph
 from attngan_deploy.export.graphs.network import Shape, network_graph
@@ -140,15 +141,12 @@ def _card(name: str, judge: TrainedJudge, parity: Mapping[str, float]) -> str:
         "graph against torch": f"logits within {parity[LOGITS]:.1e}, features within {parity[FEATURES]:.1e}",
         "rounding to float16": f"moves logits by up to {parity['rounding']:.1e}",
     }
-    table = "\n".join(f"| {what} | {value} |" for what, value in rows.items())
     data = " ".join(f"--data {shard}" for shard in shards)
     return f"""# Judge `{name}`
 
 EfficientNet-Lite0 that tells {classes} classes apart at {size} px. `t2i score` measures with it.
 
-| | |
-|---|---|
-{table}
+{table(("", ""), list(rows.items()))}
 
 **What a score by this judge can say.** It compares generators that were measured by this judge, on as many pictures
 and in as many splits. It can't be compared with scores by other judges, the paper's included: the published judge was

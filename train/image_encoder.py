@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
-from attngan_deploy.train.backbones.backbone import Backbone
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
+from attngan_deploy.train.backbones.efficientnet_lite import same_padding
+from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.imports.torch_file import load_state
 
@@ -59,8 +59,8 @@ def padded_as_in_tensorflow(x: Tensor, conv: nn.Conv2d) -> Tensor:
         # of a depthwise convolution with stride 2 (on a CPU, seven eighths of the whole backbone's)
         every = F.conv2d(x, conv.weight, conv.bias, padding=1, groups=conv.groups)
         return every[:, :, (x.shape[2] + 1) % 2 :: 2, (x.shape[3] + 1) % 2 :: 2]
-    extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
-    y = conv(F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)))
+    top, left = (same_padding(side, 3, 2) for side in x.shape[2:])
+    y = conv(F.pad(x, (*left, *top)))
     return y
 
 
@@ -170,17 +170,14 @@ class InceptionBackbone(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 3, S, S] in [-1, 1], resized to 299, to regions [N, 768, 17, 17] and pooled [N, 2048]."""
-        net = self.net
-        x = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
-        for layer in (net.Conv2d_1a_3x3, net.Conv2d_2a_3x3, net.Conv2d_2b_3x3, net.maxpool1):
-            x = layer(x)
-        for layer in (net.Conv2d_3b_1x1, net.Conv2d_4a_3x3, net.maxpool2, net.Mixed_5b, net.Mixed_5c, net.Mixed_5d):
-            x = layer(x)
-        for layer in (net.Mixed_6a, net.Mixed_6b, net.Mixed_6c, net.Mixed_6d, net.Mixed_6e):
-            x = layer(x)
-        regions = x
-        for layer in (net.Mixed_7a, net.Mixed_7b, net.Mixed_7c):
-            x = layer(x)
+        x = regions = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
+        for name, layer in self.net.named_children():  # in the order in which they run
+            if name == "avgpool":
+                break
+            if name != "AuxLogits":
+                x = layer(x)
+            if name == "Mixed_6e":
+                regions = x
         return regions, x.mean((2, 3))
 
 
@@ -210,15 +207,11 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> EncodedImages:
         """Images [N, 3, S, S] in [-1, 1], any S, resized to the configured side, to regions and codes."""
-        encoded: EncodedImages = self.heads(*self.backbone(resize(images, self.config.input_size)))
+        size = self.config.input_size
+        if images.shape[-1] != size:
+            images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+        encoded: EncodedImages = self.heads(*self.backbone(images))
         return encoded
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Images [N, C, S, S] to side `size`, bilinear; unchanged where they have it."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> Backbone:

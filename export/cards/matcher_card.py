@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attngan_deploy.bundles.manifest import Manifest
+from attngan_deploy.export.cards.model_card import table
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.records import decode
 
@@ -83,7 +84,6 @@ def write_matcher_card(path: Path, manifest: Manifest) -> None:
         "rounding of weights": f"{manifest.weights_dtype}; cosine with unrounded ones at least "
         f"{min(parity.stored_weights_cosine.values()):.4f}",
     }
-    table = "\n".join(f"| {what} | {value} |" for what, value in rows.items())
     write_atomically(
         path,
         f"""# Matcher `{name}`
@@ -91,9 +91,7 @@ def write_matcher_card(path: Path, manifest: Manifest) -> None:
 Says how close captions and pictures are. `t2i score --metric r-precision` measures with it: how often a picture is
 closer to its own caption than to {real.candidates - 1} wrong ones.
 
-| | |
-|---|---|
-{table}
+{table(("", ""), list(rows.items()))}
 
 **Why it is not the generators' own encoder.** A generator is trained to please the encoders that it is conditioned on,
 so their R-precision flatters it. This matcher has another seed and another backbone: a judge, through which no gradient

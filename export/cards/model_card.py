@@ -71,14 +71,14 @@ A folder may stand in place of the name.
 
 ## Training
 
-{_table(("", ""), _training(read_run(manifest.told("provenance"))))}
+{table(("", ""), _training(read_run(manifest.told("provenance"))))}
 
 ## Is it the model that was trained?
 
 Worst differences of the graphs in ONNX Runtime from torch, which ran the same folded and rounded weights, over several
 batch sizes and caption lengths:
 
-{_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(parity))}
+{table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(parity))}
 
 {_rounding(manifest.weights_dtype, parity.stored_weights)}
 {_precisions(manifest)}
@@ -153,10 +153,11 @@ def _precisions(manifest: Manifest) -> str:
     return f"""
 ## Other precisions of the generator
 
-{_table(head, rows)}
+{table(head, rows)}
 """
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

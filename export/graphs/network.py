@@ -5,7 +5,6 @@ weights are stored small and cast on load; nothing in the graph tells when and w
 """
 
 import ast
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,9 +18,13 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor, nn
 
+from attngan_deploy.export.final_names import errors_alone
 from attngan_deploy.export.graphs.graph import OPSET, GraphBuilder
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.layers import followed_layers
 
 SMALLEST_EXAMPLE = 2  # of a dynamic dimension: torch takes 0 and 1 for sizes that stay
+FIRST_SIZE = 64  # side of the first stage's map
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter keeps the modules that a node is inside of
 Shape = Sequence[int | str]
 Inputs = Mapping[str, tuple[str, Shape]]
@@ -82,6 +85,38 @@ def network_graph(
     for value, (output_name, shape) in zip(model.graph.outputs, outputs.items(), strict=True):
         builder.output(tensors[value], output_name, "float32", shape)
     return builder.finish()
+
+
+def generator_graph(generator: Generator) -> onnx.ModelProto:
+    """Graph: sentence, words, mask, z, eps to image_64, image_128, image_256 and attention, attention_128.
+
+    There is one image a stage, f32 [N, 3, S, S] in [-1, 1], and one attention a later stage, f32 [N, T, S, S];
+    "attention" is that of the second stage. Batch and caption length are dynamic.
+
+    Args:
+        generator: as `deploy.deploy` gives it; its weights are taken as they are.
+
+    Raises:
+        ValueError: a BatchNorm is not folded.
+    """
+    if any(norm is not None for _, norm, _ in followed_layers(generator)):
+        raise ValueError("the generator's BatchNorms are not folded: use deploy.deploy first")
+    config = generator.config
+    inputs: Inputs = {
+        "sentence": ("float32", ["batch", config.features]),
+        "words": ("float32", ["batch", config.features, "words"]),
+        "mask": ("bool", ["batch", "words"]),
+        "z": ("float32", ["batch", config.noise]),
+        "eps": ("float32", ["batch", config.condition]),
+    }
+    outputs: dict[str, Shape] = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
+    outputs |= {attention_name(size): ["batch", "words", size, size] for size in config.sizes[:-1]}
+    return network_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])
+
+
+def attention_name(size: int) -> str:
+    """Name of the output that holds the attention of a map `size` places wide."""
+    return "attention" if size == FIRST_SIZE else f"attention_{size}"
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -180,12 +215,6 @@ def _inside(path: str) -> str:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep from the user what the exporter tells its developers."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_alone("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -15,7 +15,7 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import Networks
-from attngan_deploy.export.graphs.generator import attention_name
+from attngan_deploy.export.graphs.network import attention_name
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
 

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.deploy import Networks
-from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, tokenize
-from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.sampling import sample_pictures
 
 
 class TorchBatch(NamedTuple):
@@ -63,15 +61,8 @@ class TorchMaker:
             raise EngineError("batch_size must be 1 or more")
         left = iter(((caption, 0) for caption in range(len(ids))) if places is None else places)
         while group := list(islice(left, size)):
-            yield TorchBatch(self._pictures([ids[caption] for caption, _ in group], seed, group))
-
-    @torch.inference_mode()
-    def _pictures(self, ids: list[list[int]], seed: int, group: list[tuple[int, int]]) -> NDArray[np.uint8]:
-        config = self.networks.generator.config
-        noise = noise_batch(seed, group, config.noise, config.condition)
-        encoded = self.networks.text_encoder(*pad_captions(ids))
-        made = self.networks.generator(encoded.sentence, encoded.words, encoded.mask, *map(torch.from_numpy, noise))
-        return to_uint8(made.images[-1].clamp(-1, 1).numpy())
+            chosen, networks = [ids[caption] for caption, _ in group], self.networks
+            yield TorchBatch(sample_pictures(networks.generator, networks.text_encoder, chosen, group, seed))
 
 
 def torch_maker(checkpoint: Path) -> TorchMaker:

@@ -28,17 +28,11 @@ ONNX_RUNTIME = f"onnxruntime {onnxruntime.__version__}, cpu"
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs, and what the fp32 graph makes of them.
+    """Inputs, and what the fp32 graph makes of them."""
 
-    Attributes:
-        batches: inputs of the generator.
-        images: its images for each of them.
-        captions: how many captions they show.
-    """
-
-    batches: list[Tensors]
-    images: list[Tensors]
-    captions: int
+    batches: list[Tensors]  # inputs of the generator
+    images: list[Tensors]  # its images for each of them
+    captions: int  # how many captions they show
 
     def part(self, pictures: int) -> "Reference":
         """The first batches, up to a number of pictures and at least one: enough to choose by."""

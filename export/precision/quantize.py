@@ -9,10 +9,9 @@ Ranges are percentiles: a GLU's values have long tails, and a range that holds t
 all others (28 dB instead of 35 on a trained model).
 """
 
-import logging
-import os
+import io
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from attngan_deploy.engines.facts import Tensors
+from attngan_deploy.export.final_names import errors_alone
 from attngan_deploy.export.precision.half import layer_of
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Resize")
@@ -50,7 +50,8 @@ class Quantizer:
             keep: layers (`half.layer_of`) that stay in fp32.
         """
         path = self._folder / "int8.onnx"
-        with _silence():
+        # its prints, and its advice to preprocess the graph, which is folded already, are not for the user
+        with errors_alone(), redirect_stdout(io.StringIO()):
             quantize_static(
                 self._folder / PLAIN,
                 path,
@@ -79,16 +80,3 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._batches, None)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the quantizer's prints and its advice to preprocess the graph, which is folded already, from the user."""
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            yield
-    finally:
-        logger.setLevel(before)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +32,7 @@ from attngan_deploy.export.precision.quantize import CALIBRATION, PERCENTILE, Qu
 from attngan_deploy.export.precision.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.records import JsonObject
+from attngan_deploy.train.runs.progress import say
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all
@@ -106,11 +106,11 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
     made: dict[str, JsonObject] = {}
     plain = load_plain(bundle.graph_path("generator"))
     ids = sample_captions(bundle, captions)
-    _say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
+    say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
     engine = load_engine(bundle, "generator", REFERENCE)
     reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     for precision in wanted:
-        _say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
+        say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
         if precision == "int8":
             model, entry = _int8(bundle, plain, ids, reference)
         else:
@@ -163,7 +163,3 @@ def check_precisions(precisions: Sequence[str]) -> None:
         )
     if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
         raise T2IError(f"--precision {unknown[0]} can't be made", expected=", ".join(PRECISIONS))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -30,29 +30,17 @@ TARGETS = (*BUILDERS, "openvino")
 
 @dataclass(frozen=True)
 class Built:
-    """A built engine.
+    """A built engine."""
 
-    Attributes:
-        graph: its key in the bundle, e.g. "generator".
-        backend: "tensorrt", "tensorrt-rtx" or "openvino".
-        version: the backend's version.
-        device: what it is for, e.g. "sm89" or "cpu".
-        precision: "fp32", "fp16", "bf16" or "int8".
-        path: where it is.
-        bytes: its size.
-        seconds: how long building it took.
-        cached: it was there already; `seconds` is then what building it had taken.
-    """
-
-    graph: str
-    backend: str
-    version: str
-    device: str
-    precision: str
-    path: Path
-    bytes: int
-    seconds: float
-    cached: bool
+    graph: str  # its key in the bundle, e.g. "generator".
+    backend: str  # "tensorrt", "tensorrt-rtx" or "openvino"
+    version: str  # the backend's version
+    device: str  # what it is for, e.g. "sm89" or "cpu".
+    precision: str  # "fp32", "fp16", "bf16" or "int8"
+    path: Path  # where it is
+    bytes: int  # its size
+    seconds: float  # how long building it took
+    cached: bool  # it was there already; `seconds` is then what building it had taken
 
 
 def prebuild(

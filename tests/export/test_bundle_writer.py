@@ -18,7 +18,7 @@ from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.deploy import GraphOptions
 from attngan_deploy.export.graphs import network as network_graphs
-from attngan_deploy.export.graphs.generator import generator_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.parity.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import PADDING, split_words

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.deploy import GraphOptions, deploy, fold, fold_batch_norms, round_weights
-from attngan_deploy.export.graphs.generator import generator_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
 from attngan_deploy.train.generator import Generator
 from tests.makers.tiny_bundle import random_generator

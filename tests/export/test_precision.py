@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.export.deploy import GraphOptions, deploy
-from attngan_deploy.export.graphs.generator import generator_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.precision.half import convert, emulated, fold_constants, layer_of, layers, load_plain
 from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
 from tests.makers.tiny_bundle import random_generator

@@ -5,13 +5,24 @@ No gradient passes through it, so no generator can learn from it, and R-precisio
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.preprocessing import resize_pictures
-from attngan_deploy.train.backbones.backbone import Backbone
+
+
+class Backbone(nn.Module):
+    """A frozen network: images [N, 3, S, S] in [-1, 1] to raw regions [N, R, h, w] and a raw pooled vector [N, P].
+
+    Attributes:
+        region_channels: R.
+        pooled_channels: P.
+    """
+
+    region_channels: int
+    pooled_channels: int
 
 
 class JudgeBackbone(Backbone):

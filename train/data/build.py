@@ -45,31 +45,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build, and how.
+    """What to build, and how."""
 
-    Attributes:
-        source: a CUB-200-2011 folder, a folder of pictures with captions beside them, or a CSV.
-        output: the folder to make.
-        kind: "cub", "folder" or "csv"; None looks.
-        captions: folder of caption files, CUB only.
-        root: another folder in which a CSV's pictures may lie.
-        split: how to split into train and test.
-        size: side of the stored pictures in pixels.
-        quality: WebP quality, 1 to 100.
-        min_count: a word found less often is left out of the vocabulary.
-        force: replace an earlier build at `output`.
-    """
-
-    source: Path
-    output: Path
-    kind: str | None = None
-    captions: Path | None = None
-    root: Path | None = None
-    split: SplitRule = field(default_factory=SplitRule)
-    size: int = 152
-    quality: int = 80
-    min_count: int = 1
-    force: bool = False
+    source: Path  # a CUB-200-2011 folder, a folder of pictures with captions beside them, or a CSV
+    output: Path  # the folder to make
+    kind: str | None = None  # "cub", "folder" or "csv"; None looks
+    captions: Path | None = None  # folder of caption files, CUB only
+    root: Path | None = None  # another folder in which a CSV's pictures may lie
+    split: SplitRule = field(default_factory=SplitRule)  # how to split into train and test
+    size: int = 152  # side of the stored pictures in pixels
+    quality: int = 80  # WebP quality, 1 to 100
+    min_count: int = 1  # a word found less often is left out of the vocabulary
+    force: bool = False  # replace an earlier build at `output`
 
 
 def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, Any]:

@@ -19,21 +19,13 @@ from attngan_deploy.media.tokenizer import Tokenizer
 
 @dataclass
 class PictureSet:
-    """Decoded pictures with their captions.
+    """Decoded pictures with their captions."""
 
-    Attributes:
-        pictures: uint8 [N, S, S, 3].
-        classes: int64 [N].
-        captions: captions of each picture.
-        names: name of each picture.
-        skipped: "name: reason" of every picture that could not be used.
-    """
-
-    pictures: NDArray[np.uint8]
-    classes: NDArray[np.int64]
-    captions: list[list[str]]
-    names: list[str]
-    skipped: list[str] = field(default_factory=list)
+    pictures: NDArray[np.uint8]  # uint8 [N, S, S, 3]
+    classes: NDArray[np.int64]  # int64 [N]
+    captions: list[list[str]]  # captions of each picture
+    names: list[str]  # name of each picture
+    skipped: list[str] = field(default_factory=list)  # "name: reason" of every picture that could not be used
 
     def __len__(self) -> int:
         return len(self.names)

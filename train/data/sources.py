@@ -25,23 +25,14 @@ HELP = "t2i data build --help"
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to be built.
+    """One picture to be built."""
 
-    Attributes:
-        name: its name in the shard, e.g. "002.Laysan_Albatross/Laysan_Albatross_0002_1027".
-        picture: the file.
-        captions: at least one, each with at least one word.
-        class_name: None makes the picture a class of its own.
-        box: bounding box, where the source has one.
-        split: "train" or "test", where the source says so.
-    """
-
-    name: str
-    picture: Path
-    captions: tuple[str, ...]
-    class_name: str | None = None
-    box: Box | None = None
-    split: str | None = None
+    name: str  # its name in the shard, e.g. "002.Laysan_Albatross/Laysan_Albatross_0002_1027".
+    picture: Path  # the file
+    captions: tuple[str, ...]  # at least one, each with at least one word
+    class_name: str | None = None  # None makes the picture a class of its own
+    box: Box | None = None  # bounding box, where the source has one
+    split: str | None = None  # "train" or "test", where the source says so
 
 
 @dataclass(frozen=True)
@@ -55,21 +46,13 @@ class Skip:
 
 @dataclass
 class Source:
-    """What a reader found.
+    """What a reader found."""
 
-    Attributes:
-        kind: "cub", "folder" or "csv".
-        entries: usable pictures, in the order of the source.
-        skipped: what was left out.
-        classes: class names where the source has an order of its own; else empty.
-        notes: what was done to captions and pictures, counted.
-    """
-
-    kind: str
-    entries: list[Entry] = field(default_factory=list)
-    skipped: list[Skip] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
+    kind: str  # "cub", "folder" or "csv"
+    entries: list[Entry] = field(default_factory=list)  # usable pictures, in the order of the source
+    skipped: list[Skip] = field(default_factory=list)  # what was left out
+    classes: list[str] = field(default_factory=list)  # class names where the source has an order of its own; else empty
+    notes: Counter[str] = field(default_factory=Counter)  # what was done to captions and pictures, counted
     _names: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:

@@ -35,21 +35,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """What the three published files make: a text encoder, a generator and their words.
+    """What the three published files make: a text encoder, a generator and their words."""
 
-    Attributes:
-        generator: its configuration.
-        text_encoder: its configuration.
-        tensors: weights of "generator" and "text_encoder" under this project's names, float32.
-        vocabulary: the words in index order, `<end>` first.
-        files: name and SHA-256 of each file it came from.
-    """
-
-    generator: GeneratorConfig
-    text_encoder: TextEncoderConfig
-    tensors: dict[str, State]
-    vocabulary: list[str]
-    files: dict[str, dict[str, str]]
+    generator: GeneratorConfig  # its configuration
+    text_encoder: TextEncoderConfig  # its configuration
+    tensors: dict[str, State]  # weights of "generator" and "text_encoder" under this project's names, float32
+    vocabulary: list[str]  # the words in index order, `<end>` first
+    files: dict[str, dict[str, str]]  # name and SHA-256 of each file it came from
 
     def save(self, folder: Path, licence: str | None = None) -> None:
         """Write it as a checkpoint of kind "gan".

@@ -46,17 +46,11 @@ class Best:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint on disk.
+    """A complete checkpoint on disk."""
 
-    Attributes:
-        folder: where it is.
-        kind: "gan", "damsm" or "judge".
-        document: all that `checkpoint.json` says: kind, configurations, progress, provenance.
-    """
-
-    folder: Path
-    kind: str
-    document: JsonObject
+    folder: Path  # where it is
+    kind: str  # "gan", "damsm" or "judge"
+    document: JsonObject  # all that `checkpoint.json` says: kind, configurations, progress, provenance
 
     @property
     def step(self) -> int:

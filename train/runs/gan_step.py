@@ -34,10 +34,10 @@ from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.ema import ParameterAverage
-from attngan_deploy.train.runs.feature_memory import FeatureMemory
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
+MEMORY = 2048  # pictures of either kind
 METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
@@ -50,17 +50,34 @@ class Encoders:
 
 
 class Views(NamedTuple):
-    """Pictures as the discriminators and DAMSM see them.
+    """Pictures as the discriminators and DAMSM see them."""
 
-    Attributes:
-        image: of the last stage.
-        inputs: of each discriminator.
-        scales: the backbone's pass over the image, where a discriminator needs it.
-    """
+    image: Tensor  # of the last stage
+    inputs: list[Inputs]  # of each discriminator
+    scales: Scales | None  # the backbone's pass over the image, where a discriminator needs it
 
-    image: Tensor
-    inputs: list[Inputs]
-    scales: Scales | None
+
+class FeatureMemory:
+    """The latest pooled features [M, P], first in, first out, with which `nearest_loss` compares a batch."""
+
+    def __init__(self) -> None:
+        self.real, self.generated = torch.empty(0), torch.empty(0)
+
+    def add(self, real: Tensor, generated: Tensor) -> None:
+        """Take the features of a batch, and forget the oldest beyond `MEMORY`."""
+        self.real, self.generated = (
+            torch.cat([kept, new])[-MEMORY:] if len(kept) else new
+            for kept, new in ((self.real, real), (self.generated, generated))
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """False at the beginning, when the nearest ones would not be near."""
+        return len(self.real) >= MEMORY
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `add` gives back to an empty memory."""
+        return {"real": self.real, "generated": self.generated}
 
 
 class GanTraining:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,8 +51,7 @@ class JudgeRecipe:
     seed: int = 100
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Places of the pictures to train on and of those held out, int64 each."""
 
     train: NDArray[np.int64]
