@@ -57,15 +57,10 @@ def export_bundle(
 
     Args:
         checkpoint: a checkpoint folder of kind "gan", or a run folder.
-        out: the bundle to make; an earlier bundle there is replaced.
-        options: how the graphs are built and their weights stored.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
         precisions: that the generator is stored in besides fp32, see `precision.writer`.
         captions: a captions file to measure precisions with; None for built-in ones.
-
-    Returns:
-        `out`.
 
     Raises:
         CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.

@@ -26,8 +26,6 @@ def import_inception_judge(file: Path, out: Path, options: JudgeOptions) -> Judg
     """Make a bundle of Inception-v3 weights; see `train.inception.load_inception` for which.
 
     Args:
-        file: `.pth` file of a state dict; no code in it is run.
-        out: folder of the bundle; a judge that is there is replaced.
         options: name, classes, dropped outputs and licence; the rest is known and must not be given.
 
     Raises:

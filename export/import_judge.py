@@ -64,8 +64,6 @@ def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
     of 1 are dropped): the one that is named, else an output called "features", else what its last linear layer reads.
 
     Args:
-        file: the `.onnx` file.
-        out: folder of the bundle; a judge that is there is replaced.
         options: how it is used. Mean and std must be given.
 
     Raises:
@@ -102,8 +100,6 @@ def write_judge(
     """Write the bundle of a graph with the judge's tensors, checked by running it; the judge, opened.
 
     Args:
-        facts: fields of its manifest.
-        size, mean, std: how pictures go in.
         card: its README.md; "" for that of an imported judge.
 
     Raises:

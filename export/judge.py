@@ -40,8 +40,6 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> dict[str, float]:
 
     Args:
         run: checkpoint or run folder of `t2i train judge`.
-        out: folder of the bundle; a bundle that is there is replaced.
-        name: its name.
 
     Returns:
         Largest differences of the graph's "logits" and "features" from those of torch with the same folded, rounded

@@ -75,9 +75,6 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     Args:
         run: checkpoint or run folder of `t2i train damsm --image-encoder judge`.
         data: folder with `test.tar`, whose pictures give the R-precision of real ones.
-        out: folder of the bundle; a matcher that is there is replaced.
-        judge: the judge that it was trained on.
-        name: its name.
 
     Returns:
         The finished matcher, opened.

@@ -122,8 +122,6 @@ def build_discriminators(
     """One discriminator of the configured kind for each size, and the projected one last where it is asked for.
 
     Args:
-        config: what they are.
-        sizes: sides of the stages' images.
         channels: of the backbone's features that a projected one looks at, finest scale first.
     """
     kinds = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}

@@ -28,7 +28,6 @@ def word_region_attention(regions: Tensor, words: Tensor, mask: Tensor, gamma1: 
         regions: [N, D, R].
         words: [M, D, T].
         mask: bool [M, T], True where there is a word.
-        gamma1: sharpness of the attention.
 
     Returns:
         scores [N, M, T, R], before they are normalised, and attention [N, M, T, R], which sums to 1 over regions.

@@ -24,7 +24,6 @@ class ProjectedDiscriminator(nn.Module):
 
     Args:
         config: `projected` is the width of the mixed features, `features` that of a sentence.
-        channels: of the features, finest scale first.
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: Sequence[int]) -> None:

@@ -53,11 +53,7 @@ class Comparison:
 
 
 def write_matcher_card(path: Path, manifest: Manifest) -> None:
-    """Write the card.
-
-    Args:
-        manifest: of a matcher that was measured.
-    """
+    """Write the card."""
     real = decode(RealPrecision, manifest.told("real"))
     parity, told = decode(Comparison, manifest.told("parity")), decode(Training, manifest.told("provenance"))
     name, sizes, judge, recipe = manifest.name, manifest.sizes, told.judge, told.recipe

@@ -41,7 +41,6 @@ def write_card(path: Path, manifest: Manifest, captions: Sequence[str]) -> None:
     """Write the model card.
 
     Args:
-        manifest: of a text-to-image bundle.
         captions: what the rows of the picture show.
     """
     name, variant, size, parity = manifest.name, manifest.variant or "", manifest.sizes.stages[-1], manifest.parity

@@ -19,11 +19,7 @@ DTYPES: dict[str, int] = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": 
 
 
 class GraphBuilder:
-    """An ONNX graph that grows one node at a time. Every method that makes a tensor returns its name.
-
-    Args:
-        name: name of the graph.
-    """
+    """An ONNX graph that grows one node at a time. Every method that makes a tensor returns its name."""
 
     def __init__(self, name: str) -> None:
         self._name = name

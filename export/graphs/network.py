@@ -51,8 +51,6 @@ def network_graph(
     """Graph of a network that is ready to be exported, see `deploy.deploy`.
 
     Args:
-        name: name of the graph.
-        network: its weights are taken as they are.
         inputs: dtype and shape of each input, in the order of the network's arguments. A dimension given as text is
             dynamic and has that name.
         outputs: shape of each output, float32.
@@ -92,9 +90,6 @@ def generator_graph(generator: Generator) -> onnx.ModelProto:
 
     There is one image a stage, f32 [N, 3, S, S] in [-1, 1], and one attention a later stage, f32 [N, T, S, S];
     "attention" is that of the second stage. Batch and caption length are dynamic.
-
-    Args:
-        generator: as `deploy.deploy` gives it; its weights are taken as they are.
 
     Raises:
         ValueError: a BatchNorm is not folded.

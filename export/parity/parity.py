@@ -40,7 +40,6 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     Args:
         graphs: files of "text_encoder" and "generator".
         networks: with folded and rounded weights (`deploy.deployed`).
-        original: as trained.
 
     Raises:
         ParityError: an output is beyond its tolerance or not finite, or rounding costs too much.

@@ -26,13 +26,7 @@ class TorchBatch(NamedTuple):
 
 
 class TorchMaker:
-    """A checkpoint that torch runs on the CPU in float32; a `PictureMaker` of `score.regression`.
-
-    Args:
-        networks: in eval mode.
-        tokenizer: of their vocabulary.
-        source: what to call it.
-    """
+    """A checkpoint that torch runs on the CPU in float32; a `PictureMaker` of `score.regression`."""
 
     def __init__(self, networks: Networks, tokenizer: Tokenizer, source: str) -> None:
         self.networks, self.tokenizer, self._source = networks, tokenizer, source

@@ -103,7 +103,6 @@ def choose_kept(
     What a layer costs is measured with all other layers in fp32.
 
     Args:
-        layers: the candidates.
         build: makes the graph to measure, from the layers that stay in fp32.
         floor: PSNR in dB.
 

@@ -35,7 +35,6 @@ class Quantizer:
 
     Args:
         plain: the float32 graph, see `half.load_plain`.
-        batches: inputs to calibrate with.
         folder: for its files; may be removed when the quantizer is no longer used.
     """
 

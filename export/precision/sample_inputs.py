@@ -51,13 +51,7 @@ def sample_captions(bundle: Bundle, file: Path | None = None) -> list[list[int]]
 
 
 def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequence[int], seed: int) -> list[Tensors]:
-    """Inputs of the generator: picture n shows caption n modulo their number, with noise of its own.
-
-    Args:
-        captions: word numbers, as from `sample_captions`.
-        sizes: pictures of each batch.
-        seed: of the noise.
-    """
+    """Inputs of the generator: picture n shows caption n modulo their number, with noise of its own."""
     lengths = np.array([len(row) for row in captions], np.int64)
     encoder = load_engine(bundle, "text_encoder", REFERENCE)
     text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})

@@ -48,7 +48,6 @@ def extend_bundle(
     """Give a finished bundle other precisions.
 
     Args:
-        name_or_folder: the bundle.
         precisions: of `PRECISIONS`; fp32 is there already.
         out: where the bundle goes; None to change it where it is.
         captions: a captions file to calibrate and measure with; None for built-in ones.

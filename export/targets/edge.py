@@ -131,8 +131,6 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
     """Write a bundle as one file. It gets its name only when it makes the bundle's golden pictures from their captions.
 
     Args:
-        bundle: an opened bundle, its name or its folder.
-        path: the file to write; one that is there is replaced.
         precision: a precision in which the bundle holds its generator.
 
     Raises:

@@ -59,7 +59,6 @@ def prebuild(
 
     Args:
         bundle: an opened text-to-image bundle; the text encoder is always built in fp32, the generator in `precisions`.
-        target: one of `TARGETS`.
         out: folder for the engines; None for the cache, where the runtime finds TensorRT's. Another folder is found by
             the runtime when T2I_CACHE names it.
         precisions: of the generator; each but fp32 must be stored in the bundle, or be native to the engine.

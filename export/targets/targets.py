@@ -80,11 +80,9 @@ def build_target(
 
     Args:
         bundle: an opened text-to-image bundle that holds `precisions`.
-        target: of `TARGETS`.
         precisions: of the generator; Triton and edge take the first.
         out: where it goes; None for the engine cache where that is TensorRT's, and beside the bundle for all others,
             or in the present folder where the bundle is an installed one.
-        devices: what engines are built for, see `engines.prebuild`.
 
     Raises:
         EngineError, MissingExtraError, BundleError, OutputError, ParityError: as the target's own function says.

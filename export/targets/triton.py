@@ -82,12 +82,7 @@ def write_triton_repository(bundle: Bundle, out: Path, precision: str = "fp32") 
     """Write a model repository for Triton: text encoder, generator, and an ensemble of both, with dynamic batching.
 
     Args:
-        bundle: an opened text-to-image bundle.
-        out: the repository to make; an earlier one there is replaced.
         precision: "fp32", or another one that the bundle's generator is stored in.
-
-    Returns:
-        `out`.
 
     Raises:
         BundleError: the bundle has no generator of this precision.

@@ -26,14 +26,7 @@ class Backbone(nn.Module):
 
 
 class JudgeBackbone(Backbone):
-    """The features of a judge, as regions of one place and as pooled vector.
-
-    Args:
-        judge: runs in ONNX Runtime, where it has its weights.
-
-    Attributes:
-        region_channels, pooled_channels: length of the judge's features.
-    """
+    """The features of a judge, as regions of one place and as pooled vector."""
 
     def __init__(self, judge: Judge) -> None:
         super().__init__()

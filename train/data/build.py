@@ -63,7 +63,6 @@ def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, 
     """Build shards; the output folder appears whole at the end, and one that was there stays until then.
 
     Args:
-        options: what to build.
         progress: called with pictures done and pictures in all, from this thread.
 
     Returns:

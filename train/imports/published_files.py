@@ -44,11 +44,7 @@ class PublishedModel:
     files: dict[str, dict[str, str]]  # name and SHA-256 of each file it came from
 
     def save(self, folder: Path, licence: str | None = None) -> None:
-        """Write it as a checkpoint of kind "gan".
-
-        Args:
-            licence: what the weights may be used for, when the importer knows.
-        """
+        """Write it as a checkpoint of kind "gan"."""
         description = {
             "kind": "gan",
             "generator": asdict(self.generator),
@@ -65,8 +61,6 @@ def read_published(generator: Path, text_encoder: Path, captions: Path, stages: 
     """Read and check the three files of a published model.
 
     Args:
-        generator: `netG*.pth`.
-        text_encoder: `text_encoder*.pth`.
         captions: `captions.pickle`, of which only the vocabulary is used.
         stages: 2 leaves the third stage of a three-stage generator out; None keeps what there is.
 

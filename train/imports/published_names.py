@@ -45,7 +45,6 @@ def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], 
     """Published weights under our names; `num_batches_tracked` is filled in where old files lack it.
 
     Args:
-        state: a published state dict.
         names: one of the tables of this file. `#k` in a name is the first group less k: the published code counts
             stages from 1, ours counts later stages from 0.
 

@@ -46,9 +46,6 @@ def describe_bytes(data: bytes, size: int) -> str:
 def load_plain(path: Path, encoding: str = "latin1") -> Any:
     """Read a pickle of lists, dicts, texts and numbers, of Python 2 or 3.
 
-    Args:
-        encoding: of byte strings of Python 2.
-
     Raises:
         DataError: missing, no pickle, cut short, too large, or naming anything that would have to be imported.
     """
@@ -89,7 +86,6 @@ def without_frames(data: bytes, frames: Sequence[int]) -> bytes:
     than those that were looked at.
 
     Args:
-        data: the pickle.
         frames: places of its FRAME operations, as `pickletools.genops` tells them.
     """
     ends = [0, *(place + FRAME_BYTES for place in frames)]

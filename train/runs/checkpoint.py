@@ -115,9 +115,6 @@ class Checkpoint:
     def check_fits(self, name: str, make: Callable[[], torch.nn.Module]) -> None:
         """Compare names and shapes of the weights `name` with those of a network, before it takes any memory.
 
-        Args:
-            make: builds the network.
-
         Raises:
             CheckpointError: they differ, or no network can be built; a size of a billion costs nothing here.
         """
@@ -131,9 +128,6 @@ class Checkpoint:
 
     def vocabulary(self, rows: int) -> list[str]:
         """Its words; line 0 is the padding word.
-
-        Args:
-            rows: of the embedding.
 
         Raises:
             CheckpointError: it has none, or another number of words.
@@ -247,8 +241,6 @@ def first_misfit(
     """Name, shape found and shape wanted of the first weight that does not fit a network, which takes no memory here.
 
     Args:
-        where: the file or folder, for errors.
-        make: builds the network.
         state: gives the weights; asked only where there is a network.
 
     Raises:

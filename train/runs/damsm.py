@@ -65,7 +65,6 @@ def r_precision(
 
     Args:
         codes: picture codes [N, D].
-        classes: int64 [N].
         captions: word numbers of each picture's captions.
         text: the text encoder, in evaluation mode.
     """
@@ -180,13 +179,10 @@ def train_damsm(
     """Train text and image encoders on the shards of a data folder.
 
     Args:
-        recipe: hyper-parameters.
         data: folder with `train.tar`, `test.tar` of other species, and `vocabulary.txt`.
-        out: run folder.
         backbone: weights of the frozen backbone; name or folder where it is a judge.
         data_name: what the pictures are, for a model card.
         text_bundle: keep its text encoder as it is, so that its generator can be trained on with other pictures.
-        resume: continue the run in `out`; one that is finished is left as it is.
 
     Returns:
         The best R-precision on `test.tar`.

@@ -27,9 +27,6 @@ class Evaluation:
     """Inception Score, and Frechet distance to real pictures, of generated pictures of test captions.
 
     Args:
-        judge: an installed judge or its folder.
-        data: folder with `test.tar`.
-        tokenizer: of the generator's vocabulary.
         pictures: how many to generate; each takes the next caption, so all species are asked for alike.
         crop: side of the centre crop of the real pictures, in pixels.
         size: side of the generated pictures, in pixels. Real ones are brought to it first: against sharper ones most

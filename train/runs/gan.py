@@ -38,10 +38,6 @@ COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
 class GanData:
     """The training shard of a run.
 
-    Args:
-        folder: holds `train.tar`.
-        tokenizer: of the text encoder's vocabulary.
-
     Attributes:
         captions: word numbers of the first caption of each picture that has one.
     """
@@ -131,10 +127,7 @@ class GanRun:
             recipe: hyper-parameters; precision "auto" is resolved here.
             data: folder with `train.tar`, and `test.tar` where the recipe has a judge.
             damsm: run folder or checkpoint of the encoders.
-            out: run folder.
-            backbone: weights of the image encoder's backbone.
             start: runs or bundles whose generator it begins with; a later one goes first.
-            resume: continue the run in `out`.
             processes: this process among others; None joins those that `torchrun` started.
 
         Raises:

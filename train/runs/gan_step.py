@@ -149,10 +149,7 @@ class GanTraining:
         """One update of the discriminators, one of the generator, one of its average.
 
         Args:
-            batch: pictures and captions.
-            number: number of the step, from 0.
             seen: real pictures seen before it, by all processes.
-            rng: source of all of the step's randomness.
 
         Returns:
             The losses, by name.

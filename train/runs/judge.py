@@ -217,11 +217,8 @@ def train_judge(
     """Fine-tune the judge on labelled shards.
 
     Args:
-        recipe: hyper-parameters.
         data: tar files of pictures with their classes.
-        out: run folder.
         weights: ImageNet weights; None for those of the installed package.
-        resume: continue the run in `out`.
 
     Returns:
         The accuracy of the last epoch on the pictures held out.

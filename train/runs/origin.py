@@ -53,8 +53,6 @@ def start_from(
 
     Args:
         path: run folder, checkpoint or bundle.
-        training: takes over what it has in common with it.
-        words: the vocabulary of `training`.
         captions: word numbers that a bundle's statistics are measured with.
 
     Returns:

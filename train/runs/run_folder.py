@@ -37,9 +37,6 @@ class RunFolder:
     """Where a training run keeps what it makes. Only rank 0 of a distributed run writes.
 
     Args:
-        path: the folder.
-        recipe: the resolved recipe, a dataclass.
-        resume: continue the run that is there.
         keep: how many of the latest checkpoints to keep; the best one is kept besides.
         writes: False on other ranks.
 
