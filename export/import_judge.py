@@ -32,29 +32,18 @@ NEXT_STEP = "--logits, --features: names of tensors in the file"
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """How a classifier is used.
+    """How a classifier is used."""
 
-    Attributes:
-        name: of the judge; None for its folder's.
-        size: side of its pictures in pixels; None where the file says it.
-        mean, std: pictures go in as (x - mean) / std, x from 0 to 255; one number, or one a channel.
-        classes: names of the classes that count, in order; empty if unknown.
-        drop_outputs: places of logits that are no classes.
-        logits, features: names of tensors in the file; None to find them.
-        from_probabilities: its output is a softmax: take its logarithm.
-        licence: what its weights may be used for.
-    """
-
-    name: str | None = None
-    size: int | None = None
-    mean: Sequence[float] = ()
+    name: str | None = None  # of the judge; None for its folder's
+    size: int | None = None  # side of its pictures in pixels; None where the file says it
+    mean: Sequence[float] = ()  # pictures go in as (x - mean) / std, x from 0 to 255; one number, or one a channel
     std: Sequence[float] = ()
-    classes: Sequence[str] = ()
-    drop_outputs: Sequence[int] = ()
-    logits: str | None = None
+    classes: Sequence[str] = ()  # names of the classes that count, in order; empty if unknown
+    drop_outputs: Sequence[int] = ()  # places of logits that are no classes
+    logits: str | None = None  # name of a tensor in the file; None to find it
     features: str | None = None
-    from_probabilities: bool = False
-    licence: str = "unknown: it is the licence of the weights that were imported"
+    from_probabilities: bool = False  # its output is a softmax: take its logarithm
+    licence: str = "unknown: it is the licence of the weights that were imported"  # what they may be used for
 
 
 def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
@@ -343,22 +332,18 @@ def _three(option: str, values: Sequence[float]) -> list[float]:
 
 
 def _card(name: str, judge: JudgeFields, licence: str) -> str:
-    how, dropped = judge.input, judge.drop_outputs
-    lines = [
-        f"# {name}: an imported judge",
-        "",
-        f"{judge.network}. {judge.classes} classes"
-        + (f", outputs {', '.join(map(str, dropped))} dropped" if dropped else "")
-        + f"; {judge.features} features.",
-        "",
-        f"Pictures of {how.size} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean "
-        f"{list(how.mean)} and std {list(how.std)}.",
-        "",
-        f"Licence: {licence}.",
-        *(["", judge.note] if judge.note else []),
-        "",
-        "Scores by this judge can be compared with others by this judge only, see its hash in their passports.",
-        "",
-        f"`t2i score PICTURES --judge {name}`",
-    ]
-    return "\n".join(lines) + "\n"
+    how, dropped = judge.input, ", ".join(map(str, judge.drop_outputs))
+    note = f"{judge.note}\n\n" if judge.note else ""
+    return f"""# {name}: an imported judge
+
+{judge.network}. {judge.classes} classes{f", outputs {dropped} dropped" if dropped else ""}; {judge.features} features.
+
+Pictures of {how.size} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean \
+{list(how.mean)} and std {list(how.std)}.
+
+Licence: {licence}.
+
+{note}Scores by this judge can be compared with others by this judge only, see its hash in their passports.
+
+`t2i score PICTURES --judge {name}`
+"""

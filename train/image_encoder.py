@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
 from attngan_deploy.train.backbones.efficientnet_lite import same_padding
+from attngan_deploy.train.backbones.inception import load_inception
 from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
-from attngan_deploy.train.imports.torch_file import load_state
 
 # output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
 MOBILENET_BLOCKS = (
@@ -144,41 +144,30 @@ class BirdMobileNet(Backbone):
 
 
 class InceptionBackbone(Backbone):
-    """Inception-v3 to Mixed_6e and its pooled end, the published choice; needs torchvision and its weights."""
+    """Inception-v3 to Mixed_6e and its pooled end, the published choice; torchvision downloads its weights."""
 
     region_channels = 768
     pooled_channels = 2048
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        try:
-            from torchvision.models import Inception_V3_Weights, inception_v3
-        except ImportError as error:
-            raise MissingExtraError(
-                f"the Inception-v3 image encoder needs torchvision: {error}",
-                next_step="pip install torchvision, or train with --image-encoder mobilenet_v2_birds",
-            ) from error
         if weights is None:
-            self.net = inception_v3(weights=Inception_V3_Weights.IMAGENET1K_V1)
-        else:
-            self.net = inception_v3(weights=None, init_weights=False)
             try:
-                self.net.load_state_dict(load_state(weights))
-            except RuntimeError as error:
-                raise CheckpointError(f"{weights} is not torchvision's Inception-v3: {error}") from error
-        self.requires_grad_(False).eval()
+                from torchvision.models import Inception_V3_Weights
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"the Inception-v3 image encoder needs torchvision: {error}",
+                    next_step="pip install torchvision, or train with --image-encoder mobilenet_v2_birds",
+                ) from error
+            Inception_V3_Weights.IMAGENET1K_V1.get_state_dict(progress=True)  # into the cache of torch.hub
+            weights = Path(torch.hub.get_dir(), "checkpoints", Path(Inception_V3_Weights.IMAGENET1K_V1.url).name)
+        self.net = load_inception(weights)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 3, S, S] in [-1, 1], resized to 299, to regions [N, 768, 17, 17] and pooled [N, 2048]."""
-        x = regions = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
-        for name, layer in self.net.named_children():  # in the order in which they run
-            if name == "avgpool":
-                break
-            if name != "AuxLogits":
-                x = layer(x)
-            if name == "Mixed_6e":
-                regions = x
-        return regions, x.mean((2, 3))
+        images = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
+        regions, last = self.net.maps(images)
+        return regions, last.mean((2, 3))
 
 
 class ImageEncoderHeads(nn.Module):

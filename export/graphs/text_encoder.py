@@ -23,7 +23,7 @@ def build_text_encoder(encoder: TextEncoder) -> onnx.ModelProto:
     lengths = graph.input("lengths", "int64", ["batch"])
     features = encoder.config.features
 
-    embedded = graph.table("embedding", encoder.embedding.weight, captions)
+    embedded = graph.weight("embedding", encoder.embedding.weight, rows=captions)
     states, last = graph.nodes(
         "LSTM",
         graph.node("Transpose", embedded, name="time_first", perm=[1, 0, 2]),  # [T, N, E]

@@ -6,7 +6,7 @@ The same input gives the same bytes: entries keep the order of their source, and
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import PIL
+from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
 from attngan_deploy.errors import DataError, OutputError
+from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.system.files import atomic_folder, sha256_of
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sources import (
@@ -32,12 +34,12 @@ from attngan_deploy.train.data.sources import (
     read_folder,
 )
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
-from attngan_deploy.train.data.vocabulary import ORDER, build_vocabulary
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
 REPORT = "report.json"
 OUTPUT_FILES = ("train.tar", "test.tar", "vocabulary.txt", "classes.txt", REPORT)
+ORDER = "most frequent first, equally frequent words alphabetically"  # of the vocabulary
 CHUNK = 64  # pictures decoded ahead of the tar
 
 Progress = Callable[[int, int], None]
@@ -97,6 +99,38 @@ def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, 
         report["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in made}
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="ascii", newline="\n")
     return report
+
+
+def nltk_words(caption: str) -> list[str]:
+    """Words of one caption as the published code takes them, by nltk.
+
+    From nltk 3.10 on, these have combining marks (Hindi vowels, "i" and a dot from a lower-cased "İ"), which the
+    runtime's have not. Training and generation look words up with the runtime's tokenizer, so there its words count.
+    """
+    return [str(word) for word in RegexpTokenizer(r"\w+").tokenize(caption.lower())]
+
+
+def build_vocabulary(captions: Iterable[str], min_count: int = 1) -> tuple[list[str], int]:
+    """List the padding word, then each word found at least `min_count` times.
+
+    The order is that of `ORDER`, so it depends on the captions but not on the order in which they come.
+
+    Args:
+        captions: captions of train and of test together, as in the published `captions.pickle`; a word that only test
+            captions use has an embedding that is never trained, but it keeps its row.
+        min_count: a rarer word is left out.
+
+    Returns:
+        The vocabulary, and the number of captions that nltk cuts into other words than the runtime does.
+    """
+    counts: Counter[str] = Counter()
+    differing = 0
+    for caption in captions:
+        words = split_words(caption)
+        differing += nltk_words(caption) != words
+        counts.update(words)
+    frequent = (word for word, count in counts.items() if count >= min_count)
+    return [PADDING, *sorted(frequent, key=lambda word: (-counts[word], word))], differing
 
 
 def read_source(options: BuildOptions) -> Source:

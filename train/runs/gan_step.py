@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.augmentation import recoloured, shifted
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
@@ -30,7 +29,7 @@ from attngan_deploy.train.losses import (
     matching_gradient_penalty,
     nearest_loss,
 )
-from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
+from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.ema import ParameterAverage
