@@ -22,7 +22,7 @@ from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.export.graphs.graph import describe_graph, save_graph
 from attngan_deploy.export.graphs.network import Inputs, Shape, network_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
-from attngan_deploy.export.parity.parity import COMPARED
+from attngan_deploy.export.parity.parity import COMPARED, random_captions
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
@@ -203,12 +203,8 @@ def _held_out_share(judge: Judge, digest: str) -> float | None:
 
 def _inputs(number: int, captions: int, words: int, encoders: Encoders) -> dict[str, Tensor]:
     random = np.random.default_rng(number)
-    lengths = random.integers(1, words, captions, endpoint=True)
-    lengths[-1] = words
-    ids = random.integers(1, encoders.text.config.words, (captions, words))
-    ids[np.arange(words) >= lengths[:, None]] = 0
-    features = random.uniform(0, 3, (captions, encoders.picture.in_features)).astype(np.float32)
-    arrays = {"captions": ids, "lengths": lengths, "features": features}
+    arrays = random_captions(random, captions, words, encoders.text)
+    arrays["features"] = random.uniform(0, 3, (captions, encoders.picture.in_features)).astype(np.float32)
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 

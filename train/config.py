@@ -12,15 +12,10 @@ IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 
 @dataclass(frozen=True)
 class VariantDescription:
-    """What tells a variant from the others.
+    """What tells a variant from the others."""
 
-    Attributes:
-        blocks: of each later stage, by their names in `generator.NextStage`, besides what all variants have.
-        sentence: the same for readers of a model card.
-    """
-
-    blocks: tuple[str, ...]
-    sentence: str
+    blocks: tuple[str, ...]  # of each later stage, by their names in `generator.NextStage`, besides what all have
+    sentence: str  # the same for readers of a model card
 
 
 DESCRIPTIONS: dict[str, VariantDescription] = {

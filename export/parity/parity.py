@@ -18,6 +18,7 @@ from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.graphs.network import attention_name
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
+from attngan_deploy.train.text_encoder import TextEncoder
 
 # The largest difference that an output may have, by the first part of its name: images are in [-1, 1], attention
 # in [0, 1], text features in [-1, 1].
@@ -86,13 +87,19 @@ def largest_image(networks: Networks) -> str:
 
 def _case(number: int, pictures: int, words: int, networks: Networks) -> Tensors:
     random = np.random.default_rng([SEED, number])
-    lengths = random.integers(1, words, pictures, dtype=np.int64, endpoint=True)
-    lengths[pictures // 2] = words
-    captions = random.integers(1, networks.text_encoder.config.words, (pictures, words), dtype=np.int64)
-    captions[np.arange(words) >= lengths[:, None]] = 0
+    text = random_captions(random, pictures, words, networks.text_encoder)
     config = networks.generator.config
     z, eps = noise_batch(SEED, [(number, place) for place in range(pictures)], config.noise, config.condition)
-    return {"captions": captions, "lengths": lengths, "z": z, "eps": eps}
+    return {**text, "z": z, "eps": eps}
+
+
+def random_captions(random: np.random.Generator, count: int, words: int, encoder: TextEncoder) -> Tensors:
+    """captions int64 [count, words] of an encoder's words, and lengths int64 [count]; one has all words."""
+    lengths = random.integers(1, words, count, dtype=np.int64, endpoint=True)
+    lengths[count // 2] = words
+    captions = random.integers(1, encoder.config.words, (count, words), dtype=np.int64)
+    captions[np.arange(words) >= lengths[:, None]] = 0
+    return {"captions": captions, "lengths": lengths}
 
 
 def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Tensors, torch_made: Tensors) -> Tensors:

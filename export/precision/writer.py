@@ -16,18 +16,9 @@ from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.cards.model_card import CARD, write_card
 from attngan_deploy.export.final_names import new_folder
+from attngan_deploy.export.precision import parity as measuring
 from attngan_deploy.export.precision.half import TYPES, convert, emulated, layers, load_plain
-from attngan_deploy.export.precision.parity import (
-    ONNX_RUNTIME,
-    PICTURES,
-    SEED,
-    SIZES,
-    Reference,
-    check_floor,
-    choose_kept,
-    make_reference,
-    measure_model,
-)
+from attngan_deploy.export.precision.parity import PICTURES, SEED, SIZES, Reference, choose_kept
 from attngan_deploy.export.precision.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
 from attngan_deploy.export.precision.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
@@ -107,7 +98,7 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
     ids = sample_captions(bundle, captions)
     say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
     engine = load_engine(bundle, "generator", REFERENCE)
-    reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
+    reference = measuring.make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     for precision in wanted:
         say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
         if precision == "int8":
@@ -129,12 +120,16 @@ def _half(plain: ModelProto, precision: str, reference: Reference, floor: float)
     kept = choose_kept(
         layers(plain), lambda keep: emulated(plain, precision, keep), reference.part(CHOOSING), precision, floor
     )
-    how = f"{ONNX_RUNTIME}, in fp32 with weights and results of every node rounded to {precision}"
-    parity = measure_model(emulated(plain, precision, kept), reference, precision, how)
-    check_floor(parity, precision, floor)
+    how = f"{measuring.ONNX_RUNTIME}, in fp32 with weights and results of every node rounded to {precision}"
+    parity = measuring.measure_model(emulated(plain, precision, kept), reference, precision, how)
+    measuring.check_floor(parity, precision, floor)
     model = convert(plain, precision, kept)
     if precision == "fp16":  # ONNX Runtime has no bf16 convolution on the CPU
-        check_floor(measure_model(model, reference.part(CHOOSING), precision, ONNX_RUNTIME), precision, floor)
+        measuring.check_floor(
+            measuring.measure_model(model, reference.part(CHOOSING), precision, measuring.ONNX_RUNTIME),
+            precision,
+            floor,
+        )
     return model, {"kept": kept, "parity": parity.manifest()}
 
 
@@ -147,8 +142,8 @@ def _int8(
         quantizer = Quantizer(plain, calibration, Path(folder))
         kept = choose_kept(candidates, quantizer.quantize, reference.part(CHOOSING), "int8", floor)
         model = quantizer.quantize(kept)
-    parity = measure_model(model, reference, "int8", ONNX_RUNTIME)
-    check_floor(parity, "int8", floor)
+    parity = measuring.measure_model(model, reference, "int8", measuring.ONNX_RUNTIME)
+    measuring.check_floor(parity, "int8", floor)
     how = {"pictures": sum(CALIBRATION), "percentile": PERCENTILE}
     return model, {"kept": kept, "calibration": how, "parity": parity.manifest()}
 

@@ -12,14 +12,8 @@ from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, check_device, settings
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import BUILDERS
-from attngan_deploy.engines.tensorrt.build import (
-    RTX_DEVICES,
-    check_precision,
-    device_of,
-    ensure_engine,
-    load_tensorrt,
-    precisions_for,
-)
+from attngan_deploy.engines.tensorrt import build
+from attngan_deploy.engines.tensorrt.build import RTX_DEVICES, load_tensorrt
 from attngan_deploy.engines.tensorrt.cuda import find_gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
@@ -102,7 +96,7 @@ def find_places(target: str, precisions: Sequence[str] = ("fp32",), devices: Seq
             if target == "openvino":
                 check_device(place, precision)
             else:
-                check_precision(target, place, precision)
+                build.check_precision(target, place, precision)
     return places
 
 
@@ -114,16 +108,16 @@ def _gpus(flavour: str, device: str, precisions: Sequence[str]) -> list[str]:
         known = RTX_DEVICES if flavour == "tensorrt-rtx" else ()
         raise EngineError(f"{flavour} can't build for '{device}'", expected=" or ".join(["auto", *known]))
     try:
-        return [device_of(flavour, find_gpu())]
+        return [build.device_of(flavour, find_gpu())]
     except (EngineError, MissingExtraError):
         if flavour == "tensorrt":
             raise
-        able = [one for one in RTX_DEVICES if {*precisions} <= {*precisions_for(flavour, one)}]
+        able = [one for one in RTX_DEVICES if {*precisions} <= {*build.precisions_for(flavour, one)}]
         return able or list(RTX_DEVICES)  # each is refused with its reason
 
 
 def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: str, out: Path | None) -> Built:
-    entry, reason = ensure_engine(bundle, graph, flavour, device, precision, out)
+    entry, reason = build.ensure_engine(bundle, graph, flavour, device, precision, out)
     return _built(graph, entry, cached=not reason)
 
 

@@ -21,18 +21,9 @@ from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.system.files import atomic_folder, sha256_of
+from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
-from attngan_deploy.train.data.sources import (
-    HELP,
-    KINDS,
-    Entry,
-    Skip,
-    Source,
-    detect_kind,
-    read_csv,
-    read_cub,
-    read_folder,
-)
+from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
 
 SCHEMA_VERSION = 1
@@ -139,19 +130,19 @@ def read_source(options: BuildOptions) -> Source:
     Raises:
         DataError: it can't be read, or an option does not belong to its kind.
     """
-    kind = options.kind or detect_kind(options.source)
+    kind = options.kind or sources.detect_kind(options.source)
     for option, value, owner in (("--captions", options.captions, "cub"), ("--root", options.root, "csv")):
         if value is not None and kind != owner:
             raise DataError(f"{option} belongs to --kind {owner}", found=f"--kind {kind}", next_step=HELP)
     if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
         raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
     if kind == "cub":
-        return read_cub(options.source, options.captions)
+        return sources.read_cub(options.source, options.captions)
     if kind == "folder":
-        return read_folder(options.source)
+        return sources.read_folder(options.source)
     if kind == "csv":
-        return read_csv(options.source, options.root)
-    raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(KINDS), next_step=HELP)
+        return sources.read_csv(options.source, options.root)
+    raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
 
 
 def _check_output(options: BuildOptions) -> None:

@@ -20,14 +20,8 @@ from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
 from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
-from attngan_deploy.train.data.picture_set import (
-    PictureSet,
-    TrainingBatches,
-    centre_crop,
-    pad_captions,
-    read_pictures,
-    to_images,
-)
+from attngan_deploy.train.data import picture_set
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.losses import Gammas, damsm_terms
@@ -48,8 +42,8 @@ def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: S
     pooled: list[Tensor] = []
     for flip in flips:
         for start in range(0, len(data), 64):
-            crop = centre_crop(data.pictures[start : start + 64], size)
-            images = to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
+            crop = picture_set.centre_crop(data.pictures[start : start + 64], size)
+            images = picture_set.to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
             raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
             regions.append(raw.half().contiguous())
             pooled.append(vector)

@@ -10,25 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
+from attngan_deploy.train import losses
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
-from attngan_deploy.train.losses import (
-    ADVERSARIAL_LOSSES,
-    Discriminator,
-    Gammas,
-    Inputs,
-    consistency_loss,
-    damsm_terms,
-    generator_objective,
-    kl_loss,
-    lattice_loss,
-    matching_gradient_penalty,
-    nearest_loss,
-)
+from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
 from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
@@ -120,7 +109,7 @@ class GanTraining:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
-        self.discriminator_loss, self.generator_loss = ADVERSARIAL_LOSSES[recipe.loss]
+        self.discriminator_loss, self.generator_loss = losses.ADVERSARIAL_LOSSES[recipe.loss]
         self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
         self.memory = FeatureMemory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
@@ -248,7 +237,7 @@ class GanTraining:
             total += loss.detach()
             if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
                 # lazily, at a weight that keeps its mean: in fp32, as it is a derivative of a derivative
-                penalty = matching_gradient_penalty(net, true, sentence)
+                penalty = losses.matching_gradient_penalty(net, true, sentence)
                 (recipe.penalty_weight * recipe.penalty_every * penalty).backward()
         self.processes.average_gradients(self.discriminators.parameters())
         self.discriminator_optimizer.step()
@@ -267,19 +256,23 @@ class GanTraining:
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
-            damsm = damsm_terms(encoded, text, self.gammas, classes)
+            damsm = losses.damsm_terms(encoded, text, self.gammas, classes)
         if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
-            nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
+            nearest = losses.nearest_loss(
+                fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
+            )
             additions["nearest"] = nearest, recipe.nearest_weight
         if recipe.lattice_weight:
-            lattices = [lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
+            lattices = [losses.lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
             additions["lattice"] = torch.stack(lattices).sum(), recipe.lattice_weight
         if recipe.consistency_weight and len(generated.images) > 1:
-            additions["consistency"] = consistency_loss(generated.images), recipe.consistency_weight
+            additions["consistency"] = losses.consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:
-            additions["kl"] = kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
+            additions["kl"] = losses.kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
         with self._autocast():
-            loss, terms = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
+            loss, terms = losses.generator_objective(
+                adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions
+            )
         loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()
