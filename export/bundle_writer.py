@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from attngan_deploy.bundles.bundle import check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.bundles.provenance import TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
@@ -71,8 +71,7 @@ def export_bundle(
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
-    check_replaceable(out, TEXT_TO_IMAGE)
-    with new_folder(out) as folder:
+    with new_folder(out, TEXT_TO_IMAGE) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
             write_precisions(read_manifest(folder), precisions, captions)

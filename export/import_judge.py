@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
@@ -94,8 +94,7 @@ def write_judge(
     Raises:
         As `import_onnx_judge`.
     """
-    check_replaceable(out, JUDGE)
-    with new_folder(out) as folder:
+    with new_folder(out, JUDGE) as folder:
         (folder / GRAPH_FILE).write_bytes(model.SerializeToString(deterministic=True))
         outputs, width = _try_out(folder / GRAPH_FILE, size, mean, std, options)
         kept = outputs - len(set(options.drop_outputs))

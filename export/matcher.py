@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
@@ -100,8 +100,7 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     trained = Encoders(text.eval(), heads.code.eval())
     stored = trained.rounded()
     models = {TEXT_ENCODER: build_text_encoder(stored.text), PICTURE_ENCODER: picture_graph(stored.picture)}
-    check_replaceable(out, MATCHER)
-    with new_folder(out) as folder:
+    with new_folder(out, MATCHER) as folder:
         for key, model in models.items():
             save_graph(model, folder / f"{key}.onnx")
         (folder / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from onnx import ModelProto
 
-from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
@@ -69,8 +69,7 @@ def extend_bundle(
             next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
         )
     place = out or bundle.folder
-    check_replaceable(place, TEXT_TO_IMAGE)
-    with new_folder(place) as folder:
+    with new_folder(place, TEXT_TO_IMAGE) as folder:
         for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
         write_precisions(Bundle(folder, bundle.manifest), missing, captions)

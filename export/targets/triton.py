@@ -89,7 +89,7 @@ def write_triton_repository(bundle: Bundle, out: Path, precision: str = "fp32") 
         OutputError: something that is not such a repository is at `out`.
     """
     paths = {TEXT_ENCODER: bundle.graph_path(TEXT_ENCODER), GENERATOR: bundle.graph_path(GENERATOR, precision)}
-    with new_folder(out, MARKER) as folder:
+    with new_folder(out, marker=MARKER) as folder:
         for key, path in paths.items():
             version = folder / f"{bundle.name}_{key}" / "1"
             version.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train import losses
@@ -21,7 +22,6 @@ from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
 from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.ema import ParameterAverage
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
@@ -66,6 +66,35 @@ class FeatureMemory:
     def tensors(self) -> dict[str, Tensor]:
         """What `add` gives back to an empty memory."""
         return {"real": self.real, "generated": self.generated}
+
+
+class ParameterAverage:
+    """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
+
+    The rate starts low and rises to `rate`, so that the first steps are forgotten quickly.
+    """
+
+    def __init__(self, net: nn.Module, rate: float) -> None:
+        self.rate, self.updates = rate, 0
+        self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move towards the net's parameters."""
+        self.updates += 1
+        rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
+        live = [value.detach() for value in net.parameters()]
+        get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
+
+    def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
+        """Averaged parameters with the live buffers of the net."""
+        return net.state_dict() | self.parameters
+
+    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from what `state_dict` gave after that many updates."""
+        for name, value in self.parameters.items():
+            value.copy_(state[name])
+        self.updates = updates
 
 
 class GanTraining:
