@@ -7,8 +7,7 @@ weights are stored small and cast on load; nothing in the graph tells when and w
 import ast
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -59,7 +58,8 @@ def network_graph(
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is wrong.
     """
-    builder, weights = GraphBuilder(name), _weights(network)
+    builder, state = GraphBuilder(name), network.state_dict()
+    weights = {f"network.{key}": value for key, value in state.items() if value.is_floating_point()}
     model = _exported(_Selection(network, select).eval(), inputs, weights.keys())
     tensors: dict[ir.Value | None, str] = {None: ""}  # what each value is called in the new graph
     for value, (input_name, (dtype, shape)) in zip(model.graph.inputs, inputs.items(), strict=False):
@@ -114,11 +114,6 @@ def attention_name(size: int) -> str:
     return "attention" if size == FIRST_SIZE else f"attention_{size}"
 
 
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """Weights of a network by their names in what is exported."""
-    return {f"network.{name}": value for name, value in network.state_dict().items() if value.is_floating_point()}
-
-
 def _exported(network: nn.Module, inputs: Inputs, weights: Collection[str]) -> ir.Model:
     """The exporter's graph, simplified; its weights are inputs, so that nothing is computed from their values."""
     names = dict.fromkeys(size for _, shape in inputs.values() for size in shape if isinstance(size, str))
@@ -132,7 +127,8 @@ def _exported(network: nn.Module, inputs: Inputs, weights: Collection[str]) -> i
         {place: dimensions[size] for place, size in enumerate(shape) if isinstance(size, str)}
         for _, shape in inputs.values()
     )
-    with _silence():
+    with errors_alone("torch.onnx"), warnings.catch_warnings():  # the rest is for the exporter's developers
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
             examples,
@@ -205,11 +201,3 @@ def _module_path(node: ir.Node, before: str) -> str:
 def _inside(path: str) -> str:
     """A path in a `_Selection` as one in its network."""
     return path.partition(".")[2]
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep from the user what the exporter tells its developers."""
-    with errors_alone("torch.onnx"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from attngan_deploy.engines.facts import Tensors
+from attngan_deploy.engines.golden import LARGEST_LEVEL
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.parity.parity import largest_image, run_torch
@@ -16,7 +17,6 @@ from attngan_deploy.media.tokenizer import Tokenizer, split_words
 from attngan_deploy.train.runs.sampling import PAPER_CAPTIONS
 
 LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words
-LARGEST_DIFFERENCE = 1  # uint8 levels: rounding can go either way
 SEED = 0
 
 
@@ -70,10 +70,10 @@ def check_golden(folder: Path, cases: Tensors) -> int:
     pictures = model.generate([str(caption) for caption in cases["captions"]], seed=int(cases["seed"]))
     wanted = to_uint8(cases[f"image_{model.picture_size}"].astype(np.float32))
     worst = int(np.abs(pictures.astype(np.int16) - wanted).max())
-    if worst > LARGEST_DIFFERENCE:
+    if worst > LARGEST_LEVEL:
         raise ParityError(
             "the bundle does not make the golden pictures",
             found=f"a difference of {worst} levels",
-            expected=f"at most {LARGEST_DIFFERENCE}",
+            expected=f"at most {LARGEST_LEVEL}",
         )
     return worst
