@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from attngan_deploy.bundles.bundle import check_replaceable, read_manifest, write_manifest
+from attngan_deploy.bundles.bundle import read_manifest, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE, TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
 from attngan_deploy.export.deploy import DEFAULT_OPTIONS, GraphOptions, Networks, deployed
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.export.parity.golden import check_golden, golden_cases, write_golden
 from attngan_deploy.export.parity.parity import check_parity
@@ -57,15 +56,10 @@ def export_bundle(
 
     Args:
         checkpoint: a checkpoint folder of kind "gan", or a run folder.
-        out: the bundle to make; an earlier bundle there is replaced.
-        options: how the graphs are built and their weights stored.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
         precisions: that the generator is stored in besides fp32, see `precision.writer`.
         captions: a captions file to measure precisions with; None for built-in ones.
-
-    Returns:
-        `out`.
 
     Raises:
         CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.
@@ -76,8 +70,7 @@ def export_bundle(
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
-    check_replaceable(out, TEXT_TO_IMAGE)
-    with new_folder(out) as folder:
+    with new_folder(out, TEXT_TO_IMAGE) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
             write_precisions(read_manifest(folder), precisions, captions)
@@ -135,10 +128,7 @@ def _write_bundle(
     golden = golden_cases(networks, vocabulary)
     write_golden(folder / GOLDEN, golden)
 
-    fields, shown = (
-        _manifest(checkpoint, networks, models, options, name),
-        [str(text) for text in golden["captions"][:2]],
-    )
+    fields, shown = _manifest(checkpoint, networks, models, options, name), [*map(str, golden["captions"][:2])]
     write_manifest(folder, {**fields, "parity": asdict(parity)})  # the golden check and the card's picture open it
     parity = replace(parity, golden_worst_level=check_golden(folder, golden))
     paint_grid(folder, shown)
@@ -147,9 +137,25 @@ def _write_bundle(
     write_manifest(folder, manifest.document)
 
 
+def as_provenance(told: JsonObject) -> dict[str, object]:
+    """What a checkpoint tells, as JSON: a NaN among metrics is none."""
+    provenance: dict[str, object] = json.loads(json.dumps(told), parse_constant=lambda _: None)
+    return provenance
+
+
+def origin(provenance: JsonObject) -> JsonObject:
+    """What a manifest says of graphs made from a checkpoint: their operators, licence and provenance."""
+    return {
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "licence": licence_of(provenance),
+        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+    }
+
+
 def _each_once(run: TrainingRun, met: list[JsonObject]) -> list[JsonObject]:
     """The runs before a run, and those before them, without what was met already: several began with the same."""
-    kept = []
+    kept: list[JsonObject] = []
     for before in run.before:
         if before.document not in met:
             met.append(before.document)
@@ -163,10 +169,9 @@ def _manifest(
     models: dict[str, onnx.ModelProto],
     options: GraphOptions,
     name: str | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     config, description = networks.generator.config, checkpoint.document
-    told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
-    provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
+    provenance = as_provenance({key: value for key, value in description.items() if key not in NOT_PROVENANCE})
     if provenance.get("started_from"):
         provenance["started_from"] = _each_once(read_run(provenance), [])
     return {
@@ -187,10 +192,7 @@ def _manifest(
         "vocabulary": VOCABULARY,
         "golden": GOLDEN,
         "card": {"text": CARD, "picture": GRID},
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
         "weights_dtype": DTYPES[options.weights],
-        "licence": licence_of(provenance),
-        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+        **origin(provenance),
         "scores": description.get("scores", []),
     }

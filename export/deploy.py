@@ -6,7 +6,7 @@ that they are made of (`train.layers`), not by name.
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,7 @@ def fold_batch_norms(network: Module, next_step: str = EARLIER_CHECKPOINT) -> Mo
     for path, norm, _ in list(followed_layers(folded)):
         if norm is not None:
             layer: Any = folded.get_submodule(path)
-            weight, bias = fold(layer.weight, folded.get_submodule(norm), layer.bias)
+            weight, bias = fold(layer.weight, cast(Norm, folded.get_submodule(norm)), layer.bias)
             layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
             folded.set_submodule(norm, nn.Identity())
     check_finite(folded, "after folding its BatchNorms", next_step)

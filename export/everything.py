@@ -1,6 +1,5 @@
 """From shards to bundles in one go: DAMSM, the shared first stage, a second stage for each variant, exports."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,31 +11,22 @@ from attngan_deploy.train.config import DamsmRecipe, GanRecipe
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
 from attngan_deploy.train.runs.damsm import train_damsm
 from attngan_deploy.train.runs.gan import GanRun
+from attngan_deploy.train.runs.progress import say
 
 DAMSM, FIRST = "damsm", "first"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that one command trains. Second stages differ by their variant alone, so that they can be compared.
+    """Everything that one command trains. Second stages differ by their variant alone, so that they can be compared."""
 
-    Attributes:
-        data: folder with train.tar, test.tar and vocabulary.txt.
-        backbone: weights of the image encoder's backbone.
-        runs: folder for the run folders `damsm`, `first` and one a variant.
-        models: folder for the bundles.
-        damsm: recipe of the encoders.
-        first: recipe of the first stage, shared by all variants.
-        seconds: recipe of each variant's second stage, which starts from `first`.
-    """
-
-    data: Path
-    backbone: Path | None
-    runs: Path
-    models: Path
-    damsm: DamsmRecipe
-    first: GanRecipe
-    seconds: Sequence[GanRecipe]
+    data: Path  # folder with train.tar, test.tar and vocabulary.txt
+    backbone: Path | None  # weights of the image encoder's backbone
+    runs: Path  # folder for the run folders `damsm`, `first` and one a variant
+    models: Path  # folder for the bundles
+    damsm: DamsmRecipe  # recipe of the encoders
+    first: GanRecipe  # recipe of the first stage, shared by all variants
+    seconds: Sequence[GanRecipe]  # recipe of each variant's second stage, which starts from `first`
 
 
 def make_plan(
@@ -83,7 +73,7 @@ def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
         OutputError: a run is there and `resume` is False.
         StoppedError: Ctrl-C or SIGTERM; the same with `resume` continues.
     """
-    _say("DAMSM")
+    say("== DAMSM")
     damsm = plan.runs / DAMSM
     if not _finished(damsm, plan.damsm.epochs):
         train_damsm(plan.damsm, plan.data, damsm, plan.backbone, resume=resume and bool(checkpoints_of(damsm)))
@@ -93,13 +83,13 @@ def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
     for recipe in plan.seconds:
         variant = recipe.generator.variant
         _train(plan, recipe, plan.runs / variant, resume, start=(first,))
-        _say(f"export of {variant}")
+        say(f"== export of {variant}")
         bundles.append(export_bundle(plan.runs / variant, plan.models / variant, DEFAULT_OPTIONS, variant=variant))
     return bundles
 
 
 def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[Path, ...]) -> None:
-    _say(f"{out.name}: {recipe.pictures} pictures")
+    say(f"== {out.name}: {recipe.pictures} pictures")
     if _finished(out, -(-recipe.pictures // recipe.batch_size)):
         return
     begun = bool(checkpoints_of(out))
@@ -110,7 +100,3 @@ def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[
 def _finished(run: Path, steps: int) -> bool:
     found = checkpoints_of(run)
     return bool(found) and load_checkpoint(found[-1]).step >= steps
-
-
-def _say(line: str) -> None:
-    print(f"== {line}", file=sys.stderr, flush=True)

@@ -1,10 +1,13 @@
-"""Errors that name what is made, not the temporary name under which it is made."""
+"""What a user is told while something is made: its name, not a temporary one, and nothing meant for developers."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attngan_deploy.bundles.bundle import check_replaceable
+from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.errors import T2IError
 from attngan_deploy.system.files import PART_SUFFIX, atomic_folder
 
@@ -35,11 +38,25 @@ def final_names(final: Path) -> Iterator[None]:
 
 
 @contextmanager
-def new_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
-    """`files.atomic_folder` with `final_names`.
+def new_folder(final: Path, kind: str | None = None, marker: str = MANIFEST) -> Iterator[Path]:
+    """`files.atomic_folder` with `final_names`; only a bundle of this kind is replaced, or what has this marker.
 
     Raises:
         OutputError: something else is at `final`.
     """
+    if kind is not None:
+        check_replaceable(final, kind)
     with final_names(final), atomic_folder(final, marker) as folder:
         yield folder
+
+
+@contextmanager
+def errors_alone(logger_name: str | None = None) -> Iterator[None]:
+    """Let a logger, the root where there is no name, pass on errors alone."""
+    logger = logging.getLogger(logger_name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

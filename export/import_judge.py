@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
@@ -32,29 +32,18 @@ NEXT_STEP = "--logits, --features: names of tensors in the file"
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """How a classifier is used.
+    """How a classifier is used."""
 
-    Attributes:
-        name: of the judge; None for its folder's.
-        size: side of its pictures in pixels; None where the file says it.
-        mean, std: pictures go in as (x - mean) / std, x from 0 to 255; one number, or one a channel.
-        classes: names of the classes that count, in order; empty if unknown.
-        drop_outputs: places of logits that are no classes.
-        logits, features: names of tensors in the file; None to find them.
-        from_probabilities: its output is a softmax: take its logarithm.
-        licence: what its weights may be used for.
-    """
-
-    name: str | None = None
-    size: int | None = None
-    mean: Sequence[float] = ()
+    name: str | None = None  # of the judge; None for its folder's
+    size: int | None = None  # side of its pictures in pixels; None where the file says it
+    mean: Sequence[float] = ()  # pictures go in as (x - mean) / std, x from 0 to 255; one number, or one a channel
     std: Sequence[float] = ()
-    classes: Sequence[str] = ()
-    drop_outputs: Sequence[int] = ()
-    logits: str | None = None
+    classes: Sequence[str] = ()  # names of the classes that count, in order; empty if unknown
+    drop_outputs: Sequence[int] = ()  # places of logits that are no classes
+    logits: str | None = None  # name of a tensor in the file; None to find it
     features: str | None = None
-    from_probabilities: bool = False
-    licence: str = "unknown: it is the licence of the weights that were imported"
+    from_probabilities: bool = False  # its output is a softmax: take its logarithm
+    licence: str = "unknown: it is the licence of the weights that were imported"  # what they may be used for
 
 
 def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
@@ -64,8 +53,6 @@ def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
     of 1 are dropped): the one that is named, else an output called "features", else what its last linear layer reads.
 
     Args:
-        file: the `.onnx` file.
-        out: folder of the bundle; a judge that is there is replaced.
         options: how it is used. Mean and std must be given.
 
     Raises:
@@ -97,14 +84,17 @@ def write_judge(
     size: int,
     mean: list[float],
     std: list[float],
+    card: str = "",
 ) -> Judge:
     """Write the bundle of a graph with the judge's tensors, checked by running it; the judge, opened.
+
+    Args:
+        card: its README.md; "" for that of an imported judge.
 
     Raises:
         As `import_onnx_judge`.
     """
-    check_replaceable(out, JUDGE)
-    with new_folder(out) as folder:
+    with new_folder(out, JUDGE) as folder:
         (folder / GRAPH_FILE).write_bytes(model.SerializeToString(deterministic=True))
         outputs, width = _try_out(folder / GRAPH_FILE, size, mean, std, options)
         kept = outputs - len(set(options.drop_outputs))
@@ -128,10 +118,10 @@ def write_judge(
             **({"class_names": list(options.classes)} if options.classes else {}),
             "licence": options.licence,
         }
-        (folder / "README.md").write_text(_card(name, decode(JudgeFields, fields), options.licence), encoding="utf-8")
+        card = card or _card(name, decode(JudgeFields, fields), options.licence)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(folder, fields)
-        with_noise = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8)
-        Judge.load(folder).predict(with_noise)
+        Judge.load(folder).predict(np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8))
     return Judge.load(out)
 
 
@@ -164,9 +154,7 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
         kind = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
         raise BundleError(f"{file} does not take float32 pictures", found=kind, expected=expected)
     transposed = shape[1] != 3
-    sides = set(shape[1:3] if transposed else shape[2:]) - {None}
-    if asked is not None:
-        sides.add(asked)
+    sides = {side for side in (*(shape[1:3] if transposed else shape[2:]), asked) if side is not None}
     if len(sides) != 1:
         raise BundleError(
             f"{file}: the side of its pictures is not clear",
@@ -174,13 +162,13 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
             expected="one number of pixels",
             next_step="--size 299, as it was trained with" if not sides else "leave out --size",
         )
-    return inputs[0].name, int(sides.pop()), transposed
+    return inputs[0].name, sides.pop(), transposed
 
 
 def _find_logits(file: Path, model: onnx.ModelProto, asked: str | None) -> str:
     if asked is not None:
         return _named(file, model, asked, "--logits")
-    outputs = [value.name for value in model.graph.output]
+    outputs = [str(value.name) for value in model.graph.output]
     if LOGITS in outputs:
         return LOGITS
     if len(outputs) != 1:
@@ -223,12 +211,9 @@ def _renamed(
     """The model with the judge's input and outputs, of any batch size."""
     renamed = onnx.compose.add_prefix(model, PREFIX)
     graph = renamed.graph
-    entry = helper.make_node(
-        "Transpose" if transposed else "Identity",
-        [IMAGES],
-        [PREFIX + source],
-        **({"perm": [0, 2, 3, 1]} if transposed else {}),
-    )
+    entry = helper.make_node("Identity", [IMAGES], [PREFIX + source])
+    if transposed:
+        entry = helper.make_node("Transpose", [IMAGES], [PREFIX + source], perm=[0, 2, 3, 1])
     nodes = [entry, *graph.node, helper.make_node("Flatten", [PREFIX + features], [FEATURES], axis=1)]
     if take_log:
         graph.initializer.append(helper.make_tensor("smallest", TensorProto.FLOAT, [], [SMALLEST]))
@@ -320,7 +305,7 @@ def _check_logits(logits: NDArray[np.float32], took_log: bool) -> None:
         )
 
 
-def _graph_entry(size: int, outputs: int, width: int) -> dict[str, Any]:
+def _graph_entry(size: int, outputs: int, width: int) -> JsonObject:
     return {
         "file": GRAPH_FILE,
         "inputs": {IMAGES: {"dtype": "float32", "shape": ["N", 3, size, size]}},
@@ -346,22 +331,18 @@ def _three(option: str, values: Sequence[float]) -> list[float]:
 
 
 def _card(name: str, judge: JudgeFields, licence: str) -> str:
-    how, dropped = judge.input, judge.drop_outputs
-    lines = [
-        f"# {name}: an imported judge",
-        "",
-        f"{judge.network}. {judge.classes} classes"
-        + (f", outputs {', '.join(map(str, dropped))} dropped" if dropped else "")
-        + f"; {judge.features} features.",
-        "",
-        f"Pictures of {how.size} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean "
-        f"{list(how.mean)} and std {list(how.std)}.",
-        "",
-        f"Licence: {licence}.",
-        *(["", judge.note] if judge.note else []),
-        "",
-        "Scores by this judge can be compared with others by this judge only, see its hash in their passports.",
-        "",
-        f"`t2i score PICTURES --judge {name}`",
-    ]
-    return "\n".join(lines) + "\n"
+    how, dropped = judge.input, ", ".join(map(str, judge.drop_outputs))
+    note = f"{judge.note}\n\n" if judge.note else ""
+    return f"""# {name}: an imported judge
+
+{judge.network}. {judge.classes} classes{f", outputs {dropped} dropped" if dropped else ""}; {judge.features} features.
+
+Pictures of {how.size} px (PIL bilinear where they have another size) go in as (x - mean) / std with mean \
+{list(how.mean)} and std {list(how.std)}.
+
+Licence: {licence}.
+
+{note}Scores by this judge can be compared with others by this judge only, see its hash in their passports.
+
+`t2i score PICTURES --judge {name}`
+"""

@@ -1,38 +1,35 @@
 """A DAMSM trained on a judge becomes a matcher's bundle: two graphs, vocabulary, and what real pictures get."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.bundle import write_manifest
 from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import CheckpointError, DataError, ParityError
+from attngan_deploy.export.bundle_writer import as_provenance, origin
 from attngan_deploy.export.cards.matcher_card import CARD, write_matcher_card
-from attngan_deploy.export.cards.model_card import licence_of
 from attngan_deploy.export.deploy import round_weights
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.export.graphs.graph import IR_VERSION, OPSET, describe_graph, save_graph
-from attngan_deploy.export.graphs.network import network_graph
+from attngan_deploy.export.graphs.graph import describe_graph, save_graph
+from attngan_deploy.export.graphs.network import Inputs, Shape, network_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
+from attngan_deploy.export.parity.parity import COMPARED, random_captions
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.matcher import PICTURE_ENCODER, Matcher
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, r_precision
 from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.system.records import look_up
+from attngan_deploy.system.records import JsonObject, look_up
 from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
@@ -67,8 +64,8 @@ class Encoders:
 
 def picture_graph(linear: nn.Linear) -> onnx.ModelProto:
     """Graph: features f32 [N, F] of a judge to codes f32 [N, D]."""
-    features = {"features": ("float32", ["batch", linear.in_features])}
-    codes = {"codes": ["batch", linear.out_features]}
+    features: Inputs = {"features": ("float32", ["batch", linear.in_features])}
+    codes: dict[str, Shape] = {"codes": ["batch", linear.out_features]}
     return network_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
 
 
@@ -78,9 +75,6 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     Args:
         run: checkpoint or run folder of `t2i train damsm --image-encoder judge`.
         data: folder with `test.tar`, whose pictures give the R-precision of real ones.
-        out: folder of the bundle; a matcher that is there is replaced.
-        judge: the judge that it was trained on.
-        name: its name.
 
     Returns:
         The finished matcher, opened.
@@ -106,22 +100,21 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     trained = Encoders(text.eval(), heads.code.eval())
     stored = trained.rounded()
     models = {TEXT_ENCODER: build_text_encoder(stored.text), PICTURE_ENCODER: picture_graph(stored.picture)}
-    check_replaceable(out, MATCHER)
-    with new_folder(out) as folder:
+    with new_folder(out, MATCHER) as folder:
         for key, model in models.items():
             save_graph(model, folder / f"{key}.onnx")
         (folder / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")
-        manifest = _manifest(name, models, checkpoint, stored, judge)
-        manifest["parity"] = check_parity(folder, stored, trained)
-        manifest["real"] = {"r_precision": 0.0, "candidates": CANDIDATES}  # measuring opens the bundle
-        write_manifest(folder, manifest)
-        manifest["real"] = measure_real(Matcher.load(folder), judge, data / "test.tar", config.input_size)
-        write_matcher_card(folder / CARD, manifest)
-        write_manifest(folder, manifest)
+        fields = _manifest(name, models, checkpoint, stored, judge)
+        fields["parity"] = check_parity(folder, stored, trained)
+        fields["real"] = {"r_precision": 0.0, "candidates": CANDIDATES}  # measuring opens the bundle
+        write_manifest(folder, fields)
+        fields["real"] = measure_real(Matcher.load(folder), judge, data / "test.tar", config.input_size)
+        write_matcher_card(folder / CARD, write_manifest(folder, fields))
+        write_manifest(folder, fields)
     return Matcher.load(out)
 
 
-def check_parity(folder: Path, stored: Encoders, trained: Encoders) -> dict[str, Any]:
+def check_parity(folder: Path, stored: Encoders, trained: Encoders) -> JsonObject:
     """Compare both graphs with torch, and rounded weights with trained ones; returns what a manifest says of it.
 
     Raises:
@@ -146,8 +139,7 @@ def check_parity(folder: Path, stored: Encoders, trained: Encoders) -> dict[str,
                 )
             worst[key], alike[key] = max(worst[key], difference), min(alike[key], cosine)
     return {
-        "reference": f"torch {torch.__version__}",
-        "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+        **COMPARED,
         "cases": [{"captions": captions, "words": words} for captions, words in CASES],
         "tolerance": TOLERANCE,
         "worst": {key: float(np.format_float_scientific(value, 2)) for key, value in worst.items()},
@@ -155,7 +147,7 @@ def check_parity(folder: Path, stored: Encoders, trained: Encoders) -> dict[str,
     }
 
 
-def measure_real(matcher: Matcher, judge: Judge, shard: Path, crop: int) -> dict[str, Any]:
+def measure_real(matcher: Matcher, judge: Judge, shard: Path, crop: int) -> JsonObject:
     """R-precision of the real pictures of a shard, each asked for its first caption, as `t2i score` does it.
 
     Where the judge learned from this shard, "held_out" is the same of the pictures that it never saw.
@@ -180,16 +172,19 @@ def measure_real(matcher: Matcher, judge: Judge, shard: Path, crop: int) -> dict
     if not parts:
         raise DataError(f"{shard} has no usable picture", next_step="t2i data build --help")
     codes, digest = matcher.codes(np.concatenate(parts)), sha256_of(shard)
-    real = {**_precision(matcher, codes, used), "crop": crop, "data": {"file": shard.name, "sha256": digest}}
-    share = _held_out_share(judge, digest)
-    if share is not None:
+    real: JsonObject = {
+        **_precision(matcher, codes, used),
+        "crop": crop,
+        "data": {"file": shard.name, "sha256": digest},
+    }
+    if (share := _held_out_share(judge, digest)) is not None:
         classes = np.array([sample.class_id for sample in used], np.int64)
         unseen = split_by_name([sample.name for sample in used], classes, share).held_out
-        real["held_out"] = _precision(matcher, codes[unseen], [used[place] for place in unseen])
+        real = {**real, "held_out": _precision(matcher, codes[unseen], [used[place] for place in unseen])}
     return real
 
 
-def _precision(matcher: Matcher, codes: NDArray[np.float32], samples: Sequence[Sample]) -> dict[str, Any]:
+def _precision(matcher: Matcher, codes: NDArray[np.float32], samples: Sequence[Sample]) -> JsonObject:
     captions = [sample.captions[0] if sample.captions else "" for sample in samples]
     classes = np.array([sample.class_id for sample in samples], np.int64)
     made = r_precision(codes, captions, classes, matcher)
@@ -207,20 +202,14 @@ def _held_out_share(judge: Judge, digest: str) -> float | None:
 
 def _inputs(number: int, captions: int, words: int, encoders: Encoders) -> dict[str, Tensor]:
     random = np.random.default_rng(number)
-    lengths = random.integers(1, words, captions, endpoint=True)
-    lengths[-1] = words
-    ids = random.integers(1, encoders.text.config.words, (captions, words))
-    ids[np.arange(words) >= lengths[:, None]] = 0
-    features = random.uniform(0, 3, (captions, encoders.picture.in_features)).astype(np.float32)
-    arrays = {"captions": ids, "lengths": lengths, "features": features}
+    arrays = random_captions(random, captions, words, encoders.text)
+    arrays["features"] = random.uniform(0, 3, (captions, encoders.picture.in_features)).astype(np.float32)
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
 def _manifest(
     name: str, models: dict[str, onnx.ModelProto], checkpoint: Checkpoint, encoders: Encoders, judge: Judge
-) -> dict[str, Any]:
-    told = {key: checkpoint.document.get(key) for key in KEPT}
-    provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)
+) -> dict[str, object]:
     config = encoders.text.config
     return {
         "kind": MATCHER,
@@ -230,9 +219,6 @@ def _manifest(
         "graphs": {key: {"file": f"{key}.onnx", **describe_graph(model)} for key, model in models.items()},
         "vocabulary": VOCABULARY,
         "card": {"text": CARD},
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
         "weights_dtype": "uint8 and float16",
-        "licence": licence_of(provenance),
-        "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
+        **origin(as_provenance({key: checkpoint.document.get(key) for key in KEPT})),
     }

@@ -36,12 +36,7 @@ def import_published(
     """Make a checkpoint and a verified bundle of published weights: both, or none.
 
     Args:
-        generator: `netG*.pth`.
-        text_encoder: `text_encoder*.pth`.
-        captions: `captions.pickle`.
-        out: the bundle to make; an earlier bundle there is replaced.
         checkpoint: the checkpoint to make, likewise; None for `out` with "-checkpoint" added.
-        stages: 2 leaves a third stage out; None keeps what there is.
         name: name of the bundle; None for that of the folder `out`.
         licence: what the weights may be used for; None says that their pictures' terms apply.
 

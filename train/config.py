@@ -8,23 +8,17 @@ from attngan_deploy.errors import T2IError
 PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
-Variant = str
 
 
 @dataclass(frozen=True)
 class VariantDescription:
-    """What tells a variant from the others.
+    """What tells a variant from the others."""
 
-    Attributes:
-        blocks: of each later stage, by their names in `generator.NextStage`, besides what all variants have.
-        sentence: the same for readers of a model card.
-    """
-
-    blocks: tuple[str, ...]
-    sentence: str
+    blocks: tuple[str, ...]  # of each later stage, by their names in `generator.NextStage`, besides what all have
+    sentence: str  # the same for readers of a model card
 
 
-DESCRIPTIONS: dict[Variant, VariantDescription] = {
+DESCRIPTIONS: dict[str, VariantDescription] = {
     "attngan": VariantDescription(
         (), "AttnGAN as published: the second stage continues with image features and word context side by side"
     ),
@@ -72,7 +66,7 @@ class GeneratorConfig:
     `upsampling` chooses how "nearest x2, then conv 3x3" is computed, not what it computes: the weights are the same.
     """
 
-    variant: Variant = "base"
+    variant: str = "base"
     stages: int = 2
     width: int = 32
     noise: int = 100

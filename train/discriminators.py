@@ -23,26 +23,13 @@ def _mix(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), NormLeaky(outputs))
 
 
-class PublishedDiscriminator(nn.Module):
-    """AttnGAN's discriminator for one size, with an unconditional and a conditional head.
+class StageDiscriminator(nn.Module):
+    """A trunk of one size, and a conditional and perhaps an unconditional head on its features."""
 
-    Its losses are equations (7) and (8) of the paper: `losses.published_generator_loss` and its neighbour.
-    """
-
-    def __init__(self, config: DiscriminatorConfig, size: int) -> None:
-        super().__init__()
-        width, deepest = config.width, config.width * size // 8
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2)]
-        while width < deepest:
-            layers.append(_halve(width, 2 * width))
-            width *= 2
-        while width > 8 * config.width:
-            layers.append(_mix(width, width // 2))
-            width //= 2
-        self.trunk = nn.Sequential(*layers)  # [N, 8 x width, 4, 4]
-        self.joint = _mix(width + config.features, width)
-        self.conditional = nn.Conv2d(width, 1, 4, stride=4)
-        self.unconditional = nn.Conv2d(width, 1, 4, stride=4) if config.unconditional else None
+    trunk: nn.Module
+    joint: nn.Module
+    conditional: nn.Module
+    unconditional: nn.Module | None
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, 3, S, S] to features [N, C, 4, 4]."""
@@ -63,6 +50,33 @@ class PublishedDiscriminator(nn.Module):
         return logits.view(-1)
 
 
+class PublishedDiscriminator(StageDiscriminator):
+    """AttnGAN's discriminator for one size, with an unconditional and a conditional head.
+
+    Its losses are equations (7) and (8) of the paper: `losses.published_generator_loss` and its neighbour.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, size: int) -> None:
+        super().__init__()
+        width, deepest = config.width, config.width * size // 8
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2)]
+        while width < deepest:
+            layers.append(_halve(width, 2 * width))
+            width *= 2
+        while width > 8 * config.width:
+            layers.append(_mix(width, width // 2))
+            width //= 2
+        self.trunk = nn.Sequential(*layers)  # [N, 8 x width, 4, 4]
+        self.joint = _mix(width + config.features, width)
+        self.conditional = nn.Conv2d(width, 1, 4, stride=4)
+        self.unconditional = nn.Conv2d(width, 1, 4, stride=4) if config.unconditional else None
+
+
+class _LeakyConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(super().forward(x), 0.2)
+
+
 class _ResidualDown(nn.Module):
     """DF-GAN's residual block of a discriminator: two convolutions, a learned residual weight, average pool."""
 
@@ -79,7 +93,7 @@ class _ResidualDown(nn.Module):
         return shortcut + self.gain * residual
 
 
-class OneWayDiscriminator(nn.Module):
+class OneWayDiscriminator(StageDiscriminator):
     """DF-GAN's discriminator: one conditional logit a picture (section 3.3 of DF-GAN).
 
     Its stem halves the picture, where DF-GAN's first block works at full size: a fifth of the multiplications.
@@ -97,28 +111,9 @@ class OneWayDiscriminator(nn.Module):
             layers.append(_ResidualDown(width, wider))
             width, side = wider, side // 2
         self.trunk = nn.Sequential(*layers)
-        self.joint = nn.Conv2d(width + config.features, 2 * config.width, 3, padding=1, bias=False)
+        self.joint = _LeakyConv2d(width + config.features, 2 * config.width, 3, padding=1, bias=False)
         self.conditional = nn.Conv2d(2 * config.width, 1, 4, bias=False)
         self.unconditional = nn.Conv2d(width, 1, 4, bias=False) if config.two_terms else None
-
-    def features(self, images: Tensor) -> Tensor:
-        """Images [N, 3, S, S] to features [N, C, 4, 4]."""
-        features: Tensor = self.trunk(images)
-        return features
-
-    def conditional_logits(self, features: Tensor, sentence: Tensor) -> Tensor:
-        """Features [N, C, 4, 4] and sentences [N, D] to logits [N]."""
-        tiled = sentence[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        joint = F.leaky_relu(self.joint(torch.cat([features, tiled], dim=1)), 0.2)
-        logits: Tensor = self.conditional(joint)
-        return logits.view(-1)
-
-    def unconditional_logits(self, features: Tensor) -> Tensor | None:
-        """Features [N, C, 4, 4] to logits [N], or None where this network has no such head."""
-        if self.unconditional is None:
-            return None
-        logits: Tensor = self.unconditional(features)
-        return logits.view(-1)
 
 
 def build_discriminators(
@@ -127,8 +122,6 @@ def build_discriminators(
     """One discriminator of the configured kind for each size, and the projected one last where it is asked for.
 
     Args:
-        config: what they are.
-        sizes: sides of the stages' images.
         channels: of the backbone's features that a projected one looks at, finest scale first.
     """
     kinds = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}

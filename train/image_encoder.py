@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError, MissingExtraError
-from attngan_deploy.train.backbones.backbone import Backbone
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone
+from attngan_deploy.train.backbones.efficientnet_lite import same_padding
+from attngan_deploy.train.backbones.inception import load_inception
+from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone
 from attngan_deploy.train.config import ImageEncoderConfig
-from attngan_deploy.train.imports.torch_file import load_state
 
 # output channels and stride of the inverted residual blocks of MobileNetV2 (table 2 of its paper), block 1 to 17
 MOBILENET_BLOCKS = (
@@ -59,8 +59,8 @@ def padded_as_in_tensorflow(x: Tensor, conv: nn.Conv2d) -> Tensor:
         # of a depthwise convolution with stride 2 (on a CPU, seven eighths of the whole backbone's)
         every = F.conv2d(x, conv.weight, conv.bias, padding=1, groups=conv.groups)
         return every[:, :, (x.shape[2] + 1) % 2 :: 2, (x.shape[3] + 1) % 2 :: 2]
-    extra = [max(0, 3 - (2 if side % 2 == 0 else 1)) for side in x.shape[2:]]
-    y = conv(F.pad(x, (extra[1] // 2, extra[1] - extra[1] // 2, extra[0] // 2, extra[0] - extra[0] // 2)))
+    top, left = (same_padding(side, 3, 2) for side in x.shape[2:])
+    y = conv(F.pad(x, (*left, *top)))
     return y
 
 
@@ -144,44 +144,30 @@ class BirdMobileNet(Backbone):
 
 
 class InceptionBackbone(Backbone):
-    """Inception-v3 to Mixed_6e and its pooled end, the published choice; needs torchvision and its weights."""
+    """Inception-v3 to Mixed_6e and its pooled end, the published choice; torchvision downloads its weights."""
 
     region_channels = 768
     pooled_channels = 2048
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        try:
-            from torchvision.models import Inception_V3_Weights, inception_v3
-        except ImportError as error:
-            raise MissingExtraError(
-                f"the Inception-v3 image encoder needs torchvision: {error}",
-                next_step="pip install torchvision, or train with --image-encoder mobilenet_v2_birds",
-            ) from error
         if weights is None:
-            self.net = inception_v3(weights=Inception_V3_Weights.IMAGENET1K_V1)
-        else:
-            self.net = inception_v3(weights=None, init_weights=False)
             try:
-                self.net.load_state_dict(load_state(weights))
-            except RuntimeError as error:
-                raise CheckpointError(f"{weights} is not torchvision's Inception-v3: {error}") from error
-        self.requires_grad_(False).eval()
+                from torchvision.models import Inception_V3_Weights
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"the Inception-v3 image encoder needs torchvision: {error}",
+                    next_step="pip install torchvision, or train with --image-encoder mobilenet_v2_birds",
+                ) from error
+            Inception_V3_Weights.IMAGENET1K_V1.get_state_dict(progress=True)  # into the cache of torch.hub
+            weights = Path(torch.hub.get_dir(), "checkpoints", Path(Inception_V3_Weights.IMAGENET1K_V1.url).name)
+        self.net = load_inception(weights)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images [N, 3, S, S] in [-1, 1], resized to 299, to regions [N, 768, 17, 17] and pooled [N, 2048]."""
-        net = self.net
-        x = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
-        for layer in (net.Conv2d_1a_3x3, net.Conv2d_2a_3x3, net.Conv2d_2b_3x3, net.maxpool1):
-            x = layer(x)
-        for layer in (net.Conv2d_3b_1x1, net.Conv2d_4a_3x3, net.maxpool2, net.Mixed_5b, net.Mixed_5c, net.Mixed_5d):
-            x = layer(x)
-        for layer in (net.Mixed_6a, net.Mixed_6b, net.Mixed_6c, net.Mixed_6d, net.Mixed_6e):
-            x = layer(x)
-        regions = x
-        for layer in (net.Mixed_7a, net.Mixed_7b, net.Mixed_7c):
-            x = layer(x)
-        return regions, x.mean((2, 3))
+        images = F.interpolate(images, size=(299, 299), mode="bilinear", align_corners=True)
+        regions, last = self.net.maps(images)
+        return regions, last.mean((2, 3))
 
 
 class ImageEncoderHeads(nn.Module):
@@ -210,15 +196,11 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> EncodedImages:
         """Images [N, 3, S, S] in [-1, 1], any S, resized to the configured side, to regions and codes."""
-        encoded: EncodedImages = self.heads(*self.backbone(resize(images, self.config.input_size)))
+        size = self.config.input_size
+        if images.shape[-1] != size:
+            images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+        encoded: EncodedImages = self.heads(*self.backbone(images))
         return encoded
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Images [N, C, S, S] to side `size`, bilinear; unchanged where they have it."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> Backbone:

@@ -28,7 +28,6 @@ def word_region_attention(regions: Tensor, words: Tensor, mask: Tensor, gamma1: 
         regions: [N, D, R].
         words: [M, D, T].
         mask: bool [M, T], True where there is a word.
-        gamma1: sharpness of the attention.
 
     Returns:
         scores [N, M, T, R], before they are normalised, and attention [N, M, T, R], which sums to 1 over regions.
@@ -87,26 +86,14 @@ def matching_loss(similarities: Tensor, gamma3: float, classes: Tensor | None) -
     return F.cross_entropy(logits, right), F.cross_entropy(logits.T, right)
 
 
-def words_loss(
-    regions: Tensor, words: Tensor, mask: Tensor, gammas: Gammas, classes: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Word-level DAMSM loss of N matching pairs, both directions."""
-    return matching_loss(word_similarities(regions, words, mask, gammas), gammas.gamma3, classes)
-
-
-def sentence_loss(codes: Tensor, sentences: Tensor, gamma3: float, classes: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sentence-level DAMSM loss of N matching pairs, both directions."""
-    return matching_loss(sentence_similarities(codes, sentences), gamma3, classes)
-
-
 def damsm_terms(
     images: EncodedImages, text: EncodedText, gammas: Gammas, classes: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """L_DAMSM of N matching pairs in two parts, of words and of sentences (equation (14) of AttnGAN is their sum)."""
-    by_picture, by_caption = words_loss(images.regions.float(), text.words, text.mask, gammas, classes)
-    words = by_picture + by_caption
-    by_picture, by_caption = sentence_loss(images.codes.float(), text.sentence, gammas.gamma3, classes)
-    return words, by_picture + by_caption
+    words = word_similarities(images.regions.float(), text.words, text.mask, gammas)
+    sentences = sentence_similarities(images.codes.float(), text.sentence)
+    by_word, by_sentence = (matching_loss(alike, gammas.gamma3, classes) for alike in (words, sentences))
+    return by_word[0] + by_word[1], by_sentence[0] + by_sentence[1]
 
 
 def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -39,7 +39,6 @@ def write_card(path: Path, manifest: Manifest, captions: Sequence[str]) -> None:
     """Write the model card.
 
     Args:
-        manifest: of a text-to-image bundle.
         captions: what the rows of the picture show.
     """
     name, variant, size, parity = manifest.name, manifest.variant or "", manifest.sizes.stages[-1], manifest.parity
@@ -69,14 +68,14 @@ A folder may stand in place of the name.
 
 ## Training
 
-{_table(("", ""), _training(read_run(manifest.told("provenance"))))}
+{table(("", ""), _training(read_run(manifest.told("provenance"))))}
 
 ## Is it the model that was trained?
 
 Worst differences of the graphs in ONNX Runtime from torch, which ran the same folded and rounded weights, over several
 batch sizes and caption lengths:
 
-{_table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(parity))}
+{table(("output", "worst difference", "tolerance", "pixel values that differ"), _parity(parity))}
 
 {_rounding(manifest.weights_dtype, parity.stored_weights)}
 {_precisions(manifest)}
@@ -120,7 +119,7 @@ def _fact(value: object) -> str:
 
 
 def _parity(parity: Parity) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, output in parity.outputs.items():
         pixels = "" if output.pixels is None else f"{output.pixels_differ:,} of {output.pixels:,}"
         rows.append((f"`{name}`", f"{output.worst:.1e}", f"{output.tolerance:.0e}", pixels))
@@ -151,10 +150,11 @@ def _precisions(manifest: Manifest) -> str:
     return f"""
 ## Other precisions of the generator
 
-{_table(head, rows)}
+{table(head, rows)}
 """
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

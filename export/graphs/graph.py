@@ -15,15 +15,11 @@ from attngan_deploy.export.graphs.stored_weights import ZERO_CODE, as_exact_half
 OPSET = 18
 IR_VERSION = 8  # the version that came with opset 18; every runtime since 2023 reads it
 FLOAT = TensorProto.FLOAT
-DTYPES = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+DTYPES: dict[str, int] = {"float32": FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
 
 class GraphBuilder:
-    """An ONNX graph that grows one node at a time. Every method that makes a tensor returns its name.
-
-    Args:
-        name: name of the graph.
-    """
+    """An ONNX graph that grows one node at a time. Every method that makes a tensor returns its name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -51,7 +47,7 @@ class GraphBuilder:
             self._known[key] = self._store(f"constant_{len(self._known)}", array)
         return self._known[key]
 
-    def weight(self, name: str, tensor: Tensor | NDArray[np.float32], row_axes: int = 1) -> str:
+    def weight(self, name: str, tensor: Tensor | NDArray[np.float32], row_axes: int = 1, rows: str = "") -> str:
         """A weight in float32, stored in the smallest type that loses nothing (see `deploy.round_weights`).
 
         An engine folds the Cast, and the Sub and Mul of 8-bit weights, when it loads the graph. A vector stays float32:
@@ -59,27 +55,22 @@ class GraphBuilder:
 
         Args:
             row_axes: how many leading axes name a row.
+            rows: numbers of the rows to look up, before they are cast, so that a table stays small.
         """
-        array = as_float32(tensor)
-        if array.ndim > row_axes and (rows := as_exact_rows(array, row_axes)) is not None:
-            return self._scaled(
-                name, self._store(f"{name}/codes", rows.codes), self._store(f"{name}/scale", rows.scales)
-            )
-        if array.ndim > 1 and (half := as_exact_half(array)) is not None:
-            return self.node("Cast", self._store(f"{name}/half", half), name=f"{name}/cast", to=FLOAT)
-        return self._store(name, array)
 
-    def table(self, name: str, tensor: Tensor | NDArray[np.float32], rows: str) -> str:
-        """Rows of a float32 table by index; a smaller stored type is cast after the look-up, so that it stays small."""
+        def store(part: str, array: NDArray[Any], look_up: str = "gather") -> str:
+            stored = self._store(f"{name}{part}", array)
+            return self.node("Gather", stored, rows, name=f"{name}/{look_up}") if rows else stored
+
         array = as_float32(tensor)
-        if (exact := as_exact_rows(array)) is not None:
-            codes = self.node("Gather", self._store(f"{name}/codes", exact.codes), rows, name=f"{name}/gather")
-            scales = self.node("Gather", self._store(f"{name}/scale", exact.scales), rows, name=f"{name}/gather_scale")
-            return self._scaled(name, codes, scales)
-        if (half := as_exact_half(array)) is not None:
-            found = self.node("Gather", self._store(f"{name}/half", half), rows, name=f"{name}/gather")
-            return self.node("Cast", found, name=f"{name}/cast", to=FLOAT)
-        return self.node("Gather", self._store(name, array), rows, name=f"{name}/gather")
+        if array.ndim > row_axes and (exact := as_exact_rows(array, row_axes)) is not None:
+            codes, scales = store("/codes", exact.codes), store("/scale", exact.scales, "gather_scale")
+            codes = self.node("Cast", codes, name=f"{name}/cast", to=FLOAT)
+            signed = self.node("Sub", codes, self.constant(ZERO_CODE, "float32"), name=f"{name}/signed")
+            return self.node("Mul", signed, scales, name=f"{name}/scaled")
+        if array.ndim > 1 and (half := as_exact_half(array)) is not None:
+            return self.node("Cast", store("/half", half), name=f"{name}/cast", to=FLOAT)
+        return store("", array)
 
     def node(self, operator: str, *inputs: str, name: str, **attributes: Any) -> str:
         """Add a node with one output, which has the node's name; "" stands for an input that is left out."""
@@ -109,11 +100,6 @@ class GraphBuilder:
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         return model
-
-    def _scaled(self, name: str, codes: str, scales: str) -> str:
-        codes = self.node("Cast", codes, name=f"{name}/cast", to=FLOAT)
-        signed = self.node("Sub", codes, self.constant(ZERO_CODE, "float32"), name=f"{name}/signed")
-        return self.node("Mul", signed, scales, name=f"{name}/scaled")
 
     def _store(self, name: str, array: NDArray[Any]) -> str:
         if name in self._initializers:

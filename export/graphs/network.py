@@ -5,11 +5,9 @@ weights are stored small and cast on load; nothing in the graph tells when and w
 """
 
 import ast
-import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -19,9 +17,13 @@ import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor, nn
 
+from attngan_deploy.export.final_names import errors_alone
 from attngan_deploy.export.graphs.graph import OPSET, GraphBuilder
+from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.layers import followed_layers
 
 SMALLEST_EXAMPLE = 2  # of a dynamic dimension: torch takes 0 and 1 for sizes that stay
+FIRST_SIZE = 64  # side of the first stage's map
 SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter keeps the modules that a node is inside of
 Shape = Sequence[int | str]
 Inputs = Mapping[str, tuple[str, Shape]]
@@ -48,8 +50,6 @@ def network_graph(
     """Graph of a network that is ready to be exported, see `deploy.deploy`.
 
     Args:
-        name: name of the graph.
-        network: its weights are taken as they are.
         inputs: dtype and shape of each input, in the order of the network's arguments. A dimension given as text is
             dynamic and has that name.
         outputs: shape of each output, float32.
@@ -58,7 +58,8 @@ def network_graph(
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is wrong.
     """
-    builder, weights = GraphBuilder(name), _weights(network)
+    builder, state = GraphBuilder(name), network.state_dict()
+    weights = {f"network.{key}": value for key, value in state.items() if value.is_floating_point()}
     model = _exported(_Selection(network, select).eval(), inputs, weights.keys())
     tensors: dict[ir.Value | None, str] = {None: ""}  # what each value is called in the new graph
     for value, (input_name, (dtype, shape)) in zip(model.graph.inputs, inputs.items(), strict=False):
@@ -84,9 +85,33 @@ def network_graph(
     return builder.finish()
 
 
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """Weights of a network by their names in what is exported."""
-    return {f"network.{name}": value for name, value in network.state_dict().items() if value.is_floating_point()}
+def generator_graph(generator: Generator) -> onnx.ModelProto:
+    """Graph: sentence, words, mask, z, eps to image_64, image_128, image_256 and attention, attention_128.
+
+    There is one image a stage, f32 [N, 3, S, S] in [-1, 1], and one attention a later stage, f32 [N, T, S, S];
+    "attention" is that of the second stage. Batch and caption length are dynamic.
+
+    Raises:
+        ValueError: a BatchNorm is not folded.
+    """
+    if any(norm is not None for _, norm, _ in followed_layers(generator)):
+        raise ValueError("the generator's BatchNorms are not folded: use deploy.deploy first")
+    config = generator.config
+    inputs: Inputs = {
+        "sentence": ("float32", ["batch", config.features]),
+        "words": ("float32", ["batch", config.features, "words"]),
+        "mask": ("bool", ["batch", "words"]),
+        "z": ("float32", ["batch", config.noise]),
+        "eps": ("float32", ["batch", config.condition]),
+    }
+    outputs: dict[str, Shape] = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
+    outputs |= {attention_name(size): ["batch", "words", size, size] for size in config.sizes[:-1]}
+    return network_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])
+
+
+def attention_name(size: int) -> str:
+    """Name of the output that holds the attention of a map `size` places wide."""
+    return "attention" if size == FIRST_SIZE else f"attention_{size}"
 
 
 def _exported(network: nn.Module, inputs: Inputs, weights: Collection[str]) -> ir.Model:
@@ -102,7 +127,8 @@ def _exported(network: nn.Module, inputs: Inputs, weights: Collection[str]) -> i
         {place: dimensions[size] for place, size in enumerate(shape) if isinstance(size, str)}
         for _, shape in inputs.values()
     )
-    with _silence():
+    with errors_alone("torch.onnx"), warnings.catch_warnings():  # the rest is for the exporter's developers
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
             examples,
@@ -175,17 +201,3 @@ def _module_path(node: ir.Node, before: str) -> str:
 def _inside(path: str) -> str:
     """A path in a `_Selection` as one in its network."""
     return path.partition(".")[2]
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep from the user what the exporter tells its developers."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -23,13 +23,13 @@ def build_text_encoder(encoder: TextEncoder) -> onnx.ModelProto:
     lengths = graph.input("lengths", "int64", ["batch"])
     features = encoder.config.features
 
-    embedded = graph.table("embedding", encoder.embedding.weight, captions)
+    embedded = graph.weight("embedding", encoder.embedding.weight, rows=captions)
     states, last = graph.nodes(
         "LSTM",
         graph.node("Transpose", embedded, name="time_first", perm=[1, 0, 2]),  # [T, N, E]
         graph.weight("lstm/input", _lstm_tensor(encoder.lstm, "weight_ih"), row_axes=2),
         graph.weight("lstm/recurrent", _lstm_tensor(encoder.lstm, "weight_hh"), row_axes=2),
-        graph.weight("lstm/bias", _lstm_bias(encoder.lstm)),
+        graph.weight("lstm/bias", torch.cat([_lstm_tensor(encoder.lstm, f"bias_{of}") for of in ("ih", "hh")], dim=1)),
         graph.node("Cast", lengths, name="lstm/lengths", to=onnx.TensorProto.INT32),
         name="lstm",
         outputs=2,
@@ -62,8 +62,3 @@ def _lstm_tensor(lstm: nn.LSTM, name: str) -> Tensor:
         i, f, g, o = getattr(lstm, f"{name}_l0{suffix}").chunk(4)
         directions.append(torch.cat([i, o, f, g]))
     return torch.stack(directions)
-
-
-def _lstm_bias(lstm: nn.LSTM) -> Tensor:
-    """Bias [2, 8H] of ONNX: that of the input, then that of the recurrence."""
-    return torch.cat([_lstm_tensor(lstm, "bias_ih"), _lstm_tensor(lstm, "bias_hh")], dim=1)

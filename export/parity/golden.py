@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from attngan_deploy.engines.facts import Tensors
+from attngan_deploy.engines.golden import LARGEST_LEVEL
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import Networks
-from attngan_deploy.export.parity.parity import Arrays, largest_image, run_torch
+from attngan_deploy.export.parity.parity import largest_image, run_torch
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import to_uint8
@@ -15,7 +17,6 @@ from attngan_deploy.media.tokenizer import Tokenizer, split_words
 from attngan_deploy.train.runs.sampling import PAPER_CAPTIONS
 
 LENGTHS = (1, 9)  # words of the cases that are made of the vocabulary's first words
-LARGEST_DIFFERENCE = 1  # uint8 levels: rounding can go either way
 SEED = 0
 
 
@@ -32,7 +33,7 @@ def golden_captions(vocabulary: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(caption for caption in captions if caption))
 
 
-def golden_cases(networks: Networks, vocabulary: Sequence[str]) -> Arrays:
+def golden_cases(networks: Networks, vocabulary: Sequence[str]) -> Tensors:
     """What `golden.npz` holds.
 
     Returns:
@@ -40,26 +41,26 @@ def golden_cases(networks: Networks, vocabulary: Sequence[str]) -> Arrays:
         image, e.g. image_128, in float16 [N, 3, S, S]. The noise is that of sample 0 of each caption under `seed`.
     """
     captions, tokenizer, config = golden_captions(vocabulary), Tokenizer(vocabulary), networks.generator.config
-    ids = [tokenizer.encode(caption).ids for caption in captions]
-    lengths = np.array([len(row) for row in ids], np.int64)
+    rows = [tokenizer.encode(caption).ids for caption in captions]
+    ids, lengths = Tokenizer.pad(rows), np.array([len(row) for row in rows], np.int64)
     z, eps = noise_batch(SEED, [(place, 0) for place in range(len(ids))], config.noise, config.condition)
-    inputs = {"captions": Tokenizer.pad(ids), "lengths": lengths, "z": z, "eps": eps}
+    inputs: Tensors = {"lengths": lengths, "z": z, "eps": eps}
     image = largest_image(networks)
     return {
         "captions": np.array(captions),
-        "ids": inputs.pop("captions"),
+        "ids": ids,
         **inputs,
         "seed": np.array(SEED, np.int64),
-        image: run_torch(networks, {**inputs, "captions": Tokenizer.pad(ids)})[image].astype(np.float16),
+        image: run_torch(networks, {**inputs, "captions": ids})[image].astype(np.float16),
     }
 
 
-def write_golden(path: Path, cases: Arrays) -> None:
+def write_golden(path: Path, cases: Tensors) -> None:
     """Write the cases as a compressed `.npz`."""
     np.savez_compressed(path, allow_pickle=False, **cases)
 
 
-def check_golden(folder: Path, cases: Arrays) -> int:
+def check_golden(folder: Path, cases: Tensors) -> int:
     """Make the golden pictures with the bundle in `folder`, from its captions; returns the largest difference.
 
     Raises:
@@ -69,10 +70,10 @@ def check_golden(folder: Path, cases: Arrays) -> int:
     pictures = model.generate([str(caption) for caption in cases["captions"]], seed=int(cases["seed"]))
     wanted = to_uint8(cases[f"image_{model.picture_size}"].astype(np.float32))
     worst = int(np.abs(pictures.astype(np.int16) - wanted).max())
-    if worst > LARGEST_DIFFERENCE:
+    if worst > LARGEST_LEVEL:
         raise ParityError(
             "the bundle does not make the golden pictures",
             found=f"a difference of {worst} levels",
-            expected=f"at most {LARGEST_DIFFERENCE}",
+            expected=f"at most {LARGEST_LEVEL}",
         )
     return worst

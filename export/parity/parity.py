@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.manifest import OutputParity, Parity, Rounding
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import Networks
-from attngan_deploy.export.graphs.generator import attention_name
+from attngan_deploy.export.graphs.network import attention_name
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
-
-Arrays = dict[str, NDArray[Any]]
+from attngan_deploy.train.text_encoder import TextEncoder
 
 # The largest difference that an output may have, by the first part of its name: images are in [-1, 1], attention
 # in [0, 1], text features in [-1, 1].
@@ -26,6 +26,10 @@ TOLERANCES = {"image": 1e-4, "attention": 1e-4, "words": 1e-5, "sentence": 1e-5,
 ROUNDING_FLOOR_DB = 40.0  # stored weights may not change pictures by more than this, in PSNR
 CASES = ((1, 1), (1, 18), (2, 3), (5, 18), (9, 30))  # pictures, and words of the longest caption
 SEED = 0
+COMPARED = {  # as manifests say it
+    "reference": f"torch {torch.__version__}",
+    "engine": f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+}
 
 
 def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Networks) -> Parity:
@@ -37,7 +41,6 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     Args:
         graphs: files of "text_encoder" and "generator".
         networks: with folded and rounded weights (`deploy.deployed`).
-        original: as trained.
 
     Raises:
         ParityError: an output is beyond its tolerance or not finite, or rounding costs too much.
@@ -50,8 +53,8 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     outputs = {name: _compare(name, [a[name] for a in found], [b[name] for b in wanted]) for name in found[0]}
     trained = [run_torch(original, case) for case in cases]
     return Parity(
-        reference=f"torch {torch.__version__}",
-        engine=f"onnxruntime {onnxruntime.__version__}, cpu, fp32",
+        reference=COMPARED["reference"],
+        engine=COMPARED["engine"],
         cases=tuple({"pictures": pictures, "words": words} for pictures, words in CASES),
         outputs=outputs,
         stored_weights=_rounding(largest_image(networks), wanted, trained),
@@ -59,7 +62,7 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
 
 
 @torch.no_grad()
-def run_torch(networks: Networks, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+def run_torch(networks: Networks, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
     """Every output of both graphs, made by torch.
 
     Args:
@@ -82,18 +85,24 @@ def largest_image(networks: Networks) -> str:
     return f"image_{networks.generator.config.sizes[-1]}"
 
 
-def _case(number: int, pictures: int, words: int, networks: Networks) -> Arrays:
+def _case(number: int, pictures: int, words: int, networks: Networks) -> Tensors:
     random = np.random.default_rng([SEED, number])
-    lengths = random.integers(1, words, pictures, dtype=np.int64, endpoint=True)
-    lengths[pictures // 2] = words
-    captions = random.integers(1, networks.text_encoder.config.words, (pictures, words), dtype=np.int64)
-    captions[np.arange(words) >= lengths[:, None]] = 0
+    text = random_captions(random, pictures, words, networks.text_encoder)
     config = networks.generator.config
     z, eps = noise_batch(SEED, [(number, place) for place in range(pictures)], config.noise, config.condition)
-    return {"captions": captions, "lengths": lengths, "z": z, "eps": eps}
+    return {**text, "z": z, "eps": eps}
 
 
-def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Arrays, torch_made: Arrays) -> Arrays:
+def random_captions(random: np.random.Generator, count: int, words: int, encoder: TextEncoder) -> Tensors:
+    """captions int64 [count, words] of an encoder's words, and lengths int64 [count]; one has all words."""
+    lengths = random.integers(1, words, count, dtype=np.int64, endpoint=True)
+    lengths[count // 2] = words
+    captions = random.integers(1, encoder.config.words, (count, words), dtype=np.int64)
+    captions[np.arange(words) >= lengths[:, None]] = 0
+    return {"captions": captions, "lengths": lengths}
+
+
+def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Tensors, torch_made: Tensors) -> Tensors:
     text = engines["text_encoder"].run({name: case[name] for name in ("captions", "lengths")})
     features = {name: np.ascontiguousarray(torch_made[name]) for name in ("sentence", "words", "mask")}
     return text | engines["generator"].run({**features, "z": case["z"], "eps": case["eps"]})
@@ -122,7 +131,7 @@ def _compare(name: str, found: list[NDArray[Any]], wanted: list[NDArray[Any]]) -
     return OutputParity(worst, tolerance, differ, sum(array.size for array in found))
 
 
-def _rounding(image: str, stored: list[Arrays], trained: list[Arrays]) -> Rounding:
+def _rounding(image: str, stored: list[Tensors], trained: list[Tensors]) -> Rounding:
     ours, theirs = (np.concatenate([arrays[image] for arrays in made]) for made in (stored, trained))
     psnr = psnr_db(ours, theirs)
     if psnr is not None and not psnr >= ROUNDING_FLOOR_DB:  # also when it is not a number

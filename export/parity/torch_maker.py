@@ -4,31 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from attngan_deploy.errors import EngineError
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.deploy import Networks
 from attngan_deploy.generate.features import Batch
-from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer, tokenize
-from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
+from attngan_deploy.train.runs.sampling import sample_pictures
 
 
 class TorchMaker:
-    """A checkpoint that torch runs on the CPU in float32; a `PictureMaker` of `score.regression`.
-
-    Args:
-        networks: in eval mode.
-        tokenizer: of their vocabulary.
-        source: what to call it.
-    """
+    """A checkpoint that torch runs on the CPU in float32; a `PictureMaker` of `score.regression`."""
 
     def __init__(self, networks: Networks, tokenizer: Tokenizer, source: str) -> None:
         self.networks, self.tokenizer, self._source = networks, tokenizer, source
@@ -57,15 +47,9 @@ class TorchMaker:
             raise EngineError("batch_size must be 1 or more")
         left = iter(((caption, 0) for caption in range(len(ids))) if places is None else places)
         while group := list(islice(left, size)):
-            yield Batch(self._pictures([ids[caption] for caption, _ in group], seed, group), group)
-
-    @torch.inference_mode()
-    def _pictures(self, ids: list[list[int]], seed: int, group: list[tuple[int, int]]) -> NDArray[np.uint8]:
-        config = self.networks.generator.config
-        noise = noise_batch(seed, group, config.noise, config.condition)
-        encoded = self.networks.text_encoder(*pad_captions(ids))
-        made = self.networks.generator(encoded.sentence, encoded.words, encoded.mask, *map(torch.from_numpy, noise))
-        return to_uint8(made.images[-1].clamp(-1, 1).numpy())
+            chosen, networks = [ids[caption] for caption, _ in group], self.networks
+            pictures = sample_pictures(networks.generator, networks.text_encoder, chosen, group, seed)
+            yield Batch(pictures, group)
 
 
 def torch_maker(checkpoint: Path) -> TorchMaker:

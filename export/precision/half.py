@@ -9,13 +9,13 @@ type: what a device does that multiplies in the low type and adds in fp32.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference, version_converter
+from onnx.reference import ReferenceEvaluator
 
 FLOAT = TensorProto.FLOAT
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -44,9 +44,14 @@ def fold_constants(model: ModelProto) -> ModelProto:
             others.append(node)
     used = {name for node in others for name in node.input}
     wanted = [name for node in folded for name in node.output if name in used]
-    values = dict(zip(wanted, _evaluate(model, folded, wanted), strict=True))
     initializers = [tensor for tensor in graph.initializer if tensor.name in used]
-    initializers += [numpy_helper.from_array(value, name) for name, value in values.items()]
+    if wanted:
+        outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
+        constants = helper.make_graph(folded, "constants", [], outputs, list(graph.initializer))
+        values = ReferenceEvaluator(helper.make_model(constants, opset_imports=model.opset_import)).run(None, {})
+        initializers += [
+            numpy_helper.from_array(np.asarray(each), name) for name, each in zip(wanted, values, strict=True)
+        ]
     return _with_graph(model, others, initializers)
 
 
@@ -98,7 +103,7 @@ class _Conversion:
         self.floats = {value.name for value in known if value.type.tensor_type.elem_type == FLOAT}
         self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self.weights: dict[str, TensorProto] = {}
-        self.types = dict.fromkeys(self.floats, FLOAT)  # in which each tensor stands under its own name
+        self.types: dict[str, int] = dict.fromkeys(self.floats, FLOAT)  # in which each tensor stands under its own name
         self.nodes: list[NodeProto] = []
         self.casts: dict[tuple[str, int], str] = {}
 
@@ -159,18 +164,6 @@ class _Conversion:
 
     def _cast(self, name: str, made: str, wanted: int) -> None:
         self.nodes.append(helper.make_node("Cast", [name], [made], name=f"{made}/cast", to=wanted))
-
-
-def _evaluate(model: ModelProto, nodes: list[NodeProto], wanted: list[str]) -> Iterator[np.ndarray]:
-    if not wanted:
-        return iter(())
-    outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
-    graph = helper.make_graph(nodes, "constants", [], outputs, list(model.graph.initializer))
-    part = shape_inference.infer_shapes(helper.make_model(graph, opset_imports=model.opset_import, ir_version=8))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return iter(session.run(wanted, {}))
 
 
 def _with_graph(model: ModelProto, nodes: list[NodeProto], initializers: list[TensorProto]) -> ModelProto:

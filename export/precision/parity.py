@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from attngan_deploy.bundles.manifest import ImageParity, PrecisionParity
-from attngan_deploy.engines.facts import Engine
+from attngan_deploy.engines.facts import Engine, Tensors
 from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import ParityError
-from attngan_deploy.export.precision.sample_inputs import Arrays
 from attngan_deploy.media.images import to_uint8
 
 BATCHES = (33, 8, 1)  # pictures that are made together: none of them what a graph was built for
@@ -29,17 +28,11 @@ ONNX_RUNTIME = f"onnxruntime {onnxruntime.__version__}, cpu"
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs, and what the fp32 graph makes of them.
+    """Inputs, and what the fp32 graph makes of them."""
 
-    Attributes:
-        batches: inputs of the generator.
-        images: its images for each of them.
-        captions: how many captions they show.
-    """
-
-    batches: list[Arrays]
-    images: list[Arrays]
-    captions: int
+    batches: list[Tensors]  # inputs of the generator
+    images: list[Tensors]  # its images for each of them
+    captions: int  # how many captions they show
 
     def part(self, pictures: int) -> "Reference":
         """The first batches, up to a number of pictures and at least one: enough to choose by."""
@@ -49,7 +42,7 @@ class Reference:
         return Reference(self.batches[:count], self.images[:count], min(self.captions, total))
 
 
-def make_reference(engine: Engine, batches: Sequence[Arrays], captions: int) -> Reference:
+def make_reference(engine: Engine, batches: Sequence[Tensors], captions: int) -> Reference:
     """Run the fp32 graph on inputs.
 
     Raises:
@@ -110,7 +103,6 @@ def choose_kept(
     What a layer costs is measured with all other layers in fp32.
 
     Args:
-        layers: the candidates.
         build: makes the graph to measure, from the layers that stay in fp32.
         floor: PSNR in dB.
 
@@ -146,7 +138,7 @@ def _psnr(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> f
     return psnr_db(ours, wanted)
 
 
-def _images(engine: Engine, batch: Arrays, precision: str) -> dict[str, NDArray[np.float32]]:
+def _images(engine: Engine, batch: Tensors, precision: str) -> dict[str, NDArray[np.float32]]:
     made = engine.run(batch)
     images = {name: np.asarray(value, np.float32) for name, value in made.items() if name.startswith("image")}
     if bad := [name for name, value in images.items() if not np.isfinite(value).all()]:

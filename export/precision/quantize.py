@@ -9,10 +9,9 @@ Ranges are percentiles: a GLU's values have long tails, and a range that holds t
 all others (28 dB instead of 35 on a trained model).
 """
 
-import logging
-import os
+import io
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from attngan_deploy.engines.facts import Tensors
+from attngan_deploy.export.final_names import errors_alone
 from attngan_deploy.export.precision.half import layer_of
-from attngan_deploy.export.precision.sample_inputs import Arrays
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Resize")
 PLAIN = "plain.onnx"
@@ -35,11 +35,10 @@ class Quantizer:
 
     Args:
         plain: the float32 graph, see `half.load_plain`.
-        batches: inputs to calibrate with.
         folder: for its files; may be removed when the quantizer is no longer used.
     """
 
-    def __init__(self, plain: ModelProto, batches: Sequence[Arrays], folder: Path) -> None:
+    def __init__(self, plain: ModelProto, batches: Sequence[Tensors], folder: Path) -> None:
         self._nodes, self._batches, self._folder = list(plain.graph.node), batches, folder
         (folder / PLAIN).write_bytes(plain.SerializeToString())
 
@@ -50,7 +49,8 @@ class Quantizer:
             keep: layers (`half.layer_of`) that stay in fp32.
         """
         path = self._folder / "int8.onnx"
-        with _silence():
+        # its prints, and its advice to preprocess the graph, which is folded already, are not for the user
+        with errors_alone(), redirect_stdout(io.StringIO()):
             quantize_static(
                 self._folder / PLAIN,
                 path,
@@ -74,21 +74,8 @@ def quantizable(plain: ModelProto) -> list[str]:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, batches: Sequence[Arrays]) -> None:
-        self._batches: Iterator[Arrays] = iter(batches)
+    def __init__(self, batches: Sequence[Tensors]) -> None:
+        self._batches: Iterator[Tensors] = iter(batches)
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._batches, None)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the quantizer's prints and its advice to preprocess the graph, which is folded already, from the user."""
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            yield
-    finally:
-        logger.setLevel(before)

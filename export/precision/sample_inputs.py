@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import REFERENCE
@@ -15,8 +14,6 @@ from attngan_deploy.errors import CaptionError
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
-
-Arrays = dict[str, NDArray[Any]]
 
 CAPTIONS = (
     "this bird has a bright red head and breast with dark wings",
@@ -53,14 +50,8 @@ def sample_captions(bundle: Bundle, file: Path | None = None) -> list[list[int]]
     return known
 
 
-def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequence[int], seed: int) -> list[Arrays]:
-    """Inputs of the generator: picture n shows caption n modulo their number, with noise of its own.
-
-    Args:
-        captions: word numbers, as from `sample_captions`.
-        sizes: pictures of each batch.
-        seed: of the noise.
-    """
+def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequence[int], seed: int) -> list[Tensors]:
+    """Inputs of the generator: picture n shows caption n modulo their number, with noise of its own."""
     lengths = np.array([len(row) for row in captions], np.int64)
     encoder = load_engine(bundle, "text_encoder", REFERENCE)
     text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})

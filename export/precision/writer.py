@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from onnx import ModelProto
 
-from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
@@ -17,22 +16,14 @@ from attngan_deploy.engines.request import REFERENCE
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.cards.model_card import CARD, write_card
 from attngan_deploy.export.final_names import new_folder
+from attngan_deploy.export.precision import parity as measuring
 from attngan_deploy.export.precision.half import TYPES, convert, emulated, layers, load_plain
-from attngan_deploy.export.precision.parity import (
-    ONNX_RUNTIME,
-    PICTURES,
-    SEED,
-    SIZES,
-    Reference,
-    check_floor,
-    choose_kept,
-    make_reference,
-    measure_model,
-)
+from attngan_deploy.export.precision.parity import PICTURES, SEED, SIZES, Reference, choose_kept
 from attngan_deploy.export.precision.quantize import CALIBRATION, PERCENTILE, Quantizer, quantizable
 from attngan_deploy.export.precision.quantize import SEED as CALIBRATION_SEED
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.records import JsonObject
+from attngan_deploy.train.runs.progress import say
 
 PRECISIONS = ("fp32", *TYPES, "int8")
 CHOOSING = 32  # pictures that say which layers stay in fp32; the parity of the result is measured with all
@@ -48,7 +39,6 @@ def extend_bundle(
     """Give a finished bundle other precisions.
 
     Args:
-        name_or_folder: the bundle.
         precisions: of `PRECISIONS`; fp32 is there already.
         out: where the bundle goes; None to change it where it is.
         captions: a captions file to calibrate and measure with; None for built-in ones.
@@ -79,8 +69,7 @@ def extend_bundle(
             next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
         )
     place = out or bundle.folder
-    check_replaceable(place, TEXT_TO_IMAGE)
-    with new_folder(place) as folder:
+    with new_folder(place, TEXT_TO_IMAGE) as folder:
         for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
         write_precisions(Bundle(folder, bundle.manifest), missing, captions)
@@ -106,11 +95,11 @@ def write_precisions(bundle: Bundle, precisions: Sequence[str], captions: Path |
     made: dict[str, JsonObject] = {}
     plain = load_plain(bundle.graph_path("generator"))
     ids = sample_captions(bundle, captions)
-    _say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
+    say(f"fp32: {PICTURES} pictures of {len(ids)} captions to compare with")
     engine = load_engine(bundle, "generator", REFERENCE)
-    reference = make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
+    reference = measuring.make_reference(engine, sample_batches(bundle, ids, SIZES, SEED), len(ids))
     for precision in wanted:
-        _say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
+        say(f"{precision}: which layers stay in fp32, and {PICTURES} pictures")
         if precision == "int8":
             model, entry = _int8(bundle, plain, ids, reference)
         else:
@@ -130,12 +119,16 @@ def _half(plain: ModelProto, precision: str, reference: Reference, floor: float)
     kept = choose_kept(
         layers(plain), lambda keep: emulated(plain, precision, keep), reference.part(CHOOSING), precision, floor
     )
-    how = f"{ONNX_RUNTIME}, in fp32 with weights and results of every node rounded to {precision}"
-    parity = measure_model(emulated(plain, precision, kept), reference, precision, how)
-    check_floor(parity, precision, floor)
+    how = f"{measuring.ONNX_RUNTIME}, in fp32 with weights and results of every node rounded to {precision}"
+    parity = measuring.measure_model(emulated(plain, precision, kept), reference, precision, how)
+    measuring.check_floor(parity, precision, floor)
     model = convert(plain, precision, kept)
     if precision == "fp16":  # ONNX Runtime has no bf16 convolution on the CPU
-        check_floor(measure_model(model, reference.part(CHOOSING), precision, ONNX_RUNTIME), precision, floor)
+        measuring.check_floor(
+            measuring.measure_model(model, reference.part(CHOOSING), precision, measuring.ONNX_RUNTIME),
+            precision,
+            floor,
+        )
     return model, {"kept": kept, "parity": parity.manifest()}
 
 
@@ -148,8 +141,8 @@ def _int8(
         quantizer = Quantizer(plain, calibration, Path(folder))
         kept = choose_kept(candidates, quantizer.quantize, reference.part(CHOOSING), "int8", floor)
         model = quantizer.quantize(kept)
-    parity = measure_model(model, reference, "int8", ONNX_RUNTIME)
-    check_floor(parity, "int8", floor)
+    parity = measuring.measure_model(model, reference, "int8", measuring.ONNX_RUNTIME)
+    measuring.check_floor(parity, "int8", floor)
     how = {"pictures": sum(CALIBRATION), "percentile": PERCENTILE}
     return model, {"kept": kept, "calibration": how, "parity": parity.manifest()}
 
@@ -163,7 +156,3 @@ def check_precisions(precisions: Sequence[str]) -> None:
         )
     if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
         raise T2IError(f"--precision {unknown[0]} can't be made", expected=", ".join(PRECISIONS))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

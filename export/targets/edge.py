@@ -89,27 +89,16 @@ back (float[N, 3, {size}, {size}] image) => (uint8[N, {size}, {size}, 3] picture
 
 @dataclass(frozen=True)
 class EdgeFacts:
-    """What was written.
-
-    Attributes:
-        path: the file.
-        bytes: its size.
-        model: name of the bundle.
-        model_hash: its hash.
-        precision: of the generator; the text encoder is always fp32.
-        words: how many words it knows.
-        golden_worst_level: largest difference from the bundle's golden pictures, of 255; None where it has none.
-        golden_psnr_db: the same as a peak signal-to-noise ratio; None also where there is no difference.
-    """
+    """What was written."""
 
     path: Path
     bytes: int
-    model: str
+    model: str  # name of the bundle
     model_hash: str
-    precision: str
-    words: int
-    golden_worst_level: int | None
-    golden_psnr_db: float | None
+    precision: str  # of the generator; the text encoder is always fp32
+    words: int  # how many it knows
+    golden_worst_level: int | None  # largest difference from the golden pictures, of 255; None where there are none
+    golden_psnr_db: float | None  # the same as a peak signal-to-noise ratio; None also where there is no difference
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -131,8 +120,6 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
     """Write a bundle as one file. It gets its name only when it makes the bundle's golden pictures from their captions.
 
     Args:
-        bundle: an opened bundle, its name or its folder.
-        path: the file to write; one that is there is replaced.
         precision: a precision in which the bundle holds its generator.
 
     Raises:

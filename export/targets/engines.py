@@ -12,14 +12,8 @@ from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER
 from attngan_deploy.engines.openvino.engine import OpenVinoEngine, check_device, settings
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import BUILDERS
-from attngan_deploy.engines.tensorrt.build import (
-    RTX_DEVICES,
-    check_precision,
-    device_of,
-    ensure_engine,
-    load_tensorrt,
-    precisions_for,
-)
+from attngan_deploy.engines.tensorrt import build
+from attngan_deploy.engines.tensorrt.build import RTX_DEVICES, load_tensorrt
 from attngan_deploy.engines.tensorrt.cuda import find_gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.files import sha256_of
@@ -30,29 +24,17 @@ TARGETS = (*BUILDERS, "openvino")
 
 @dataclass(frozen=True)
 class Built:
-    """A built engine.
+    """A built engine."""
 
-    Attributes:
-        graph: its key in the bundle, e.g. "generator".
-        backend: "tensorrt", "tensorrt-rtx" or "openvino".
-        version: the backend's version.
-        device: what it is for, e.g. "sm89" or "cpu".
-        precision: "fp32", "fp16", "bf16" or "int8".
-        path: where it is.
-        bytes: its size.
-        seconds: how long building it took.
-        cached: it was there already; `seconds` is then what building it had taken.
-    """
-
-    graph: str
-    backend: str
-    version: str
-    device: str
-    precision: str
-    path: Path
-    bytes: int
-    seconds: float
-    cached: bool
+    graph: str  # its key in the bundle, e.g. "generator".
+    backend: str  # "tensorrt", "tensorrt-rtx" or "openvino"
+    version: str  # the backend's version
+    device: str  # what it is for, e.g. "sm89" or "cpu".
+    precision: str  # "fp32", "fp16", "bf16" or "int8"
+    path: Path  # where it is
+    bytes: int  # its size
+    seconds: float  # how long building it took
+    cached: bool  # it was there already; `seconds` is then what building it had taken
 
 
 def prebuild(
@@ -71,7 +53,6 @@ def prebuild(
 
     Args:
         bundle: an opened text-to-image bundle; the text encoder is always built in fp32, the generator in `precisions`.
-        target: one of `TARGETS`.
         out: folder for the engines; None for the cache, where the runtime finds TensorRT's. Another folder is found by
             the runtime when T2I_CACHE names it.
         precisions: of the generator; each but fp32 must be stored in the bundle, or be native to the engine.
@@ -115,7 +96,7 @@ def find_places(target: str, precisions: Sequence[str] = ("fp32",), devices: Seq
             if target == "openvino":
                 check_device(place, precision)
             else:
-                check_precision(target, place, precision)
+                build.check_precision(target, place, precision)
     return places
 
 
@@ -127,16 +108,16 @@ def _gpus(flavour: str, device: str, precisions: Sequence[str]) -> list[str]:
         known = RTX_DEVICES if flavour == "tensorrt-rtx" else ()
         raise EngineError(f"{flavour} can't build for '{device}'", expected=" or ".join(["auto", *known]))
     try:
-        return [device_of(flavour, find_gpu())]
+        return [build.device_of(flavour, find_gpu())]
     except (EngineError, MissingExtraError):
         if flavour == "tensorrt":
             raise
-        able = [one for one in RTX_DEVICES if {*precisions} <= {*precisions_for(flavour, one)}]
+        able = [one for one in RTX_DEVICES if {*precisions} <= {*build.precisions_for(flavour, one)}]
         return able or list(RTX_DEVICES)  # each is refused with its reason
 
 
 def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: str, out: Path | None) -> Built:
-    entry, reason = ensure_engine(bundle, graph, flavour, device, precision, out)
+    entry, reason = build.ensure_engine(bundle, graph, flavour, device, precision, out)
     return _built(graph, entry, cached=not reason)
 
 

@@ -20,23 +20,14 @@ TAKES = {"tensorrt": ("fp32", "fp16", "bf16"), "tensorrt-rtx": ("fp32", "fp16", 
 
 @dataclass(frozen=True)
 class Product:
-    """Something made from a bundle.
+    """Something made from a bundle."""
 
-    Attributes:
-        target: what it was made for, of `TARGETS`.
-        what: in words, e.g. "generator for sm89".
-        precision: that it computes in.
-        path: a file or folder.
-        bytes: its size.
-        seconds: how long building it took; None where that is no time worth telling.
-    """
-
-    target: str
-    what: str
-    precision: str
-    path: Path
-    bytes: int
-    seconds: float | None = None
+    target: str  # what it was made for, of `TARGETS`
+    what: str  # in words, e.g. "generator for sm89".
+    precision: str  # that it computes in
+    path: Path  # a file or folder
+    bytes: int  # its size
+    seconds: float | None = None  # how long building it took; None where that is no time worth telling
 
     def to_json(self) -> dict[str, Any]:
         """The product as JSON values."""
@@ -89,11 +80,9 @@ def build_target(
 
     Args:
         bundle: an opened text-to-image bundle that holds `precisions`.
-        target: of `TARGETS`.
         precisions: of the generator; Triton and edge take the first.
         out: where it goes; None for the engine cache where that is TensorRT's, and beside the bundle for all others,
             or in the present folder where the bundle is an installed one.
-        devices: what engines are built for, see `engines.prebuild`.
 
     Raises:
         EngineError, MissingExtraError, BundleError, OutputError, ParityError: as the target's own function says.

@@ -82,19 +82,14 @@ def write_triton_repository(bundle: Bundle, out: Path, precision: str = "fp32") 
     """Write a model repository for Triton: text encoder, generator, and an ensemble of both, with dynamic batching.
 
     Args:
-        bundle: an opened text-to-image bundle.
-        out: the repository to make; an earlier one there is replaced.
         precision: "fp32", or another one that the bundle's generator is stored in.
-
-    Returns:
-        `out`.
 
     Raises:
         BundleError: the bundle has no generator of this precision.
         OutputError: something that is not such a repository is at `out`.
     """
     paths = {TEXT_ENCODER: bundle.graph_path(TEXT_ENCODER), GENERATOR: bundle.graph_path(GENERATOR, precision)}
-    with new_folder(out, MARKER) as folder:
+    with new_folder(out, marker=MARKER) as folder:
         for key, path in paths.items():
             version = folder / f"{bundle.name}_{key}" / "1"
             version.mkdir(parents=True)

@@ -18,11 +18,10 @@ from attngan_deploy.export import bundle_writer
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.deploy import GraphOptions
 from attngan_deploy.export.graphs import network as network_graphs
-from attngan_deploy.export.graphs.generator import generator_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.parity.golden import PAPER_CAPTIONS, golden_captions
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import PADDING, split_words
-from attngan_deploy.train.config import Variant
 from tests.makers.exported_once import EXPORTER
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 
@@ -94,7 +93,7 @@ def test_the_card_shows_what_its_caption_says(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(("variant", "stages"), [("attngan", 3), ("att1", 2), ("att2", 2)])
-def test_other_variants_become_bundles(tmp_path: Path, variant: Variant, stages: int) -> None:
+def test_other_variants_become_bundles(tmp_path: Path, variant: str, stages: int) -> None:
     out = export_bundle(make_tiny_checkpoint(tmp_path / "checkpoint", variant, stages), tmp_path / "bundle")
     model = TextToImage.load(out, backend="onnxruntime", precision="fp32")
     assert model.bundle.name == variant

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.deploy import GraphOptions, deploy, fold, fold_batch_norms, round_weights
-from attngan_deploy.export.graphs.generator import generator_graph
-from attngan_deploy.train.config import VARIANTS, GeneratorConfig, Variant
+from attngan_deploy.export.graphs.network import generator_graph
+from attngan_deploy.train.config import VARIANTS, GeneratorConfig
 from attngan_deploy.train.generator import Generator
 from tests.makers.tiny_bundle import random_generator
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-5  # tighter than the 1e-4 of an export: these networks are small
 REWRITES = [GraphOptions(split, transposed) for split, transposed in product((False, True), repeat=2)]
 
 
-def small(variant: Variant, stages: int = 2, width: int = 2) -> Generator:
+def small(variant: str, stages: int = 2, width: int = 2) -> Generator:
     return random_generator(GeneratorConfig(variant, stages, width, NOISE, CONDITION, FEATURES))
 
 
@@ -66,7 +66,7 @@ def check(generator: Generator, options: GraphOptions, names: Sequence[str]) -> 
     "options", REWRITES, ids=lambda options: f"{options.split_glu}-{options.transposed_upsampling}"
 )
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_and_rewrite_equals_torch(variant: Variant, options: GraphOptions) -> None:
+def test_every_variant_and_rewrite_equals_torch(variant: str, options: GraphOptions) -> None:
     check(small(variant), options, ["image_64", "image_128", "attention"])
 
 
@@ -86,7 +86,7 @@ def test_squeezing_channel_attention_equals_torch() -> None:
 
 
 @pytest.mark.parametrize("variant", ["base", "att2"])
-def test_neighbours_and_padding_change_nothing(variant: Variant) -> None:
+def test_neighbours_and_padding_change_nothing(variant: str) -> None:
     lengths = (2, 9, 5)
     together = inputs_of(lengths)
     noisy = {**together, "words": together["words"].clone()}

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from attngan_deploy.errors import ParityError
 from attngan_deploy.export.deploy import GraphOptions, Networks, deployed
-from attngan_deploy.export.graphs.generator import generator_graph
 from attngan_deploy.export.graphs.graph import save_graph
+from attngan_deploy.export.graphs.network import generator_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
 from attngan_deploy.export.parity.parity import CASES, check_parity
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig

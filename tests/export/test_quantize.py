@@ -8,10 +8,11 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.export.precision import quantize
 from attngan_deploy.export.precision.half import layer_of, load_plain
 from attngan_deploy.export.precision.quantize import Quantizer, quantizable
-from attngan_deploy.export.precision.sample_inputs import Arrays, sample_batches, sample_captions
+from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +21,18 @@ def plain(tiny_bundle: Path) -> ModelProto:
 
 
 @pytest.fixture(scope="module")
-def batches(tiny_bundle: Path) -> list[Arrays]:
+def batches(tiny_bundle: Path) -> list[Tensors]:
     bundle = open_bundle(tiny_bundle)
     return sample_batches(bundle, sample_captions(bundle), (4, 4), seed=0)
 
 
-def run(model: ModelProto, batch: Arrays) -> np.ndarray:
+def run(model: ModelProto, batch: Tensors) -> np.ndarray:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     return np.asarray(session.run(["image_128"], batch)[0])
 
 
 def test_weights_are_int8_by_channel_and_activations_uint8(
-    plain: ModelProto, batches: list[Arrays], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    plain: ModelProto, batches: list[Tensors], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = Quantizer(plain, batches, tmp_path).quantize()
     assert capfd.readouterr() == ("", "")  # the quantizer talks, and the user need not hear it
@@ -48,7 +49,7 @@ def test_weights_are_int8_by_channel_and_activations_uint8(
     assert set(ends) == {TensorProto.FLOAT}
 
 
-def test_kept_layers_are_untouched(plain: ModelProto, batches: list[Arrays], tmp_path: Path) -> None:
+def test_kept_layers_are_untouched(plain: ModelProto, batches: list[Tensors], tmp_path: Path) -> None:
     layers = quantizable(plain)
     assert "to_image.1" in layers and "later.0.attention" not in layers
     quantizer = Quantizer(plain, batches, tmp_path)
@@ -60,7 +61,7 @@ def test_kept_layers_are_untouched(plain: ModelProto, batches: list[Arrays], tmp
 
 
 def test_ranges_are_measured_once(
-    plain: ModelProto, batches: list[Arrays], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: ModelProto, batches: list[Tensors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantizer = Quantizer(plain, batches, tmp_path)
     first = quantizer.quantize()

@@ -8,9 +8,42 @@ import torch
 from torch import Tensor
 
 from attngan_deploy.train.imports.published_names import rename_published
+from attngan_deploy.train.losses import Gammas, matching_loss, sentence_similarities, word_similarities
 from tests import DATA
 
+# names of weights in networks that the toolkit does not import
+IMAGE_HEADS = ((r"emb_features\.", "regions."), (r"emb_cnn_code\.", "code."))
+DISCRIMINATOR = (
+    (r"img_code_s16\.0\.", "trunk.0."),
+    (r"img_code_s16\.2\.", "trunk.2.0."),
+    (r"img_code_s16\.3\.", "trunk.2.1."),
+    (r"img_code_s16\.5\.", "trunk.3.0."),
+    (r"img_code_s16\.6\.", "trunk.3.1."),
+    (r"img_code_s16\.8\.", "trunk.4.0."),
+    (r"img_code_s16\.9\.", "trunk.4.1."),
+    (r"img_code_s32\.", "trunk.5."),
+    (r"img_code_s32_1\.", "trunk.6."),
+    (r"img_code_s64\.", "trunk.6."),
+    (r"img_code_s64_1\.", "trunk.7."),
+    (r"img_code_s64_2\.", "trunk.8."),
+    (r"COND_DNET\.jointConv\.", "joint."),
+    (r"COND_DNET\.outlogits\.0\.", "conditional."),
+    (r"UNCOND_DNET\.outlogits\.0\.", "unconditional."),
+)
+
 EVERY_THIRD = "__stride3"  # ends the names of outputs of which only every third row and column is kept
+
+
+def words_loss(
+    regions: Tensor, words: Tensor, mask: Tensor, gammas: Gammas, classes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Word-level DAMSM loss of N matching pairs, both directions."""
+    return matching_loss(word_similarities(regions, words, mask, gammas), gammas.gamma3, classes)
+
+
+def sentence_loss(codes: Tensor, sentences: Tensor, gamma3: float, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sentence-level DAMSM loss of N matching pairs, both directions."""
+    return matching_loss(sentence_similarities(codes, sentences), gamma3, classes)
 
 
 class Published:

@@ -9,7 +9,7 @@ from torch import nn
 
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.media.tokenizer import PADDING
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig, Variant
+from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.checkpoint import save_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -29,7 +29,7 @@ def make_tiny_bundle(folder: Path) -> Path:
         return export_bundle(make_tiny_checkpoint(Path(place) / "checkpoint"), folder, name="tiny")
 
 
-def make_tiny_checkpoint(folder: Path, variant: Variant = "base", stages: int = 2) -> Path:
+def make_tiny_checkpoint(folder: Path, variant: str = "base", stages: int = 2) -> Path:
     """Write a checkpoint of kind "gan" with random weights as `folder`, and return it."""
     text_config = TextEncoderConfig(words=len(WORDS) + 1, embedding=EMBEDDING, features=FEATURES)
     config = GeneratorConfig(variant, stages, WIDTH, NOISE, NOISE, FEATURES)

@@ -273,6 +273,23 @@ def test_a_signal_after_the_last_step_saves_what_was_learned(
     ground.train(tiny_gan_recipe(pictures=8), tmp_path / "run", resume=True)
 
 
+def test_a_run_killed_behind_its_last_step_logs_it_once(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_gan_recipe(pictures=8, checkpoint_minutes=0.0)
+    run = ground.run(recipe, tmp_path / "run")
+
+    def killed() -> dict[str, float]:
+        raise SystemExit
+
+    monkeypatch.setattr(run, "score", killed)
+    with pytest.raises(SystemExit):
+        run.train()
+    ground.train(recipe, tmp_path / "run", resume=True)
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2]
+
+
 @pytest.mark.parametrize("name", ["decay", "head_start"])
 def test_a_recipe_that_does_not_fit_together(name: str) -> None:
     assert checked(tiny_gan_recipe(pictures=8, **{name: 8})).pictures == 8

@@ -20,7 +20,7 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.published import import_published
-from attngan_deploy.train.config import GeneratorConfig, Variant
+from attngan_deploy.train.config import GeneratorConfig
 from attngan_deploy.train.imports.published_files import read_published
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from tests.makers.published import Published
@@ -143,7 +143,7 @@ def test_other_ways_to_save_the_same_weights(files: PublishedFiles, change: Call
 
 @pytest.mark.parametrize("variant", ["base", "att1", "att2"])
 @pytest.mark.parametrize("stages", [2, 3])
-def test_the_variant_is_seen_in_the_added_blocks(files: PublishedFiles, variant: Variant, stages: int) -> None:
+def test_the_variant_is_seen_in_the_added_blocks(files: PublishedFiles, variant: str, stages: int) -> None:
     config = GeneratorConfig(variant, stages, width=2, noise=5, condition=3, features=32, residual_blocks=1)
     generator = random_generator(config)
     torch.save(published_state(generator), files.generator)

@@ -192,7 +192,7 @@ def test_data_without_a_judge_in_it_is_refused(
 
 def test_the_bundle_computes_what_torch_computes(tmp_path: Path, run: Path) -> None:
     parity = export.export_judge(run, tmp_path / "judge")
-    assert max(parity.logits, parity.features) <= export.TOLERANCE
+    assert max(parity["logits"], parity["features"]) <= export.TOLERANCE
     judge = Judge.load(tmp_path / "judge")
     net, _ = load_judge(run)
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)

@@ -6,7 +6,7 @@ import torch
 from attngan_deploy.train.config import DiscriminatorConfig, TextEncoderConfig
 from attngan_deploy.train.discriminators import OneWayDiscriminator, PublishedDiscriminator
 from attngan_deploy.train.image_encoder import ImageEncoderHeads
-from attngan_deploy.train.imports.published_names import DISCRIMINATOR, IMAGE_HEADS, TEXT_ENCODER, rename_published
+from attngan_deploy.train.imports.published_names import TEXT_ENCODER, rename_published
 from attngan_deploy.train.losses import (
     Gammas,
     consistency_loss,
@@ -18,12 +18,10 @@ from attngan_deploy.train.losses import (
     nearest_loss,
     published_discriminator_loss,
     published_generator_loss,
-    sentence_loss,
     word_region_attention,
-    words_loss,
 )
 from attngan_deploy.train.text_encoder import TextEncoder
-from tests.makers.published import Published
+from tests.makers.published import DISCRIMINATOR, IMAGE_HEADS, Published, sentence_loss, words_loss
 
 
 def discriminator(published: Published, size: int, prefix: str = "", **changes: bool) -> PublishedDiscriminator:

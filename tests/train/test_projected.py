@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attngan_deploy.train.augmentation import shifted
 from attngan_deploy.train.config import DiscriminatorConfig
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, padded_as_in_tensorflow
 from attngan_deploy.train.losses import hinge_discriminator_loss
-from attngan_deploy.train.projected import ProjectedDiscriminator
+from attngan_deploy.train.projected import ProjectedDiscriminator, shifted
 from tests.makers.tiny_training import make_tiny_backbone
 
 CHANNELS = [channels for channels, _ in SCALES.values()]

@@ -14,11 +14,12 @@ from attngan_deploy.train.config import GeneratorConfig, ImageEncoderConfig, Tex
 from attngan_deploy.train.data.picture_set import TrainingBatch
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
-from attngan_deploy.train.losses import Gammas, words_loss
+from attngan_deploy.train.losses import Gammas
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
 from attngan_deploy.train.text_encoder import TextEncoder
 from benchmarks.speed.published_step import PublishedTraining, plain_words_loss
+from tests.makers.published import words_loss
 from tests.makers.tiny_training import make_tiny_backbone
 
 FORMS = {

@@ -8,7 +8,7 @@ pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import split_words
-from attngan_deploy.train.data.vocabulary import build_vocabulary, nltk_words
+from attngan_deploy.train.data.build import build_vocabulary, nltk_words
 
 
 def test_words_are_counted_lower_cased_and_ordered_by_count_then_alphabet() -> None:

@@ -75,12 +75,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures [N, 3, S, S] in [-1, 1] -> logits [N, classes] and pooled features [N, 1280].
-
-    Args:
-        classes: number of outputs.
-        dropout: rate before the last layer, in training only.
-    """
+    """Pictures [N, 3, S, S] in [-1, 1] -> logits [N, classes] and pooled features [N, 1280]."""
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
         super().__init__()

@@ -181,14 +181,17 @@ class InceptionV3(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(FEATURES, outputs)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N, 3, 299, 299], about [-1, 1], to logits [N, outputs] and features [N, 2048]."""
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, 299, 299], about [-1, 1], to maps [N, 768, 17, 17] and [N, 2048, 8, 8]."""
         x = self.maxpool1(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images))))
         x = self.maxpool2(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
-        x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
-        features = torch.flatten(self.avgpool(x), 1)
+        return x, self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, 3, 299, 299], about [-1, 1], to logits [N, outputs] and features [N, 2048]."""
+        features = torch.flatten(self.avgpool(self.maps(images)[1]), 1)
         return self.fc(features), features
 
 

@@ -5,24 +5,28 @@ No gradient passes through it, so no generator can learn from it, and R-precisio
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.preprocessing import resize_pictures
-from attngan_deploy.train.backbones.backbone import Backbone
+
+
+class Backbone(nn.Module):
+    """A frozen network: images [N, 3, S, S] in [-1, 1] to raw regions [N, R, h, w] and a raw pooled vector [N, P].
+
+    Attributes:
+        region_channels: R.
+        pooled_channels: P.
+    """
+
+    region_channels: int
+    pooled_channels: int
 
 
 class JudgeBackbone(Backbone):
-    """The features of a judge, as regions of one place and as pooled vector.
-
-    Args:
-        judge: runs in ONNX Runtime, where it has its weights.
-
-    Attributes:
-        region_channels, pooled_channels: length of the judge's features.
-    """
+    """The features of a judge, as regions of one place and as pooled vector."""
 
     def __init__(self, judge: Judge) -> None:
         super().__init__()

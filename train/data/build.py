@@ -6,7 +6,7 @@ The same input gives the same bytes: entries keep the order of their source, and
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,28 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import PIL
+from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
 from attngan_deploy.errors import DataError, OutputError
+from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.system.files import atomic_folder, sha256_of
+from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
-from attngan_deploy.train.data.sources import (
-    HELP,
-    KINDS,
-    Entry,
-    Skip,
-    Source,
-    detect_kind,
-    read_csv,
-    read_cub,
-    read_folder,
-)
+from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
-from attngan_deploy.train.data.vocabulary import ORDER, build_vocabulary
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
 REPORT = "report.json"
 OUTPUT_FILES = ("train.tar", "test.tar", "vocabulary.txt", "classes.txt", REPORT)
+ORDER = "most frequent first, equally frequent words alphabetically"  # of the vocabulary
 CHUNK = 64  # pictures decoded ahead of the tar
 
 Progress = Callable[[int, int], None]
@@ -45,38 +38,24 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build, and how.
+    """What to build, and how."""
 
-    Attributes:
-        source: a CUB-200-2011 folder, a folder of pictures with captions beside them, or a CSV.
-        output: the folder to make.
-        kind: "cub", "folder" or "csv"; None looks.
-        captions: folder of caption files, CUB only.
-        root: another folder in which a CSV's pictures may lie.
-        split: how to split into train and test.
-        size: side of the stored pictures in pixels.
-        quality: WebP quality, 1 to 100.
-        min_count: a word found less often is left out of the vocabulary.
-        force: replace an earlier build at `output`.
-    """
-
-    source: Path
-    output: Path
-    kind: str | None = None
-    captions: Path | None = None
-    root: Path | None = None
-    split: SplitRule = field(default_factory=SplitRule)
-    size: int = 152
-    quality: int = 80
-    min_count: int = 1
-    force: bool = False
+    source: Path  # a CUB-200-2011 folder, a folder of pictures with captions beside them, or a CSV
+    output: Path  # the folder to make
+    kind: str | None = None  # "cub", "folder" or "csv"; None looks
+    captions: Path | None = None  # folder of caption files, CUB only
+    root: Path | None = None  # another folder in which a CSV's pictures may lie
+    split: SplitRule = field(default_factory=SplitRule)  # how to split into train and test
+    size: int = 152  # side of the stored pictures in pixels
+    quality: int = 80  # WebP quality, 1 to 100
+    min_count: int = 1  # a word found less often is left out of the vocabulary
+    force: bool = False  # replace an earlier build at `output`
 
 
 def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, Any]:
     """Build shards; the output folder appears whole at the end, and one that was there stays until then.
 
     Args:
-        options: what to build.
         progress: called with pictures done and pictures in all, from this thread.
 
     Returns:
@@ -113,25 +92,57 @@ def build(options: BuildOptions, progress: Progress | None = None) -> dict[str, 
     return report
 
 
+def nltk_words(caption: str) -> list[str]:
+    """Words of one caption as the published code takes them, by nltk.
+
+    From nltk 3.10 on, these have combining marks (Hindi vowels, "i" and a dot from a lower-cased "İ"), which the
+    runtime's have not. Training and generation look words up with the runtime's tokenizer, so there its words count.
+    """
+    return [str(word) for word in RegexpTokenizer(r"\w+").tokenize(caption.lower())]
+
+
+def build_vocabulary(captions: Iterable[str], min_count: int = 1) -> tuple[list[str], int]:
+    """List the padding word, then each word found at least `min_count` times.
+
+    The order is that of `ORDER`, so it depends on the captions but not on the order in which they come.
+
+    Args:
+        captions: captions of train and of test together, as in the published `captions.pickle`; a word that only test
+            captions use has an embedding that is never trained, but it keeps its row.
+        min_count: a rarer word is left out.
+
+    Returns:
+        The vocabulary, and the number of captions that nltk cuts into other words than the runtime does.
+    """
+    counts: Counter[str] = Counter()
+    differing = 0
+    for caption in captions:
+        words = split_words(caption)
+        differing += nltk_words(caption) != words
+        counts.update(words)
+    frequent = (word for word, count in counts.items() if count >= min_count)
+    return [PADDING, *sorted(frequent, key=lambda word: (-counts[word], word))], differing
+
+
 def read_source(options: BuildOptions) -> Source:
     """List the pictures and captions of `options.source`.
 
     Raises:
         DataError: it can't be read, or an option does not belong to its kind.
     """
-    kind = options.kind or detect_kind(options.source)
+    kind = options.kind or sources.detect_kind(options.source)
     for option, value, owner in (("--captions", options.captions, "cub"), ("--root", options.root, "csv")):
         if value is not None and kind != owner:
             raise DataError(f"{option} belongs to --kind {owner}", found=f"--kind {kind}", next_step=HELP)
     if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
         raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
     if kind == "cub":
-        return read_cub(options.source, options.captions)
+        return sources.read_cub(options.source, options.captions)
     if kind == "folder":
-        return read_folder(options.source)
+        return sources.read_folder(options.source)
     if kind == "csv":
-        return read_csv(options.source, options.root)
-    raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(KINDS), next_step=HELP)
+        return sources.read_csv(options.source, options.root)
+    raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
 
 
 def _check_output(options: BuildOptions) -> None:

@@ -19,32 +19,23 @@ from attngan_deploy.media.tokenizer import Tokenizer
 
 @dataclass
 class PictureSet:
-    """Decoded pictures with their captions.
+    """Decoded pictures with their captions."""
 
-    Attributes:
-        pictures: uint8 [N, S, S, 3].
-        classes: int64 [N].
-        captions: captions of each picture.
-        names: name of each picture.
-        skipped: "name: reason" of every picture that could not be used.
-    """
-
-    pictures: NDArray[np.uint8]
-    classes: NDArray[np.int64]
-    captions: list[list[str]]
-    names: list[str]
-    skipped: list[str] = field(default_factory=list)
+    pictures: NDArray[np.uint8]  # uint8 [N, S, S, 3]
+    classes: NDArray[np.int64]  # int64 [N]
+    captions: list[list[str]]  # captions of each picture
+    names: list[str]  # name of each picture
+    skipped: list[str] = field(default_factory=list)  # "name: reason" of every picture that could not be used
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def read_pictures(paths: Sequence[Path], limit: int | None = None) -> PictureSet:
+def read_pictures(paths: Sequence[Path]) -> PictureSet:
     """Read and decode shards; a broken picture is skipped and listed.
 
     Args:
         paths: tar files, or folders whose tar files are read in sorted order.
-        limit: stop after this many pictures.
 
     Raises:
         DataError: nothing usable, or pictures of different sizes.
@@ -62,8 +53,6 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> PictureSet
                 skipped.append(f"{sample.name}: {decoded.shape[1]} x {decoded.shape[0]} px, unlike the first picture")
             else:
                 kept.append((sample, decoded))
-                if limit is not None and len(kept) >= limit:
-                    break
     if not kept:
         reason = f"; the first was skipped as {skipped[0]}" if skipped else ""
         raise DataError(f"no usable picture in {', '.join(map(str, paths))}{reason}", next_step="t2i data build --help")
@@ -166,10 +155,7 @@ def shorten(ids: list[int], max_words: int, rng: np.random.Generator) -> list[in
 
 def pad_captions(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Word numbers to captions int64 [N, T], padded with 0, and lengths int64 [N]."""
-    captions = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.int64)
-    for row, numbers in enumerate(ids):
-        captions[row, : len(numbers)] = torch.tensor(numbers)
-    return captions, torch.tensor([len(numbers) for numbers in ids])
+    return torch.from_numpy(Tokenizer.pad(ids)), torch.tensor([len(numbers) for numbers in ids])
 
 
 def to_images(pictures: Tensor) -> Tensor:

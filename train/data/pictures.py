@@ -12,8 +12,8 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -45,17 +45,11 @@ _DECODING_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class PreparedPicture:
-    """A picture as it goes into a shard.
-
-    Attributes:
-        data: encoded WebP.
-        notes: what had to be done to it, for the report.
-    """
+class PreparedPicture(NamedTuple):
+    """A picture as it goes into a shard: encoded WebP, and what had to be done to it, for the report."""
 
     data: bytes
-    notes: tuple[str, ...] = ()
+    notes: list[str]
 
 
 @contextmanager
@@ -103,7 +97,7 @@ def prepare_picture(path: Path, box: Box | None, size: int, quality: int) -> Pre
     except _DECODING_ERRORS as error:
         detail = f"{type(error).__name__}: {error}".replace(str(path), path.name)
         raise DataError("broken picture", found=detail) from error
-    return PreparedPicture(encoded.getvalue(), tuple(notes))
+    return PreparedPicture(encoded.getvalue(), notes)
 
 
 def crop_square(width: int, height: int, box: Box | None) -> tuple[tuple[int, int, int, int], list[str]]:

@@ -25,23 +25,14 @@ HELP = "t2i data build --help"
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to be built.
+    """One picture to be built."""
 
-    Attributes:
-        name: its name in the shard, e.g. "002.Laysan_Albatross/Laysan_Albatross_0002_1027".
-        picture: the file.
-        captions: at least one, each with at least one word.
-        class_name: None makes the picture a class of its own.
-        box: bounding box, where the source has one.
-        split: "train" or "test", where the source says so.
-    """
-
-    name: str
-    picture: Path
-    captions: tuple[str, ...]
-    class_name: str | None = None
-    box: Box | None = None
-    split: str | None = None
+    name: str  # its name in the shard, e.g. "002.Laysan_Albatross/Laysan_Albatross_0002_1027".
+    picture: Path  # the file
+    captions: tuple[str, ...]  # at least one, each with at least one word
+    class_name: str | None = None  # None makes the picture a class of its own
+    box: Box | None = None  # bounding box, where the source has one
+    split: str | None = None  # "train" or "test", where the source says so
 
 
 @dataclass(frozen=True)
@@ -55,21 +46,13 @@ class Skip:
 
 @dataclass
 class Source:
-    """What a reader found.
+    """What a reader found."""
 
-    Attributes:
-        kind: "cub", "folder" or "csv".
-        entries: usable pictures, in the order of the source.
-        skipped: what was left out.
-        classes: class names where the source has an order of its own; else empty.
-        notes: what was done to captions and pictures, counted.
-    """
-
-    kind: str
-    entries: list[Entry] = field(default_factory=list)
-    skipped: list[Skip] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
+    kind: str  # "cub", "folder" or "csv"
+    entries: list[Entry] = field(default_factory=list)  # usable pictures, in the order of the source
+    skipped: list[Skip] = field(default_factory=list)  # what was left out
+    classes: list[str] = field(default_factory=list)  # class names where the source has an order of its own; else empty
+    notes: Counter[str] = field(default_factory=Counter)  # what was done to captions and pictures, counted
     _names: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
@@ -229,7 +212,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
 def _numbered(path: Path) -> dict[str, str]:
     """One of CUB's lists: number to what follows it on its line."""
     rows: dict[str, str] = {}
-    for place, line in enumerate(_text(path).splitlines(), 1):
+    for place, line in enumerate(read_text(path).splitlines(), 1):
         number, _, rest = line.strip().partition(" ")
         if number and (not rest or number in rows):
             problem = "a number twice" if rest else "a number with nothing behind it"
@@ -247,8 +230,13 @@ def _box(text: str) -> Box | None:
     return left, top, width, height
 
 
-def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_LIST_BYTES:
+def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
+    """A list in UTF-8, of at most `limit` bytes.
+
+    Raises:
+        DataError: too large, or no text.
+    """
+    if path.stat().st_size > limit:
         raise DataError(f"{path} is too large for a list", found=f"{path.stat().st_size} bytes", next_step=HELP)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -261,7 +249,7 @@ def _text(path: Path) -> str:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not blank; the first are the column names in lower case."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         yield 1, [name.strip().lower() for name in next(reader, [])]
         yield from ((reader.line_num, cells) for cells in reader if any(cells))

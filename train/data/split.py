@@ -4,28 +4,15 @@ Captions of unseen classes are what a text-to-image model is tested on, so the s
 """
 
 import hashlib
-import io
-import pickle
-import pickletools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.data.sources import HELP, Entry, Skip
-from attngan_deploy.train.imports.unpickle import DAMAGED, without_frames
+from attngan_deploy.train.data.sources import HELP, Entry, Skip, read_text
+from attngan_deploy.train.imports.unpickle import load_plain
 
 DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 50 of 200
 MAX_SPLIT_BYTES = 16 * 2**20
-
-# All that a pickled list of strings is made of. None of these opcodes names or calls anything.
-_LIST_OPCODES = frozenset(
-    (
-        *("PROTO", "FRAME", "STOP", "MARK", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-        *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -90,18 +77,9 @@ def read_split_names(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise DataError(f"no split file at {path}", expected="names of test classes or pictures", next_step=HELP)
-    if path.stat().st_size > MAX_SPLIT_BYTES:
-        raise DataError(
-            f"{path} is too large for a list of names", found=f"{path.stat().st_size} bytes", next_step=HELP
-        )
-    content = path.read_bytes()
     if path.suffix.lower() in (".pickle", ".pkl"):
-        return _unpickled_names(path, content)
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=HELP) from error
-    return [name for line in lines if (name := line.strip())]
+        return _unpickled_names(path)
+    return [name for line in read_text(path, MAX_SPLIT_BYTES).splitlines() if (name := line.strip())]
 
 
 def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Skip], str]:
@@ -135,26 +113,13 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
     return splits, skipped, f"by {file.name}"
 
 
-class _NoGlobals(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
-
-
-def _unpickled_names(path: Path, content: bytes) -> list[str]:
+def _unpickled_names(path: Path) -> list[str]:
     try:
-        frames = []
-        for opcode, argument, place in pickletools.genops(content):
-            if opcode.name not in _LIST_OPCODES:
-                raise pickle.UnpicklingError(f"it holds {opcode.name}")
-            if opcode.name.endswith("PUT") and int(argument or 0) > len(content):
-                raise pickle.UnpicklingError("its memory places are out of range")
-            if opcode.name == "FRAME":
-                frames.append(int(place or 0))
-        names: Any = _NoGlobals(io.BytesIO(without_frames(content, frames)), encoding="utf-8").load()
+        names = load_plain(path, encoding="utf-8")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise pickle.UnpicklingError("it holds something else")
-    except DAMAGED as error:
+            raise DataError("it holds something else")
+    except DataError as error:
         raise DataError(
-            f"{path} is not a pickled list of names ({error})", expected="a list of strings only", next_step=HELP
+            f"{path} is not a pickled list of names ({error.what})", expected="a list of strings only", next_step=HELP
         ) from error
     return [name.strip() for name in names]

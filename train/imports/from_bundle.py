@@ -7,6 +7,7 @@ the bundle computes. In eval mode the networks then equal the bundle; in trainin
 
 import re
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.layers import followed_layers
+from attngan_deploy.train.layers import Norm, followed_layers
 from attngan_deploy.train.text_encoder import TextEncoder
 
 ZERO_CODE = 128  # of weights stored in 8 bits
@@ -112,7 +113,7 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
     sizes = bundle.manifest.sizes
     blocks = {name.split(".")[3] for name in weights.stored if name.startswith("later.0.residual.")}
     config = GeneratorConfig(
-        variant=bundle.manifest.variant,
+        variant=bundle.manifest.variant or "",
         stages=len(sizes.stages),
         width=sizes.width,
         noise=sizes.z,
@@ -130,20 +131,21 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
     for norm, layer in norms.items():
         shift = weights.take(f"{layer}.bias")
         there = f"{layer}.bias" in generator.state_dict()  # then it is in the layer already
-        shifts[generator.get_submodule(norm)] = torch.zeros_like(shift) if there else shift
+        shifts[cast(Norm, generator.get_submodule(norm))] = torch.zeros_like(shift) if there else shift
     _measure(generator, shifts, text_encoder_of(bundle), captions)
     return generator
 
 
 @torch.no_grad()
 def _measure(
-    generator: Generator, shifts: dict[nn.Module, Tensor], text: TextEncoder, captions: Sequence[Sequence[int]]
+    generator: Generator, shifts: dict[Norm, Tensor], text: TextEncoder, captions: Sequence[Sequence[int]]
 ) -> None:
     """Set every BatchNorm in the order of the forward pass: each then meets what the ones before it will give."""
 
-    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def settle(norm: Norm, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].transpose(0, 1).flatten(1).double()
         mean, variance = x.mean(1), x.var(1)
+        assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
         norm.weight.copy_((variance + norm.eps).sqrt())
@@ -206,5 +208,5 @@ class _Weights:
             expected="a graph that `t2i export` made",
         )
 
-    def _array(self, name: str) -> NDArray[np.generic]:
+    def _array(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self.stored[name])

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import PADDING
@@ -15,7 +14,7 @@ from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.imports.published_names import GENERATOR, TEXT_ENCODER, rename_published
 from attngan_deploy.train.imports.torch_file import load_state
 from attngan_deploy.train.imports.unpickle import load_plain
-from attngan_deploy.train.runs.checkpoint import first_misfit, save_checkpoint
+from attngan_deploy.train.runs.checkpoint import check_fits, save_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
 
 # Of each network of the published code: the start of one weight's name, what to call it, and its file.
@@ -35,28 +34,16 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """What the three published files make: a text encoder, a generator and their words.
+    """What the three published files make: a text encoder, a generator and their words."""
 
-    Attributes:
-        generator: its configuration.
-        text_encoder: its configuration.
-        tensors: weights of "generator" and "text_encoder" under this project's names, float32.
-        vocabulary: the words in index order, `<end>` first.
-        files: name and SHA-256 of each file it came from.
-    """
-
-    generator: GeneratorConfig
-    text_encoder: TextEncoderConfig
-    tensors: dict[str, State]
-    vocabulary: list[str]
-    files: dict[str, dict[str, str]]
+    generator: GeneratorConfig  # its configuration
+    text_encoder: TextEncoderConfig  # its configuration
+    tensors: dict[str, State]  # weights of "generator" and "text_encoder" under this project's names, float32
+    vocabulary: list[str]  # the words in index order, `<end>` first
+    files: dict[str, dict[str, str]]  # name and SHA-256 of each file it came from
 
     def save(self, folder: Path, licence: str | None = None) -> None:
-        """Write it as a checkpoint of kind "gan".
-
-        Args:
-            licence: what the weights may be used for, when the importer knows.
-        """
+        """Write it as a checkpoint of kind "gan"."""
         description = {
             "kind": "gan",
             "generator": asdict(self.generator),
@@ -73,8 +60,6 @@ def read_published(generator: Path, text_encoder: Path, captions: Path, stages: 
     """Read and check the three files of a published model.
 
     Args:
-        generator: `netG*.pth`.
-        text_encoder: `text_encoder*.pth`.
         captions: `captions.pickle`, of which only the vocabulary is used.
         stages: 2 leaves the third stage of a three-stage generator out; None keeps what there is.
 
@@ -87,8 +72,9 @@ def read_published(generator: Path, text_encoder: Path, captions: Path, stages: 
     text_state = _published_state(text_encoder, "text encoder")
     config, generator_state = _keep_stages(generator, generator_state, stages)
     text_config = _text_encoder_config(text_encoder, text_state)
-    _check_fit(generator, generator_state, Generator, config)
-    _check_fit(text_encoder, text_state, TextEncoder, text_config)
+    misfit = "'{}' does not fit the other weights"
+    check_fits(generator, lambda: Generator(config), lambda: generator_state, misfit)
+    check_fits(text_encoder, lambda: TextEncoder(text_config), lambda: text_state, misfit)
     if text_config.features != config.features:
         raise CheckpointError(
             f"{text_encoder} does not fit {generator}",
@@ -238,17 +224,6 @@ def _text_encoder_config(path: Path, state: State) -> TextEncoderConfig:
         embedding=_size(path, state, "embedding.weight", 1),
         features=2 * per_direction,
     )
-
-
-def _check_fit(path: Path, state: Mapping[str, Tensor], network: type[nn.Module], config: Any) -> None:
-    """Compare names and shapes with those of the network that the configuration makes; costs no memory."""
-    if misfit := first_misfit(path, lambda: network(config), lambda: state):
-        name, found, wanted = misfit
-        raise CheckpointError(
-            f"{path}: '{name}' does not fit the other weights",
-            found="nothing" if found is None else str(found),
-            expected="nothing" if wanted is None else str(wanted),
-        )
 
 
 def _numbers(state: Mapping[str, Tensor], start: str) -> set[str]:

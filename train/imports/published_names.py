@@ -39,31 +39,12 @@ GENERATOR = (
     (rf"{CONV_BLOCK}1\.", r"later.#2.fuse.norm."),
 )
 TEXT_ENCODER = ((r"encoder\.", "embedding."), (r"rnn\.", "lstm."))
-IMAGE_HEADS = ((r"emb_features\.", "regions."), (r"emb_cnn_code\.", "code."))
-DISCRIMINATOR = (
-    (r"img_code_s16\.0\.", "trunk.0."),
-    (r"img_code_s16\.2\.", "trunk.2.0."),
-    (r"img_code_s16\.3\.", "trunk.2.1."),
-    (r"img_code_s16\.5\.", "trunk.3.0."),
-    (r"img_code_s16\.6\.", "trunk.3.1."),
-    (r"img_code_s16\.8\.", "trunk.4.0."),
-    (r"img_code_s16\.9\.", "trunk.4.1."),
-    (r"img_code_s32\.", "trunk.5."),
-    (r"img_code_s32_1\.", "trunk.6."),
-    (r"img_code_s64\.", "trunk.6."),
-    (r"img_code_s64_1\.", "trunk.7."),
-    (r"img_code_s64_2\.", "trunk.8."),
-    (r"COND_DNET\.jointConv\.", "joint."),
-    (r"COND_DNET\.outlogits\.0\.", "conditional."),
-    (r"UNCOND_DNET\.outlogits\.0\.", "unconditional."),
-)
 
 
 def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
     """Published weights under our names; `num_batches_tracked` is filled in where old files lack it.
 
     Args:
-        state: a published state dict.
         names: one of the tables of this file. `#k` in a name is the first group less k: the published code counts
             stages from 1, ours counts later stages from 0.
 

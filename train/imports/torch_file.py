@@ -1,6 +1,5 @@
 """Weights in files that torch saved (`.pth`), by any version of it, read without running code."""
 
-import pickle
 import re
 import struct
 import warnings
@@ -12,26 +11,13 @@ import torch
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.imports.unpickle import describe_bytes
+from attngan_deploy.train.imports import unpickle
 
 STATE_DICT = "a state dict: names and tensors"
 # How torch 0.3 and older saved a tensor. It puts a shape on stored numbers, as its successor does, which torch trusts.
 TRUSTED: list[Any] = [torch._utils._rebuild_tensor]
-DAMAGED = (  # what a damaged file makes torch.load raise
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    LookupError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    NotImplementedError,
-)
+# what a damaged file makes torch.load raise
+DAMAGED = (*unpickle.DAMAGED, RuntimeError, AssertionError, struct.error, zipfile.BadZipFile)
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -77,7 +63,7 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
             next_step="torch.save(network.state_dict(), ...) where the file was made",
         )
     with path.open("rb") as stream:
-        found = describe_bytes(stream.read(40), path.stat().st_size)
+        found = unpickle.describe_bytes(stream.read(40), path.stat().st_size)
     return CheckpointError(
         f"{path} is no file of weights that torch saved, or a damaged one",
         found=found,

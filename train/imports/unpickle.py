@@ -43,10 +43,8 @@ def describe_bytes(data: bytes, size: int) -> str:
     return f"{size:,} bytes that start " + (f"like {kind}" if kind else f"with {data[:40]!a}")
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, encoding: str = "latin1") -> Any:
     """Read a pickle of lists, dicts, texts and numbers, of Python 2 or 3.
-
-    Byte strings of Python 2 are read as Latin-1, which ASCII is a part of.
 
     Raises:
         DataError: missing, no pickle, cut short, too large, or naming anything that would have to be imported.
@@ -60,7 +58,7 @@ def load_plain(path: Path) -> Any:
     size = len(data)
     try:
         frames = _check_operations(path, data)
-        return _PlainUnpickler(path, without_frames(data, frames)).load()
+        return _PlainUnpickler(path, without_frames(data, frames), encoding).load()
     except DAMAGED as error:
         raise DataError(
             f"{path} is no pickle, or a damaged one", found=describe_bytes(data, size), expected="a complete pickle"
@@ -68,8 +66,8 @@ def load_plain(path: Path) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def __init__(self, path: Path, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1")
+    def __init__(self, path: Path, data: bytes, encoding: str) -> None:
+        super().__init__(io.BytesIO(data), encoding=encoding)
         self.path = path
 
     def find_class(self, module: str, name: str) -> NoReturn:
@@ -88,7 +86,6 @@ def without_frames(data: bytes, frames: Sequence[int]) -> bytes:
     than those that were looked at.
 
     Args:
-        data: the pickle.
         frames: places of its FRAME operations, as `pickletools.genops` tells them.
     """
     ends = [0, *(place + FRAME_BYTES for place in frames)]

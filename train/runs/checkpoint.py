@@ -46,17 +46,11 @@ class Best:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint on disk.
+    """A complete checkpoint on disk."""
 
-    Attributes:
-        folder: where it is.
-        kind: "gan", "damsm" or "judge".
-        document: all that `checkpoint.json` says: kind, configurations, progress, provenance.
-    """
-
-    folder: Path
-    kind: str
-    document: JsonObject
+    folder: Path  # where it is
+    kind: str  # "gan", "damsm" or "judge"
+    document: JsonObject  # all that `checkpoint.json` says: kind, configurations, progress, provenance
 
     @property
     def step(self) -> int:
@@ -121,25 +115,14 @@ class Checkpoint:
     def check_fits(self, name: str, make: Callable[[], torch.nn.Module]) -> None:
         """Compare names and shapes of the weights `name` with those of a network, before it takes any memory.
 
-        Args:
-            make: builds the network.
-
         Raises:
             CheckpointError: they differ, or no network can be built; a size of a billion costs nothing here.
         """
-        if misfit := first_misfit(self.folder, make, lambda: self.tensors(name)):
-            key, found, wanted = misfit
-            raise CheckpointError(
-                f"{self.folder}: {name} does not fit its configuration: {ascii(key)[:80]}",
-                found="nothing" if found is None else str(list(found)),
-                expected="nothing" if wanted is None else str(list(wanted)),
-            )
+        what = f"{name} does not fit its configuration: '{{}}'"
+        check_fits(self.folder, make, lambda: self.tensors(name), what)
 
     def vocabulary(self, rows: int) -> list[str]:
         """Its words; line 0 is the padding word.
-
-        Args:
-            rows: of the embedding.
 
         Raises:
             CheckpointError: it has none, or another number of words.
@@ -244,21 +227,17 @@ def _save(state: dict[str, Tensor], path: Path, final: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(final)) from error
 
 
-Misfit = tuple[str, tuple[int, ...] | None, tuple[int, ...] | None]
-
-
-def first_misfit(
-    where: Path, make: Callable[[], torch.nn.Module], state: Callable[[], Mapping[str, Tensor]]
-) -> Misfit | None:
-    """Name, shape found and shape wanted of the first weight that does not fit a network, which takes no memory here.
+def check_fits(
+    where: Path, make: Callable[[], torch.nn.Module], state: Callable[[], Mapping[str, Tensor]], misfit: str
+) -> None:
+    """Compare names and shapes of weights with those of a network, which takes no memory here.
 
     Args:
-        where: the file or folder, for errors.
-        make: builds the network.
         state: gives the weights; asked only where there is a network.
+        misfit: what to say of a weight that does not fit, with {} for its name.
 
     Raises:
-        CheckpointError: no network can be built.
+        CheckpointError: they differ, or no network can be built.
     """
     try:
         with torch.device("meta"):
@@ -268,8 +247,10 @@ def first_misfit(
     found = {name: tuple(value.shape) for name, value in state().items()}
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
-            return name, found.get(name), wanted.get(name)
-    return None
+            shapes = [str(shapes.get(name, "nothing")) for shapes in (found, wanted)]
+            raise CheckpointError(
+                f"{where}: {misfit.format(ascii(name)[1:-1][:80])}", found=shapes[0], expected=shapes[1]
+            )
 
 
 def checkpoints_of(run: Path) -> list[Path]:

@@ -5,7 +5,7 @@ encoder are trained.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,10 @@ from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
 from attngan_deploy.system.records import look_up
-from attngan_deploy.train.backbones.backbone import Backbone
-from attngan_deploy.train.backbones.judge_backbone import JudgeBackbone, no_gradient
+from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
-from attngan_deploy.train.data.picture_set import (
-    PictureSet,
-    TrainingBatches,
-    centre_crop,
-    pad_captions,
-    read_pictures,
-    to_images,
-)
+from attngan_deploy.train.data import picture_set
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches, pad_captions, read_pictures
 from attngan_deploy.train.image_encoder import ImageEncoder, ImageEncoderHeads, load_backbone
 from attngan_deploy.train.imports.from_bundle import check_same_words, text_encoder_of
 from attngan_deploy.train.losses import Gammas, damsm_terms
@@ -42,28 +35,20 @@ from attngan_deploy.train.text_encoder import TextEncoder
 CAPTIONS_ASKED = 2  # of each picture; ten would only narrow the noise
 
 
-@dataclass
-class BackboneFeatures:
-    """Raw features of a picture set: regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P]."""
-
-    regions: Tensor
-    pooled: Tensor
-
-
 @torch.inference_mode()
-def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> BackboneFeatures:
-    """Features of the centre crop of every picture, for each flip asked for."""
+def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """Regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P] of every picture's centre crop."""
     regions: list[Tensor] = []
     pooled: list[Tensor] = []
     for flip in flips:
         for start in range(0, len(data), 64):
-            crop = centre_crop(data.pictures[start : start + 64], size)
-            images = to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
+            crop = picture_set.centre_crop(data.pictures[start : start + 64], size)
+            images = picture_set.to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
             raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
             regions.append(raw.half().contiguous())
             pooled.append(vector)
     shape = (len(flips), len(data))
-    return BackboneFeatures(torch.cat(regions).unflatten(0, shape), torch.cat(pooled).unflatten(0, shape))
+    return torch.cat(regions).unflatten(0, shape), torch.cat(pooled).unflatten(0, shape)
 
 
 @torch.inference_mode()
@@ -74,7 +59,6 @@ def r_precision(
 
     Args:
         codes: picture codes [N, D].
-        classes: int64 [N].
         captions: word numbers of each picture's captions.
         text: the text encoder, in evaluation mode.
     """
@@ -112,8 +96,8 @@ class DamsmTraining(EpochTraining):
         tokenizer = Tokenizer(words)
         size = recipe.image_encoder.input_size
         self.batches = TrainingBatches(train, tokenizer, size, recipe.batch_size, recipe.max_words)
-        self.features = backbone_features(backbone, train, size, (False, True))
-        self.test_features = backbone_features(backbone, test, size, (False,))
+        self.regions, self.pooled = backbone_features(backbone, train, size, (False, True))
+        self.test_pooled = backbone_features(backbone, test, size, (False,))[1][0]
         self.epoch_pictures, self.test_classes = len(train), test.classes
         encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in test.captions]
         self.test_captions = [[ids for ids in captions if ids] or [[1]] for captions in encoded]
@@ -152,7 +136,7 @@ class DamsmTraining(EpochTraining):
         batch = self.batches.batch(indices, rng)
         flips = torch.from_numpy(rng.integers(0, 2, len(indices)))
         where = torch.from_numpy(indices)
-        images = self.heads(self.features.regions[flips, where].float(), self.features.pooled[flips, where])
+        images = self.heads(self.regions[flips, where].float(), self.pooled[flips, where])
         text = self.text(batch.captions, batch.lengths)
         words, sentence = damsm_terms(images, text, self.gammas, batch.classes)
         self.optimizer.zero_grad(set_to_none=True)
@@ -165,7 +149,7 @@ class DamsmTraining(EpochTraining):
         """R-precision 1 of 100 on species that training never saw."""
         self.text.eval()
         with torch.inference_mode():
-            codes = self.heads.code(self.test_features.pooled[0])
+            codes = self.heads.code(self.test_pooled)
         return r_precision(codes, self.test_classes, self.test_captions, self.text)
 
     def line(self, metrics: Mapping[str, float], score: float) -> str:
@@ -189,13 +173,10 @@ def train_damsm(
     """Train text and image encoders on the shards of a data folder.
 
     Args:
-        recipe: hyper-parameters.
         data: folder with `train.tar`, `test.tar` of other species, and `vocabulary.txt`.
-        out: run folder.
         backbone: weights of the frozen backbone; name or folder where it is a judge.
         data_name: what the pictures are, for a model card.
         text_bundle: keep its text encoder as it is, so that its generator can be trained on with other pictures.
-        resume: continue the run in `out`; one that is finished is left as it is.
 
     Returns:
         The best R-precision on `test.tar`.

@@ -18,17 +18,11 @@ from attngan_deploy.train.runs.progress import say
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train together.
+    """This process among all that train together."""
 
-    Attributes:
-        rank: number of this process, from 0.
-        count: number of processes.
-        device: where this process computes.
-    """
-
-    rank: int = 0
-    count: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0  # number of this process, from 0
+    count: int = 1  # number of processes
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # where this process computes
 
     @classmethod
     def start(cls) -> "Processes":

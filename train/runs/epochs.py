@@ -67,7 +67,6 @@ def train_epochs(
         epochs: numbers of those to train, from 0.
         score_name: what `evaluate` gives, in metrics and checkpoints.
         description: what a checkpoint says besides its score and step.
-        words: the vocabulary.
         keep_best: also keep the checkpoint of the best score.
 
     Returns:

@@ -1,6 +1,5 @@
 """Scores of a generator while it trains: by the judge that ships or another, on captions of unseen species."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,6 @@ class Evaluation:
     """Inception Score, and Frechet distance to real pictures, of generated pictures of test captions.
 
     Args:
-        judge: an installed judge or its folder.
-        data: folder with `test.tar`.
-        tokenizer: of the generator's vocabulary.
         pictures: how many to generate; each takes the next caption, so all species are asked for alike.
         crop: side of the centre crop of the real pictures, in pixels.
         size: side of the generated pictures, in pixels. Real ones are brought to it first: against sharper ones most
@@ -74,17 +70,16 @@ class Evaluation:
     def _judged(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         return self.judge.predict(resize_pictures(pictures, self.judge.size))
 
-    def _generate(self, generator: Generator, text: TextEncoder) -> Iterator[NDArray[np.uint8]]:
-        for start in range(0, self.pictures, BATCH_SIZE):
-            ids = self.captions[start : start + BATCH_SIZE]
-            yield sample_pictures(generator, text, ids, [(start + row, 0) for row in range(len(ids))])
-
     def scores(self, generator: Generator, text: TextEncoder) -> dict[str, float]:
         """`score/inception`, `score/fid` and `score/kid` of one picture a caption, with the same noise at every call.
 
         The kernel distance is of one subset of all, which is unbiased where the Frechet distance of so few is not.
         """
-        parts = [self._judged(pictures) for pictures in self._generate(generator, text)]
+        parts = []
+        for start in range(0, self.pictures, BATCH_SIZE):
+            ids = self.captions[start : start + BATCH_SIZE]
+            places = [(start + row, 0) for row in range(len(ids))]
+            parts.append(self._judged(sample_pictures(generator, text, ids, places)))
         probabilities, features = (np.concatenate(rows) for rows in zip(*parts, strict=True))
         order = np.random.RandomState(SHUFFLE_SEED).permutation(self.pictures)
         return {

@@ -1,14 +1,15 @@
 """Training of a generator: what makes a run ready, and the loop around its steps: scores, grids and checkpoints."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attngan_deploy.bundles.manifest import read_run
-from attngan_deploy.errors import CheckpointError, StoppedError
+from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.files import write_atomically
@@ -16,23 +17,76 @@ from attngan_deploy.system.records import JsonObject
 from attngan_deploy.system.signals import uninterrupted
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
-from attngan_deploy.train.data.picture_set import TrainingBatch
+from attngan_deploy.train.data.picture_set import TrainingBatch, TrainingBatches, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.checkpoint import Checkpoint
 from attngan_deploy.train.runs.damsm import load_damsm
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.evaluation import Evaluation
-from attngan_deploy.train.runs.gan_data import GanData
 from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
 from attngan_deploy.train.runs.machine import prepare_process, resolve_precision
 from attngan_deploy.train.runs.origin import Progress, computed_as_before, start_from
 from attngan_deploy.train.runs.progress import Clock, Means
 from attngan_deploy.train.runs.run_folder import RunFolder, training_curve
-from attngan_deploy.train.runs.sampling import sample_grid
+from attngan_deploy.train.runs.sampling import GRID_CAPTIONS, sample_grid
 
 LOG_EVERY = 20
 LINE_SECONDS = 15.0
 COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
+
+
+class GanData:
+    """The training shard of a run.
+
+    Attributes:
+        captions: word numbers of the first caption of each picture that has one.
+    """
+
+    def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
+        processes.say("reading pictures")
+        pictures = read_pictures([folder / "train.tar"])
+        for line in pictures.skipped:
+            processes.say(f"skipped {line}")
+        self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
+        first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
+        self.captions = [ids for ids in first if ids]
+        self.batches = TrainingBatches(pictures, tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
+
+    def __len__(self) -> int:
+        return len(self.batches.data)
+
+    def grid_captions(self) -> list[list[int]]:
+        """Captions of the grid: the usual ones, or the first pictures' own where birds are not the subject."""
+        usual = [self.tokenizer.encode(caption) for caption in GRID_CAPTIONS]
+        if all(len(encoded.unknown) < 3 for encoded in usual):
+            return [encoded.ids for encoded in usual]
+        return self.captions[: len(GRID_CAPTIONS)]
+
+    def steps(self, first: int, last: int) -> Iterator[tuple[int, TrainingBatch, np.random.Generator]]:
+        """Number, batch and source of randomness of each step in [first, last), of this process.
+
+        The order depends on (seed, epoch) alone, and all else on (seed, step, rank).
+
+        Raises:
+            DataError: too few pictures for one step of all processes.
+        """
+        seed, rank = self.recipe.seed, self.processes.rank
+        per_epoch = len(self._order(0))
+        if not per_epoch:
+            raise DataError(
+                "a step of all processes needs more pictures than there are",
+                found=f"{self.recipe.batch_size * self.processes.count} pictures a step",
+                expected=f"at most {self.batches.usable.size}",
+                next_step="--batch-size, or fewer processes",
+            )
+        for epoch in range(first // per_epoch, -(-last // per_epoch)):
+            order = self._order(epoch)
+            for number in range(max(first, epoch * per_epoch), min(last, (epoch + 1) * per_epoch)):
+                rng = np.random.default_rng((seed, number, rank))
+                yield number, self.batches.batch(order[number - epoch * per_epoch], rng), rng
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return self.batches.epoch_order(self.recipe.seed, epoch, self.processes.rank, self.processes.count)
 
 
 class GanRun:
@@ -73,10 +127,7 @@ class GanRun:
             recipe: hyper-parameters; precision "auto" is resolved here.
             data: folder with `train.tar`, and `test.tar` where the recipe has a judge.
             damsm: run folder or checkpoint of the encoders.
-            out: run folder.
-            backbone: weights of the image encoder's backbone.
             start: runs or bundles whose generator it begins with; a later one goes first.
-            resume: continue the run in `out`.
             processes: this process among others; None joins those that `torchrun` started.
 
         Raises:
@@ -186,15 +237,16 @@ class GanRun:
             self.training.train_mode()
             for number, batch, rng in self.data.steps(self.step, self.steps):
                 self._step(number, batch, rng)
-                if self.step % LOG_EVERY == 0:
-                    self._log(clock)
+                is_last = self.step == self.steps  # it is scored and saved below
+                if is_last or self.step % LOG_EVERY == 0:
+                    self._log(clock)  # before it is saved: a run that is killed and resumed would log it again
                 if clock.due("grid"):
                     self.save_grid()
-                if self._score_due() and self.step < self.steps:  # the last one is scored below
+                if self._score_due() and not is_last:
                     self.save(self.score())
                 elif clock.due("checkpoint"):
                     self.save()
-            if self.means.values:
+            if self.means.values:  # of a run that was stopped between its last step and the line of it
                 self._log(clock)
             self.save_grid()
             self.save(self.score())

@@ -1,6 +1,6 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -8,36 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.train.augmentation import recoloured, shifted
+from attngan_deploy.train import losses
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
-from attngan_deploy.train.losses import (
-    ADVERSARIAL_LOSSES,
-    Discriminator,
-    Gammas,
-    Inputs,
-    consistency_loss,
-    damsm_terms,
-    generator_objective,
-    kl_loss,
-    lattice_loss,
-    matching_gradient_penalty,
-    nearest_loss,
-)
-from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE
+from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
+from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.ema import ParameterAverage
-from attngan_deploy.train.runs.feature_memory import FeatureMemory
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
+MEMORY = 2048  # pictures of either kind
 METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
@@ -50,17 +38,63 @@ class Encoders:
 
 
 class Views(NamedTuple):
-    """Pictures as the discriminators and DAMSM see them.
+    """Pictures as the discriminators and DAMSM see them."""
 
-    Attributes:
-        image: of the last stage.
-        inputs: of each discriminator.
-        scales: the backbone's pass over the image, where a discriminator needs it.
+    image: Tensor  # of the last stage
+    inputs: list[Inputs]  # of each discriminator
+    scales: Scales | None  # the backbone's pass over the image, where a discriminator needs it
+
+
+class FeatureMemory:
+    """The latest pooled features [M, P], first in, first out, with which `nearest_loss` compares a batch."""
+
+    def __init__(self) -> None:
+        self.real, self.generated = torch.empty(0), torch.empty(0)
+
+    def add(self, real: Tensor, generated: Tensor) -> None:
+        """Take the features of a batch, and forget the oldest beyond `MEMORY`."""
+        self.real, self.generated = (
+            torch.cat([kept, new])[-MEMORY:] if len(kept) else new
+            for kept, new in ((self.real, real), (self.generated, generated))
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """False at the beginning, when the nearest ones would not be near."""
+        return len(self.real) >= MEMORY
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `add` gives back to an empty memory."""
+        return {"real": self.real, "generated": self.generated}
+
+
+class ParameterAverage:
+    """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
+
+    The rate starts low and rises to `rate`, so that the first steps are forgotten quickly.
     """
 
-    image: Tensor
-    inputs: list[Inputs]
-    scales: Scales | None
+    def __init__(self, net: nn.Module, rate: float) -> None:
+        self.rate, self.updates = rate, 0
+        self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move towards the net's parameters."""
+        self.updates += 1
+        rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
+        live = [value.detach() for value in net.parameters()]
+        get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
+
+    def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
+        """Averaged parameters with the live buffers of the net."""
+        return net.state_dict() | self.parameters
+
+    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
+        """Continue from what `state_dict` gave after that many updates."""
+        for name, value in self.parameters.items():
+            value.copy_(state[name])
+        self.updates = updates
 
 
 class GanTraining:
@@ -104,7 +138,7 @@ class GanTraining:
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
         )
-        self.discriminator_loss, self.generator_loss = ADVERSARIAL_LOSSES[recipe.loss]
+        self.discriminator_loss, self.generator_loss = losses.ADVERSARIAL_LOSSES[recipe.loss]
         self.probe: TrainingBatch | None = None  # pictures that training never sees, for the meter
         self.memory = FeatureMemory()
         self.gammas = Gammas(recipe.gamma1, recipe.gamma2, recipe.gamma3)
@@ -132,10 +166,7 @@ class GanTraining:
         """One update of the discriminators, one of the generator, one of its average.
 
         Args:
-            batch: pictures and captions.
-            number: number of the step, from 0.
             seen: real pictures seen before it, by all processes.
-            rng: source of all of the step's randomness.
 
         Returns:
             The losses, by name.
@@ -235,7 +266,7 @@ class GanTraining:
             total += loss.detach()
             if recipe.penalty_weight and number % recipe.penalty_every == 0 and isinstance(true, Tensor):
                 # lazily, at a weight that keeps its mean: in fp32, as it is a derivative of a derivative
-                penalty = matching_gradient_penalty(net, true, sentence)
+                penalty = losses.matching_gradient_penalty(net, true, sentence)
                 (recipe.penalty_weight * recipe.penalty_every * penalty).backward()
         self.processes.average_gradients(self.discriminators.parameters())
         self.discriminator_optimizer.step()
@@ -254,19 +285,23 @@ class GanTraining:
         if recipe.damsm_weight and number % recipe.damsm_every == 0:
             with self._autocast():
                 encoded = self._encode(fake)
-            damsm = damsm_terms(encoded, text, self.gammas, classes)
+            damsm = losses.damsm_terms(encoded, text, self.gammas, classes)
         if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
-            nearest = nearest_loss(fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float())
+            nearest = losses.nearest_loss(
+                fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
+            )
             additions["nearest"] = nearest, recipe.nearest_weight
         if recipe.lattice_weight:
-            lattices = [lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
+            lattices = [losses.lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
             additions["lattice"] = torch.stack(lattices).sum(), recipe.lattice_weight
         if recipe.consistency_weight and len(generated.images) > 1:
-            additions["consistency"] = consistency_loss(generated.images), recipe.consistency_weight
+            additions["consistency"] = losses.consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:
-            additions["kl"] = kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
+            additions["kl"] = losses.kl_loss(generated.mu.float(), generated.logvar.float()), recipe.kl_weight
         with self._autocast():
-            loss, terms = generator_objective(adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions)
+            loss, terms = losses.generator_objective(
+                adversarial, damsm, recipe.damsm_weight * recipe.damsm_every, additions
+            )
         loss.backward()
         self.processes.average_gradients(self.trained)
         self.generator_optimizer.step()

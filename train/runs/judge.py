@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,8 +51,7 @@ class JudgeRecipe:
     seed: int = 100
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Places of the pictures to train on and of those held out, int64 each."""
 
     train: NDArray[np.int64]
@@ -217,11 +217,8 @@ def train_judge(
     """Fine-tune the judge on labelled shards.
 
     Args:
-        recipe: hyper-parameters.
         data: tar files of pictures with their classes.
-        out: run folder.
         weights: ImageNet weights; None for those of the installed package.
-        resume: continue the run in `out`.
 
     Returns:
         The accuracy of the last epoch on the pictures held out.
@@ -255,26 +252,16 @@ def train_judge(
 
 @dataclass(frozen=True)
 class TrainedJudge:
-    """What the checkpoint of a judge says.
-
-    Attributes:
-        recipe: it was trained by.
-        class_ids, class_names: of each output.
-        pictures: how many were "trained" on, and "held_out".
-        data: "file" and "sha256" of each shard.
-        imagenet_weights: the same of the weights that it started from.
-        step: epochs.
-        held_out_accuracy: share of the pictures held out that it was right on.
-    """
+    """What the checkpoint of a judge says."""
 
     recipe: JudgeRecipe
-    class_ids: tuple[int, ...]
+    class_ids: tuple[int, ...]  # of each output
     class_names: tuple[str, ...]
-    pictures: Mapping[str, int]
-    data: tuple[Mapping[str, str], ...]
-    imagenet_weights: Mapping[str, str]
-    step: int
-    held_out_accuracy: float
+    pictures: Mapping[str, int]  # how many were "trained" on, and "held_out"
+    data: tuple[Mapping[str, str], ...]  # "file" and "sha256" of each shard
+    imagenet_weights: Mapping[str, str]  # the same of the weights that it started from
+    step: int  # epochs
+    held_out_accuracy: float  # share of the pictures held out that it was right on
 
 
 def load_judge(path: Path) -> tuple[EfficientNetLite0, Checkpoint]:

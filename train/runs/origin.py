@@ -10,7 +10,7 @@ from attngan_deploy.system.files import read_json
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.imports.from_bundle import check_same_text_encoder, generator_of
-from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
+from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.gan_step import GanTraining
 from attngan_deploy.train.runs.run_folder import training_curve
 
@@ -53,8 +53,6 @@ def start_from(
 
     Args:
         path: run folder, checkpoint or bundle.
-        training: takes over what it has in common with it.
-        words: the vocabulary of `training`.
         captions: word numbers that a bundle's statistics are measured with.
 
     Returns:
@@ -63,15 +61,10 @@ def start_from(
     if not (path / MANIFEST).is_file():
         before = load_checkpoint(path, "gan")
         training.start_from(before)
-        return _ancestor(before)
+        told = {name: before.document.get(name) for name in REMEMBERED}
+        return told | {"curve": told["curve"] or training_curve(before.folder.parent.parent)}
     bundle = open_bundle(path)
     check_same_text_encoder(bundle, training.text, list(words))
     training.start_with(generator_of(bundle, captions).state_dict())
     kept = {name: bundle.manifest.told("provenance", name) for name in REMEMBERED}
     return {**kept, "bundle": {"name": bundle.name, "hash": bundle.hash}}
-
-
-def _ancestor(checkpoint: Checkpoint) -> JsonObject:
-    kept = {name: checkpoint.document.get(name) for name in REMEMBERED}
-    curve = checkpoint.document.get("curve") or training_curve(checkpoint.folder.parent.parent)
-    return {**kept, "curve": curve}

@@ -31,16 +31,13 @@ from attngan_deploy.train.runs.checkpoint import (
 )
 
 GAP = 900.0  # seconds
+KEPT = 2  # latest checkpoints; the best one is kept besides
 
 
 class RunFolder:
     """Where a training run keeps what it makes. Only rank 0 of a distributed run writes.
 
     Args:
-        path: the folder.
-        recipe: the resolved recipe, a dataclass.
-        resume: continue the run that is there.
-        keep: how many of the latest checkpoints to keep; the best one is kept besides.
         writes: False on other ranks.
 
     Raises:
@@ -48,23 +45,22 @@ class RunFolder:
         CheckpointError: `resume` is True and the run that is there has another recipe.
     """
 
-    def __init__(self, path: Path, recipe: Any, *, resume: bool, keep: int = 2, writes: bool = True) -> None:
-        self.path, self.keep, self.writes = path, keep, writes
+    def __init__(self, path: Path, recipe: Any, *, resume: bool, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
         resolved, defaults = (json.loads(json.dumps(asdict(each))) for each in (recipe, type(recipe)()))
         described = path / "recipe.json"
         self._release: Callable[[], object] = lambda: None
         if writes:
             make_folder(path)
-            self._lock()
-        if not writes:
-            pass  # rank 0 checks, and is filling the folder right now
-        elif described.is_file() and checkpoints_of(path):
-            self._check_same(described, resolved, resume, defaults)
-        elif path.is_dir() and any(path.iterdir()) and not described.is_file():
-            raise OutputError(f"{path} holds other files", next_step="choose another --out")
+            if (handle := lock_folder(path)) is not None:  # until `close`, or until nothing uses this object any more
+                self._release = weakref.finalize(self, os.close, handle)
         self._tensorboard: Any = None
         self._resumed = resume and bool(checkpoints_of(path))
-        if writes:
+        if writes:  # other ranks find the folder as it is being filled
+            if described.is_file() and checkpoints_of(path):
+                self._check_same(described, resolved, resume, defaults)
+            elif any(path.iterdir()) and not described.is_file():
+                raise OutputError(f"{path} holds other files", next_step="choose another --out")
             (path / "grids").mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)
             for folder in (path, path / "grids", path / "checkpoints"):
@@ -152,7 +148,7 @@ class RunFolder:
                 fact = asdict(Best(folder.name, name, value, step))
                 write_atomically(self.path / "best.json", json.dumps(fact))
         best = best_of(self.path)
-        for old in checkpoints_of(self.path)[: -self.keep]:
+        for old in checkpoints_of(self.path)[:-KEPT]:
             if best is None or old.name != best.checkpoint:
                 (old / DESCRIPTION).unlink()  # first, so that a half-deleted folder is no checkpoint
                 shutil.rmtree(old)
@@ -162,11 +158,6 @@ class RunFolder:
         if self._tensorboard is not None:
             self._tensorboard.close()
         self._release()
-
-    def _lock(self) -> None:
-        """Hold the folder until `close`, or until nothing uses this object any more."""
-        if (handle := lock_folder(self.path)) is not None:
-            self._release = weakref.finalize(self, os.close, handle)
 
 
 def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

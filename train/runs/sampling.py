@@ -29,22 +29,27 @@ GRID_SAMPLES = 6
 
 @torch.inference_mode()
 def sample_pictures(
-    generator: Generator, text: TextEncoder, ids: Sequence[Sequence[int]], places: Sequence[tuple[int, int]]
+    generator: Generator,
+    text: TextEncoder,
+    ids: Sequence[Sequence[int]],
+    places: Sequence[tuple[int, int]],
+    seed: int = 0,
 ) -> NDArray[np.uint8]:
-    """Pictures of the last stage, with the noise of seed 0.
+    """Pictures of the last stage.
 
     Args:
         generator: put into evaluation mode.
         text: in evaluation mode, on the same device.
         ids: word numbers of N captions.
-        places: (caption's place, sample number) of each, for the noise.
+        places: (caption's place, sample number) of each, and
+        seed: for the noise.
 
     Returns:
         uint8 [N, S, S, 3].
     """
     device = next(generator.parameters()).device
     generator.eval()
-    noise = noise_batch(0, places, generator.config.noise, generator.config.condition)
+    noise = noise_batch(seed, places, generator.config.noise, generator.config.condition)
     z, eps = (torch.from_numpy(value).to(device) for value in noise)
     encoded = text(*(value.to(device) for value in pad_captions(ids)))
     made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)

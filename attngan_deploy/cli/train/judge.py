@@ -37,4 +37,4 @@ def train_judge(
         with extra("train"):
             from attngan_deploy.export.judge import export_judge
         parity = export_judge(out, bundle, bundle.resolve().name)
-        print(f"bundle, logits within {parity.logits:.1e} of torch's: {bundle}")
+        print(f"bundle, logits within {parity['logits']:.1e} of torch's: {bundle}")
