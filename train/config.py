@@ -150,8 +150,8 @@ class GanRecipe:
     share of their side, pictures move at random before the projected discriminator looks at them; `zoom` is how much
     larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change; it looks
     at them at one of `backbone_sizes`, or at the image encoder's. `nearest_weight` weighs the pull of pictures towards
-    the nearest real ones in the backbone's pooled features, `lattice_weight` what strides leave at periods of 2 and 4
-    pixels.
+    the nearest real ones in the backbone's pooled features, `spectrum_weight` the distance of their power spectrum from
+    that of real ones.
     """
 
     name: str = "paper"
@@ -179,7 +179,7 @@ class GanRecipe:
     colour: float = 0.0
     backbone_sizes: tuple[int, ...] = ()
     nearest_weight: float = 0.0
-    lattice_weight: float = 0.0
+    spectrum_weight: float = 0.0
     ema: float = 0.999
     max_words: int = 18
     crop: int = 128
@@ -297,7 +297,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             colour=0.15,
             backbone_sizes=(112, 128, 144),
             nearest_weight=1.0,
-            lattice_weight=3.0,
+            spectrum_weight=1.0,
         )
     raise T2IError("unknown recipe", found=name, expected="paper, fast or projected")
 

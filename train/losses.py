@@ -259,24 +259,25 @@ def nearest_loss(features: Tensor, real: Tensor, generated: Tensor, sharpness: f
     return -along.mean()
 
 
-def lattice_loss(images: Tensor) -> Tensor:
-    """How far the power of images [N, 3, S, S] at periods of 2 and 4 pixels stands out from the power around it.
+def spectrum_loss(images: Tensor, real: Tensor) -> Tensor:
+    """How far the power spectrum of images [N, 3, S, S] is from that of real ones of the same size.
 
-    Networks with strides leave a woven pattern there, and a discriminator that resamples pictures hardly sees it. The
-    mean over the lattice of the logarithm of that ratio over the batch, where it is above that of real pictures, which
-    have none.
+    Upsampling and strides leave textures that a discriminator which looks through a network of strides hardly sees. The
+    mean square over frequencies of the difference of the logarithms of both batches' mean power, each frequency taken
+    with its neighbours.
     """
+    ours, theirs = (_log_power(batch) for batch in (images, real))
+    return (ours - theirs).square().mean()
+
+
+def _log_power(images: Tensor) -> Tensor:
+    """Logarithm of the mean power of images [N, 3, S, S] in grey, [S, S]."""
     grey = images.float().mean(1)
     side = grey.shape[-1]
     window = torch.hann_window(side, device=images.device)
     power = torch.fft.fft2((grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window).abs().square().mean(0)
-    offsets = torch.arange(-6, 7, device=images.device)
-    around = torch.maximum(offsets.abs()[:, None], offsets.abs()[None]) >= 3
-    steps = torch.tensor([(down, across) for down in range(4) for across in range(4) if down or across])
-    rows, columns = ((steps[:, axis].to(images.device) * side // 4)[:, None] + offsets for axis in (0, 1))
-    patches = power[(rows % side)[:, :, None], (columns % side)[:, None, :]]  # [15, 13, 13]
-    ratios = patches[:, 6, 6] / patches[:, around].mean(1).clamp_min(1e-9)
-    return F.relu(ratios.clamp_min(1e-9).log()).mean()
+    around = F.avg_pool2d(F.pad(power[None, None], (1, 1, 1, 1), mode="circular"), 3, stride=1)[0, 0]
+    return around.clamp_min(1e-6).log()
 
 
 def matching_gradient_penalty(net: Discriminator, real: Tensor, sentence: Tensor, power: float = 6) -> Tensor:

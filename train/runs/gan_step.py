@@ -97,6 +97,13 @@ class ParameterAverage:
         self.updates = updates
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What is asked of another run's checkpoint; its recipe may have fields of earlier code."""
+
+    recipe: GanRecipe
+
+
 class GanTraining:
     """Networks and optimizers of a GAN run.
 
@@ -192,7 +199,7 @@ class GanTraining:
         if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
             self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(generated, fake, text, batch.classes.to(device), number)
+            metrics |= self._update_generator(generated, real, fake, text, batch.classes.to(device), number)
             self.average.update(self.generator)
         return metrics
 
@@ -274,7 +281,7 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, generated: Generated, fake: Views, text: EncodedText, classes: Tensor, number: int
+        self, generated: Generated, real: Views, fake: Views, text: EncodedText, classes: Tensor, number: int
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
@@ -291,9 +298,11 @@ class GanTraining:
                 fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
             )
             additions["nearest"] = nearest, recipe.nearest_weight
-        if recipe.lattice_weight:
-            lattices = [losses.lattice_loss(image) for image in generated.images[-len(self.sizes) :]]
-            additions["lattice"] = torch.stack(lattices).sum(), recipe.lattice_weight
+        if recipe.spectrum_weight:
+            images = generated.images[-len(self.sizes) :]
+            reals = [F.interpolate(real.image, size=image.shape[-2:], mode="area") for image in images]
+            spectra = [losses.spectrum_loss(image, other) for image, other in zip(images, reals, strict=True)]
+            additions["spectrum"] = torch.stack(spectra).sum(), recipe.spectrum_weight
         if recipe.consistency_weight and len(generated.images) > 1:
             additions["consistency"] = losses.consistency_loss(generated.images), recipe.consistency_weight
         if not recipe.freeze_first_stage:
@@ -335,7 +344,7 @@ class GanTraining:
 
         Its discriminators come along where they are of the same kind, for the same size and the same loss.
         """
-        recipe = checkpoint.config(GanRecipe, "recipe")
+        recipe = checkpoint.facts(_Origin).recipe
         if recipe.loss == self.recipe.loss:
             ours, theirs = discriminator_names(self.recipe), discriminator_names(recipe)
             shared = {str(theirs.index(name)): str(ours.index(name)) for name in ours if name in theirs}
