@@ -193,6 +193,10 @@ def test_a_second_stage_starts_from_a_trained_first_stage_and_keeps_it(ground: G
     learned = load_checkpoint(tmp_path / "run").tensors("discriminators")
     assert all(value.equal(learned[name]) for name, value in again.training.discriminators.state_dict().items())
     newer = ground.train(tiny_gan_recipe(pictures=4, seed=7), tmp_path / "newer")
+    description = load_checkpoint(newer).folder / "checkpoint.json"
+    document = json.loads(description.read_text())
+    document["recipe"]["lattice_weight"] = 3.0  # which earlier code had
+    description.write_text(json.dumps(document))
     joint = GanRun.prepare(
         *(replace(recipe, freeze_first_stage=False), tmp_path / "large", ground.damsm, tmp_path / "joint"),
         ground.backbone,
