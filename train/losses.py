@@ -263,21 +263,22 @@ def spectrum_loss(images: Tensor, real: Tensor) -> Tensor:
     """How far the power spectrum of images [N, 3, S, S] is from that of real ones of the same size.
 
     Upsampling and strides leave textures that a discriminator which looks through a network of strides hardly sees. The
-    mean square over frequencies of the difference of the logarithms of both batches' mean power, each frequency taken
-    with its neighbours.
+    mean square, over frequencies and three colour axes (grey, red against green, blue against both), of the difference
+    of the logarithms of both batches' mean power, each frequency taken with its neighbours.
     """
     ours, theirs = (_log_power(batch) for batch in (images, real))
     return (ours - theirs).square().mean()
 
 
 def _log_power(images: Tensor) -> Tensor:
-    """Logarithm of the mean power of images [N, 3, S, S] in grey, [S, S]."""
-    grey = images.float().mean(1)
-    side = grey.shape[-1]
+    """Logarithm of the mean power of images [N, 3, S, S] by colour axis, [3, S, S]."""
+    red, green, blue = images.float().unbind(1)
+    axes = torch.stack([(red + green + blue) / 3, red - green, blue - (red + green) / 2], 1)
+    side = axes.shape[-1]
     window = torch.hann_window(side, device=images.device)
-    power = torch.fft.fft2((grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window).abs().square().mean(0)
-    around = F.avg_pool2d(F.pad(power[None, None], (1, 1, 1, 1), mode="circular"), 3, stride=1)[0, 0]
-    return around.clamp_min(1e-6).log()
+    spectrum = torch.fft.fft2((axes - axes.mean((2, 3), keepdim=True)) * window[:, None] * window)
+    power = F.pad(spectrum.abs().square().mean(0)[None], (1, 1, 1, 1), mode="circular")
+    return F.avg_pool2d(power, 3, stride=1)[0].clamp_min(1e-6).log()
 
 
 def matching_gradient_penalty(net: Discriminator, real: Tensor, sentence: Tensor, power: float = 6) -> Tensor:
