@@ -170,7 +170,6 @@ def bundle_folders() -> dict[str, Path]:
     roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
     shipped = find_spec("attngan_deploy.models")
     roots += [Path(place) for place in (shipped.submodule_search_locations if shipped else None) or []]
-    roots.append(Path(__file__).resolve().parents[2] / "models")  # of a clone whose folder hides the installed package
     found: dict[str, Path] = {}
     for root in roots:
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
