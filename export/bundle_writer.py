@@ -49,6 +49,7 @@ def export_bundle(
     name: str | None = None,
     precisions: Sequence[str] = (),
     captions: Path | None = None,
+    force: bool = False,
 ) -> Path:
     """Export a checkpoint as a verified bundle.
 
@@ -57,31 +58,38 @@ def export_bundle(
 
     Args:
         checkpoint: a checkpoint folder of kind "gan", or a run folder.
-        out: the bundle to make; an earlier bundle there is replaced.
+        out: the bundle to make; an earlier one of the same run is replaced.
         options: how the graphs are built and their weights stored.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
         precisions: that the generator is stored in besides fp32, see `precision.writer`.
         captions: a captions file to measure precisions with; None for built-in ones.
+        force: replace a bundle of another run too.
 
     Returns:
         `out`.
 
     Raises:
         CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.
-        OutputError: something that is not a bundle is at `out`.
+        OutputError: something else is at `out`.
         ParityError: a graph does not compute what torch does, or a precision is below its floor.
         CaptionError: the captions can't be used.
     """
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
-    check_replaceable(out, TEXT_TO_IMAGE)
+    check_place(out, trained.generator.config.variant, options, loaded, force)
     with new_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
             write_precisions(read_manifest(folder), precisions, captions)
     return out
+
+
+def check_place(out: Path, variant: str, options: GraphOptions, run: Checkpoint | None, force: bool) -> None:
+    """Refuse, by an OutputError, to put the bundle of a run, None where it has not begun, in the place of another's."""
+    made = {"variant": variant, "weights_dtype": DTYPES[options.weights], "provenance": _provenance(run) if run else {}}
+    check_replaceable(out, TEXT_TO_IMAGE, made, force)
 
 
 def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Networks:
@@ -157,6 +165,14 @@ def _each_once(run: TrainingRun, met: list[JsonObject]) -> list[JsonObject]:
     return kept
 
 
+def _provenance(checkpoint: Checkpoint) -> JsonObject:
+    told = {key: value for key, value in checkpoint.document.items() if key not in NOT_PROVENANCE}
+    provenance: JsonObject = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN of metrics is no JSON
+    if provenance.get("started_from"):
+        provenance = {**provenance, "started_from": _each_once(read_run(provenance), [])}
+    return provenance
+
+
 def _manifest(
     checkpoint: Checkpoint,
     networks: Networks,
@@ -164,11 +180,7 @@ def _manifest(
     options: GraphOptions,
     name: str | None,
 ) -> dict[str, Any]:
-    config, description = networks.generator.config, checkpoint.document
-    told = {key: value for key, value in description.items() if key not in NOT_PROVENANCE}
-    provenance = json.loads(json.dumps(told), parse_constant=lambda _: None)  # a NaN among metrics is no JSON
-    if provenance.get("started_from"):
-        provenance["started_from"] = _each_once(read_run(provenance), [])
+    config, provenance = networks.generator.config, _provenance(checkpoint)
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,
@@ -192,5 +204,5 @@ def _manifest(
         "weights_dtype": DTYPES[options.weights],
         "licence": licence_of(provenance),
         "provenance": {**provenance, "made_by": f"attngan-deploy {version('attngan-deploy')}"},
-        "scores": description.get("scores", []),
+        "scores": checkpoint.document.get("scores", []),
     }

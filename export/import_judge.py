@@ -43,6 +43,7 @@ class JudgeOptions:
         logits, features: names of tensors in the file; None to find them.
         from_probabilities: its output is a softmax: take its logarithm.
         licence: what its weights may be used for.
+        force: replace a judge that was made of something else.
     """
 
     name: str | None = None
@@ -55,6 +56,7 @@ class JudgeOptions:
     features: str | None = None
     from_probabilities: bool = False
     licence: str = "unknown: it is the licence of the weights that were imported"
+    force: bool = False
 
 
 def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
@@ -103,7 +105,7 @@ def write_judge(
     Raises:
         As `import_onnx_judge`.
     """
-    check_replaceable(out, JUDGE)
+    check_replaceable(out, JUDGE, facts, options.force)
     with new_folder(out) as folder:
         (folder / GRAPH_FILE).write_bytes(model.SerializeToString(deterministic=True))
         outputs, width = _try_out(folder / GRAPH_FILE, size, mean, std, options)

@@ -44,19 +44,23 @@ class JudgeParity:
     rounding: float
 
 
+NETWORK = "EfficientNet-Lite0"
+
+
 def judge_graph(net: EfficientNetLite0, size: int) -> onnx.ModelProto:
     """Graph of a judge that is ready: images f32 [N, 3, size, size] in [-1, 1] -> logits [N, C], features [N, 1280]."""
     outputs = {"logits": ["N", net.fc.out_features], "features": ["N", FEATURES]}
     return network_graph("judge", net, {"images": ("float32", ["N", 3, size, size])}, outputs)
 
 
-def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
+def export_judge(run: Path, out: Path, name: str = "judge", force: bool = False) -> JudgeParity:
     """Write the bundle of a trained judge.
 
     Args:
         run: checkpoint or run folder of `t2i train judge`.
-        out: folder of the bundle; a bundle that is there is replaced.
+        out: folder of the bundle; an earlier one of the same run is replaced.
         name: its name.
+        force: replace a judge of another run too.
 
     Raises:
         CheckpointError: no judge at `run`.
@@ -65,7 +69,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> JudgeParity:
     net, checkpoint = load_judge(run)
     size = checkpoint.facts(TrainedJudge).recipe.size
     model = judge_graph(deploy(net, STORED), size)
-    check_replaceable(out, JUDGE)
+    check_replaceable(out, JUDGE, {"network": NETWORK, "provenance": checkpoint.document}, force)
     with new_folder(out) as folder:
         save_graph(model, folder / GRAPH_FILE)
         parity = check_parity(folder / GRAPH_FILE, net, size)
@@ -116,7 +120,7 @@ def _manifest(
     return {
         "kind": JUDGE,
         "name": name,
-        "network": "EfficientNet-Lite0",
+        "network": NETWORK,
         "graphs": {"judge": {"file": GRAPH_FILE, **describe_graph(model)}},
         "input": {"size": size, "mean": [127.5] * 3, "std": [127.5] * 3, "resize": "bilinear", "colours": "RGB"},
         "classes": len(judge.class_ids),

@@ -72,15 +72,18 @@ def picture_graph(linear: nn.Linear) -> onnx.ModelProto:
     return network_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
 
 
-def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher") -> Matcher:
+def export_matcher(
+    run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher", force: bool = False
+) -> Matcher:
     """Write the bundle of a trained matcher, compared with torch and measured on real pictures.
 
     Args:
         run: checkpoint or run folder of `t2i train damsm --image-encoder judge`.
         data: folder with `test.tar`, whose pictures give the R-precision of real ones.
-        out: folder of the bundle; a matcher that is there is replaced.
+        out: folder of the bundle; an earlier one of the same run is replaced.
         judge: the judge that it was trained on.
         name: its name.
+        force: replace a matcher of another run too.
 
     Returns:
         The finished matcher, opened.
@@ -106,7 +109,7 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     trained = Encoders(text.eval(), heads.code.eval())
     stored = trained.rounded()
     models = {TEXT_ENCODER: build_text_encoder(stored.text), PICTURE_ENCODER: picture_graph(stored.picture)}
-    check_replaceable(out, MATCHER)
+    check_replaceable(out, MATCHER, {"provenance": checkpoint.document}, force)
     with new_folder(out) as folder:
         for key, model in models.items():
             save_graph(model, folder / f"{key}.onnx")

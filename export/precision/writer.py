@@ -44,6 +44,7 @@ def extend_bundle(
     out: Path | None = None,
     captions: Path | None = None,
     anew: bool = True,
+    force: bool = False,
 ) -> Path:
     """Give a finished bundle other precisions.
 
@@ -53,6 +54,7 @@ def extend_bundle(
         out: where the bundle goes; None to change it where it is.
         captions: a captions file to calibrate and measure with; None for built-in ones.
         anew: make those again that are there.
+        force: replace a bundle of another origin at `out` too.
 
     Returns:
         Where the bundle is. On failure nothing is left, and a bundle that was there stays as it was.
@@ -61,7 +63,7 @@ def extend_bundle(
         BundleError: not found, damaged, or no text-to-image model.
         CaptionError: the captions can't be used.
         ParityError: a precision is below its floor, or the bundle makes values that are not finite.
-        OutputError: something that is not a bundle is at `out`.
+        OutputError: something else is at `out`.
     """
     bundle = open_bundle(name_or_folder)
     missing = to_make(bundle, precisions, anew)
@@ -79,7 +81,7 @@ def extend_bundle(
             next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
         )
     place = out or bundle.folder
-    check_replaceable(place, TEXT_TO_IMAGE)
+    check_replaceable(place, TEXT_TO_IMAGE, None if out is None else bundle.manifest.document, force)
     with new_folder(place) as folder:
         for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
