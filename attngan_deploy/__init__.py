@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+# Where this is installed, train, export and models stand inside it; in a checkout, which Python prefers to what is
+# installed when it is started there, they stand beside it.
+if not os.path.isdir(os.path.join(__path__[0], "train")):  # noqa: PTH112, PTH118 -- pathlib would take longer to load
+    __path__.append(os.path.dirname(__path__[0]))  # noqa: PTH120
+
 _HOMES = {
     "Batch": "generate.features",
     "Bundle": "bundles.bundle",

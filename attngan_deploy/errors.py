@@ -83,6 +83,9 @@ class StoppedError(T2IError):
     exit_status = 130
 
 
+BRINGS = {"train": "  # with 5.8 GB of CUDA on Linux, unless a CPU build of torch is there"}
+
+
 def install_line(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install 'attngan-deploy[{extra}]'"
+    """The command that installs an extra, and what else that brings where it is much."""
+    return f"pip install 'attngan-deploy[{extra}]'" + BRINGS.get(extra, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from attngan_deploy.bundles.bundle import read_manifest, write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, read_manifest, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE, TrainingRun, read_run
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.cards.model_card import CARD, GRID, licence_of, paint_grid, write_card
@@ -48,6 +48,7 @@ def export_bundle(
     name: str | None = None,
     precisions: Sequence[str] = (),
     captions: Path | None = None,
+    force: bool = False,
 ) -> Path:
     """Export a checkpoint as a verified bundle.
 
@@ -56,25 +57,34 @@ def export_bundle(
 
     Args:
         checkpoint: a checkpoint folder of kind "gan", or a run folder.
+        out: an earlier bundle of the same run there is replaced.
         variant: what the checkpoint must be; None for any.
         name: name of the bundle; None for its variant.
         precisions: that the generator is stored in besides fp32, see `precision.writer`.
         captions: a captions file to measure precisions with; None for built-in ones.
+        force: replace a bundle of another run too.
 
     Raises:
         CheckpointError: missing, damaged, hostile, of another variant, or with parts that don't fit each other.
-        OutputError: something that is not a bundle is at `out`.
+        OutputError: something else is at `out`.
         ParityError: a graph does not compute what torch does, or a precision is below its floor.
         CaptionError: the captions can't be used.
     """
     loaded = load_checkpoint(checkpoint, "gan")
     trained = load_networks(loaded, variant)
     vocabulary = Tokenizer(loaded.vocabulary(trained.text_encoder.config.words)).words
-    with new_folder(out, TEXT_TO_IMAGE) as folder:
+    check_place(out, trained.generator.config.variant, options, loaded, force)
+    with new_folder(out) as folder:
         _write_bundle(folder, loaded, trained, vocabulary, options, name)
         if precisions:
             write_precisions(read_manifest(folder), precisions, captions)
     return out
+
+
+def check_place(out: Path, variant: str, options: GraphOptions, run: Checkpoint | None, force: bool) -> None:
+    """Refuse, by an OutputError, to put the bundle of a run, None where it has not begun, in the place of another's."""
+    made = {"variant": variant, "weights_dtype": DTYPES[options.weights], "provenance": _provenance(run) if run else {}}
+    check_replaceable(out, TEXT_TO_IMAGE, made, force)
 
 
 def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Networks:
@@ -163,6 +173,14 @@ def _each_once(run: TrainingRun, met: list[JsonObject]) -> list[JsonObject]:
     return kept
 
 
+def _provenance(checkpoint: Checkpoint) -> JsonObject:
+    told = {key: value for key, value in checkpoint.document.items() if key not in NOT_PROVENANCE}
+    provenance = as_provenance(told)
+    if provenance.get("started_from"):
+        provenance["started_from"] = _each_once(read_run(provenance), [])
+    return provenance
+
+
 def _manifest(
     checkpoint: Checkpoint,
     networks: Networks,
@@ -170,10 +188,7 @@ def _manifest(
     options: GraphOptions,
     name: str | None,
 ) -> JsonObject:
-    config, description = networks.generator.config, checkpoint.document
-    provenance = as_provenance({key: value for key, value in description.items() if key not in NOT_PROVENANCE})
-    if provenance.get("started_from"):
-        provenance["started_from"] = _each_once(read_run(provenance), [])
+    config = networks.generator.config
     return {
         "kind": TEXT_TO_IMAGE,
         "name": name or config.variant,
@@ -193,6 +208,6 @@ def _manifest(
         "golden": GOLDEN,
         "card": {"text": CARD, "picture": GRID},
         "weights_dtype": DTYPES[options.weights],
-        **origin(provenance),
-        "scores": description.get("scores", []),
+        **origin(_provenance(checkpoint)),
+        "scores": checkpoint.document.get("scores", []),
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attngan_deploy.export.bundle_writer import export_bundle
+from attngan_deploy.export.bundle_writer import check_place, export_bundle
 from attngan_deploy.export.deploy import DEFAULT_OPTIONS
 from attngan_deploy.train.backbones.judge_backbone import no_gradient
 from attngan_deploy.train.config import DamsmRecipe, GanRecipe
@@ -63,16 +63,24 @@ def make_plan(
     return Plan(data, backbone, runs, models, damsm, first, seconds)
 
 
-def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
+def make_everything(plan: Plan, *, resume: bool = False, force: bool = False) -> list[Path]:
     """Train and export all of it. What is finished is not done again; what was begun is continued with `resume`.
+
+    Args:
+        force: replace bundles of other runs.
 
     Returns:
         The bundles' folders.
 
     Raises:
-        OutputError: a run is there and `resume` is False.
+        OutputError: a run is there and `resume` is False, or a bundle that other runs ended in and `force` is.
         StoppedError: Ctrl-C or SIGTERM; the same with `resume` continues.
     """
+    for recipe in plan.seconds:  # now, not after hours
+        variant = recipe.generator.variant
+        begun = checkpoints_of(plan.runs / variant)
+        run = load_checkpoint(begun[-1]) if begun else None
+        check_place(plan.models / variant, variant, DEFAULT_OPTIONS, run, force)
     say("== DAMSM")
     damsm = plan.runs / DAMSM
     if not _finished(damsm, plan.damsm.epochs):
@@ -84,7 +92,8 @@ def make_everything(plan: Plan, *, resume: bool = False) -> list[Path]:
         variant = recipe.generator.variant
         _train(plan, recipe, plan.runs / variant, resume, start=(first,))
         say(f"== export of {variant}")
-        bundles.append(export_bundle(plan.runs / variant, plan.models / variant, DEFAULT_OPTIONS, variant=variant))
+        made = export_bundle(plan.runs / variant, plan.models / variant, DEFAULT_OPTIONS, variant=variant, force=force)
+        bundles.append(made)
     return bundles
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attngan_deploy.bundles.bundle import check_replaceable
 from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.errors import T2IError
 from attngan_deploy.system.files import PART_SUFFIX, atomic_folder
@@ -38,14 +37,8 @@ def final_names(final: Path) -> Iterator[None]:
 
 
 @contextmanager
-def new_folder(final: Path, kind: str | None = None, marker: str = MANIFEST) -> Iterator[Path]:
-    """`files.atomic_folder` with `final_names`; only a bundle of this kind is replaced, or what has this marker.
-
-    Raises:
-        OutputError: something else is at `final`.
-    """
-    if kind is not None:
-        check_replaceable(final, kind)
+def new_folder(final: Path, marker: str = MANIFEST) -> Iterator[Path]:
+    """`files.atomic_folder` with `final_names`."""
     with final_names(final), atomic_folder(final, marker) as folder:
         yield folder
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from attngan_deploy.bundles.bundle import write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
 from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
@@ -44,6 +44,7 @@ class JudgeOptions:
     features: str | None = None
     from_probabilities: bool = False  # its output is a softmax: take its logarithm
     licence: str = "unknown: it is the licence of the weights that were imported"  # what they may be used for
+    force: bool = False  # replace a judge that was made of something else
 
 
 def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
@@ -94,7 +95,8 @@ def write_judge(
     Raises:
         As `import_onnx_judge`.
     """
-    with new_folder(out, JUDGE) as folder:
+    check_replaceable(out, JUDGE, facts, options.force)
+    with new_folder(out) as folder:
         (folder / GRAPH_FILE).write_bytes(model.SerializeToString(deterministic=True))
         outputs, width = _try_out(folder / GRAPH_FILE, size, mean, std, options)
         kept = outputs - len(set(options.drop_outputs))

@@ -35,11 +35,12 @@ def judge_graph(net: EfficientNetLite0 | InceptionV3, size: int) -> onnx.ModelPr
     return network_graph("judge", net, {IMAGES: ("float32", ["N", 3, size, size])}, outputs)
 
 
-def export_judge(run: Path, out: Path, name: str = "judge") -> dict[str, float]:
+def export_judge(run: Path, out: Path, name: str = "judge", force: bool = False) -> dict[str, float]:
     """Write the bundle of a trained judge.
 
     Args:
         run: checkpoint or run folder of `t2i train judge`.
+        force: replace a judge of another run too.
 
     Returns:
         Largest differences of the graph's "logits" and "features" from those of torch with the same folded, rounded
@@ -65,7 +66,7 @@ def export_judge(run: Path, out: Path, name: str = "judge") -> dict[str, float]:
         "provenance": {key: checkpoint.document[key] for key in kept} | {"epochs": facts.step},
         **graph_facts(parity, BATCHES),
     }
-    options = JudgeOptions(name=name, classes=facts.class_names, licence=LICENCE)
+    options = JudgeOptions(name=name, classes=facts.class_names, licence=LICENCE, force=force)
     middle = [127.5] * 3
     write_judge(model, out, options, fields, size=size, mean=middle, std=middle, card=_card(name, facts, parity))
     return parity

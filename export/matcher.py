@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attngan_deploy.bundles.bundle import write_manifest
+from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
 from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.engines.facts import TEXT_ENCODER
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
@@ -69,12 +69,15 @@ def picture_graph(linear: nn.Linear) -> onnx.ModelProto:
     return network_graph(PICTURE_ENCODER, linear, features, codes, lambda made: [made])
 
 
-def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher") -> Matcher:
+def export_matcher(
+    run: Path, data: Path, out: Path, judge: Judge, name: str = "matcher", force: bool = False
+) -> Matcher:
     """Write the bundle of a trained matcher, compared with torch and measured on real pictures.
 
     Args:
         run: checkpoint or run folder of `t2i train damsm --image-encoder judge`.
         data: folder with `test.tar`, whose pictures give the R-precision of real ones.
+        force: replace a matcher of another run too.
 
     Returns:
         The finished matcher, opened.
@@ -100,7 +103,8 @@ def export_matcher(run: Path, data: Path, out: Path, judge: Judge, name: str = "
     trained = Encoders(text.eval(), heads.code.eval())
     stored = trained.rounded()
     models = {TEXT_ENCODER: build_text_encoder(stored.text), PICTURE_ENCODER: picture_graph(stored.picture)}
-    with new_folder(out, MATCHER) as folder:
+    check_replaceable(out, MATCHER, {"provenance": checkpoint.document}, force)
+    with new_folder(out) as folder:
         for key, model in models.items():
             save_graph(model, folder / f"{key}.onnx")
         (folder / VOCABULARY).write_text("\n".join(words) + "\n", encoding="utf-8")

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from attngan_deploy.bundles.bundle import not_ours
 from attngan_deploy.errors import OutputError, T2IError
 from attngan_deploy.export.bundle_writer import export_bundle
 from attngan_deploy.export.deploy import GraphOptions
 from attngan_deploy.export.final_names import new_folder
 from attngan_deploy.train.imports.published_files import PublishedModel, read_published
-from attngan_deploy.train.runs.checkpoint import DESCRIPTION
+from attngan_deploy.train.runs.checkpoint import DESCRIPTION, load_checkpoint
 
 EXACT = GraphOptions(weights="fp32")  # what is imported stays as it was; `t2i export` makes it smaller
 
@@ -32,13 +33,16 @@ def import_published(
     stages: int | None = None,
     name: str | None = None,
     licence: str | None = None,
+    force: bool = False,
 ) -> Imported:
     """Make a checkpoint and a verified bundle of published weights: both, or none.
 
     Args:
+        out: an earlier bundle of the same files there is replaced.
         checkpoint: the checkpoint to make, likewise; None for `out` with "-checkpoint" added.
         name: name of the bundle; None for that of the folder `out`.
         licence: what the weights may be used for; None says that their pictures' terms apply.
+        force: replace a bundle and a checkpoint of other files too.
 
     Raises:
         CheckpointError: weights that can't be used (see `read_published`).
@@ -53,9 +57,13 @@ def import_published(
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise T2IError("a bundle can't have this name", found=ascii(name)[:80], expected="letters, digits, . _ and -")
     model = read_published(generator, text_encoder, captions, stages)
+    if not force and (checkpoint / DESCRIPTION).is_file():
+        before = load_checkpoint(checkpoint).document
+        if before.get("imported") != model.files:
+            raise not_ours(checkpoint, f"a checkpoint of kind '{before['kind']}'", ["imported"])
     with new_folder(checkpoint, marker=DESCRIPTION) as folder:
         model.save(folder, licence)
-        export_bundle(folder, out, EXACT, name=name)
+        export_bundle(folder, out, EXACT, name=name, force=force)
     return Imported(model, checkpoint, out)
 
 

@@ -22,8 +22,7 @@ MOBILENET_BLOCKS = (
     + [(96, 1)] * 3
     + [(160, 2), (160, 1), (160, 1), (320, 1)]
 )
-
-
+IMPORT = "t2i import-backbone mobilenet_v2_1.0_224_inat_bird_quant.tflite"  # the README says where it comes from
 REGION_BLOCK = 14  # the last one of stride 16, of which regions are the expansion
 
 # blocks after which a scale ends (strides 4, 8, 16, 32): channels, and the root mean square over real birds at 128 px
@@ -116,7 +115,9 @@ class BirdMobileNet(Backbone):
             net.load_state_dict({name: value.float() for name, value in state.items() if "classifier" not in name})
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
-                f"no backbone can be read from {path}: {error}", expected="mobilenet_v2_inat_birds.safetensors"
+                f"no backbone can be read from {path}: {error}",
+                expected="mobilenet_v2_inat_birds.safetensors",
+                next_step=IMPORT,
             ) from error
         except RuntimeError as error:
             raise CheckpointError(f"{path} is not the bird MobileNetV2: {error}") from error
@@ -222,7 +223,7 @@ def load_backbone(config: ImageEncoderConfig, weights: Path | None) -> Backbone:
             f"the image encoder needs {'the judge that is' if is_judge else 'the weights of'} its backbone",
             found="no --backbone",
             expected="a judge's name or folder" if is_judge else "mobilenet_v2_inat_birds.safetensors",
-            next_step=f"add --backbone {'judge' if is_judge else 'PATH'}",
+            next_step="add --backbone judge" if is_judge else f"{IMPORT}, then add --backbone FILE",
         )
     if config.backbone == "judge":
         return JudgeBackbone.load(str(weights))

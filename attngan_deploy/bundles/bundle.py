@@ -6,7 +6,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -25,13 +26,16 @@ from attngan_deploy.bundles.manifest import (
     decode_manifest,
 )
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.system.files import is_part, read_json, sha256_of, write_atomically
+from attngan_deploy.system.files import atomic_folder, is_part, read_json, sha256_of, write_atomically
 from attngan_deploy.system.os_errors import advice, reason
-from attngan_deploy.system.records import JsonObject
+from attngan_deploy.system.records import JsonObject, look_up
 
 DEFAULT_MODEL = "base"
 MODELS_VARIABLE = "T2I_MODELS"  # folders of bundles, separated as in PATH, looked at before those that ship
 LIST_MODELS = "t2i models"
+ORIGIN = ("variant", "network", "tensors", "weights_dtype")  # fields of a manifest that tell bundles apart
+# and of its provenance: of the run, or of the files, that it was made from
+RUN = ("recipe", "data", "started_from", "damsm", "judge", "imagenet_weights", "imported", "sha256")
 SWAPS = 3  # how often a bundle may be replaced while it is being opened
 
 Stamp = tuple[int, ...]  # device, number, size and time of a file
@@ -170,7 +174,6 @@ def bundle_folders() -> dict[str, Path]:
     roots = [Path(root) for root in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if root]
     shipped = find_spec("attngan_deploy.models")
     roots += [Path(place) for place in (shipped.submodule_search_locations if shipped else None) or []]
-    roots.append(Path(__file__).resolve().parents[2] / "models")  # of a clone whose folder hides the installed package
     found: dict[str, Path] = {}
     for root in roots:
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
@@ -185,8 +188,15 @@ def missing_roots() -> list[str]:
     return [root for root in roots if root and not Path(root).is_dir()]
 
 
-def check_replaceable(folder: Path, kind: str) -> None:
-    """Refuse, by an OutputError, to put a bundle in the place of anything but an earlier bundle alone of its kind."""
+def check_replaceable(folder: Path, kind: str, made: JsonObject | None = None, force: bool = False) -> None:
+    """Refuse, by an OutputError, to put a bundle in the place of anything but an earlier one of its kind and origin.
+
+    Args:
+        made: what the manifest of the new one says of its origin (`ORIGIN`, and `RUN` in "provenance"); a field that
+            it lacks is not compared, and an empty "provenance" is a run that has not begun. None where both are the
+            same bundle.
+        force: replace one of another origin too.
+    """
     try:
         there = read_manifest(folder)
     except BundleError:
@@ -199,6 +209,33 @@ def check_replaceable(folder: Path, kind: str) -> None:
             expected=f"an empty folder, or a {kind} bundle alone",
             next_step="choose another -o",
         )
+    if made is None or force:
+        return
+    told, source = there.manifest.told, made.get("provenance")
+    others = [key for key in ORIGIN if key in made and told(key) != made[key]]
+    others += [key for key in RUN if told("provenance", key) != look_up(source, key)]
+    if others or source == {}:
+        raise not_ours(folder, f"{there.name} {there.hash[:12]}", others or ["run"])
+
+
+def copy_bundle(bundle: Bundle, out: Path, force: bool = False) -> Path:
+    """Copy an opened bundle to `out`, which is returned; an OutputError where `check_replaceable` refuses it."""
+    check_replaceable(out, bundle.kind, bundle.manifest.document, force)
+    with atomic_folder(out) as folder:
+        for file in (*bundle.manifest.files, MANIFEST):
+            shutil.copyfile(bundle.folder / file, folder / file)
+    return out
+
+
+def not_ours(folder: Path, found: str, others: Sequence[str]) -> OutputError:
+    """The error of a folder that holds something of another origin, which differs in `others`."""
+    differ = ", ".join(others).replace("_", " ")
+    return OutputError(
+        f"{folder} holds what this command did not make, and is left alone",
+        found=f"{found}, of another {differ}",
+        expected="a new folder, or one of the same origin",
+        next_step="choose another folder, or add --force to replace it",
+    )
 
 
 def _resolve(name_or_folder: str | Path) -> Path:

@@ -72,6 +72,11 @@ def every_command(
     """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
 
 
+def speaks() -> bool:
+    """Whether this process speaks for all that `torchrun` started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def report_errors(run: Callable[[], Any]) -> int:
     """Run a command; turn errors that users can meet into one line on standard error and an exit status."""
     try:
@@ -107,6 +112,8 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def _tell(line: str, status: int = 1) -> int:
     """Print a line on standard error; names of files may hold what would steer a terminal, which is shown instead."""
+    if status == StoppedError.exit_status and not speaks():
+        return status
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
     print(f"t2i: {shown}", file=sys.stderr)
     return status

@@ -69,7 +69,7 @@ def build(
     their centre square. What is skipped, and why, is listed in report.json.
     """
     share = None if test_classes is None else parse_test_classes(test_classes)
-    with extra("train"):
+    with extra("data"):
         from attngan_deploy.train.data.build import BuildOptions, build
         from attngan_deploy.train.data.split import SplitRule
     split = SplitRule(split_file, share, seed)

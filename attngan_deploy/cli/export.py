@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import listed
-from attngan_deploy.errors import BundleError, CheckpointError
+from attngan_deploy.cli.options import Force, listed
+from attngan_deploy.errors import BundleError, CheckpointError, ParityError
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
@@ -25,7 +25,8 @@ Weights = StrEnum("Weights", ["mixed", "fp16", "fp32"])
 def export(
     variant: Annotated[Variant | None, typer.Option(help="What the checkpoint is a model of.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Run or checkpoint folder; runs/VARIANT unless given.")
+        Path | None,
+        typer.Option(help="Run or checkpoint folder; runs/VARIANT, or else the bundle that ships, unless given."),
     ] = None,
     bundle: Annotated[
         str | None, typer.Option(help="Name or folder of a finished bundle, instead of a checkpoint; needs no torch.")
@@ -61,6 +62,7 @@ def export(
     device: Annotated[
         str, typer.Option(help="What engines are built for: auto, or e.g. sm86,sm89 for tensorrt-rtx.")
     ] = "auto",
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make a bundle from a trained checkpoint, compared with torch; or add to a finished one.
@@ -81,18 +83,26 @@ def export(
     if captions is not None and precisions == ["fp32"]:
         raise typer.BadParameter("--captions calibrates and measures precisions other than fp32: add --precision")
     making = load_extra("attngan_deploy.export.targets.targets", "export")
-    writer = load_extra("attngan_deploy.export.precision.writer", "export")
-    writer.check_precisions(precisions)
+    if {*precisions} != {"fp32"}:
+        writer = load_extra("attngan_deploy.export.precision.writer", "export")
+        writer.check_precisions(precisions)
     making.check_targets(targets, precisions, target_output, listed(device))
-    before = _precisions_at(output or (None if variant is None else MODELS / variant))
-    from attngan_deploy.bundles.bundle import open_bundle
+    from attngan_deploy.bundles.bundle import bundle_folders, copy_bundle, open_bundle
 
+    is_untrained = variant is not None and checkpoint is None and not (RUNS / variant).is_dir()
+    if variant is not None and is_untrained and (ships := bundle_folders().get(variant)):
+        output = _place_of_shipped(variant, ships, output, weights, precisions)
+        variant, bundle = None, str(ships)
+    before = _precisions_at(output or (None if variant is None else MODELS / variant))
     if variant is not None:
         new = ["fp32", *precisions]
-        folder = _from_checkpoint(variant, checkpoint, output, weights or Weights.mixed, precisions, captions)
+        folder = _from_checkpoint(variant, checkpoint, output, weights or Weights.mixed, precisions, captions, force)
+    elif {*precisions} == {"fp32"}:  # needs no package but the runtime's
+        new, source = [], open_bundle(str(bundle))
+        folder = source.folder if output is None else copy_bundle(source, output, force)
     else:
         new = writer.to_make(open_bundle(str(bundle)), precisions, anew="onnx" in targets)
-        folder = writer.extend_bundle(bundle, precisions, output, captions, anew="onnx" in targets)
+        folder = writer.extend_bundle(bundle, precisions, output, captions, "onnx" in targets, force)
     opened = open_bundle(folder)
     if gone := [name for name in before if name not in opened.precisions("generator")]:
         path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name means an installed model first
@@ -115,8 +125,27 @@ def export(
     if variant is not None and opened.manifest.parity is not None:
         _print_parity(opened.manifest.parity)
     _print_made(opened, new, products)
-    if new or output is not None:
+    if new or output is not None or not products:
         print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
+
+
+def _place_of_shipped(
+    variant: str, ships: Path, output: Path | None, weights: Weights | None, precisions: list[str]
+) -> Path | None:
+    """Where the bundle that ships goes, which is checked, as there is no run; None where none is to be made."""
+    from attngan_deploy.generate.pipeline import TextToImage, verify_model
+
+    if weights is not None:
+        raise typer.BadParameter(f"--weights: of no use without a run at {RUNS / variant}; --precision says it")
+    print(f"there is no run at {RUNS / variant}: this exports the {variant} that ships, {ships}", file=sys.stderr)
+    verified = verify_model(TextToImage.load(ships, backend="onnxruntime", precision="fp32"))
+    if not verified.passed:
+        raise ParityError(f"{ships} does not make its golden pictures", found=str(verified), next_step="t2i verify")
+    print(f"checked: {verified}", file=sys.stderr)
+    place, added = output or MODELS / variant, [name for name in precisions if name != "fp32"]
+    if output is None and place.is_dir() and place.samefile(ships):  # in a checkout; what ships is not changed
+        return Path("-".join([variant, *added])) if added else None
+    return place
 
 
 def _from_checkpoint(
@@ -126,6 +155,7 @@ def _from_checkpoint(
     weights: Weights,
     precisions: list[str],
     captions: Path | None,
+    force: bool,
 ) -> Path:
     source, folder = checkpoint or RUNS / variant, output or MODELS / variant
     if checkpoint is None:
@@ -141,7 +171,7 @@ def _from_checkpoint(
     print(f"exporting {source} to {folder}", file=sys.stderr)
     options = deploy.GraphOptions(weights=weights.value)
     made: Path = writer.export_bundle(
-        source, folder, options, variant=str(variant), precisions=precisions, captions=captions
+        source, folder, options, variant=str(variant), precisions=precisions, captions=captions, force=force
     )
     return made
 

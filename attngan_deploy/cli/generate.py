@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import typed_again
 from attngan_deploy.system.filesystems import is_url
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ Runner = StrEnum("Runner", ["local", "ray"])
 
 @app.command()
 def generate(
+    context: typer.Context,
     captions: Annotated[
         str | None,
         typer.Argument(
@@ -112,9 +115,10 @@ def generate(
         )
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL, open_bundle
     from attngan_deploy.engines.request import EngineRequest
-    from attngan_deploy.errors import T2IError
+    from attngan_deploy.errors import OutputError, T2IError
     from attngan_deploy.generate.plan import Share
     from attngan_deploy.generate.run import Run
+    from attngan_deploy.generate.target import ANOTHER_FOLDER
 
     if on_ray and shard is not None:
         raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")
@@ -138,7 +142,15 @@ def generate(
             grid=grid,
             attention=attention,
         )
-        report = _generate(run, out, share, on_ray, workers)
+        try:
+            report = _generate(run, out, share, on_ray, workers)
+        except OutputError as error:
+            if error.next_step != ANOTHER_FOLDER:
+                raise
+            line = typed_again(context, out=_free(out))
+            raise OutputError(
+                error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER_FOLDER}: {line}"
+            ) from error
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
     print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")
@@ -191,6 +203,12 @@ def _generate(run: "Run", out: str, share: "Share", on_ray: bool, workers: int |
         kept = "what is done" if run.shard_size is None else "whole shards"
         kept = f"{kept} {'is' if run.shard_size is None else 'are'} kept in {out}, and the same command continues"
         raise StoppedError(f"stopped; {kept if is_url(out) or Path(out).exists() else 'nothing was made'}") from None
+
+
+def _free(out: str) -> str:
+    """A name like that of a folder, at which nothing is."""
+    names = (f"{out.rstrip('/')}-{number}" for number in count(2))
+    return next(name for name in names if is_url(name) or not Path(name).exists())
 
 
 def _everywhere(path: str) -> str:

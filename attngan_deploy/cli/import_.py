@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import Force
 
 
 @app.command("import")
@@ -24,6 +25,7 @@ def import_(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle; its folder's unless given.")] = None,
     licence: Annotated[str | None, typer.Option(help="What the weights may be used for, for the model card.")] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make a checkpoint and a bundle of published AttnGAN weights, both or none.
@@ -34,7 +36,7 @@ def import_(
     published = load_extra("attngan_deploy.export.published", "train")
     print(f"importing {generator}, {text_encoder} and {captions}", file=sys.stderr)
     made = published.import_published(
-        generator, text_encoder, captions, output, checkpoint, stages=stages, name=name, licence=licence
+        generator, text_encoder, captions, output, checkpoint, stages=stages, name=name, licence=licence, force=force
     )
     from attngan_deploy.bundles.bundle import read_manifest
 

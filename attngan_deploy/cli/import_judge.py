@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import Force
 from attngan_deploy.errors import BundleError
 
 
@@ -37,6 +38,7 @@ def import_judge(
     ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the judge; its folder's unless given.")] = None,
     licence: Annotated[str | None, typer.Option(help="What the weights may be used for.")] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make a judge of a classifier, checked by running it.
@@ -57,6 +59,7 @@ def import_judge(
         logits=logits,
         features=features,
         from_probabilities=from_probabilities,
+        force=force,
         **({} if licence is None else {"licence": licence}),
     )
     if is_onnx:

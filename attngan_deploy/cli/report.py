@@ -22,7 +22,10 @@ def report(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="3,000 pictures of each model instead of 30,000.")] = False,
     n: Annotated[int | None, typer.Option("--n", min=1, help="Pictures of each model.")] = None,
-    splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
+    splits: Annotated[
+        int | None,
+        typer.Option(min=1, help="Splits of the Inception Score. (default: 10, or as there are pictures for)"),
+    ] = None,
     crop: Annotated[int, typer.Option(min=1, help="Side of the centre crop of the real pictures.")] = 128,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Same seed, same report.")] = 0,
     backend: Annotated[str, typer.Option(help="Engine of the models, as for t2i generate.")] = "onnxruntime",

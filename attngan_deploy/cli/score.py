@@ -48,7 +48,10 @@ def score(
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[str, typer.Option(help="Names of metrics, with commas.")] = "is",
     reference: Annotated[Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.")] = None,
-    splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception Score.")] = 10,
+    splits: Annotated[
+        int | None,
+        typer.Option(min=1, help="Splits of the Inception Score. (default: 10, or as there are pictures for)"),
+    ] = None,
     crop: Annotated[int | None, typer.Option(min=1, help="Score the centre of this many pixels.")] = None,
     order: Annotated[
         str, typer.Option(help="Order in which splits are cut: manifest, name or stored; auto takes what is there.")

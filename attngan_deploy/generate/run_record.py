@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -94,11 +95,27 @@ def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
         raise OutputError(f"{target.where} belongs to {kind} (--shard, --engine ray)", next_step=ANOTHER_FOLDER)
     raise OutputError(
         f"{target.where} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
-        found=_shown(found, differences),
-        expected=_shown(wanted, differences),
+        found=_shown(found, differences, _captions_in(target), "as it was"),
+        expected=_shown(wanted, differences, "of that run", "as it is now"),
         next_step=ANOTHER_FOLDER,
     )
 
 
-def _shown(record: RunRecord, keys: list[str]) -> str:
-    return ", ".join(f"{key} {str(getattr(record, key))[:16]}" for key in keys)
+def _shown(record: RunRecord, keys: list[str], captions: str, when: str) -> str:
+    """Values of a record; nobody reads a hash."""
+    told = {key: f"{key} {str(getattr(record, key))[:16]}" for key in keys}
+    if "model_hash" in told:
+        told["model_hash"] = f"model {record.model} {when}"
+        told.pop("model", None)
+    if "captions_sha256" in told:
+        told["captions_sha256"] = f"captions {captions}"
+    return ", ".join(told.values())
+
+
+def _captions_in(target: Target) -> str:
+    """The first captions of what is there, as its manifest, or that of its first shard, says."""
+    texts: dict[str, None] = {}
+    for name in sorted(name for name in target.names() if name.endswith(".jsonl"))[:1]:
+        with suppress(ValueError, OutputError, KeyError, TypeError):
+            texts = dict.fromkeys(f'"{json.loads(line)["caption"][:60]}"' for line in target.read(name).splitlines())
+    return ", ".join([*texts][:2]) + ", ..." * (len(texts) > 2) if texts else "that no manifest tells"

@@ -19,7 +19,7 @@ class ScoreOptions:
     """How to score."""
 
     metrics: Sequence[str] = ("is",)  # names of some of `metrics.registry.METRICS`
-    splits: int = 10  # splits of the Inception Score
+    splits: int | None = None  # splits of the Inception Score; None for 10, or one a picture where there are fewer
     crop: int | None = None  # side of a centre crop in pixels, or None
     order: str = "auto"  # one of `pictures.ORDERS`; of files only
     # shuffles that order as torch-fidelity does, so that no split holds a few classes only; None keeps it

@@ -272,7 +272,7 @@ def check_options(options: ScoreOptions, is_model: bool, reference: Path | None)
             expected=f"--metric {' or '.join(distances)} together with --reference",
             next_step="add --reference train.tar" if reference is None else "add --metric fid",
         )
-    if min(options.splits, options.batch_size) < 1 or (options.crop is not None and options.crop < 1):
+    if any(number is not None and number < 1 for number in (options.splits, options.batch_size, options.crop)):
         raise ScoreError("splits, batch size and crop must be 1 or more")
     if is_model and options.order != "auto":
         raise ScoreError("the pictures of --model have one order", found=f"--order {options.order}")

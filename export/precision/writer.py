@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from onnx import ModelProto
 
-from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
+from attngan_deploy.bundles.bundle import Bundle, check_replaceable, open_bundle, write_manifest
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
@@ -35,6 +35,7 @@ def extend_bundle(
     out: Path | None = None,
     captions: Path | None = None,
     anew: bool = True,
+    force: bool = False,
 ) -> Path:
     """Give a finished bundle other precisions.
 
@@ -43,6 +44,7 @@ def extend_bundle(
         out: where the bundle goes; None to change it where it is.
         captions: a captions file to calibrate and measure with; None for built-in ones.
         anew: make those again that are there.
+        force: replace a bundle of another origin at `out` too.
 
     Returns:
         Where the bundle is. On failure nothing is left, and a bundle that was there stays as it was.
@@ -51,7 +53,7 @@ def extend_bundle(
         BundleError: not found, damaged, or no text-to-image model.
         CaptionError: the captions can't be used.
         ParityError: a precision is below its floor, or the bundle makes values that are not finite.
-        OutputError: something that is not a bundle is at `out`.
+        OutputError: something else is at `out`.
     """
     bundle = open_bundle(name_or_folder)
     missing = to_make(bundle, precisions, anew)
@@ -69,7 +71,8 @@ def extend_bundle(
             next_step=f"add -o {bundle.name}-{'-'.join(missing)}",
         )
     place = out or bundle.folder
-    with new_folder(place, TEXT_TO_IMAGE) as folder:
+    check_replaceable(place, TEXT_TO_IMAGE, None if out is None else bundle.manifest.document, force)
+    with new_folder(place) as folder:
         for file in bundle.manifest.files:
             shutil.copyfile(bundle.path(file), folder / file)
         write_precisions(Bundle(folder, bundle.manifest), missing, captions)

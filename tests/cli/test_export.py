@@ -78,10 +78,6 @@ def test_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            (),
-            "there is no run at runs/base; expected a run folder, or --checkpoint. Next: t2i train gan --variant base",
-        ),
         (("--checkpoint", "nowhere"), "no checkpoint at nowhere; found no such folder"),
         (("--target", "onnx,coreml"), "--target coreml can't be made; expected onnx, tensorrt, tensorrt-rtx, openvino"),
         (("--precision", "fp16,fp8"), "--precision fp8 can't be made; expected fp32, fp16, bf16, int8"),
@@ -99,6 +95,45 @@ def test_what_is_not_there_is_named(
 ) -> None:
     assert message in fails_with(capsys, "--variant", "base", *arguments)
     assert not any(place.iterdir())
+
+
+def test_without_a_run_what_ships_is_exported_and_checked(
+    place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_bundle, place / "models" / "att1")
+    monkeypatch.setenv("T2I_MODELS", str(place / "models"))
+    before = sorted((place / "models" / "att1").iterdir())
+    result = call("--variant", "att1")  # as in a checkout, whose models/att1 it is
+    assert result.exit_code == 0, result.stderr
+    assert "there is no run at runs/att1: this exports the att1 that ships" in result.stderr
+    assert "checked: 4 golden pictures" in result.stderr and "passed" in result.stderr
+    assert "models/att1" in result.stdout
+    assert call("--variant", "att1", "--precision", "fp16", "--target", "triton,edge").exit_code == 0
+    assert sorted(path.name for path in place.iterdir()) == [
+        *("att1-fp16", "att1-fp16-edge.onnx", "att1-fp16-triton", "models")
+    ]
+    assert open_bundle(place / "att1-fp16").precisions("generator") == ("fp32", "fp16")
+    assert sorted((place / "models" / "att1").iterdir()) == before
+    monkeypatch.chdir(place / "att1-fp16")
+    assert call("--variant", "att1", "--json").exit_code == 0
+    assert open_bundle(Path("models/att1")).hash == open_bundle(tiny_bundle).hash
+    assert call("--variant", "att1", "--weights", "fp16").exit_code == 2
+    line = (
+        "there is no run at runs/attngan; expected a run folder, or --checkpoint. Next: t2i train gan --variant attngan"
+    )
+    assert line in fails_with(capsys, "--variant", "attngan")
+
+
+def test_a_copy_of_what_ships_needs_no_other_package(place: Path, tiny_bundle: Path) -> None:
+    code = "import sys; sys.modules.update(onnx=None, torch=None, safetensors=None)\n"
+    code += "from attngan_deploy.cli import app, register; register('export', 'models'); app()"
+    environment = {**os.environ, "T2I_MODELS": str(place / "models")}
+    shutil.copytree(tiny_bundle, place / "models" / "att2")
+    for arguments in (("--variant", "att2", "-o", "mine"), ("--bundle", "att2", "-o", "copy", "--target", "triton")):
+        command = [sys.executable, "-c", code, "export", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert open_bundle(place / arguments[3]).hash == open_bundle(tiny_bundle).hash
 
 
 @pytest.mark.parametrize(

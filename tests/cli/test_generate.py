@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,7 +124,19 @@ def test_rerun_says_what_it_skipped(t2i: T2I, capsys: pytest.CaptureFixture[str]
     assert "out belongs to another run; found seed 0; expected seed 1. Next: choose another -o" in told
     Path("c.txt").write_text("a black bird\n")
     assert t2i(*arguments, "out") == 1
-    assert "belongs to another run" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert 'found captions "a small red bird with black wings", "this bird is blue"; expected captions of that' in told
+    assert "Next: choose another -o: t2i generate c.txt --out out-2 --model tiny --backend onnxruntime" in told
+    Path("out-2").mkdir()
+    parts = ("--shard", "0/1", "--strict")
+    assert t2i(*arguments, "out", *parts) == 1
+    told = capsys.readouterr().err
+    assert "Next: choose another -o: t2i generate c.txt --out out-3 --model tiny --strict" in told
+    assert t2i("generate", "--caption", "a red bird", "--caption", "it's blue", "--model", "tiny", "-o", "out") == 1
+    told = capsys.readouterr().err
+    line = told.partition("choose another -o: t2i ")[2]
+    assert not re.search("[0-9a-f]{12}", told) and t2i(*shlex.split(line)) == 0
+    assert len(list(Path("out-3").glob("*.png"))) == 2
 
 
 def test_unknown_words_are_told_once(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:

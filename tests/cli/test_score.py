@@ -179,6 +179,19 @@ def test_too_few_pictures_for_a_covariance_are_warned_about(tmp_path: Path, judg
     assert any("rank-deficient" in warning for warning in passport(tmp_path / "out", *options)["warnings"])
 
 
+@pytest.mark.parametrize("count", [1, 8, 12])
+def test_few_pictures_are_scored_and_said_to_be_few(tmp_path: Path, birds: np.ndarray, judge: Path, count: int) -> None:
+    """Without --splits there are as many as there are pictures for."""
+    for number in range(count, len(birds)):
+        (tmp_path / "out" / f"{number:05d}_00.png").unlink()
+    told = passport(tmp_path / "out", "--judge", judge)
+    assert told["scores"]["inception_score"]["splits"] == min(count, 10)
+    assert any(f"only {count} picture" in warning for warning in told["warnings"])
+    assert any("so few pictures say nothing" in warning for warning in told["warnings"]) == (count < 10)
+    _, said = run(tmp_path / "out", "--judge", judge, "--no-shuffle")
+    assert ("so few pictures say nothing" in " ".join(said.split())) == (count < 10)
+
+
 @pytest.mark.usefixtures("birds")
 @pytest.mark.parametrize(
     ("options", "what"),

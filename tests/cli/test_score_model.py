@@ -85,7 +85,9 @@ def test_r_precision_by_a_matcher(tmp_path: Path, judge: Path, made: tuple[str, 
 
 
 def test_one_picture_of_each_caption_unless_told(made: tuple[str, ...]) -> None:
-    assert json.loads(run(*made, "--splits", "1", "--json")[0])["pictures"]["used"] == len(CAPTIONS)
+    facts = json.loads(run(*made, "--json")[0])
+    assert facts["pictures"]["used"] == len(CAPTIONS)
+    assert facts["scores"]["inception_score"]["splits"] == len(CAPTIONS)  # there are no more pictures
 
 
 def test_passports_are_written_and_compared(

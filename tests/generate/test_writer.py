@@ -124,11 +124,17 @@ def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, file_format: str) ->
     ("change", "message"),
     [
         ({"seed": 6}, "found seed 5; expected seed 6"),
-        ({"model_hash": "abd"}, "found model_hash abc; expected model_hash abd"),
+        ({"model_hash": "abd"}, "found model tiny as it was; expected model tiny as it is now"),
         ({"shared_noise": True}, "found shared_noise False"),
         ({"file_format": "webp"}, "found format png; expected format webp"),
-        ({"captions": CaptionList(CAPTIONS[:1])}, "found captions_sha256"),
-        ({"captions": CaptionList([CAPTIONS[0], Caption("a blue bird", 4)])}, "found captions_sha256"),
+        (
+            {"captions": CaptionList(CAPTIONS[:1])},
+            'found captions "a red bird", "a blue bird"; expected captions of that run',
+        ),
+        (
+            {"captions": CaptionList([CAPTIONS[0], Caption("a blue bird", 4)])},
+            'of other captions; found captions "a red bird"',
+        ),
     ],
 )
 def test_runs_are_not_mixed(tmp_path: Path, change: dict[str, Any], message: str) -> None:

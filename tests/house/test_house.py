@@ -12,7 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 LARGEST_MODELS = 75 * 2**20  # a base install may take 260 MB, of which its dependencies take 180
 
 
-@pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy"])
+# Not what a reader of the README made beside it, such as bundles, in whose cards is code too.
+OURS = "README.md attngan_deploy benchmarks docs examples export tests train"
+
+
+@pytest.mark.parametrize("command", [f"ruff check {OURS}", f"ruff format --check {OURS}", "mypy"])
 def test_lint_and_types(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
@@ -51,7 +55,10 @@ def _without_extras(path: Path) -> str:
 
 
 def test_models_leave_room_in_a_base_install() -> None:
-    assert sum(path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file()) < LARGEST_MODELS
+    """Those that ship: bundles of the user's own may stand beside them."""
+    listed = subprocess.run(["git", "ls-files", "models"], cwd=ROOT, capture_output=True, text=True, check=False)
+    files = [ROOT / line for line in listed.stdout.splitlines()] or (ROOT / "models").rglob("*")
+    assert sum(path.stat().st_size for path in files if path.is_file()) < LARGEST_MODELS
 
 
 def test_the_readme_has_the_two_commands_that_ci_runs() -> None:

@@ -9,6 +9,7 @@ from attngan_deploy.score.metrics.inception_score import (
     inception_score_from_logits,
     softmax,
     split_bounds,
+    splits_of,
 )
 
 EXACT = 1e-9
@@ -123,3 +124,11 @@ def test_splits_cover_every_picture_once(count: int, splits: int) -> None:
     bounds = split_bounds(count, splits)
     assert [place for start, end in bounds for place in range(start, end)] == list(range(count))
     assert len(bounds) == splits
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "splits"),
+    [(30_000, None, 10), (10, None, 10), (9, None, 9), (1, None, 1), (0, None, 1), (9, 2, 2)],
+)
+def test_splits_that_nobody_asked_for(count: int, asked: int | None, splits: int) -> None:
+    assert splits_of(count, asked) == splits

@@ -259,6 +259,12 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def document_of(run: Path) -> JsonObject:
+    """What the latest checkpoint of a run folder says of itself; nothing where it has none yet."""
+    found = checkpoints_of(run)
+    return load_checkpoint(found[-1]).document if found else {}
+
+
 def best_of(run: Path) -> Best | None:
     """The best checkpoint of a run folder, where it is there: a run without one yet has its latest."""
     try:

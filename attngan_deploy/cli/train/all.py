@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra
-from attngan_deploy.cli.options import listed
+from attngan_deploy.cli.options import Force, listed
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, RESUME, train_app
 
 FIRST_PICTURES, SECOND_PICTURES = 600_000, 200_000
@@ -33,6 +33,7 @@ def train_all(
     data_name: Annotated[str, typer.Option(help="What the pictures are, for the model cards.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained.")] = 100,
     resume: Annotated[bool, RESUME] = False,
+    force: Force = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Train and export everything from the shards. Ctrl-C saves; the same with --resume continues."""
@@ -57,6 +58,6 @@ def train_all(
     if dry_run:
         print(json.dumps(asdict(plan), indent=1, default=str))
         return
-    bundles = everything.make_everything(plan, resume=resume)
+    bundles = everything.make_everything(plan, resume=resume, force=force)
     print(f"next: t2i generate captions.txt --model {bundles[0]}", file=sys.stderr)
     print(json.dumps({"bundles": [str(bundle) for bundle in bundles]}))

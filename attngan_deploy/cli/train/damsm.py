@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.bundle import check_replaceable, open_bundle
+from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.cli import extra
+from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
 
 
@@ -36,6 +38,7 @@ def train_damsm(
             help="Keep the text encoder of this bundle (name or folder), to train its generator on with --start."
         ),
     ] = None,
+    force: Force = False,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
@@ -57,6 +60,9 @@ def train_damsm(
         return
     with extra("train"):
         from attngan_deploy.train.runs import damsm
+        from attngan_deploy.train.runs.checkpoint import document_of
+    if bundle is not None:  # now, not after hours
+        check_replaceable(bundle, MATCHER, {"provenance": document_of(out)}, force)
     kept = None if text_encoder is None else open_bundle(text_encoder)
     precision = damsm.train_damsm(chosen, data, out, backbone, data_name=data_name, text_bundle=kept, resume=resume)
     facts = {"r_precision": precision, "run": str(out)}
@@ -65,7 +71,7 @@ def train_damsm(
 
         with extra("train"):
             from attngan_deploy.export import matcher as exporting
-        matcher = exporting.export_matcher(out, data, bundle, Judge.load(str(backbone)), bundle.resolve().name)
+        matcher = exporting.export_matcher(out, data, bundle, Judge.load(str(backbone)), bundle.resolve().name, force)
         facts |= {"bundle": str(bundle), "real": dict(matcher.real)}
     following = f"t2i train gan --damsm {out}"
     if is_matcher:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.cli import extra
+from attngan_deploy.cli import extra, speaks
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, OUT, RESUME, train_app
 
 
@@ -76,11 +76,13 @@ def train_gan(
         chosen = replace(chosen, **config.named_discriminator(discriminator, chosen.discriminator))
     chosen = config.checked(chosen)
     if dry_run:
-        print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
+        if speaks():
+            print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
     with extra("train"):
         from attngan_deploy.train.runs.gan import GanRun
     run = GanRun.prepare(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
-    print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
-    print(json.dumps({"run": str(folder), "pictures": run.seen}))
+    if speaks():
+        print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
+        print(json.dumps({"run": str(folder), "pictures": run.seen}))

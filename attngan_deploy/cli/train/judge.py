@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from attngan_deploy.bundles.bundle import check_replaceable
+from attngan_deploy.bundles.manifest import JUDGE
 from attngan_deploy.cli import extra
+from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
 
 
@@ -21,20 +24,24 @@ def train_judge(
     size: Annotated[int, typer.Option(min=32, help="Side of the crops, in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the last layer and of all random crops.")] = 100,
     bundle: Annotated[Path | None, typer.Option(help="Also write the trained judge as a bundle.")] = None,
+    force: Force = False,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:
     """Fine-tune EfficientNet-Lite0 on labelled pictures; a fifth of each class is held out."""
     with extra("train"):
         from attngan_deploy.train.runs import judge
+        from attngan_deploy.train.runs.checkpoint import document_of
     recipe = judge.JudgeRecipe(epochs=epochs, batch_size=batch_size, size=size, seed=seed)
     if dry_run:
         print(json.dumps({"data": [str(path) for path in data], "out": str(out), **asdict(recipe)}, indent=1))
         return
+    if bundle is not None:  # now, not after hours
+        check_replaceable(bundle, JUDGE, {"provenance": document_of(out)}, force)
     accuracy = judge.train_judge(recipe, data, out, weights, resume=resume)
     print(f"held-out accuracy {accuracy:.1%}: {out}")
     if bundle is not None:
         with extra("train"):
             from attngan_deploy.export.judge import export_judge
-        parity = export_judge(out, bundle, bundle.resolve().name)
+        parity = export_judge(out, bundle, bundle.resolve().name, force)
         print(f"bundle, logits within {parity['logits']:.1e} of torch's: {bundle}")

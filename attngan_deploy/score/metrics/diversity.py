@@ -155,7 +155,7 @@ def _check(features: NDArray[np.float32], captions: Sequence[str]) -> None:
         )
 
 
-def _check_count(pictures: int, captions: int, _: int) -> None:
+def _check_count(pictures: int, captions: int, _: int | None) -> None:
     if pictures <= captions:
         raise ScoreError(
             "diversity needs captions with two pictures or more",

@@ -9,6 +9,7 @@ from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, Rows, ScoreFacts
 from attngan_deploy.score.outputs import softmax
 
+USUAL_SPLITS = 10
 SORTED_BELOW = 0.7  # a mean over unshuffled splits below this share of the one-split score
 SUM_TOLERANCE = 1e-4  # float32 softmax is within 1e-6; logits are not within 1e-1
 
@@ -31,6 +32,11 @@ def split_bounds(count: int, splits: int) -> list[tuple[int, int]]:
             next_step="make more pictures, or lower --splits",
         )
     return [(i * count // splits, (i + 1) * count // splits) for i in range(splits)]
+
+
+def splits_of(count: int, asked: int | None) -> int:
+    """Splits of so many pictures: as asked, else 10, or one a picture where there are fewer."""
+    return max(1, min(USUAL_SPLITS, count)) if asked is None else asked
 
 
 def inception_score(probabilities: NDArray[Any], splits: int = 10) -> InceptionScore:
@@ -97,8 +103,16 @@ def order_warnings(score: ScoreFacts, shuffle_seed: int | None) -> list[str]:
     ]
 
 
+def _warnings(inputs: MetricInputs, facts: ScoreFacts) -> list[str]:
+    splits = facts["splits"]
+    if inputs.options.splits is None and splits < USUAL_SPLITS:
+        return [f"{splits} splits of a picture each instead of {USUAL_SPLITS}: so few pictures say nothing"]
+    return order_warnings(facts, inputs.options.shuffle_seed)
+
+
 def _compute(inputs: MetricInputs) -> ScoreFacts:
-    logits, splits = inputs.outputs.logits, inputs.options.splits
+    logits = inputs.outputs.logits
+    splits = splits_of(len(logits), inputs.options.splits)
     result = inception_score_from_logits(logits, splits)
     return {
         "mean": result.mean,
@@ -132,8 +146,8 @@ METRIC = Metric(
     values=("mean",),
     noise="deviation",
     settings=("splits", "ddof", "pictures_per_split"),
-    warnings=lambda inputs, facts: order_warnings(facts, inputs.options.shuffle_seed),
-    check=lambda pictures, _, splits: split_bounds(pictures, splits),
+    warnings=_warnings,
+    check=lambda pictures, _, splits: split_bounds(pictures, splits_of(pictures, splits)),
     summary="Inception Score {mean:.4g}",
     column=Column(
         "Inception Score",

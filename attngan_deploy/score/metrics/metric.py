@@ -71,7 +71,7 @@ class Metric:
     may_be_none: bool = False  # whether a number may be null, where there was nothing to compute it from
     warnings: Callable[[MetricInputs, ScoreFacts], list[str]] = _nothing  # why a score may mislead
     # refuses numbers of pictures, captions and splits that it can't use, before pictures are made
-    check: Callable[[int, int, int], object] = _nothing
+    check: Callable[[int, int, int | None], object] = _nothing
     summary: str = ""  # its name and one number in lists, with a field of the score in braces; "" if it is not listed
     column: Column | None = None  # its column in a report, if it has one
 

@@ -13,7 +13,7 @@ from attngan_deploy.score.generated import GeneratedPictures, PictureSource, rea
 from attngan_deploy.score.judge import DEFAULT_JUDGE, FEATURE_JUDGE, Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import Progress, measure_by
-from attngan_deploy.score.metrics.inception_score import split_bounds
+from attngan_deploy.score.metrics.inception_score import split_bounds, splits_of
 from attngan_deploy.score.metrics.metric import MetricInputs
 from attngan_deploy.score.outputs import ScoreOptions
 from attngan_deploy.score.pictures import find_pictures
@@ -31,7 +31,7 @@ class ReportOptions:
     """How a report is made."""
 
     count: int = COUNT  # pictures of each model
-    splits: int = 10  # of the Inception Score
+    splits: int | None = None  # of the Inception Score, as in `ScoreOptions`
     crop: int = 128  # side of the centre crop of real pictures, in pixels: the size of the models' own
     seed: int = 0  # of noise
     engine: EngineRequest = REFERENCE  # of the models; nothing in it is "auto", so that a report can be made again
@@ -86,7 +86,7 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     captions, classes = read_caption_list(test)
     sets = {path: find_pictures(path) for path in (test, train) if path.is_file()}
     for count in (options.count, *(pictures.count() for pictures in sets.values())):
-        split_bounds(count, options.splits)  # now, not after hours
+        split_bounds(count, splits_of(count, options.splits))  # now, not after hours
     scorer = Scorer(test, options)
     scored, drawn = [], []
     for model in models:

@@ -1,0 +1,25 @@
+"""`t2i import-backbone`: the published bird MobileNetV2 becomes the weights that `--backbone` names."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attngan_deploy.cli import app, extra
+
+
+@app.command("import-backbone")
+def import_backbone(
+    file: Annotated[
+        Path, typer.Argument(help="mobilenet_v2_1.0_224_inat_bird_quant.tflite, as the README links to it.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "mobilenet_v2_inat_birds.safetensors"
+    ),
+) -> None:
+    """Convert the backbone of the image encoder, which is frozen: dequantised, batch norm folded. No code is run."""
+    with extra("train"):
+        from attngan_deploy.train.backbones.tflite import convert_backbone
+    print(f"{file}: SHA-256 {convert_backbone(file, output)}", file=sys.stderr)
+    print(output)
