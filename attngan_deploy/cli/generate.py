@@ -28,7 +28,8 @@ def generate(
     captions: Annotated[
         str | None,
         typer.Argument(
-            help="A .txt, .csv, .tsv, .jsonl, .json or .parquet file, here or at a URL such as s3://..., or - for standard input."
+            help="A .txt, .csv, .tsv, .jsonl, .json or .parquet file, here or at a URL such as s3://..., or - for "
+            "standard input."
         ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",

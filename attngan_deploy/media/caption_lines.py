@@ -61,7 +61,11 @@ def rows_of(
         return
     if kind == "json":
         for start, record in enumerate(_json_records(stream, name, column)[offset:], offset):
-            yield start + 1, start, partial(_record_caption, name, f"caption {start + 1} of {name}", record, start + 1, column)
+            yield (
+                start + 1,
+                start,
+                partial(_record_caption, name, f"caption {start + 1} of {name}", record, start + 1, column),
+            )
         return
     for line, start, data in _lines(stream, name, offset, number):
         if _is_text(data):
@@ -177,7 +181,9 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
         )
     if len(header) == 1 and column is None and re.search(r"[^\w\s.-]", header[0]):
         raise CaptionError(
-            f"the first line of {name} is one column", found=repr(header[0][:60]), expected="columns between , ; | or tabs"
+            f"the first line of {name} is one column",
+            found=repr(header[0][:60]),
+            expected="columns between , ; | or tabs",
         )
     return header.index(choose_column(f"the first line of {name}", header, column))
 

@@ -40,7 +40,7 @@ def normalised(text: str) -> str:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-cased words of a normalised caption, as nltk's RegexpTokenizer(r"\\w+") in the published code gives them."""
+    """Lower-cased words of a normalised caption, as nltk's RegexpTokenizer(r"\\w+") of the published code."""
     return WORD.findall(normalised(text).lower())
 
 

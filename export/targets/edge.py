@@ -11,7 +11,6 @@ compared with the embedding when the file is made. Only ONNX Runtime has the tex
 """
 
 import string
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, permutations, product

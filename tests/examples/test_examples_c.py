@@ -144,7 +144,9 @@ def test_same_numbers_as_the_tokenizer(library: ctypes.CDLL, tiny_bundle: Path, 
 
 def test_the_shared_cases(library: ctypes.CDLL) -> None:
     found = in_c(library, "\n".join(["<end>", *CASE_WORDS]).encode(), [text for text, _ in CASES])
-    assert [numbers for numbers, _, _ in found] == [[CASE_WORDS.index(word) + 1 for word in words] for _, words in CASES]
+    assert [numbers for numbers, _, _ in found] == [
+        [CASE_WORDS.index(word) + 1 for word in words] for _, words in CASES
+    ]
     assert not any(unknown for _, unknown, _ in found)
 
 

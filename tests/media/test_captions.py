@@ -83,8 +83,16 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
         ("c.csv", b"id^caption\n1^a bird\n", "is one column; found 'id.caption'; expected columns between"),
         ("c.csv", b"id:caption\n1:a bird\n", "is one column"),
         ("c.csv", b"id;text\n1;a bird\n", "no column 'caption'; found id, text"),
-        ("c.json", b'{"annotations": [{"text": "a bird"}, {"a": "b", "c": "d"}]}', "caption 2 of .* no column 'caption'"),
-        ("c.json", b'{"annotations": 3}', "lists no captions; found a .json file of another form; expected .* as in COCO"),
+        (
+            "c.json",
+            b'{"annotations": [{"text": "a bird"}, {"a": "b", "c": "d"}]}',
+            "caption 2 of .* no column 'caption'",
+        ),
+        (
+            "c.json",
+            b'{"annotations": 3}',
+            "found a .json file of another form; expected .* as in COCO",
+        ),
         ("c.json", b"[3]", "caption 1 of .* is not a JSON object"),
         ("c.json", b'{"caption": ', "is not JSON"),
         ("c.json", b"[]", "has no captions"),

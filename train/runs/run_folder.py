@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.system.files import append_whole, make_folder, read_json, sweep, write_atomically
+from attngan_deploy.system.files import append_whole, entries, make_folder, read_json, sweep, write_atomically
 from attngan_deploy.system.lock import lock_folder
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.runs.checkpoint import (
@@ -60,7 +60,7 @@ class RunFolder:
             pass  # rank 0 checks, and is filling the folder right now
         elif described.is_file() and checkpoints_of(path):
             self._check_same(described, resolved, resume, defaults)
-        elif path.is_dir() and any(path.iterdir()) and not described.is_file():
+        elif path.is_dir() and entries(path) and not described.is_file():
             raise OutputError(f"{path} holds other files", next_step="choose another --out")
         self._tensorboard: Any = None
         self._resumed = resume and bool(checkpoints_of(path))

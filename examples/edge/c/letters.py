@@ -42,7 +42,7 @@ def lower_changes() -> Iterator[Change]:
 
 
 def decompositions() -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Letters and marks with the two, or the one and 0, that are equal to each: those that NFC composes, and all others.
+    """Letters and marks with the two, or the one and 0, that are equal to each: those that NFC composes, and others.
 
     Not the syllables of Korean, which are calculated, nor the Chinese characters for compatibility, which are many.
     """
