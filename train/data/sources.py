@@ -74,7 +74,7 @@ class Source:
     _names: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
-        """Take an entry, captions cleaned, names in NFC, unless its name is taken or unwritable or no caption is left."""
+        """Take an entry, captions cleaned, names in NFC, unless its name is taken or bad, or no caption is left."""
         class_name = None if entry.class_name is None else composed(entry.class_name)
         entry = replace(entry, name=composed(entry.name), class_name=class_name)
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name + (entry.class_name or "")):
