@@ -15,7 +15,7 @@ from attngan_deploy.media.tokenizer import normalised, split_words
 
 CHUNK = 2**20  # bytes
 DELIMITERS = (",", ";", "\t", "|")
-MAX_JSON_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
 RECORD = '{"caption": "a red bird"}'
 MAX_LINE_BYTES = 16 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -218,9 +218,9 @@ def _parsed(where: str, text: str) -> Any:
 def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
     """What a JSON file lists: COCO's annotations, a list of objects or texts, or the one object that it is."""
     stream.seek(0)
-    data = stream.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_JSON_BYTES // 2**20} MiB, or JSON lines")
+    data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
     found = _parsed(name, _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK)))
     if isinstance(found, dict):
         found = found.get("annotations", [found] if (field or DEFAULT_COLUMN) in found else None)
