@@ -26,7 +26,7 @@ from attngan_deploy.bundles.manifest import (
     decode_manifest,
 )
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.system.files import atomic_folder, is_part, read_json, sha256_of, write_atomically
+from attngan_deploy.system.files import atomic_folder, entries, is_part, read_json, sha256_of, write_atomically
 from attngan_deploy.system.os_errors import advice, reason
 from attngan_deploy.system.records import JsonObject, look_up
 
@@ -201,7 +201,7 @@ def check_replaceable(folder: Path, kind: str, made: JsonObject | None = None, f
         there = read_manifest(folder)
     except BundleError:
         return  # no bundle, or none that can be used: what writes the folder looks at the rest
-    others = sorted({path.name for path in folder.iterdir()} - {*there.manifest.files, MANIFEST})
+    others = sorted({path.name for path in entries(folder)} - {*there.manifest.files, MANIFEST})
     if there.kind != kind or others:
         raise OutputError(
             f"{folder} is left alone",
@@ -318,7 +318,7 @@ def write_manifest(folder: Path, fields: JsonObject) -> Manifest:
         BundleError: `fields` would make a bundle that can't be opened, or `folder` holds a folder.
     """
     files = {}
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         if path.is_dir():
             raise BundleError("a bundle holds no folders", found=str(path))
         if path.name != MANIFEST and not is_part(path):

@@ -44,7 +44,8 @@ def build(
     split_file: Annotated[
         Path | None,
         typer.Option(
-            help="Names of test classes or pictures, one a line or pickled; or the folder of the published split."
+            help="Names of test classes or pictures, one a line or pickled; or the folder of the published split; or "
+            "CUB's train_test_split.txt."
         ),
     ] = None,
     test_classes: Annotated[

@@ -24,20 +24,21 @@ Format = StrEnum("Format", ["png", "webp", "jpg", "tar"])
 Runner = StrEnum("Runner", ["local", "ray"])
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def generate(
     context: typer.Context,
     captions: Annotated[
         str | None,
         typer.Argument(
-            help="A .txt, .csv, .jsonl or .parquet file, here or at a URL such as s3://..., or - for standard input."
+            help="A .txt, .csv, .tsv, .jsonl, .json or .parquet file, here or at a URL such as s3://..., or - for "
+            "standard input."
         ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",
     caption: Annotated[list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.")] = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Column of a table or field of a .jsonl file. (default: caption, or the only one)"),
+        typer.Option(help="Column of a table or field of a JSON file. (default: caption, or the only one)"),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)")
@@ -104,6 +105,9 @@ def generate(
     ] = 1000,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""
+    if context.args:
+        words = " ".join([captions or "", *context.args])
+        raise typer.BadParameter(f'one file is read; a caption goes behind --caption "{words}"', param_hint="CAPTIONS")
     if (captions is None) == (not caption):
         raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
     on_ray = engine is Runner.ray

@@ -93,10 +93,12 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _names(file: Path | None) -> tuple[str, ...]:
+    from attngan_deploy.media.caption import split_lines
+
     if file is None:
         return ()
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = split_lines(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"the names of classes can't be read from {file}: {error}") from error
     return tuple(line.strip() for line in lines if line.strip())

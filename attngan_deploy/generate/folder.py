@@ -25,7 +25,7 @@ from attngan_deploy.generate.storage import LooseFiles, picture_store
 from attngan_deploy.generate.target import RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
-from attngan_deploy.system.files import append_whole, is_part, write_atomically
+from attngan_deploy.system.files import append_whole, entries, is_part, write_atomically
 from attngan_deploy.system.signals import uninterrupted
 
 ATTENTION = "attention"
@@ -164,7 +164,7 @@ class OutputFolder:
             if self._is_new:
                 with suppress(OSError):
                     self._sheets.folder.rmdir()
-                if all(path.name in (RUN, MANIFEST) or is_part(path) for path in self.folder.iterdir()):
+                if all(path.name in (RUN, MANIFEST) or is_part(path) for path in entries(self.folder)):
                     for name in (MANIFEST, RUN):
                         (self.folder / name).unlink(missing_ok=True)
 

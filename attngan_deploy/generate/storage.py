@@ -101,7 +101,7 @@ class TarShards(LooseFiles):
                     f"{path} is damaged ({error})", next_step="delete it and run the same again"
                 ) from error
             for member in members:
-                name, _, suffix = member.rpartition(".")
+                name, _, suffix = member.removeprefix("./").rpartition(".")
                 if suffix == self.suffix:
                     found.setdefault(name, f"{path.name}/{member}")
         return found

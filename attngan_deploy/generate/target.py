@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.system.files import LARGEST_JSON, is_part, part_path, read_file, write_atomically
+from attngan_deploy.system.files import LARGEST_JSON, is_ignored, is_part, part_path, read_file, write_atomically
 from attngan_deploy.system.filesystems import explained, file_system, is_url
 from attngan_deploy.system.lock import is_lock, lock_byte, lock_folder
 from attngan_deploy.system.os_errors import FULL, advice, reason
@@ -34,7 +34,7 @@ class Target:
         """What is there and finished; nothing where the place itself is missing."""
         with written(self.where):
             there = self.folder.iterdir() if self.folder.exists() else ()
-            return {path.name for path in there if not (is_part(path) or is_lock(path))}
+            return {path.name for path in there if not (is_part(path) or is_lock(path) or is_ignored(path.name))}
 
     def __contains__(self, name: object) -> bool:
         """Whether one file is there; cheaper than `names` where there are many."""
@@ -166,7 +166,8 @@ class RemoteTarget(Target):
                 listed = self._system.ls(self._root, detail=False)
             except FileNotFoundError:
                 return set()
-            return {str(path).rstrip("/").rpartition("/")[2] for path in listed} - {self._root.rpartition("/")[2]}
+            names = {str(path).rstrip("/").rpartition("/")[2] for path in listed} - {self._root.rpartition("/")[2]}
+            return {name for name in names if not is_ignored(name)}
 
     def __contains__(self, name: object) -> bool:
         with written(self.where):

@@ -1,8 +1,10 @@
 """A caption, and what is said of files and tables that should hold some and do not."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.system.filesystems import explained
@@ -24,6 +26,24 @@ def no_captions(name: str, why: str = "has no captions") -> CaptionError:
     return CaptionError(f"{name} {why}", expected="one caption a line", next_step=HELP)
 
 
+def no_file(name: str) -> CaptionError:
+    """What is said of a file that is not there; where the name reads like a caption, how one is given."""
+    typed = Path(name).name if Path(name).is_absolute() else name
+    if (suffix := Path(typed).suffix) and " " not in suffix:
+        return CaptionError(f"no captions file at {name}", next_step=HELP)
+    shown = typed if len(typed) <= 60 else f"{typed[:60]}..."
+    return CaptionError(
+        f"no captions file at {shown}",
+        expected="a file; a caption itself goes behind --caption",
+        next_step=f't2i generate --caption "{shown}"',
+    )
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Lines as every reader here takes them: \n, \r\n and \r end one, no other sign of Unicode does."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
 @contextmanager
 def opened(name: str) -> Iterator[None]:
     """Say in one line why a captions file can't be opened."""
@@ -31,11 +51,15 @@ def opened(name: str) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            raise CaptionError(f"no captions file at {name}", next_step=HELP) from error
+            raise no_file(name) from error
         except IsADirectoryError as error:
             raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
         except PermissionError as error:
             raise CaptionError(f"{name} can't be opened: permission denied") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise no_file(name) from error
 
 
 def choose_column(where: str, columns: list[str], column: str | None) -> str:

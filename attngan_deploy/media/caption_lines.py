@@ -1,17 +1,22 @@
-"""Lines of a captions file with their places, and the captions of its rows: text, CSV and JSON lines."""
+"""Lines of a captions file with their places, and the captions of its rows: text, CSV, JSON lines and JSON."""
 
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import IO
+from itertools import chain
+from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
-from attngan_deploy.media.tokenizer import split_words
+from attngan_deploy.media.tokenizer import normalised, split_words
 
 CHUNK = 2**20  # bytes
+DELIMITERS = (",", ";", "\t", "|")
+MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
+RECORD = '{"caption": "a red bird"}'
 MAX_LINE_BYTES = 16 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
@@ -39,7 +44,7 @@ def rows_of(
     """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
 
     Args:
-        kind: "text", "csv" or "jsonl".
+        kind: "text", "csv", "jsonl" or "json", whose rows have their number as offset.
         column: column of a table or field of JSON lines.
         offset: where a row starts.
         number: the line on which it stands.
@@ -48,14 +53,19 @@ def rows_of(
         CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
     """
     if kind == "csv":
-        rows = _csv_rows(name, _lines(stream, name))
-        _, _, header = next(rows, (0, 0, list[str]()))
+        rows = csv_rows(stream, name, offset, number)
+        _, _, header = next(rows)
         place = _csv_place(name, header, column)
-        if offset:
-            rows = _csv_rows(name, _lines(stream, name, offset, number))
         for line, start, row in rows:
-            if row:
-                yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+            yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+        return
+    if kind == "json":
+        for start, record in enumerate(_json_records(stream, name, column)[offset:], offset):
+            yield (
+                start + 1,
+                start,
+                partial(_record_caption, name, f"caption {start + 1} of {name}", record, start + 1, column),
+            )
         return
     for line, start, data in _lines(stream, name, offset, number):
         if _is_text(data):
@@ -102,10 +112,36 @@ def _is_text(data: bytes) -> bool:
     data = data.strip()
     if not data or 0x20 < data[0] < 0x7F:
         return bool(data)
-    return bool(data.decode("utf-8", "replace").strip())
+    return bool(normalised(data.decode("utf-8", "replace")).strip())
 
 
-def _csv_rows(name: str, lines: Iterator[Line]) -> Iterator[tuple[int, int, list[str]]]:
+def csv_rows(
+    stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1
+) -> Iterator[tuple[int, int, list[str]]]:
+    """The header of a CSV file, then the rows that are not blank from `offset` on, each with its line and offset.
+
+    The delimiter is what Excel's line `sep=;` says; else a tab in a .tsv, and what parts the header into most cells.
+
+    Raises:
+        CaptionError: what is no text or no CSV.
+    """
+    lines = _lines(stream, name)
+    first = next(lines, (1, 0, b""))
+    text = _decoded(name, *first).strip('"')
+    if text[:4].lower() == "sep=" and text[4:]:
+        delimiter, first = text[4], next(lines, (2, 0, b""))
+    elif name.lower().endswith(".tsv"):
+        delimiter = "\t"
+    else:
+        delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader([text], delimiter=each), [])))
+    rows = _csv_rows(name, chain([first], lines), delimiter)
+    yield next(rows, (0, 0, []))
+    if offset:
+        rows = _csv_rows(name, _lines(stream, name, offset, number), delimiter)
+    yield from ((line, start, row) for line, start, row in rows if any(cell.strip() for cell in row))
+
+
+def _csv_rows(name: str, lines: Iterator[Line], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
     """Rows of a CSV file, the empty ones too, each with its line and offset: those of its first line."""
     number = 0
     start: tuple[int, int] | None = None
@@ -116,7 +152,7 @@ def _csv_rows(name: str, lines: Iterator[Line]) -> Iterator[tuple[int, int, list
             start = start or (number, offset)
             yield _decoded(name, number, offset, data) + "\n"
 
-    reader = csv.reader(texts(), strict=True)
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     try:
         while (row := next(reader, None)) is not None:
             yield *(start or (0, 0)), row
@@ -143,6 +179,12 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
         raise CaptionError(
             f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
         )
+    if len(header) == 1 and column is None and re.search(r"[^\w\s.-]", header[0]):
+        raise CaptionError(
+            f"the first line of {name} is one column",
+            found=repr(header[0][:60]),
+            expected="columns between , ; | or tabs",
+        )
     return header.index(choose_column(f"the first line of {name}", header, column))
 
 
@@ -151,7 +193,7 @@ def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: in
     if len(row) != cells:
         raise CaptionError(
             f"line {line} of {name} has {len(row)} cells",
-            expected=f"{cells}, with quotes around a caption that has commas",
+            expected=f"{cells}, with quotes around a caption that has what parts the cells",
         )
     return checked_caption(name, row[place], line)
 
@@ -163,12 +205,40 @@ def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
     """The caption of a line of JSON."""
     where = f"line {line} of {name}"
+    return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+
+
+def _parsed(where: str, text: str) -> Any:
     try:
-        record = json.loads(_decoded(name, line, offset, data))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CaptionError(f"{where} is not JSON: {error}", expected='{"caption": "a red bird"}') from error
+        raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
+
+
+def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
+    """What a JSON file lists: COCO's annotations, a list of objects or texts, or the one object that it is."""
+    stream.seek(0)
+    data = stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
+    found = _parsed(name, _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK)))
+    if isinstance(found, dict):
+        found = found.get("annotations", [found] if (field or DEFAULT_COLUMN) in found else None)
+    if not isinstance(found, list):
+        raise CaptionError(
+            f"{name} lists no captions",
+            found="a .json file of another form",
+            expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
+        )
+    return found
+
+
+def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
+    """The caption of a JSON object, or a text that stands for itself."""
+    if isinstance(record, str) and field is None:
+        return checked_caption(name, record, line)
     if not isinstance(record, dict):
-        raise CaptionError(f"{where} is not a JSON object", expected='{"caption": "a red bird"}')
+        raise CaptionError(f"{where} is not a JSON object", expected=RECORD)
     caption = record[choose_column(where, list(record), field)]
     if not isinstance(caption, str):
         raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)

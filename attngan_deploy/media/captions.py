@@ -17,13 +17,12 @@ from typing import IO
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption, no_captions, opened
-from attngan_deploy.media.caption_lines import CHUNK, HashedStream, rows_of
+from attngan_deploy.media.caption_lines import CHUNK, MAX_FILE_BYTES, HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.system.filesystems import is_url, open_binary
 
 STANDARD_INPUT = "-"
-MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
-KINDS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 NOTED_EVERY = 1000  # captions
 
 
@@ -55,7 +54,7 @@ class CaptionFile:
     source: str  # a file, here or at a URL of fsspec
     column: str | None  # column of a table or field of JSON lines; None for "caption", or else the only one
     name: str  # what errors call it
-    kind: str  # "text", "csv", "jsonl" or "parquet"
+    kind: str  # "text", "csv", "jsonl", "json" or "parquet"
     count: int  # how many captions it has
     last_line: int  # line of the last one
     digest: str  # SHA-256 of the file; of a Parquet file, of its size and footer
@@ -167,11 +166,8 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
 
 
 def kind_of(name: str, column: str | None = None) -> str:
-    """What a captions file is by its name; a CaptionError for a kind that is not read, or a column of a text."""
-    suffix = Path(name).suffix.lower()
-    if suffix in (".json", ".tsv"):
-        raise CaptionError(f"{name} can't be read", found=f"a {suffix} file", expected=".txt, .csv or .jsonl")
-    kind = KINDS.get(suffix, "text")
+    """What a captions file is by its name; a CaptionError for a column of a text."""
+    kind = KINDS.get(Path(name).suffix.lower(), "text")
     if kind == "text" and column is not None:
         raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
     return kind

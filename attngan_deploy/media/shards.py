@@ -6,14 +6,16 @@ Both scoring and training read pictures through this file. Nothing is ever extra
 import errno
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.system.files import is_ignored
 from attngan_deploy.system.os_errors import advice, reason
 
-PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
+SIDECAR = ".json"
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
 NO_CLASS, MAX_CLASS = -1, 2**31 - 1
 # What tarfile raises on damaged and hostile files, found by feeding it some: numbers below 0, chains of headers, sizes.
@@ -25,14 +27,14 @@ class Sample:
     """One picture of a shard, still encoded."""
 
     name: str  # path inside the tar, without its suffix
-    suffix: str  # ".webp", ".png", ".jpg" or ".jpeg"
+    suffix: str  # one of `PICTURE_SUFFIXES`
     picture: bytes  # the encoded picture
     class_id: int = NO_CLASS  # class number, or -1 where the shard does not say
     captions: list[str] = field(default_factory=list)  # captions of the picture, possibly none
 
 
 def iter_samples(path: str | Path) -> Iterator[Sample]:
-    """Yield the samples of one tar in stored order; a `.json` next to its picture is joined to it.
+    """Yield the samples of one tar, pictures in stored order, each with the `.json` of its name, wherever that stands.
 
     Raises:
         DataError: not an uncompressed tar, a truncated or damaged tar, or a `.json` that is not an object with a class
@@ -43,28 +45,22 @@ def iter_samples(path: str | Path) -> Iterator[Sample]:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise IsADirectoryError
         with tarfile.open(path, "r:") as tar:
-            stem = ""
-            parts: dict[str, bytes] = {}
-            for member in tar:
-                if not member.isfile():
-                    continue
-                name, dot, suffix = member.name.rpartition(".")
-                suffix = (dot + suffix).lower()
-                if suffix != ".json" and suffix not in PICTURE_SUFFIXES:
-                    continue
-                if not 0 <= member.size <= MAX_MEMBER_BYTES or member.issparse():
-                    raise DataError(
-                        f"{path}: {member.name} is too large",
-                        found=f"{member.size} bytes" + (", most of which are not stored" * member.issparse()),
-                        expected=f"a stored file of at most {MAX_MEMBER_BYTES} bytes",
-                    )
-                if name != stem:
-                    yield from _join(path, stem, parts)
-                    stem, parts = name, {}
-                stream = tar.extractfile(member)
-                parts[suffix] = stream.read() if stream else b""
-            _check_end(tar)
-            yield from _join(path, stem, parts)
+            found: dict[str, dict[str, tarfile.TarInfo]] = {}  # by name, then by suffix
+            failure: Exception | None = None
+            try:
+                for member in tar:
+                    name, suffix = sample_part(member)
+                    if suffix:
+                        _check_size(path, member)
+                        found.setdefault(name, {})[suffix] = member
+                _check_end(tar)
+            except (DataError, OSError, *BAD_TAR) as error:
+                failure = error
+            pictures = {name: parts[suffix] for name, parts in found.items() if (suffix := _picture_suffix(parts))}
+            for name in sorted(pictures, key=lambda name: pictures[name].offset):
+                yield _join(path, tar, name, found[name])
+            if failure is not None:
+                raise failure
     except BAD_TAR as error:
         raise DataError(
             f"{path} is not a complete tar file: {str(error) or type(error).__name__}",
@@ -92,16 +88,41 @@ def _check_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError(f"it {'is damaged' if any(block) else 'ends'} at byte {tar.offset}")
 
 
-def _join(path: Path, stem: str, parts: dict[str, bytes]) -> Iterator[Sample]:
-    suffix = next((suffix for suffix in PICTURE_SUFFIXES if suffix in parts), None)
-    if suffix is None:
-        return
-    class_id, captions = read_facts(parts[".json"], f"{path}: {stem}.json") if ".json" in parts else (NO_CLASS, [])
-    yield Sample(stem, suffix, parts[suffix], class_id, captions)
+def sample_part(member: tarfile.TarInfo) -> tuple[str, str]:
+    """Name and suffix of a part of a sample; no suffix for anything else, such as what macOS adds."""
+    folder, slash, file = member.name.removeprefix("./").rpartition("/")
+    name, dot, suffix = file.rpartition(".")
+    suffix = (dot + suffix).lower()
+    is_part = member.isfile() and not is_ignored(file) and (suffix == SIDECAR or suffix in PICTURE_SUFFIXES)
+    return folder + slash + name, suffix if is_part else ""
+
+
+def _check_size(path: Path, member: tarfile.TarInfo) -> None:
+    if not 0 <= member.size <= MAX_MEMBER_BYTES or member.issparse():
+        raise DataError(
+            f"{path}: {member.name} is too large",
+            found=f"{member.size} bytes" + (", most of which are not stored" * member.issparse()),
+            expected=f"a stored file of at most {MAX_MEMBER_BYTES} bytes",
+        )
+
+
+def _join(path: Path, tar: tarfile.TarFile, name: str, parts: dict[str, tarfile.TarInfo]) -> Sample:
+    def read(suffix: str) -> bytes:
+        stream = tar.extractfile(parts[suffix])
+        return stream.read() if stream else b""
+
+    facts = read_facts(read(SIDECAR), f"{path}: {name}{SIDECAR}") if SIDECAR in parts else (NO_CLASS, [])
+    suffix = _picture_suffix(parts)
+    return Sample(name, suffix, read(suffix), *facts)
+
+
+def _picture_suffix(parts: Container[str]) -> str:
+    """The picture that counts where a name has several; "" for none."""
+    return next((suffix for suffix in PICTURE_SUFFIXES if suffix in parts), "")
 
 
 def read_facts(data: bytes, where: str) -> tuple[int, list[str]]:
-    """The class (-1 for none) and the captions that the `.json` of a picture holds.
+    """The class (-1 for none) and the captions that the `.json` of a picture holds; img2dataset has one `caption`.
 
     Args:
         where: what to call it in an error.
@@ -111,7 +132,8 @@ def read_facts(data: bytes, where: str) -> tuple[int, list[str]]:
     """
     try:
         facts = json.loads(data)
-        class_id, captions = facts.get("class", NO_CLASS), facts.get("captions", [])
+        class_id = facts.get("class", NO_CLASS)
+        captions = facts["captions"] if "captions" in facts else [facts["caption"]] if facts.get("caption") else []
         if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS or not isinstance(captions, list):
             raise TypeError("its class is no whole number from -1 up, or its captions are no list")
         if not all(isinstance(caption, str) for caption in captions):

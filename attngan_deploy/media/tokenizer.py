@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,31 @@ from attngan_deploy.system.files import read_file
 PADDING = "<end>"
 LARGEST = 64 * 2**20  # bytes of a vocabulary
 WORD = re.compile(r"\w+")
+# First and last of the characters that nobody sees, which split no word: Unicode's category Cf; what is as invisible in
+# others (joiners and fillers of U+034F, U+115F, U+17B4, U+3164 and U+FFA0, variation selectors of U+180B, U+FE00 and
+# U+E0100); and of the control characters those of ASCII that are no white space.
+INVISIBLE = (
+    *((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x7F), (0xAD, 0xAD), (0x34F, 0x34F), (0x600, 0x605), (0x61C, 0x61C)),
+    *((0x6DD, 0x6DD), (0x70F, 0x70F), (0x890, 0x891), (0x8E2, 0x8E2), (0x115F, 0x1160), (0x17B4, 0x17B5)),
+    *((0x180B, 0x180F), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x2064), (0x2066, 0x206F), (0x3164, 0x3164)),
+    *((0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF9, 0xFFFB), (0x110BD, 0x110BD)),
+    *((0x110CD, 0x110CD), (0x13430, 0x1343F), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0001, 0xE0001)),
+    *((0xE0020, 0xE007F), (0xE0100, 0xE01EF)),
+)
+_INVISIBLE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in INVISIBLE)}]")
 LONGEST_LOOKED_UP = 40  # a longer "word" is no misspelling, and difflib is quadratic
 MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
 REMEMBERED = 10_000  # looked-up words; a server meets new ones for ever
 
 
+def normalised(text: str) -> str:
+    """A text without what is `INVISIBLE` and in NFC, so that what looks alike is alike."""
+    return text if text.isascii() and text.isprintable() else unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
 def split_words(text: str) -> list[str]:
-    """Lower-cased words of a caption, as nltk's RegexpTokenizer(r"\\w+") in the published code gives them."""
-    return WORD.findall(text.lower())
+    """Lower-cased words of a normalised caption, as nltk's RegexpTokenizer(r"\\w+") of the published code."""
+    return WORD.findall(normalised(text).lower())
 
 
 @dataclass(frozen=True)

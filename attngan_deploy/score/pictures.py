@@ -12,10 +12,18 @@ from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, ScoreError
 from attngan_deploy.generate.manifest import MANIFEST, read_manifest
-from attngan_deploy.media.shards import BAD_TAR, MAX_MEMBER_BYTES, NO_CLASS, PICTURE_SUFFIXES, iter_samples, read_facts
+from attngan_deploy.media.shards import (
+    BAD_TAR,
+    MAX_MEMBER_BYTES,
+    NO_CLASS,
+    PICTURE_SUFFIXES,
+    iter_samples,
+    read_facts,
+    sample_part,
+)
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
-from attngan_deploy.system.files import read_file
+from attngan_deploy.system.files import entries, read_file
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
@@ -114,8 +122,8 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         return _tar(path, order)
     if not path.is_dir():
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
-    folders = sorted(f"{entry.name}/" for entry in path.iterdir() if not entry.is_file())
+    names = [entry.name for entry in entries(path) if entry.is_file()]
+    folders = [f"{entry.name}/" for entry in entries(path) if not entry.is_file()]
     records = read_manifest(path) if MANIFEST in names else []
     places = _places(records) if MANIFEST in names and order in ("auto", "manifest") else None
     if order == "manifest" and places is None:
@@ -177,7 +185,7 @@ def _read_sidecar(path: Path) -> bytes:
 def _count_members(shard: Path) -> int:
     try:
         with tarfile.open(shard, "r:") as tar:
-            return sum(member.name.lower().endswith(PICTURE_SUFFIXES) for member in tar)
+            return sum(sample_part(member)[1] in PICTURE_SUFFIXES for member in tar)
     except (*BAD_TAR, OSError):
         return 0  # reading it says what is wrong
 

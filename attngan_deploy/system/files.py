@@ -21,8 +21,19 @@ from attngan_deploy.system.os_errors import advice, reason
 
 PART_SUFFIX = ".part"
 OLD_SUFFIX = ".old" + PART_SUFFIX  # of a folder that is being replaced
+IGNORED = frozenset((".ds_store", "thumbs.db", "desktop.ini", "lost+found"))  # of systems, in whatever case
 LARGEST_JSON = 64 * 2**20  # bytes
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
+
+
+def is_ignored(name: str) -> bool:
+    """True for what a system leaves in a folder that people think of as theirs alone: `IGNORED`, and macOS's "._x"."""
+    return name.startswith("._") or name.lower() in IGNORED
+
+
+def entries(folder: Path) -> list[Path]:
+    """What people put into a folder, sorted; raises as `Path.iterdir`."""
+    return sorted(path for path in folder.iterdir() if not is_ignored(path.name))
 
 
 def part_path(final: Path) -> Path:
@@ -190,7 +201,7 @@ def _tidy(final: Path) -> None:
 def _check_replaceable(final: Path, marker: str) -> None:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
         raise OutputError(f"{final} is not a folder", next_step="choose another -o")
-    if final.is_dir() and not (final / marker).is_file() and any(final.iterdir()):
+    if final.is_dir() and not (final / marker).is_file() and entries(final):
         raise OutputError(
             f"{final} holds other files and is left alone",
             expected=f"an empty folder, or one with a {marker}",

@@ -2,8 +2,12 @@
 
 const WORD = /[\p{L}\p{N}_]+/gu; // what Python's \w+ means
 
-/** Lower-cased words of a caption. */
-export const splitWords = (text) => text.toLowerCase().match(WORD) ?? [];
+// What Python's INVISIBLE lists: it splits no word.
+const INVISIBLE =
+  /[\p{Cf}\p{Variation_Selector}\0-\x08\x0e-\x1b\x7f\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u{13430}-\u{1343f}]/gu;
+
+/** Lower-cased words of a caption in NFC, without what is invisible. */
+export const splitWords = (text) => text.replace(INVISIBLE, "").normalize("NFC").toLowerCase().match(WORD) ?? [];
 
 /** A vocabulary: word to index and back. Index 0 is the padding word, which no caption can contain. */
 export class Tokenizer {

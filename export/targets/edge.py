@@ -11,10 +11,12 @@ compared with the embedding when the file is made. Only ONNX Runtime has the tex
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice, permutations, product
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import onnx
@@ -29,12 +31,17 @@ from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, split_words
+from attngan_deploy.media.tokenizer import INVISIBLE, MAX_WORDS, Tokenizer, split_words
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 
 EDGE = "edge.onnx"
-WORD = r"[\p{L}\p{N}_]+"  # tokenizer.WORD as RE2 says it, whose \w is ASCII only
+# tokenizer.WORD as RE2 says it, whose \w is ASCII only: a word ends with a letter that NFC takes apart, see `_word`.
+WORD = r"(?:{composed}|[^\P{{L}}{apart}]|[\p{{N}}_])*(?:[{apart}]|{composed}|[^\P{{L}}{apart}]|[\p{{N}}_])"
+VISIBLE = "[^" + "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in INVISIBLE) + "]+"
+MAX_SPELLINGS = 100  # of a word
+LAST_COMPOSED = 0x11938  # of the letters that NFC composes or takes apart
+OPSET, IR_VERSION = 20, 9  # the first that have StringConcat
 DOMAINS = {"ai.onnx.ml": 2, "com.microsoft": 1}  # of the text operators
 ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 LEVELS = 255.0
@@ -43,15 +50,29 @@ CONTRACT = (
     "model knows: where it is 0, the picture shows no caption"
 )
 
+# The visible pieces of each caption are joined. No operator makes NFC of them: a letter with its marks behind it is a
+# letter of a word, and the vocabulary holds words in both spellings.
 # Numbers are 0 for unknown words and filling. Each row is sorted: known words first, in their order, then zeros; and
 # cut to the longest row. A row without a known word keeps one zero, as no engine has an LSTM of length 0.
 FRONT = """
 front (string[N] captions, float[N, {z}] z, float[N, {eps}] eps)
     => (int64[N, T] ids, int64[N] lengths, int64[N] known, float[N, {z}] z_noise, float[N, {eps}] eps_noise)
 <int64 zero = {{0}}, int64 step = {{1}}, int64[1] rows = {{1}}, int64 one = {{1}}, int64 most = {{{most}}},
- int64[4] one_column = {{0, 0, 0, 1}}>
+ int64[4] one_column = {{0, 0, 0, 1}}, string nothing = {{""}}, bool always = {{1}}>
 {{
-    lower = StringNormalizer <case_change_action = "LOWER", is_case_sensitive = 1, locale = "C"> (captions)
+    pieces = com.microsoft.Tokenizer <mark = 0, mincharnum = 1, pad_value = ""> (captions)
+    piece_columns = Shape <start = 1> (pieces)
+    piece_count = Squeeze (piece_columns)
+    captions_shape = Shape (captions)
+    empty = Expand (nothing, captions_shape)
+    visible = Loop (piece_count, always, empty) <body = join (int64 column, bool more, string[N] before)
+        => (bool more_after, string[N] after)
+    {{
+        more_after = Identity (more)
+        piece = Gather <axis = 1> (pieces, column)
+        after = StringConcat (before, piece)
+    }}>
+    lower = StringNormalizer <case_change_action = "LOWER", is_case_sensitive = 1, locale = "C"> (visible)
     tokens = com.microsoft.Tokenizer <mark = 0, mincharnum = 1, pad_value = ""> (lower)
     labels = ai.onnx.ml.LabelEncoder <default_int64 = 0> (tokens)
     numbers = Pad (labels, one_column)
@@ -214,12 +235,13 @@ def _check_embedding(bundle: Bundle, text_encoder: onnx.ModelProto, words: int) 
 def _front(text: str, tokenizer: Tokenizer) -> onnx.GraphProto:
     graph, labels = parser.parse_graph(text), _labels(tokenizer)
     attributes: dict[str, dict[str, Any]] = {
-        "Tokenizer": {"tokenexp": WORD},
-        "LabelEncoder": {"keys_strings": list(labels), "values_int64s": list(labels.values())},
+        "pieces": {"tokenexp": VISIBLE},
+        "tokens": {"tokenexp": _word()},
+        "labels": {"keys_strings": list(labels), "values_int64s": list(labels.values())},
     }
     for node in graph.node:
         node.name = node.output[0]
-        for name, value in attributes.get(node.op_type, {}).items():
+        for name, value in attributes.get(node.name, {}).items():
             node.attribute.append(helper.make_attribute(name, value))
     return graph
 
@@ -233,8 +255,35 @@ def _labels(tokenizer: Tokenizer) -> dict[str, int]:
     for word, number in tokenizer.index.items():
         if split_words(word) == [word]:
             capitals = {written for written in (word.capitalize(), word.upper()) if written.lower() == word}
-            labels |= {written.translate(ASCII_LOWER): number for written in {word} | capitals}
+            for written in {word} | capitals:
+                letters = ([letter, *_spellings(letter)] for letter in written)
+                spelled = [normalize("NFD", written), *map("".join, islice(product(*letters), MAX_SPELLINGS))]
+                labels |= {each.translate(ASCII_LOWER): number for each in spelled}
     return labels
+
+
+def _word() -> str:
+    """A regular expression of words, in which a letter that NFC composes may be in any other spelling of it."""
+    bases: dict[str, str] = {}
+    apart = ""
+    for letter in filter(str.isalnum, map(chr, range(0xC0, LAST_COMPOSED + 1))):
+        apart += letter * (not normalize("NFC", letter).isalnum())
+        for spelled in _spellings(letter):
+            bases[spelled[1:]] = bases.get(spelled[1:], "") + spelled[0]
+    composed = "|".join(f"[{bases[marks]}]{marks}" for marks in sorted(bases, key=len, reverse=True))
+    return WORD.format(composed=composed, apart=apart)
+
+
+def _spellings(letter: str) -> Iterator[str]:
+    """A letter with some or all of its marks behind it, in each order that is the same to NFC."""
+    base, *marks = list(normalize("NFD", letter))
+    if marks and not any(map(str.isalnum, marks)):
+        spelled = {
+            normalize("NFC", base + "".join(order[:cut])) + "".join(order[cut:])
+            for order in permutations(marks)
+            for cut in range(len(marks))
+        }
+        yield from (each for each in sorted(spelled) if normalize("NFC", each) == letter)
 
 
 def _versions(bundle: Bundle, *models: onnx.ModelProto) -> tuple[list[onnx.OperatorSetIdProto], int]:
@@ -248,8 +297,9 @@ def _versions(bundle: Bundle, *models: onnx.ModelProto) -> tuple[list[onnx.Opera
                     found=f"{imports[entry.domain]} and {entry.version} of '{entry.domain or 'ai.onnx'}'",
                     next_step="choose another --precision",
                 )
+    imports[""] = max(imports.get("", 0), OPSET)
     made = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
-    return made, max(model.ir_version for model in models)
+    return made, max(IR_VERSION, *(model.ir_version for model in models))
 
 
 def keep_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:

@@ -210,6 +210,11 @@ def test_captions_from_everywhere(t2i: T2I, monkeypatch: pytest.MonkeyPatch) -> 
     ("arguments", "status", "message"),
     [
         (["none.txt"], 1, "no captions file at none.txt"),
+        (["a small red bird"], 1, 'Next: t2i generate --caption "a small red bird"'),
+        (["A 3.5 cm bird."], 1, 'Next: t2i generate --caption "A 3.5 cm bird."'),
+        (["a red/blue bird", "--shard", "0/2"], 1, "a caption itself goes behind --caption"),
+        (["bird" * 100], 1, "a caption itself goes behind --caption"),
+        (["a", "small", "bird"], 2, 'a caption goes behind --caption "a small bird"'),
         (["."], 1, "is a folder"),
         (["empty.txt"], 1, "empty.txt is empty"),
         (["binary.txt"], 1, "zero byte on line 1"),

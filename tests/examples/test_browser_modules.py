@@ -15,6 +15,7 @@ import pytest
 from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM, noise_for
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
+from tests.makers.odd_captions import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "examples" / "browser"
@@ -43,6 +44,7 @@ def test_words_are_those_of_the_runtime() -> None:
     texts = [f"x{letter}Y {letter}" for letter in known]
     texts += ["don't stop_here", "naïve CAFÉ-bird ß", "12 birds, 3.5 wings\x0b\u2028end", "", "ΟΔΥΣΣΕΥΣ ΣΑΣ", "İI"]
     texts += (ROOT / "examples" / "captions.txt").read_text().splitlines()
+    texts += [text for text, _ in CASES]
     script = """
         import { splitWords } from "./tokenizer.js";
         const known = (text) => !/\\p{Cn}/u.test(text);

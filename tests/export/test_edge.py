@@ -27,6 +27,8 @@ from tests.makers.alike import alike
 from tests.makers.commands import PATIENCE
 from tests.makers.odd_captions import (
     CAPTIONS,
+    CASE_WORDS,
+    CASES,
     ODD_CAPTIONS,
     ODD_WORDS,
     drawn_captions,
@@ -93,6 +95,13 @@ def test_it_makes_the_pictures_of_the_runtime(edge: tuple[Path, EdgeFacts], tiny
         assert alike(alone[0], wanted[row])
     other = session.run(["pictures"], {"captions": np.array(CAPTIONS[::-1], object), "z": z, "eps": eps})[0]
     assert not alike(other, wanted)
+
+
+def test_the_shared_cases(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = with_vocabulary(tiny_bundle, tmp_path / "cases", CASE_WORDS)
+    ids, _, known = run_tokens(tokens_of(build_edge(bundle)), [text for text, _ in CASES], bundle)
+    for (text, words), row, count in zip(CASES, ids.tolist(), known.tolist(), strict=True):
+        assert row[:count] == [CASE_WORDS.index(word) + 1 for word in words], ascii(text)
 
 
 def test_same_numbers_as_the_tokenizer(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle, write_manifest
+from tests import DATA
 
 CAPTIONS = [
     "a small red bird with black wings",
@@ -39,6 +40,9 @@ ODD_CAPTIONS = [
 ]
 ODD_WORDS = ["red", "bird", "café", "naïve", "éclair", "straße", "bird_", "red_bird", "_", "12", "7", "½", "中文"]
 ODD_WORDS += ["t", "k", "ve", "nai"]
+# Captions with their words: every tokenizer reads them alike.
+CASES: list[tuple[str, list[str]]] = json.loads((DATA / "words.json").read_text(encoding="utf-8"))
+CASE_WORDS = sorted({word for _, words in CASES for word in words})
 
 
 def signs() -> list[str]:

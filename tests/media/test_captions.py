@@ -1,6 +1,7 @@
 """Reading captions, and every way in which a captions file can be wrong."""
 
 import io
+import json
 import os
 from pathlib import Path
 from threading import Thread
@@ -9,7 +10,7 @@ import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.media.captions import from_texts, open_captions, read_captions
+from attngan_deploy.media.captions import CaptionFile, from_texts, open_captions, read_captions
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer, tokenize
 
 TOKENIZER = Tokenizer(["<end>", "a", "red", "bird", "reddish"])
@@ -44,8 +45,57 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", "id;caption\n1;a red, small bird\n;\n2;a bird\n"),
+        ("c.csv", "id\tcaption\n1\ta red, small bird\n2\ta bird\n"),
+        ("c.csv", 'id|"caption"\n1|"a red, small bird"\n2|a bird\n'),
+        ("c.csv", "sep=;\nid;caption\n1;a red, small bird\n2;a bird\n"),
+        ("c.csv", '\ufeff"sep=^"\r\ncaption^id\r\na red, small bird^1\r\na bird^2\r\n'),
+        ("c.csv", 'id,caption\n,\n1,"a red, small bird"\n , \n2,a bird\n,\n,\n'),
+        ("c.tsv", "caption\tid, as in the book\na red, small bird\t1\na bird\t2\n"),
+        ("c.TSV", "caption\na red, small bird\na bird\n"),
+        ("c.json", '{"images": [], "annotations": [{"caption": "a red, small bird", "id": 1}, {"caption": "a bird"}]}'),
+        ("c.json", '[{"caption": "a red, small bird"}, {"caption": "a bird", "key": "1"}]'),
+        ("c.json", '["a red, small bird", "a bird"]'),
+        ("c.jsonl", '{"url": "u", "caption": "a red, small bird", "key": "0"}\n{"caption": "a bird", "width": 1}\n'),
+    ],
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    assert [caption.text for caption in read_captions(path)] == ["a red, small bird", "a bird"]
+    file = CaptionFile.measure(str(path))
+    assert [caption.text for caption in file.read(1)] == ["a bird"]
+
+
+def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("sep=;\nid;caption\n" + "".join(f"{n};bird, {n}\n;\n" for n in range(2500)))
+    (tmp_path / "c.json").write_text(json.dumps([{"caption": f"bird, {n}"} for n in range(2500)]))
+    for name in ("c.csv", "c.json"):
+        file = CaptionFile.measure(str(tmp_path / name))
+        assert [caption.text for caption in file.read(2100, 2102)] == ["bird, 2100", "bird, 2101"]
+
+
+@pytest.mark.parametrize(
     ("name", "data", "message"),
     [
+        ("c.csv", b"id^caption\n1^a bird\n", "is one column; found 'id.caption'; expected columns between"),
+        ("c.csv", b"id:caption\n1:a bird\n", "is one column"),
+        ("c.csv", b"id;text\n1;a bird\n", "no column 'caption'; found id, text"),
+        (
+            "c.json",
+            b'{"annotations": [{"text": "a bird"}, {"a": "b", "c": "d"}]}',
+            "caption 2 of .* no column 'caption'",
+        ),
+        (
+            "c.json",
+            b'{"annotations": 3}',
+            "found a .json file of another form; expected .* as in COCO",
+        ),
+        ("c.json", b"[3]", "caption 1 of .* is not a JSON object"),
+        ("c.json", b'{"caption": ', "is not JSON"),
+        ("c.json", b"[]", "has no captions"),
         ("c.txt", b"", "is empty"),
         ("c.txt", b" \n\r\n\t", "is empty"),
         ("c.txt", b"\xef\xbb\xbf\n", "has no captions"),

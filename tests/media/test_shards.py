@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.shards import MAX_MEMBER_BYTES, Sample, iter_samples
+from attngan_deploy.score.pictures import find_pictures
 
 FACTS = {"class": 3, "captions": ["a red bird", "a small bird"]}
 
@@ -43,6 +46,43 @@ def test_a_picture_and_its_json_become_one_sample(tmp_path: Path) -> None:
 
 def test_an_empty_tar_has_no_samples(tmp_path: Path) -> None:
     assert list(iter_samples(write_tar(tmp_path / "a.tar"))) == []
+
+
+def test_a_shard_that_tar_packed_again(tmp_path: Path) -> None:
+    """Members in another order, behind "./", with what macOS adds, and the captions of img2dataset."""
+    shard = write_tar(
+        tmp_path / "a.tar",
+        ("./1.x/b.webp", b"first"),
+        ("./1.x/._b.webp", b"of macOS"),
+        ("./1.x/c.jfif", b"second"),
+        ("./d.png", b"third"),
+        ("./.DS_Store", b"of macOS"),
+        ("./d.json", b'{"caption": "a bird", "key": "d", "url": "u"}'),
+        ("./1.x/._b.json", b"of macOS"),
+        ("./1.x/c.json", json.dumps(FACTS).encode()),
+        ("./1.x/b.json", json.dumps(FACTS).encode()),
+        ("./e.jpg", b"fourth"),
+        ("./e.json", b'{"caption": null}'),
+    )
+    assert list(iter_samples(shard)) == [
+        Sample("1.x/b", ".webp", b"first", 3, ["a red bird", "a small bird"]),
+        Sample("1.x/c", ".jfif", b"second", 3, ["a red bird", "a small bird"]),
+        Sample("d", ".png", b"third", -1, ["a bird"]),
+        Sample("e", ".jpg", b"fourth", -1, []),
+    ]
+    (tmp_path / "._a.tar").write_bytes(b"of macOS")
+    assert find_pictures(tmp_path).count() == 4
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="needs tar")
+@pytest.mark.parametrize("order", [".", "*.webp *.json", "*.json *.webp"])
+def test_tar_itself(tmp_path: Path, order: str) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.webp").write_bytes(name.encode())
+        (tmp_path / f"{name}.json").write_text(json.dumps({"class": 1, "captions": [f"bird {name}"]}))
+    subprocess.run(f"tar cf ../{tmp_path.name}.tar {order}", shell=True, check=True, cwd=tmp_path)
+    found = {sample.name: (sample.picture, sample.captions) for sample in iter_samples(f"{tmp_path}.tar")}
+    assert found == {name: (name.encode(), [f"bird {name}"]) for name in "abcd"}
 
 
 @pytest.mark.parametrize(

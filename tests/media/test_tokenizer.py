@@ -1,5 +1,7 @@
 """Words and their numbers."""
 
+import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import BundleError
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
-from tests.makers.odd_captions import drawn_captions
+from tests.makers.odd_captions import CASES, drawn_captions
 
 
 def test_words_are_those_of_the_published_tokenizer() -> None:
@@ -17,6 +19,14 @@ def test_words_are_those_of_the_published_tokenizer() -> None:
     captions = ["don't stop_here", "naïve CAFÉ-bird ß", "12 birds, 3.5 wings\x0b\u2028end", ""]
     captions += drawn_captions(Tokenizer.load(open_bundle("base").vocabulary).words, 10_000)
     assert [text for text in captions if split_words(text) != published.tokenize(text.lower())] == []
+
+
+def test_what_looks_alike_is_alike() -> None:
+    assert [split_words(text) for text, _ in CASES] == [words for _, words in CASES]
+    letters = [chr(code) for code in range(sys.maxunicode + 1)]
+    unseen = [letter for letter in letters if unicodedata.category(letter) == "Cf"]
+    assert len(unseen) > 150
+    assert [ascii(letter) for letter in unseen if split_words(f"re{letter}d") != ["red"]] == []
 
 
 def test_encode_and_pad() -> None:

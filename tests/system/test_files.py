@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.system.files import atomic_folder, sha256_of, write_atomically
+from attngan_deploy.system.files import atomic_folder, entries, sha256_of, write_atomically
 from attngan_deploy.system.signals import uninterrupted
 
 
@@ -58,6 +58,20 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(OutputError, match="not a folder"), atomic_folder(file):
+        pass
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._a.tar", "Thumbs.db", "THUMBS.DB", "desktop.ini", "Desktop.ini"])
+def test_what_systems_leave_makes_no_folder_full(tmp_path: Path, name: str) -> None:
+    for folder in ("folder", "bundle"):
+        (tmp_path / folder / "lost+found").mkdir(parents=True)
+        (tmp_path / folder / name).write_bytes(b"\0")
+        assert entries(tmp_path / folder) == []
+    with atomic_folder(tmp_path / "folder") as made:
+        (made / "bundle.json").touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["bundle.json"]
+    (tmp_path / "bundle/mine.txt").touch()
+    with pytest.raises(OutputError, match="left alone"), atomic_folder(tmp_path / "bundle"):
         pass
 
 

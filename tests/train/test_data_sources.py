@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.media.captions import read_captions
 from attngan_deploy.train.data import build as data_build
 from attngan_deploy.train.data.build import BuildOptions
 from tests.makers.data_makers import (
@@ -230,3 +231,74 @@ def test_dots_in_a_file_name_do_not_cut_the_name_in_the_shard(tmp_path: Path) ->
     described(tmp_path / "in/1.x/my.red.bird.jpg")
     run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
     assert list(samples(tmp_path / "out")) == ["1.x/my_red_bird"]
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x0b", "\x0c", "\x1e", "\x85"])
+def test_signs_that_end_no_line_end_no_caption(tmp_path: Path, sign: str) -> None:
+    described(tmp_path / "in/x/a.jpg", f"a red{sign}bird\ra blue bird\r\na third\n")
+    run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    (sample,) = samples(tmp_path / "out").values()
+    (tmp_path / "c.txt").write_bytes((tmp_path / "in/x/a.txt").read_bytes())
+    generated = [" ".join(caption.text.split()) for caption in read_captions(tmp_path / "c.txt")]
+    assert sample.captions == generated == [" ".join(f"a red{sign}bird".split()), "a blue bird", "a third"]
+
+
+@pytest.mark.parametrize("start", ["picture;caption;class\n", "sep=;\nPicture;Caption;Class\n"])
+def test_a_csv_of_another_delimiter(tmp_path: Path, start: str) -> None:
+    picture(tmp_path / "in/a.png")
+    (tmp_path / "in/list.csv").write_text(f"{start}a.png;a red, small bird;x\n;;\n")
+    (tmp_path / "in/list.tsv").write_text("caption\tpicture\na red, small bird\ta.png\n\t\n")
+    for kind in ("csv", "tsv"):
+        report = run(tmp_path / f"in/list.{kind}", tmp_path / kind, split=EVERYTHING)
+        assert samples(tmp_path / kind)["a"].captions == ["a red, small bird"]
+        assert report["skipped"]["count"] == 0
+
+
+def test_linked_folders_and_endings_of_other_systems(tmp_path: Path) -> None:
+    described(tmp_path / "elsewhere/one.jpg")
+    described(tmp_path / "in/x/two.JPG").with_suffix(".txt").rename(tmp_path / "in/x/two.TXT")
+    described(tmp_path / "in/x/three.jpg").rename(tmp_path / "in/x/three.jfif")
+    described(tmp_path / "in/x/e\u0301te\u0301.jpg").with_suffix(".txt").rename(tmp_path / "in/x/\u00e9t\u00e9.txt")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/x/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/gone").symlink_to(tmp_path / "nowhere")
+    for name in (".DS_Store", "._two.JPG", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "in/x" / name).write_bytes(b"\0")
+    described(tmp_path / "in/lost+found/a.jpg")
+    report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    assert sorted(samples(tmp_path / "out")) == ["linked/one", "x/three", "x/two", "x/\u00e9t\u00e9"]
+    assert {(skip["name"], skip["reason"]) for skip in report["skipped"]["list"]} == {
+        ("x/loop", "link to a folder above it"),
+        ("gone", "link that leads nowhere"),
+    }
+
+
+def test_paths_as_other_systems_write_them_are_found(tmp_path: Path) -> None:
+    picture(tmp_path / "in/birds/Cafe\u0301/Red.JPG")
+    picture(tmp_path / "in/birds/one.png")
+    picture(tmp_path / "in/birds/ONE.png")
+    rows = ["birds\\Caf\u00e9\\red.jpg", "Birds/Cafe\u0301/Red.JPG", "birds\\one.png", "birds/One.png"]
+    listed = tmp_path / "in/list.csv"
+    listed.write_text("picture,caption\n" + "".join(f"{row},a bird\n" for row in rows), encoding="utf-8")
+    report = run(listed, tmp_path / "out", split=EVERYTHING)
+    assert {name: len(sample.captions) for name, sample in samples(tmp_path / "out").items()} == {
+        "birds/Caf\u00e9/Red": 2,
+        "birds/one": 1,
+    }
+    assert [(skip["name"], skip["reason"]) for skip in report["skipped"]["list"]] == [("birds/One", "missing picture")]
+    root = make_cub(tmp_path / "cub")
+    images = (root / "images.txt").read_text().replace("/", "\\")
+    (root / "images.txt").write_text(images.replace("Bird_1_0.jpg", "bird_1_0.JPG"))
+    next((root / "text").rglob("Bird_2_0.txt")).rename(root / "text/002.Bird_2/Bird_2_0.TXT")
+    report = run(root, tmp_path / "birds", split=EVERYTHING)
+    assert (report["train"]["pictures"], report["skipped"]["count"]) == (8, 0)
+
+
+def test_classes_that_look_alike_are_one(tmp_path: Path) -> None:
+    described(tmp_path / "in/cafe\u0301/a.jpg")
+    described(tmp_path / "in/caf\u00e9/b.jpg")
+    described(tmp_path / "in/caf\u00e9/a.jpg")
+    report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    assert (tmp_path / "out/classes.txt").read_text(encoding="utf-8").splitlines() == ["caf\u00e9"]
+    assert sorted(samples(tmp_path / "out")) == ["caf\u00e9/a", "caf\u00e9/b"]
+    assert report["skipped"]["reasons"] == {"duplicate name": 1}

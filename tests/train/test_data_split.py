@@ -50,6 +50,58 @@ def test_a_text_list_of_classes_or_pictures_splits(tmp_path: Path) -> None:
         run(root, tmp_path / "none", split=SplitRule(tmp_path / "split.txt"))
 
 
+@pytest.mark.parametrize(
+    ("listed", "there"),
+    [
+        ("black-footed albatross", "001.Black_footed_Albatross"),
+        ("001.Black_footed_Albatros", "001.Black_footed_Albatross"),
+        ("Black_footed_Albatross", "001.Black_footed_Albatross"),
+        ("Colibri\u0301s", "Colibri"),
+        ("001.black_footed_albatross/a.jpg", "001.Black_footed_Albatross"),
+        ("002.Bird_2", ""),
+        ("Gannet", ""),
+        ("001.Black_footed_Albatross\\zzz.jpg", ""),
+    ],
+)
+def test_a_class_that_the_data_spells_otherwise_never_stays_in_training(
+    tmp_path: Path, listed: str, there: str
+) -> None:
+    for name in ("001.Black_footed_Albatross", "Colibri", "Bird_1", "Tern"):
+        described(tmp_path / "in" / name / "a.jpg")
+    (tmp_path / "split.txt").write_text(f"Tern\r\n{listed}\r\n", encoding="utf-8", newline="")
+    if there:
+        with pytest.raises(DataError, match=f"spells 1 of the classes otherwise.* for '{there}'"):
+            run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+        return
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+    assert report["skipped"]["reasons"] == {"in the split file, but no usable picture": 1}
+    assert report["skipped"]["list"][0]["name"] == listed.replace("\\", "/")
+
+
+def test_names_of_other_systems_are_found_in_the_split(tmp_path: Path) -> None:
+    described(tmp_path / "in/cafe\u0301/a.b.jpg")
+    described(tmp_path / "in/x/a.jpg")
+    described(tmp_path / "in/y/a.jpg")
+    for number, listed in enumerate(("caf\u00e9", "cafe\u0301", "cafe\u0301\\a_b.jpg")):
+        (tmp_path / "split.txt").write_text(f"{listed}\n", encoding="utf-8")
+        report = run(tmp_path / "in", tmp_path / f"out{number}", split=SplitRule(tmp_path / "split.txt"))
+        assert list(samples(tmp_path / f"out{number}", "test")) == ["caf\u00e9/a_b"]
+        assert report["skipped"]["count"] == 0
+
+
+def test_the_official_split_of_cub(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "cub")
+    sides = "".join(f"{number} {int(number % 3 > 0)}\n" for number in range(1, 9))
+    (root / "train_test_split.txt").write_text(sides + "99 0\n")
+    report = run(root, tmp_path / "out", split=SplitRule(root / "train_test_split.txt"))
+    assert list(samples(tmp_path / "out", "test")) == ["002.Bird_2/Bird_2_0", "003.Bird_3/Bird_3_1"]
+    assert report["train"]["pictures"] == 6
+    assert [skip["name"] for skip in report["skipped"]["list"]] == ["picture 99"]
+    (tmp_path / "train_test_split.txt").write_text(sides)
+    with pytest.raises(DataError, match=r"lists numbers; expected the names of them in .*images\.txt"):
+        run(root, tmp_path / "none", split=SplitRule(tmp_path / "train_test_split.txt"))
+
+
 class Hostile:
     """Writes a file when it is unpickled."""
 

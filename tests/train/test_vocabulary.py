@@ -9,6 +9,7 @@ pytest.importorskip("nltk", reason="needs the train extra")
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.train.data.build import build_vocabulary, nltk_words
+from tests.makers.odd_captions import CASE_WORDS, CASES
 
 
 def test_words_are_counted_lower_cased_and_ordered_by_count_then_alphabet() -> None:
@@ -16,6 +17,11 @@ def test_words_are_counted_lower_cased_and_ordered_by_count_then_alphabet() -> N
     expected = ["<end>", "bird", "finch", "red", "a", "s", "the", "wing", "zebra"]
     assert build_vocabulary(captions) == (expected, 0)
     assert build_vocabulary(reversed(captions)) == (expected, 0)
+
+
+def test_the_vocabulary_has_the_words_of_the_shared_cases() -> None:
+    captions = [text for text, _ in CASES]
+    assert sorted(build_vocabulary(captions)[0][1:]) == CASE_WORDS
 
 
 def test_min_count_leaves_rare_words_out() -> None:

@@ -20,7 +20,7 @@ from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.tokenizer import PADDING, split_words
-from attngan_deploy.system.files import atomic_folder, sha256_of
+from attngan_deploy.system.files import atomic_folder, entries, sha256_of
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
@@ -155,7 +155,7 @@ def _check_output(options: BuildOptions) -> None:
         )
     if not output.is_dir():
         return
-    names = sorted(path.name for path in output.iterdir())
+    names = [path.name for path in entries(output)]
     if names and not options.force:
         raise OutputError(
             f"{output} is not empty",

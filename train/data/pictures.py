@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from attngan_deploy.errors import DataError
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns of a decompression bomb
 BOX_MARGIN = 1.5

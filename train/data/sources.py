@@ -3,8 +3,6 @@
 A reader opens captions and lists, never pictures. Each picture it can't use becomes a `Skip` with the reason.
 """
 
-import csv
-import io
 import os
 import unicodedata
 from collections import Counter
@@ -12,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from attngan_deploy.errors import DataError
+from attngan_deploy.errors import CaptionError, DataError
+from attngan_deploy.media.caption import split_lines
+from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.tokenizer import split_words
+from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")
@@ -56,7 +57,9 @@ class Source:
     _names: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
-        """Take an entry with its captions cleaned, unless its name is taken or unwritable, or no caption is left."""
+        """Take an entry, captions cleaned, names in NFC, unless its name is taken or bad, or no caption is left."""
+        class_name = None if entry.class_name is None else composed(entry.class_name)
+        entry = replace(entry, name=composed(entry.name), class_name=class_name)
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name + (entry.class_name or "")):
             self.skip(entry.name, "name that is not UTF-8 or has control characters")
         elif entry.name in self._names:
@@ -87,7 +90,7 @@ def detect_kind(path: Path) -> str:
     """
     if path.is_dir():
         return "cub" if all((path / name).is_file() for name in CUB_FILES) else "folder"
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
     raise DataError(
@@ -118,10 +121,12 @@ def read_cub(root: Path, captions: Path | None) -> Source:
             expected="the text/ folder published with AttnGAN",
             next_step="t2i data build CUB_200_2011 --captions birds -o shards",
         )
-    paths, labels, boxes, class_names = (_numbered(root / name) for name in CUB_FILES)
-    source = Source("cub", classes=list(class_names.values()))
-    for number, listed in paths.items():
-        name, picture = _shard_name(listed), root / "images" / listed
+    paths, labels, boxes, class_names = (numbered(root / name) for name in CUB_FILES)
+    source = Source("cub", classes=[composed(name) for name in class_names.values()])
+    folders = Folders()
+    for number, written in paths.items():
+        listed = written.replace("\\", "/")
+        name, picture = shard_name(listed), folders.find(root / "images", listed)
         box = _box(boxes.get(number, ""))
         if listed.startswith("/") or ".." in Path(listed).parts:
             source.skip(name, "path outside the data folder")
@@ -129,9 +134,11 @@ def read_cub(root: Path, captions: Path | None) -> Source:
             source.skip(name, "no class")
         elif box is None:
             source.skip(name, "no bounding box")
-        elif not _is_file(picture):
+        elif picture is None:
             source.skip(name, "missing picture")
-        elif (lines := _caption_lines(source, name, text / Path(listed).with_suffix(".txt"))) is not None:
+        elif (
+            lines := _caption_lines(source, name, folders.find(text, f"{listed.rpartition('.')[0]}.txt"))
+        ) is not None:
             source.add(Entry(name, picture, tuple(lines), class_names[labels[number]], box))
     return source
 
@@ -139,22 +146,29 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 def read_folder(root: Path) -> Source:
     """Read pictures with a `name.txt` beside each, a caption a line; the class is the sub-folder, in sorted order.
 
-    Pictures directly in `root` have no class. Hidden files and folders are not looked at.
+    Pictures directly in `root` have no class. Hidden files and folders are not looked at. Links are followed, but for
+    one that leads to a folder above it.
     """
-    source = Source("folder")
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        folder = Path(here).relative_to(root)
-        pictures = [name for name in sorted(files) if name.lower().endswith(PICTURE_SUFFIXES) and name[0] != "."]
-        described = {Path(name).stem for name in pictures}
+    source, finder = Source("folder"), Folders()
+    for here, folders, files in os.walk(root, followlinks=True):
+        folder, place = Path(here).relative_to(root), Path(here).resolve()
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or is_ignored(name)))
+        for name in [name for name in folders if place.is_relative_to((Path(here) / name).resolve())]:
+            folders.remove(name)
+            source.skip((folder / name).as_posix(), "link to a folder above it")
+        files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
+        pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
+        described = {composed(Path(name).stem).casefold() for name in pictures}
         for file in pictures:
-            name = _shard_name((folder / file).as_posix())
-            lines = _caption_lines(source, name, root / folder / f"{Path(file).stem}.txt")
+            name = shard_name((folder / file).as_posix())
+            lines = _caption_lines(source, name, finder.find(root / folder, f"{Path(file).stem}.txt"))
             if lines is not None:
                 class_name = None if folder == Path() else folder.as_posix()
                 source.add(Entry(name, root / folder / file, tuple(lines), class_name))
-        for file in sorted(files):
-            if file.endswith(".txt") and Path(file).stem not in described and file[0] != ".":
+        for file in files:
+            if not (Path(here) / file).exists():
+                source.skip((folder / file).as_posix(), "link that leads nowhere")
+            elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
     return source
 
@@ -168,7 +182,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
         DataError: not UTF-8, not a CSV, or without its columns.
     """
     rows = _csv_rows(path)
-    columns = next(rows)[1]
+    columns = [name.strip().lower() for name in next(rows)[1]]
     places: dict[str, int] = {
         name: columns.index(name) for name in ("picture", "caption", "class", "split") if name in columns
     }
@@ -182,10 +196,10 @@ def read_csv(path: Path, root: Path | None) -> Source:
     base = path.parent.resolve()
     allowed = [base, *([root.resolve()] if root else [])]
     grouped: dict[Path, list[dict[str, str]]] = {}
-    source = Source("csv")
+    source, folders = Source("csv"), Folders()
     for line, cells in rows:
         row = {name: cells[place].strip() if place < len(cells) else "" for name, place in places.items()}
-        picture = _inside(base, row["picture"], allowed)
+        picture = _inside(base, row["picture"], allowed, folders)
         if not row["picture"]:
             source.skip(f"line {line}", "no picture named")
         elif picture is None:
@@ -194,8 +208,8 @@ def read_csv(path: Path, root: Path | None) -> Source:
             grouped.setdefault(picture, []).append(row)
     for picture, group in grouped.items():
         home = next(folder for folder in allowed if picture.is_relative_to(folder))
-        name = _shard_name(picture.relative_to(home).as_posix())
-        classes = {row.get("class", "") for row in group} - {""}
+        name = shard_name(picture.relative_to(home).as_posix())
+        classes = {composed(row.get("class", "")) for row in group} - {""}
         splits = {row.get("split", "").lower() for row in group} - {""}
         if len(classes) > 1 or len(splits) > 1:
             source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
@@ -209,10 +223,10 @@ def read_csv(path: Path, root: Path | None) -> Source:
     return source
 
 
-def _numbered(path: Path) -> dict[str, str]:
+def numbered(path: Path) -> dict[str, str]:
     """One of CUB's lists: number to what follows it on its line."""
     rows: dict[str, str] = {}
-    for place, line in enumerate(read_text(path).splitlines(), 1):
+    for place, line in enumerate(split_lines(read_text(path)), 1):
         number, _, rest = line.strip().partition(" ")
         if number and (not rest or number in rows):
             problem = "a number twice" if rest else "a number with nothing behind it"
@@ -248,26 +262,25 @@ def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row that is not blank; the first are the column names in lower case."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    """Line number and cells of each row that is not blank, the column names first."""
     try:
-        yield 1, [name.strip().lower() for name in next(reader, [])]
-        yield from ((reader.line_num, cells) for cells in reader if any(cells))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num} is not CSV: {error}", next_step=HELP) from error
+        with path.open("rb") as stream:
+            yield from ((line, cells) for line, _, cells in csv_rows(stream, str(path)))
+    except CaptionError as error:
+        raise DataError(error.what, found=error.found, expected=error.expected, next_step=HELP) from error
 
 
-def _caption_lines(source: Source, name: str, path: Path) -> list[str] | None:
+def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | None:
     """Lines of one picture's caption file; None, after a skip, where there is none to be used."""
     try:
-        if not path.is_file():
+        if path is None:
             source.skip(name, "no captions")
         elif path.stat().st_size > MAX_CAPTIONS_BYTES:
             source.skip(name, "captions file too large", f"{path.stat().st_size} bytes")
         elif "\0" in (text := path.read_bytes().decode("utf-8-sig")):
             source.skip(name, "captions not text", "a zero byte")
         else:
-            return text.splitlines()
+            return split_lines(text)
     except UnicodeDecodeError as error:
         source.skip(name, "captions not UTF-8", f"byte {error.start}")
     except OSError as error:
@@ -275,23 +288,57 @@ def _caption_lines(source: Source, name: str, path: Path) -> list[str] | None:
     return None
 
 
-def _inside(base: Path, written: str, allowed: list[Path]) -> Path | None:
+def _inside(base: Path, written: str, allowed: list[Path], folders: "Folders") -> Path | None:
     """Where a written path leads, links followed; None if that is in none of the allowed folders."""
     try:
-        found = (base / written).resolve()
+        found = (folders.find(base, written) or base / written.replace("\\", "/")).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a loop of links
         return None
     return found if any(found.is_relative_to(folder) for folder in allowed) else None
 
 
+class Folders:
+    """Files by names that were written on another system: with a backslash, in other case, letters taken apart."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, folder: Path, written: str) -> Path | None:
+        """The file that a relative or absolute path means: as it is written, else the only one that reads like it."""
+        if _is_file(folder / written):
+            return folder / written
+        found = folder
+        for part in Path(written.replace("\\", "/")).parts:
+            alike = [part] if part == ".." else self._listed(found).get(composed(part).casefold(), [part])
+            if len(alike) > 1 and part not in alike:
+                return None
+            found /= part if part in alike else alike[0]
+        return found if _is_file(found) else None
+
+    def _listed(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names = self._names[folder] = {}
+            try:
+                for path in folder.iterdir():
+                    names.setdefault(composed(path.name).casefold(), []).append(path.name)
+            except (OSError, ValueError):
+                pass
+        return self._names[folder]
+
+
+def composed(name: str) -> str:
+    """A name in NFC, as most systems write it; macOS takes letters apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name longer than the file system takes
+    except (OSError, ValueError):  # a name longer than the file system takes, a zero byte
         return False
 
 
-def _shard_name(written: str) -> str:
+def shard_name(written: str) -> str:
     """Path without its suffix; other dots of the file name become "_", as WebDataset cuts names at the first one."""
     folder, slash, file = written.rpartition("/")
     return folder + slash + file.rpartition(".")[0].replace(".", "_") if "." in file else written

@@ -3,16 +3,23 @@
 Captions of unseen classes are what a text-to-image model is tested on, so the split goes by class.
 """
 
+import difflib
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.train.data.sources import HELP, Entry, Skip, read_text
+from attngan_deploy.media.caption import split_lines
+from attngan_deploy.train.data.sources import HELP, Entry, Skip, composed, numbered, read_text, shard_name
 from attngan_deploy.train.imports.unpickle import load_plain
 
 DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 50 of 200
 MAX_SPLIT_BYTES = 16 * 2**20
+NUMBERED_SIDE = re.compile(r"\d+\s+[01]")  # a line of CUB's train_test_split.txt
+SIDES = ("test", "train")
+NEAR = 0.85  # how alike two spellings of a class are, by difflib
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class SplitRule:
 
     Attributes:
         file: names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder
-            with the published `train/filenames.pickle` and `test/filenames.pickle`. It beats everything else.
+            with the published `train/filenames.pickle` and `test/filenames.pickle`; or CUB's `train_test_split.txt`
+            beside its `images.txt`. It beats everything else.
         test_classes: how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set.
             It beats what the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
         seed: draws the classes.
@@ -79,7 +87,7 @@ def read_split_names(path: Path) -> list[str]:
         raise DataError(f"no split file at {path}", expected="names of test classes or pictures", next_step=HELP)
     if path.suffix.lower() in (".pickle", ".pkl"):
         return _unpickled_names(path)
-    return [name for line in read_text(path, MAX_SPLIT_BYTES).splitlines() if (name := line.strip())]
+    return [name for line in split_lines(read_text(path, MAX_SPLIT_BYTES)) if (name := line.strip())]
 
 
 def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Skip], str]:
@@ -92,17 +100,25 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
             expected="names of the test set",
             next_step=f"--split-file {file.parent.parent} (the folder above train/ and test/)",
         )
+    elif (names := read_split_names(file)) and all(NUMBERED_SIDE.fullmatch(name) for name in names):
+        listed, otherwise = _official(file, names), None
     else:
-        listed, otherwise = dict.fromkeys(read_split_names(file), "test"), "train"
+        listed, otherwise = dict.fromkeys(names, "test"), "train"
+    listed = {composed(name.replace("\\", "/")): side for name, side in listed.items()}
     splits: dict[str, str] = {}
     skipped = []
+    used: set[str] = set()
     for entry in entries:
-        names = (entry.name, f"{entry.name}{entry.picture.suffix}", class_of(entry))
-        side = next((listed[name] for name in names if name in listed), otherwise)
+        names = [entry.name, f"{entry.name}{entry.picture.suffix}", class_of(entry)]
+        found = [name for name in names if name in listed]
+        used.update(found)
+        side = listed[found[0]] if found else otherwise
         if side is None:
             skipped.append(Skip(entry.name, "not in the split file"))
         else:
             splits[entry.name] = side
+    unmatched = [name for name in listed if name not in used]
+    _check_spelling(file, unmatched, {class_of(entry) for entry in entries})
     if "test" not in splits.values():
         raise DataError(
             f"{file} names nothing of this data",
@@ -110,7 +126,41 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
             expected=f"classes or pictures such as {class_of(entries[0])!r} or {entries[0].name!r}",
             next_step=HELP,
         )
+    skipped += [Skip(name, "in the split file, but no usable picture") for name in unmatched]
     return splits, skipped, f"by {file.name}"
+
+
+def _official(file: Path, names: list[str]) -> dict[str, str]:
+    """Side of each picture by CUB's list: a picture's number in `images.txt`, and whether it is for training."""
+    images = file.parent / "images.txt"
+    if not images.is_file():
+        raise DataError(f"{file} lists numbers", expected=f"the names of them in {images}", next_step=HELP)
+    paths = {number: shard_name(written.replace("\\", "/")) for number, written in numbered(images).items()}
+    sides = {number: SIDES[int(side)] for number, side in map(str.split, names)}
+    return {paths.get(number, f"picture {number}"): side for number, side in sides.items()}
+
+
+def _check_spelling(file: Path, names: list[str], classes: set[str]) -> None:
+    """Raise DataError where a listed class, or that of a listed picture, is one of the data in another spelling."""
+    plain = {_plain(name): name for name in classes}
+    wrong: dict[str, str] = {}
+    for asked in sorted({name if name in classes else name.rpartition("/")[0] or name for name in names} - classes):
+        near = difflib.get_close_matches(_plain(asked), plain, n=1, cutoff=NEAR)
+        if near and re.findall(r"\d+", near[0]) == re.findall(r"\d+", _plain(asked)):  # else it is another of a series
+            wrong[asked] = plain[near[0]]
+    if wrong:
+        shown = ", ".join(f"{asked!r} for {there!r}" for asked, there in list(wrong.items())[:3])
+        raise DataError(
+            f"{file} spells {len(wrong)} of the classes otherwise than the data",
+            found=shown,
+            expected="the same names",
+            next_step="mend the list: those classes would be left in training",
+        )
+
+
+def _plain(name: str) -> str:
+    """Letters and digits of a class in lower case, without accents and a number in front."""
+    return re.sub(r"[\W_]+", "", re.sub(r"^\d+[\W_]+", "", normalize("NFKD", name))).casefold()
 
 
 def _unpickled_names(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.system.files import append_whole, make_folder, read_json, sweep, write_atomically
+from attngan_deploy.system.files import append_whole, entries, make_folder, read_json, sweep, write_atomically
 from attngan_deploy.system.lock import lock_folder
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.runs.checkpoint import (
@@ -59,7 +59,7 @@ class RunFolder:
         if writes:  # other ranks find the folder as it is being filled
             if described.is_file() and checkpoints_of(path):
                 self._check_same(described, resolved, resume, defaults)
-            elif any(path.iterdir()) and not described.is_file():
+            elif entries(path) and not described.is_file():
                 raise OutputError(f"{path} holds other files", next_step="choose another --out")
             (path / "grids").mkdir(parents=True, exist_ok=True)
             (path / "checkpoints").mkdir(exist_ok=True)

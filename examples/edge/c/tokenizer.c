@@ -109,19 +109,87 @@ static size_t encode(uint32_t code, char *bytes)
     return length;
 }
 
-static bool in_word(uint32_t code)
+/* The row of a table of runs that holds a code point, or NULL. The first two columns are first and last. */
+static const uint32_t *find_run(uint32_t code, const uint32_t *table, size_t rows, size_t columns)
 {
-    if (code < 0x80)
-        return (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z') || (code >= '0' && code <= '9') || code == '_';
-    size_t low = 0, high = LENGTH(WORD_RANGES);
+    size_t low = 0, high = rows;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (code > WORD_RANGES[middle][1])
+        if (code > table[middle * columns + 1])
             low = middle + 1;
         else
             high = middle;
     }
-    return low < LENGTH(WORD_RANGES) && code >= WORD_RANGES[low][0];
+    return low < rows && code >= table[low * columns] ? table + low * columns : NULL;
+}
+
+#define FIND_RUN(code, table) find_run(code, *(table), LENGTH(table), LENGTH(*(table)))
+
+static bool in_word(uint32_t code)
+{
+    if (code < 0x80)
+        return (code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z') || (code >= '0' && code <= '9') || code == '_';
+    return FIND_RUN(code, WORD_RANGES) != NULL;
+}
+
+static uint32_t mark_class(uint32_t code)
+{
+    const uint32_t *run = code < 0x300 ? NULL : FIND_RUN(code, MARK_CLASSES);
+    return run ? run[2] : 0;
+}
+
+/* Syllables of Korean: the first of each, how many vowels, and how many ends, the lack of one included. */
+enum { SYLLABLES = 0xac00, STARTS = 0x1100, VOWELS = 0x1161, ENDS = 0x11a7, VOWEL_COUNT = 21, END_COUNT = 28, COUNT = 11172 };
+
+/* The code point that two make in NFC, or 0. */
+static uint32_t compose(uint32_t first, uint32_t second)
+{
+    if (first - STARTS < 19 && second - VOWELS < VOWEL_COUNT)
+        return SYLLABLES + ((first - STARTS) * VOWEL_COUNT + second - VOWELS) * END_COUNT;
+    if (first - SYLLABLES < COUNT && (first - SYLLABLES) % END_COUNT == 0 && second - ENDS - 1 < END_COUNT - 1)
+        return first + second - ENDS;
+    for (size_t place = 0; place < LENGTH(COMPOSED); place++)
+        if (COMPOSED[place][1] == first && COMPOSED[place][2] == second)
+            return COMPOSED[place][0];
+    return 0;
+}
+
+/* Adds a code point, taken apart as far as it goes, behind `count` others; returns how many there are then. */
+static size_t decompose(uint32_t code, uint32_t *codes, size_t count)
+{
+    const uint32_t *found = NULL;
+    for (size_t place = 0; code >= 0xc0 && !found && place < LENGTH(COMPOSED); place++)
+        found = COMPOSED[place][0] == code ? COMPOSED[place] : NULL;
+    for (size_t place = 0; code >= 0xc0 && !found && place < LENGTH(APART); place++)
+        found = APART[place][0] == code ? APART[place] : NULL;
+    if (!found) {
+        size_t place = count++; /* marks stand in the order of their classes */
+        for (uint32_t kind = mark_class(code); kind && place > 0 && mark_class(codes[place - 1]) > kind; place--)
+            codes[place] = codes[place - 1];
+        codes[place] = code;
+        return count;
+    }
+    count = decompose(found[1], codes, count);
+    return found[2] ? decompose(found[2], codes, count) : count;
+}
+
+/* NFC of code points that `decompose` gave, in their place; returns how many it has. */
+static size_t compose_all(uint32_t *codes, size_t count)
+{
+    size_t kept = 0, start = 0;
+    bool started = false;
+    for (size_t place = 0; place < count; place++) {
+        uint32_t code = codes[place], kind = mark_class(code), whole = 0;
+        bool blocked = started && kept > start + 1 && (!kind || mark_class(codes[kept - 1]) >= kind);
+        if (started && !blocked && (whole = compose(codes[start], code))) {
+            codes[start] = whole;
+            continue;
+        }
+        if (!kind)
+            start = kept, started = true;
+        codes[kept++] = code;
+    }
+    return kept;
 }
 
 static uint32_t lower(uint32_t code)
@@ -151,24 +219,31 @@ static void look_up(const vocabulary *known, char *text, size_t length, tokens *
 
 bool tokenize(const vocabulary *known, const char *caption, tokens *result)
 {
-    size_t size = strlen(caption), length = 0;
-    char *text = malloc(2 * size + 1); /* a small letter has at most twice the bytes of its capital */
-    *result = (tokens){.numbers = calloc(size + 1, sizeof *result->numbers)};
-    bool fine = text && result->numbers;
+    size_t size = strlen(caption), count = 0, length = 0;
+    uint32_t *codes = calloc(2 * size + 1, sizeof *codes); /* two bytes come apart into three code points at most */
+    char *text = malloc(8 * size + 1);
+    *result = (tokens){.numbers = calloc(2 * size + 1, sizeof *result->numbers)};
+    bool fine = codes && text && result->numbers;
     if (!fine)
         failed("out of memory");
     for (size_t place = 0; fine && place < size;) {
         uint32_t code;
         size_t bytes = decode((const unsigned char *)caption + place, &code);
-        if (bytes == 0) {
+        if (bytes == 0)
             fine = failed("the caption is not UTF-8: byte %zu", place);
-        } else if (in_word(lower(code))) {
-            length += encode(lower(code), text + length);
+        else if (!FIND_RUN(code, INVISIBLE))
+            count = decompose(code, codes, count);
+        place += bytes;
+    }
+    count = fine ? compose_all(codes, count) : 0;
+    for (size_t place = 0; place < count; place++) {
+        uint32_t code = lower(codes[place]);
+        if (in_word(code)) {
+            length += encode(code, text + length);
         } else {
             look_up(known, text, length, result);
             length = 0;
         }
-        place += bytes;
     }
     if (fine) {
         look_up(known, text, length, result);
@@ -176,6 +251,7 @@ bool tokenize(const vocabulary *known, const char *caption, tokens *result)
         free(result->numbers);
         result->numbers = NULL;
     }
+    free(codes);
     free(text);
     return fine;
 }
