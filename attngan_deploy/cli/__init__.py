@@ -16,6 +16,7 @@ import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
+from attngan_deploy.system.processor import limited_threads
 
 app = typer.Typer(
     name="t2i",
@@ -131,6 +132,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")
+    if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     sys.exit(report_errors(_run))
 
 

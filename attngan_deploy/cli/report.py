@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import Threads
 
 
 @app.command()
@@ -32,7 +33,7 @@ def report(
     keep: Annotated[
         bool, typer.Option("--record", help="Also write the scores into each model's bundle.json.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    threads: Threads = None,
 ) -> None:
     """Make the paper's Table 2 and Figures 6 to 9 from models that are here, with real pictures by the same judges.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import Threads
 
 
 @app.command()
@@ -25,7 +26,7 @@ def serve(
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. (default: one a core)")] = None,
+    threads: Threads = None,
     allow_fallback: Annotated[
         bool, typer.Option("--allow-fallback", help="Use onnxruntime on the CPU where what was asked for can't be had.")
     ] = False,

@@ -184,7 +184,7 @@ def _key(bundle: Bundle, request: EngineRequest) -> str:
 
 def _machine() -> list[str]:
     """Processor, cores that this process may use, and NVIDIA's GPUs and driver."""
-    from attngan_deploy.system.machine import cpu_lines, usable_cores
+    from attngan_deploy.system.processor import cpu_lines, usable_cores
 
     facts = [platform.machine(), platform.processor(), str(usable_cores()), *sorted(set(cpu_lines(*CPU_FACTS)))]
     for path in [Path("/proc/driver/nvidia/version"), *sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]:

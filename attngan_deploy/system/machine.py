@@ -8,14 +8,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from attngan_deploy.system.processor import processor_name, usable_cores
 
 PACKAGES = (
     *("attngan-deploy", "numpy", "pillow", "rich", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
     *("tensorrt-rtx", "cuda-python", "cuda-bindings", "torch", "onnx"),
 )
 CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-CPU_INFO = Path("/proc/cpuinfo")
 SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the driver awake
 
 
@@ -68,21 +68,7 @@ class Nvidia:
 def this_machine() -> Machine:
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
-    return Machine(_cpu(), cores, usable_cores(), _memory(), system, python, gpus, versions())
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_lines(*names: str) -> list[str]:
-    """What Linux says of the processor under these names, a line "name : value" each time; [] on other systems."""
-    try:
-        lines = CPU_INFO.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.partition(":")[0].strip() in names]
+    return Machine(processor_name(), cores, usable_cores(), _memory(), system, python, gpus, versions())
 
 
 def versions() -> dict[str, str]:
@@ -131,11 +117,6 @@ def _driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return told.strip().partition("\n")[0]
-
-
-def _cpu() -> str:
-    lines = cpu_lines("model name")
-    return lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

@@ -19,6 +19,7 @@ import PIL
 
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.system.files import atomic_folder, sha256_of
+from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sources import (
     HELP,
@@ -202,7 +203,7 @@ def _prepared(entries: list[Entry], options: BuildOptions) -> Iterator[tuple[Ent
             return Skip(entry.name, error.what, error.found)
 
     queue = iter(entries)
-    with refuse_decompression_bombs(), ThreadPoolExecutor() as pool:
+    with refuse_decompression_bombs(), ThreadPoolExecutor(usable_cores()) as pool:
         while chunk := list(islice(queue, CHUNK)):
             yield from zip(chunk, pool.map(prepare, chunk), strict=True)
 

@@ -15,6 +15,7 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.processor import usable_cores
 
 
 @dataclass
@@ -52,7 +53,7 @@ def read_pictures(paths: Sequence[Path], limit: int | None = None) -> PictureSet
     samples: Iterable[Sample] = chain.from_iterable(map(iter_samples, paths))
     skipped: list[str] = []
     kept: list[tuple[Sample, NDArray[np.uint8]]] = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for sample, decoded in pool.map(_decode, samples):
             if isinstance(decoded, str):
                 skipped.append(f"{sample.name}: {decoded}")
