@@ -46,6 +46,9 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin whose pages may read answers, e.g. https://example.org; may be repeated."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(help="Path of a proxy below which this server is met, e.g. /birds; the proxy may strip it.")
+    ] = "",
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
     from attngan_deploy.engines.request import EngineRequest
@@ -62,9 +65,8 @@ def serve(
     )
     engine = EngineRequest(backend, device, precision, threads, allow_fallback)
     key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
-    settings = Settings(
-        _folders(model), engine, host, port, limits, batch_size, window / 1000, key, tuple(cors_origin or ())
-    )
+    below, origins = root_path.rstrip("/"), tuple(cors_origin or ())
+    settings = Settings(_folders(model), engine, host, port, limits, batch_size, window / 1000, key, origins, below)
     server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
 
 
