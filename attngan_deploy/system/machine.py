@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from attngan_deploy.system.memory import main_memory
 from attngan_deploy.system.processor import processor_name, usable_cores
 
 PACKAGES = (
@@ -68,7 +69,7 @@ class Nvidia:
 def this_machine() -> Machine:
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
-    return Machine(processor_name(), cores, usable_cores(), _memory(), system, python, gpus, versions())
+    return Machine(processor_name(), cores, usable_cores(), main_memory(), system, python, gpus, versions())
 
 
 def versions() -> dict[str, str]:
@@ -117,10 +118,3 @@ def _driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return told.strip().partition("\n")[0]
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

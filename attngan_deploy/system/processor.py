@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -31,7 +32,8 @@ def processor_name() -> str:
     name = ""
     if sys.platform == "darwin":
         asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        with suppress(OSError):
+            name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return name or platform.processor() or platform.machine()
 
 

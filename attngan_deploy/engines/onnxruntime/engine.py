@@ -13,12 +13,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, TensorSpec
-from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
 from attngan_deploy.engines.request import INSTALL, SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
+from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import limited_threads
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, EngineFacts, Tensors
 from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import SUPPORTED, about_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
+from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_lines, limited_threads
 from attngan_deploy.system.signals import own_signal_stack
 
