@@ -44,6 +44,16 @@ def extra(name: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def script_extra(name: str) -> Iterator[None]:
+    """As `extra`, around the imports of a script outside the package: it ends in the line that `extra` raises."""
+    try:
+        with extra(name):
+            yield
+    except MissingExtraError as error:
+        sys.exit(_tell(str(error), error.exit_status))
+
+
 def load_extra(module: str, name: str) -> Any:
     """Import a module of which the checker of types shall know nothing, as `extra` does."""
     with extra(name):

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +54,13 @@ def report(
     make_folder(out)
     check_writable(out / "report.html")
     names = models or ["base", "att1", "att2"]
-    with writing(out), show_progress("report", "img") as progress:
-        results = collect(names, data, options, progress)
+
+    def show(step: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        print(f"t2i: report, {step}", file=sys.stderr)
+        return show_progress(f"report, {step}", "img")
+
+    with writing(out):
+        results = collect(names, data, options, show)
         passports = {
             row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
         }

@@ -100,7 +100,7 @@ class TrainingBatches:
                 "the pictures are too small",
                 found=f"{data.pictures.shape[1]} px",
                 expected=f"at least {size} px",
-                next_step=f"t2i data build --size {size * 19 // 16}",
+                next_step=f"t2i data build PICTURES -o DATA --size {size * 19 // 16}",
             )
         if len(data) < batch_size:
             raise DataError("too few pictures", found=str(len(data)), expected=f"at least one batch of {batch_size}")
