@@ -6,11 +6,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from attngan_deploy.system.memory import main_memory
-from attngan_deploy.system.processor import processor_name, usable_cores
+from attngan_deploy.system.processor import cpu_lines, usable_cores
 
 PACKAGES = (
     *("attngan-deploy", "numpy", "pillow", "rich", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
@@ -70,6 +71,18 @@ def this_machine() -> Machine:
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
     return Machine(processor_name(), cores, usable_cores(), main_memory(), system, python, gpus, versions())
+
+
+def processor_name() -> str:
+    """The processor's name, or as much of it as the system tells."""
+    if lines := cpu_lines("model name"):
+        return lines[0].partition(":")[2].strip()
+    name = ""
+    if sys.platform == "darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError):
+            name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return name or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

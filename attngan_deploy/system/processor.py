@@ -1,12 +1,8 @@
-"""The processor: its name, what it can do, and how many of its cores this process may use."""
+"""The processor: what it can do, and how many of its cores this process may use."""
 
 import math
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -23,18 +19,6 @@ def limited_threads() -> int | None:
     """Threads for a library that would start one for every core that there is; None where it may use all of them."""
     cores = usable_cores()
     return cores if cores < (os.cpu_count() or 1) else None
-
-
-def processor_name() -> str:
-    """The processor's name, or as much of it as the system tells."""
-    if lines := cpu_lines("model name"):
-        return lines[0].partition(":")[2].strip()
-    name = ""
-    if sys.platform == "darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        with suppress(OSError):
-            name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return name or platform.processor() or platform.machine()
 
 
 def cpu_lines(*names: str) -> list[str]:

@@ -51,7 +51,7 @@ def _lines(what: str, unit: str) -> Callable[[int, int], None]:
         nonlocal start, last
         now = time.perf_counter()
         if not done:
-            start = now
+            start = last = now
         if 0 < done < total and now - last >= SECONDS_BETWEEN_LINES:
             last, rate = now, done / (now - start)
             print(

@@ -15,7 +15,7 @@ import platformdirs.windows
 import pytest
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.system import lock, memory, os_errors, processor, signals
+from attngan_deploy.system import lock, machine, memory, os_errors, processor, signals
 from attngan_deploy.system.cache import cache_folder
 from tests.makers.commands import PATIENCE
 
@@ -197,18 +197,18 @@ def test_the_cache_is_where_each_system_has_it(monkeypatch: pytest.MonkeyPatch, 
 def test_facts_that_a_system_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "none")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
-    monkeypatch.setattr(processor.platform, "processor", lambda: "Intel64 Family 6 Model 85")
+    monkeypatch.setattr(machine.platform, "processor", lambda: "Intel64 Family 6 Model 85")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delattr(os, "sysconf")
     assert (memory.main_memory(), memory.peak_memory()) == (None, None)
-    assert processor.processor_name() == "Intel64 Family 6 Model 85"
+    assert machine.processor_name() == "Intel64 Family 6 Model 85"
     monkeypatch.setattr(sys, "platform", "darwin")
     usage = SimpleNamespace(getrusage=lambda who: SimpleNamespace(ru_maxrss=123), RUSAGE_SELF=0)
     monkeypatch.setitem(sys.modules, "resource", usage)
     assert memory.peak_memory() == 123
     told = SimpleNamespace(stdout="Apple M4\n")
-    monkeypatch.setattr(processor.subprocess, "run", lambda *command, **how: told)
-    assert processor.processor_name() == "Apple M4"
+    monkeypatch.setattr(machine.subprocess, "run", lambda *command, **how: told)
+    assert machine.processor_name() == "Apple M4"
 
 
 def test_errors_and_signals_that_a_system_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from attngan_deploy.system import machine as machine_facts
 from attngan_deploy.system import processor
-from attngan_deploy.system.processor import limited_threads, processor_name, usable_cores
+from attngan_deploy.system.machine import processor_name
+from attngan_deploy.system.processor import limited_threads, usable_cores
 from tests.makers.commands import t2i
 
 CORES = 64
@@ -96,8 +98,8 @@ def test_engines_and_decoders_take_as_many(
 
 def test_a_name_is_known_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(processor.platform, "processor", lambda: "")
-    monkeypatch.setattr(processor.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(machine_facts.platform, "processor", lambda: "")
+    monkeypatch.setattr(machine_facts.platform, "machine", lambda: "riscv64")
     assert processor_name() == "riscv64"
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: A Chip\n")
     assert processor_name() == "A Chip"
