@@ -38,7 +38,7 @@ def models(
     for root in missing:
         print(f"t2i: T2I_MODELS names {root}, which is no folder", file=sys.stderr)
     if not entries:
-        print("no bundles are installed: t2i export --checkpoint RUN makes one", file=sys.stderr)
+        print("no bundles are installed: t2i export --variant base --checkpoint RUN makes one", file=sys.stderr)
     if check and (missing or any(entry.damaged for entry in entries)):
         raise typer.Exit(1)
 

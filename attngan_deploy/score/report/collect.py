@@ -1,7 +1,7 @@
 """Scores, figures and curves of models and of real pictures: everything that a report shows."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import count as count_from
 from pathlib import Path
@@ -71,11 +71,7 @@ class Scorer:
         return ReportRow(name, passports, variant)
 
 
-def _nothing_shown(step: str) -> AbstractContextManager[Progress]:
-    return nullcontext(lambda done, total: None)
-
-
-def collect(names: Sequence[str], data: Path, options: ReportOptions, show: Show = _nothing_shown) -> Results:
+def collect(names: Sequence[str], data: Path, options: ReportOptions, show: Show) -> Results:
     """Score and draw models, and score the real pictures beside them.
 
     Args:
