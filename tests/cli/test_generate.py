@@ -383,25 +383,3 @@ def test_models(t2i: T2I, tiny_bundle: Path, tmp_path: Path, capsys: pytest.Capt
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["tiny"]["kind"] == "text-to-image"
     assert rows["tiny"]["bytes"] > 1000
-
-
-def test_a_rerun_goes_on_with_the_engine_that_began(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("openvino")
-    monkeypatch.chdir(tmp_path)
-
-    def generate(count: int, *options: str) -> int:
-        command = ["generate", "--caption", "a red bird", "--model", str(tiny_bundle), "--n", str(count), *options]
-        return report_errors(lambda: app(command))
-
-    assert generate(1, "--backend", "openvino", "--precision", "fp32") == 0
-    assert ", openvino " in capsys.readouterr().err
-    for options in ((), ("--precision", "fp32"), ("--backend", "tensorrt", "--allow-fallback")):
-        assert generate(2, *options) == 0
-    told = capsys.readouterr().err
-    assert told.count(", openvino ") == 1 and "onnxruntime 1" not in told.replace("text encoder on onnxruntime", "")
-    for count in (2, 3):  # also where nothing is left to make
-        assert generate(count, "--backend", "onnxruntime") == 1
-        assert capsys.readouterr().err.endswith("or start another with -o out-onnxruntime\n")
-    assert {record["backend"] for record in read_manifest(tmp_path / "out")} == {"openvino"}
