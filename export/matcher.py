@@ -94,7 +94,7 @@ def export_matcher(
             f"{checkpoint.folder} is no matcher",
             found=f"image encoder {config.backbone}",
             expected="judge: a matcher must not be what generators learn from",
-            next_step="t2i train damsm --image-encoder judge --backbone JUDGE",
+            next_step="t2i train damsm --image-encoder judge --backbone JUDGE --data DATA --out RUN",
         )
     backbone = JudgeBackbone(judge)
     check_same_judge(checkpoint, backbone.facts)

@@ -16,6 +16,7 @@ import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
+from attngan_deploy.system.processor import limited_threads
 
 app = typer.Typer(
     name="t2i",
@@ -41,6 +42,16 @@ def extra(name: str) -> Iterator[None]:
         raise MissingExtraError(
             f"this command needs the '{name}' extra: {error}", next_step=install_line(name)
         ) from error
+
+
+@contextmanager
+def script_extra(name: str) -> Iterator[None]:
+    """As `extra`, around the imports of a script outside the package: it ends in the line that `extra` raises."""
+    try:
+        with extra(name):
+            yield
+    except MissingExtraError as error:
+        sys.exit(_tell(str(error), error.exit_status))
 
 
 def load_extra(module: str, name: str) -> Any:
@@ -138,6 +149,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")
+    if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     sys.exit(report_errors(_run))
 
 

@@ -82,7 +82,7 @@ def _print(report: "BenchReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from attngan_deploy.engines.request import by_reason
+    from attngan_deploy.engines.request import refusal_lines
     from attngan_deploy.generate.bench.page import HEADINGS, TEXT_COLUMNS, cells, notes
 
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -96,5 +96,5 @@ def _print(report: "BenchReport") -> None:
         console.print(table)
         for line in notes(report):
             console.print(line)
-    for what, why in by_reason(report.refused):
-        console.print(f"{what}: can't run: {why}")
+    for line in refusal_lines(report.refused, [row.request for row in report.rows]):
+        console.print(line)

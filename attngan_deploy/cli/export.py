@@ -163,7 +163,7 @@ def _from_checkpoint(
             raise CheckpointError(
                 f"there is no run at {source}",
                 expected="a run folder, or --checkpoint",
-                next_step=f"t2i train gan --variant {variant}",
+                next_step=f"t2i train gan --variant {variant} --data DATA --damsm RUN --out {source}",
             )
         print(f"no --checkpoint: using {source}", file=sys.stderr)
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import typed_again
+from attngan_deploy.cli.options import Threads, typed_again
 from attngan_deploy.system.filesystems import is_url
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def generate(
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8, of the generator; auto is the fastest that is good enough.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    threads: Threads = None,
     allow_fallback: Annotated[
         bool,
         typer.Option(
@@ -95,7 +95,10 @@ def generate(
         ),
     ] = None,
     engine: Annotated[
-        Runner, typer.Option("--engine", help="local is this process; ray is a Ray cluster, or all of this machine.")
+        Runner,
+        typer.Option(
+            "--engine", is_eager=True, help="local is this process; ray is a Ray cluster, or all of this machine."
+        ),
     ] = Runner.local,
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")

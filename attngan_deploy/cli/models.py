@@ -31,26 +31,26 @@ def models(
         print(json.dumps([entry.to_json() for entry in entries], indent=2))
     for entry in entries:
         if not as_json:
-            _print(entry)
+            _print(entry, check)
         if entry.damaged:
             print(f"t2i: {entry.damaged}", file=sys.stderr)
     missing = missing_roots()
     for root in missing:
         print(f"t2i: T2I_MODELS names {root}, which is no folder", file=sys.stderr)
     if not entries:
-        print("no bundles are installed: t2i export makes one", file=sys.stderr)
+        print("no bundles are installed: t2i export --variant base --checkpoint RUN makes one", file=sys.stderr)
     if check and (missing or any(entry.damaged for entry in entries)):
         raise typer.Exit(1)
 
 
-def _print(entry: "Entry") -> None:
+def _print(entry: "Entry", checked: bool) -> None:
     from attngan_deploy.score.metrics.registry import describe_scores
 
     bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
     if bundle is None:
         print(f"{entry.name:<12} damaged  {entry.folder}")
         return
-    size, state = f"{bundle.bytes / 1e6:.1f} MB", "  damaged" if entry.damaged else ""
+    size, state = f"{bundle.bytes / 1e6:.1f} MB", "  damaged" if entry.damaged else "  whole" if checked else ""
     print(f"{entry.name:<12} {bundle.kind:<14} {bundle.hash[:12]} {size:>9}  {entry.folder}{default}{state}")
     facts = {"precisions": ", ".join(entry.precisions), "licence": bundle.manifest.licence or "not stated"}
     for what, text in [*facts.items(), *(("score", line) for line in describe_scores(bundle))]:

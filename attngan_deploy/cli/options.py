@@ -1,9 +1,22 @@
 """Options of several commands: which model, and which engine."""
 
 import shlex
+import sys
 from typing import Annotated
 
 import typer
+
+from attngan_deploy.system.processor import usable_cores
+
+
+def _note_many(context: typer.Context, threads: int | None) -> int | None:
+    """Say in a line that there are not so many cores; those of a Ray cluster are not known here."""
+    if threads is not None and threads > (cores := usable_cores()) and context.params.get("engine") != "ray":
+        have = "the one core" if cores == 1 else f"the {cores} cores"
+        less = f"slower than --threads {cores}"
+        print(f"t2i: {threads} threads are more than {have} that this process may use: {less}", file=sys.stderr)
+    return threads
+
 
 Model = Annotated[str | None, typer.Argument(help="Name or folder of a bundle. (default: the best that ships)")]
 Backends = Annotated[
@@ -11,7 +24,9 @@ Backends = Annotated[
 ]
 Devices = Annotated[str, typer.Option(help="auto, cpu, cuda, gpu, npu; several with commas; or all.")]
 Precisions = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16, int8; several with commas; or all.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of an engine. (default: one a core)")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, callback=_note_many, help="CPU threads of an engine. (default: one a core)")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace a bundle that was made of something else, such as another run.")
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import Threads
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.replay import Replay
@@ -39,7 +40,7 @@ def replay(
     backend: Annotated[str, typer.Option(help="Another backend; auto is the one that made the picture.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, gpu or npu.")] = "auto",
     precision: Annotated[str, typer.Option(help="Another precision; auto is the one of the picture.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Make a picture again, from its own metadata, and compare it with the file.

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import Threads
 
 
 @app.command()
@@ -35,7 +38,7 @@ def report(
     keep: Annotated[
         bool, typer.Option("--record", help="Also write the scores into each model's bundle.json.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    threads: Threads = None,
 ) -> None:
     """Make the paper's Table 2 and Figures 6 to 9 from models that are here, with real pictures by the same judges.
 
@@ -54,8 +57,13 @@ def report(
     make_folder(out)
     check_writable(out / "report.html")
     names = models or ["base", "att1", "att2"]
-    with writing(out), show_progress("report", "img") as progress:
-        results = collect(names, data, options, progress)
+
+    def show(step: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        print(f"t2i: report, {step}", file=sys.stderr)
+        return show_progress(f"report, {step}", "img")
+
+    with writing(out):
+        results = collect(names, data, options, show)
         passports = {
             row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
         }

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import listed
+from attngan_deploy.cli.options import Threads, listed
 
 
 class _ScoreCommand(TyperCommand):
@@ -65,7 +65,7 @@ def score(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures made or judged together; changes speed and memory only.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
+    threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken picture is an error.")] = False,
     against: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
+from attngan_deploy.cli.options import Threads
 
 
 @app.command()
@@ -25,7 +26,7 @@ def serve(
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine. (default: one a core)")] = None,
+    threads: Threads = None,
     allow_fallback: Annotated[
         bool, typer.Option("--allow-fallback", help="Use onnxruntime on the CPU where what was asked for can't be had.")
     ] = False,
@@ -45,6 +46,9 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin whose pages may read answers, e.g. https://example.org; may be repeated."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(help="Path of a proxy below which this server is met, e.g. /birds; the proxy may strip it.")
+    ] = "",
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
     from attngan_deploy.engines.request import EngineRequest
@@ -61,9 +65,8 @@ def serve(
     )
     engine = EngineRequest(backend, device, precision, threads, allow_fallback)
     key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
-    settings = Settings(
-        _folders(model), engine, host, port, limits, batch_size, window / 1000, key, tuple(cors_origin or ())
-    )
+    below, origins = root_path.rstrip("/"), tuple(cors_origin or ())
+    settings = Settings(_folders(model), engine, host, port, limits, batch_size, window / 1000, key, origins, below)
     server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
 
 

@@ -26,7 +26,7 @@ def verify(
     auto in the others means all.
     """
     from attngan_deploy.bundles.bundle import DEFAULT_MODEL
-    from attngan_deploy.engines.request import by_reason, parse_requests
+    from attngan_deploy.engines.request import parse_requests, refusal_lines
     from attngan_deploy.score.verify import FAILED, REFUSED, open_any, verify_bundle
 
     requests = parse_requests(backend, device, precision, threads)
@@ -42,8 +42,9 @@ def verify(
     for outcome in outcomes:
         if outcome.status == FAILED and outcome.why:
             print(f"t2i: {outcome.request}: FAILED: {outcome.why}", file=sys.stderr)
-    for what, why in by_reason([(outcome.request, outcome.why) for outcome in outcomes if outcome.status == REFUSED]):
-        print(f"t2i: {what}: can't run: {why}", file=sys.stderr)
+    refusals = [(outcome.request, outcome.why) for outcome in outcomes if outcome.status == REFUSED]
+    for line in refusal_lines(refusals, [outcome.request for outcome in outcomes if outcome.status != REFUSED]):
+        print(f"t2i: {line}", file=sys.stderr)
     statuses = {outcome.status for outcome in outcomes}
     if FAILED in statuses or statuses == {REFUSED}:
         raise typer.Exit(1)

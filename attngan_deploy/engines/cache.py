@@ -5,7 +5,6 @@ Nothing of the cache is used before its sidecar was compared with what is wanted
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from attngan_deploy.errors import EngineError, OutputError
+from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.system.files import read_json, sha256_of, write_atomically
 
-CACHE_VARIABLE = "T2I_CACHE"
 SCHEMA_VERSION = 1
 SUFFIX, SIDECAR = ".engine", ".json"
 
@@ -61,14 +60,6 @@ class CachedEngine:
     sha256: str
     seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def cache_folder() -> Path:
-    """T2I_CACHE, else XDG_CACHE_HOME/attngan-deploy, else ~/.cache/attngan-deploy. It need not exist yet."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "attngan-deploy"
 
 
 def as_file_name(text: str) -> str:

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, can_make_pictures
 from attngan_deploy.engines.golden import check_engines, golden_inputs, load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import ANY_ENGINE, BUILDERS, REFERENCE, EngineRequest
 from attngan_deploy.errors import EngineError, MissingExtraError, OutputError
+from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import read_json, write_atomically
 
 SCHEMA_VERSION = 2  # 2: engines that make pictures at once are measured making them
@@ -184,7 +184,7 @@ def _key(bundle: Bundle, request: EngineRequest) -> str:
 
 def _machine() -> list[str]:
     """Processor, cores that this process may use, and NVIDIA's GPUs and driver."""
-    from attngan_deploy.system.machine import cpu_lines, usable_cores
+    from attngan_deploy.system.processor import cpu_lines, usable_cores
 
     facts = [platform.machine(), platform.processor(), str(usable_cores()), *sorted(set(cpu_lines(*CPU_FACTS)))]
     for path in [Path("/proc/driver/nvidia/version"), *sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]:

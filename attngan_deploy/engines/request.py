@@ -146,6 +146,19 @@ def by_reason(refusals: Sequence[tuple[EngineRequest, str]]) -> list[tuple[str, 
     ]
 
 
+def refusal_lines(refusals: Sequence[tuple[EngineRequest, str]], ran: Iterable[EngineRequest]) -> list[str]:
+    """What can't run, a line for each reason; where something ran, one line for all devices on which nothing does."""
+    here = {(request.backend, request.device) for request in ran}
+    devices: dict[str, list[str]] = {}
+    for backend, device in dict.fromkeys((request.backend, request.device) for request, _ in refusals):
+        if here and (backend, device) not in here:
+            devices.setdefault(backend, []).append(device)
+    told = [each for each in refusals if each[0].device not in devices.get(each[0].backend, ())]
+    lines = [f"{what}: can't run: {why}" for what, why in by_reason(told)]
+    folded = "; ".join(f"{backend} on {', '.join(names)}" for backend, names in devices.items())
+    return [*lines, f"can't run here: {folded} (t2i doctor says why)"] if folded else lines
+
+
 def about_device(name: str) -> str:
     """What to add where there is no such device: "sm86" and the like name a GPU to build for, not one to run on."""
     is_capability = name.startswith("sm") and name[2:].isdecimal()

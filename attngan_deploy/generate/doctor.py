@@ -22,10 +22,11 @@ from attngan_deploy.bundles.bundle import (
     open_bundle,
 )
 from attngan_deploy.bundles.manifest import GRAPHS
-from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder, cached_engines
+from attngan_deploy.engines.cache import cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
 from attngan_deploy.errors import EngineError, OutputError, T2IError, install_line
+from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.system.files import check_writable
 from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
 
@@ -264,7 +265,7 @@ def try_generation() -> None:
         if result.passed:
             _answer(found=verdict)
         else:
-            _answer(error=verdict, mend="t2i generate --backend onnxruntime --precision fp32")
+            _answer(error=verdict, mend="t2i generate captions.txt --backend onnxruntime --precision fp32")
 
 
 def _words(error: Exception) -> str:

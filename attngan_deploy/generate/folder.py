@@ -6,7 +6,7 @@ a run is killed, every complete line of the manifest names a whole picture, and 
 
 What made a picture (backend, precision) is the one thing that files alone do not tell: a rebuilt manifest keeps what
 its old lines say of it. A picture whose line a killed run did not come to write was made by the engine that `run.json`
-names, which each run writes there when the lines of those before are settled.
+names: the first run writes it there, and later ones go on with it.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.manifest import MANIFEST, engines_in, holds, manifest_line
 from attngan_deploy.generate.plan import Part, Place, Share
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.run_record import EngineRecord, RunRecord, find_record
+from attngan_deploy.generate.run_record import EngineRecord, RunRecord, find_record, held_engine
 from attngan_deploy.generate.storage import LooseFiles, picture_store
 from attngan_deploy.generate.target import RUN, Target, written
 from attngan_deploy.media.caption import Caption
@@ -60,13 +60,12 @@ def open_folder(target: Target, run: Run) -> Iterator["OutputFolder"]:
 class OutputFolder:
     """The folder of a run; `open_folder` opens one."""
 
-    engine = None  # that the run must have
-
     def __init__(self, target: Target, run: Run) -> None:
         self.target, self.folder, self.run, self.made = target, target.folder, run, 0
         self.files: dict[Place, str] = {}  # of pictures that stand there whole
         self._attended: set[Place] = set()  # whose sheets of attention are there
         self._sheets = LooseFiles(self.folder / ATTENTION, "png")
+        self.engine: EngineRecord | None = None  # that the run must have, as pictures of it are there
         self._engine = EngineRecord()
         self._pending: list[tuple[Place, Caption, str]] = []  # added, but without a final name yet
         self._engine_of: dict[str, EngineRecord] = {}  # by file, where it is known
@@ -91,9 +90,17 @@ class OutputFolder:
             self._attended = {places[name] for name in sheets if name in places}
             self._engine_of = self._last_engine(record) | engines_in(self.folder / MANIFEST)
             self._rebuild_manifest()
+            if self.files and record.engine.backend:
+                self.engine = held_engine(self.target, record, self.run.engine)
 
     def settle(self, engine: EngineRecord) -> EngineRecord:
-        """Write down what makes the pictures from now on, whose lines a kill may keep from being written."""
+        """Write down what makes the pictures, before the first of them; returns the run's engine, as far as it is told.
+
+        A kill may keep their lines from being written.
+        """
+        if self.engine is not None:
+            self._engine = self.engine
+            return replace(engine, **self.engine.json())
         self._engine = EngineRecord(engine.backend, precision=engine.precision)
         data = replace(self.run.record, engine=self._engine).json()
         with written(self.target.where):

@@ -23,8 +23,8 @@ from attngan_deploy.generate.folder import OutputFolder, open_folder
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.generate.plan import Part, Share
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.run_record import EngineRecord
-from attngan_deploy.generate.shards import OutputShards, another_engine, open_shards
+from attngan_deploy.generate.run_record import EngineRecord, another_engine
+from attngan_deploy.generate.shards import OutputShards, open_shards
 from attngan_deploy.generate.storage import TAR
 from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.attention import attention_sheet
@@ -129,7 +129,7 @@ def generate(
 
 
 class Generation:
-    """An engine at work on a run, the caller's where it has one; of a run in parts it is that of the first worker.
+    """An engine at work on a run: the caller's where it has one, and the one that the run began with.
 
     Raises as `generate`.
     """
@@ -140,7 +140,7 @@ class Generation:
         self.model = model or self._load(wanted)
         engine = self._engine(wanted)
         settled = output.settle(engine)
-        if settled != engine:  # another worker was first, and chose otherwise
+        if settled != engine:  # another worker was first and chose otherwise, or the caller did
             self.model = self._load(settled)
             if (engine := self._engine(settled)) != settled:
                 raise another_engine(output.target, settled.json(), engine.json())
@@ -192,7 +192,7 @@ class Generation:
                 expected=self.run.model_hash[:16],
             )
         if wanted is not None:
-            asked = replace(asked, backend=wanted.backend, device=wanted.device, precision=wanted.precision)
+            asked = replace(asked, **{key: value for key, value in wanted.json().items() if key in asked.names})
         return TextToImage.load_on(bundle.folder, asked)
 
     def _engine(self, wanted: EngineRecord | None) -> EngineRecord:

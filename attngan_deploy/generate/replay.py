@@ -242,7 +242,8 @@ def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Eng
             f"bundle {best.folder} has no graph '{GENERATOR}' in {precision}",
             found=", ".join(best.precisions(GENERATOR)),
             expected=f"a bundle of {best.hash[:12]} that stores {precision}",
-            next_step=f"--model with its folder, or --precision fp32; t2i export --precision {precision} makes one",
+            next_step="--model with its folder, or --precision fp32; to make one: "
+            f"t2i export --bundle {best.folder} --precision {precision} -o {best.name}-{precision}",
         )
     return open_bundle(best.folder)
 

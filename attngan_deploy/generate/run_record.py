@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from shlex import quote
 from typing import Any
 
+from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target
 from attngan_deploy.system.records import decode
@@ -42,7 +44,7 @@ class RunRecord:
         layout: `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column.
         captions_sha256: hash of the lines and texts of captions; of a run in parts, of their file.
         column: column of a table as asked for.
-        engine: what makes its pictures, or made the last ones; of a run in parts, what must make them all.
+        engine: what makes its pictures, all of them; of a run that is not in parts, backend and precision.
     """
 
     version: int = RUN_VERSION
@@ -98,6 +100,30 @@ def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
         found=_shown(found, differences, _captions_in(target), "as it was"),
         expected=_shown(wanted, differences, "of that run", "as it is now"),
         next_step=ANOTHER_FOLDER,
+    )
+
+
+def held_engine(target: Target, record: RunRecord, asked: EngineRequest, batch_size: int | None = None) -> EngineRecord:
+    """The engine that a run began with, which makes the rest too.
+
+    Raises:
+        OutputError: another one was asked for.
+    """
+    wanted: dict[str, object] = {**asked.names, "batch_size": batch_size or AUTO}
+    wanted = {key: value for key, value in wanted.items() if value != AUTO}
+    found = record.engine.json()
+    if not asked.allow_fallback and any(found.get(key, value) != value for key, value in wanted.items()):
+        raise another_engine(target, found, wanted)
+    return record.engine
+
+
+def another_engine(target: Target, found: Mapping[str, object], wanted: Mapping[str, object]) -> OutputError:
+    other = "-".join((target.where.rstrip("/"), *map(str, wanted.values())))
+    return OutputError(
+        f"{target.where} is a run on another engine, whose pictures may differ in their last bits",
+        found=", ".join(f"{key} {value}" for key, value in found.items()),
+        expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
+        next_step=f"ask for the engine that was found, or for none, to go on; or start another with -o {quote(other)}",
     )
 
 

@@ -4,17 +4,16 @@ Which pictures a shard holds depends on the run alone. A shard is there when its
 """
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from attngan_deploy.engines.request import AUTO
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.manifest import LARGEST_MANIFEST, MANIFEST, manifest_line
 from attngan_deploy.generate.plan import Part, Share, shard_captions
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.run_record import EngineRecord, find_record
+from attngan_deploy.generate.run_record import EngineRecord, find_record, held_engine
 from attngan_deploy.generate.storage import TAR, picture_store
 from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target, written
 from attngan_deploy.media.images import encode_picture
@@ -51,13 +50,7 @@ class OutputShards:
         record = find_record(self.target, self.run.record)
         if record is None:
             return None
-        asked = self.run.engine
-        wanted = {"backend": asked.backend, "device": asked.device, "precision": asked.precision}
-        wanted = {key: value for key, value in wanted.items() if value != AUTO}
-        given = wanted | ({"batch_size": self.run.batch_size} if self.run.batch_size else {})
-        if not asked.allow_fallback and any(getattr(record.engine, key) != value for key, value in given.items()):
-            raise another_engine(self.target, record.engine.json(), given)
-        return record.engine
+        return held_engine(self.target, record, self.run.engine, self.run.batch_size)
 
     def settle(self, engine: EngineRecord) -> EngineRecord:
         """Make an engine that of the run, unless another worker was first; returns the run's, as `engine` does."""
@@ -137,12 +130,3 @@ class OutputShards:
 
     def _size(self, shards: Sequence[int]) -> int:
         return sum(len(self.run.plan.numbers(shard)) for shard in shards)
-
-
-def another_engine(target: Target, found: Mapping[str, object], wanted: Mapping[str, object]) -> OutputError:
-    return OutputError(
-        f"{target.where} is a run on another engine, whose pictures may differ in their last bits",
-        found=", ".join(f"{key} {value}" for key, value in found.items()),
-        expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
-        next_step="ask for the same engine, or choose another -o",
-    )

@@ -24,6 +24,7 @@ from attngan_deploy.media.shards import (
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
 from attngan_deploy.system.files import entries, read_file
+from attngan_deploy.system.processor import usable_cores
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
@@ -199,11 +200,11 @@ def results_ahead(
 
     Args:
         ahead: at most this many results wait, or are being made.
-        threads: None for as many as the system likes.
+        threads: None for one a core that this process may use.
         name: what the names of the threads begin with.
     """
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads, name) as pool:
+    with ThreadPoolExecutor(threads or usable_cores(), name) as pool:
         try:
             for call in calls:
                 waiting.append(pool.submit(call))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from attngan_deploy.engines.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
 from attngan_deploy.score.judge import Judge
@@ -23,6 +22,7 @@ from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreO
 from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
 from attngan_deploy.score.preprocessing import one_line
+from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.system.files import sha256_of, write_atomically
 from attngan_deploy.system.records import decode
 

@@ -60,6 +60,7 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
         description="Captions to pictures. The same seed gives the same pictures as `t2i generate`.",
         docs_url=None,  # its page fetches scripts from another site
         redoc_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     limits = settings.limits
     _add_page(app)
@@ -140,7 +141,7 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
 
     app.openapi = schema  # type: ignore[method-assign]
     paths = frozenset({"/", "/generate", "/words", "/models", "/health", "/metrics", "/openapi.json"})
-    app.add_middleware(Protection, limits=limits, api_key=settings.api_key, metrics=metrics, paths=paths)
+    app.add_middleware(Protection, settings=settings, metrics=metrics, paths=paths)
     if settings.cors_origins:  # the outermost: refusals too must be readable for those pages
         app.add_middleware(
             CORSMiddleware,

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.settings import ServerLimits
+from attngan_deploy.serve.settings import Settings
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key; so are the files of the page
 PAGE = "/page/"
@@ -26,16 +26,15 @@ SAFE_HEADERS = (
 class Protection:
     """ASGI middleware in front of `app`; requests must carry the key, where it is not "", and are counted by path."""
 
-    def __init__(
-        self, app: ASGIApp, limits: ServerLimits, api_key: str, metrics: Metrics, paths: frozenset[str] = frozenset()
-    ) -> None:
-        self._app, self._limits, self._metrics, self._paths = app, limits, metrics, paths
-        self._key = api_key.encode()
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
+        self._app, self._limits, self._metrics, self._paths = app, settings.limits, metrics, paths
+        self._key, self._above = settings.api_key.encode(), settings.root_path + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = self._plain(scope)
         start, status = time.perf_counter(), 0
 
         async def sending(message: Message) -> None:
@@ -53,6 +52,17 @@ class Protection:
             if status:
                 path = scope["path"] if scope["path"] in self._paths else OTHER
                 self._metrics.request(path, status, time.perf_counter() - start)
+
+    def _plain(self, scope: Scope) -> Scope:
+        """The path without what a proxy has put before it and did not take away, and HEAD as the GET that it is.
+
+        A slash at the end is taken away here: a redirection would lead out of the proxy's path. The server itself
+        leaves out the body of an answer to HEAD.
+        """
+        path = scope["path"]
+        if path.startswith(self._above):
+            path = path[len(self._above) - 1 :]
+        return {**scope, "path": path.rstrip("/") or "/", "method": scope["method"].replace("HEAD", "GET")}
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])

@@ -1,5 +1,6 @@
 """What a server allows, and how it forms batches."""
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Settings:
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.
         cors_origins: origins whose pages may read answers.
+        root_path: the path of a proxy below which this server is met, e.g. "/birds"; "" for none.
     """
 
     models: dict[str, Path]
@@ -69,6 +71,14 @@ class Settings:
     window: float = 0.004
     api_key: str = ""
     cors_origins: tuple[str, ...] = ()
+    root_path: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a root path that is none."""
+        if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
+            raise T2IError(
+                "--root-path is not a path", found=ascii(self.root_path)[:100], expected="a path such as /birds"
+            )
 
 
 def read_api_key(path: Path | None, variable: str) -> str:

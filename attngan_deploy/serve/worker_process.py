@@ -1,8 +1,6 @@
 """The worker process as the server sees it: started, told a batch, heard, killed."""
 
 import asyncio
-import os
-import signal
 import sys
 from contextlib import suppress
 
@@ -19,6 +17,7 @@ from attngan_deploy.serve.messages import (
     pack,
     unpack,
 )
+from attngan_deploy.system.signals import kill
 
 START = "from attngan_deploy.serve.worker import main; main()"
 BUFFER_BYTES = 8 * 2**20  # an answer of a batch comes in at once
@@ -81,7 +80,7 @@ class WorkerProcess:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 # Not the process object's own `kill`: it may take the exit status away from the loop that waits for it.
-                os.kill(self._process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+                kill(self._process.pid)
 
     async def end(self) -> None:
         """Close its pipe, upon which it ends; kill it where it does not."""

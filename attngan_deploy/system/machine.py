@@ -6,16 +6,18 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from attngan_deploy.system.memory import main_memory
+from attngan_deploy.system.processor import cpu_lines, usable_cores
 
 PACKAGES = (
     *("attngan-deploy", "numpy", "pillow", "rich", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
     *("tensorrt-rtx", "cuda-python", "cuda-bindings", "torch", "onnx"),
 )
 CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-CPU_INFO = Path("/proc/cpuinfo")
 SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the driver awake
 
 
@@ -68,21 +70,19 @@ class Nvidia:
 def this_machine() -> Machine:
     cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.release()} {platform.machine()}"
     python, gpus = platform.python_version(), nvidia().gpus
-    return Machine(_cpu(), cores, usable_cores(), _memory(), system, python, gpus, versions())
+    return Machine(processor_name(), cores, usable_cores(), main_memory(), system, python, gpus, versions())
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_lines(*names: str) -> list[str]:
-    """What Linux says of the processor under these names, a line "name : value" each time; [] on other systems."""
-    try:
-        lines = CPU_INFO.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [line for line in lines if line.partition(":")[0].strip() in names]
+def processor_name() -> str:
+    """The processor's name, or as much of it as the system tells."""
+    if lines := cpu_lines("model name"):
+        return lines[0].partition(":")[2].strip()
+    name = ""
+    if sys.platform == "darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError):
+            name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return name or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
@@ -131,15 +131,3 @@ def _driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return told.strip().partition("\n")[0]
-
-
-def _cpu() -> str:
-    lines = cpu_lines("model name")
-    return lines[0].partition(":")[2].strip() if lines else platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -12,6 +12,8 @@ SECONDS_BETWEEN_LINES = 10.0
 def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function to be called with (done, total): first with done 0, then whenever something was done.
 
+    Speed and time left are of the work since it was last called with done 0.
+
     The unit is what is counted, in short, e.g. "img"; the speed is shown as "img/s".
     """
     if sys.stderr.isatty():
@@ -32,6 +34,10 @@ def _bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         start = time.perf_counter()
 
         def update(done: int, total: int) -> None:
+            nonlocal start
+            if not done:
+                start = time.perf_counter()
+                progress.reset(task)
             rate = f"{done / max(1e-9, time.perf_counter() - start):.1f} {unit}/s" if done else ""
             progress.update(task, completed=done, total=total, rate=rate)
 
@@ -42,8 +48,10 @@ def _lines(what: str, unit: str) -> Callable[[int, int], None]:
     start = last = time.perf_counter()
 
     def update(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal start, last
         now = time.perf_counter()
+        if not done:
+            start = last = now
         if 0 < done < total and now - last >= SECONDS_BETWEEN_LINES:
             last, rate = now, done / (now - start)
             print(

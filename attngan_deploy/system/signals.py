@@ -1,6 +1,7 @@
 """Signals: those that must not part what belongs together, and the stack that they are handled on."""
 
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -30,6 +31,11 @@ def uninterrupted() -> Iterator[list[int]]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def kill(process: int) -> None:
+    """End a process at once, as nothing that it does can prevent."""
+    os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows every signal does
 
 
 class _Stack(ctypes.Structure):

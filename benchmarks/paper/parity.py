@@ -14,21 +14,23 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.bundles.manifest import PrecisionParity, StoredPrecision
-from attngan_deploy.cli import report_errors
+from attngan_deploy.cli import report_errors, script_extra
 from attngan_deploy.engines.facts import GENERATOR
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import ANY_ENGINE, REFERENCE, EngineRequest
 from attngan_deploy.errors import T2IError
-from attngan_deploy.export.precision.parity import (
-    PICTURES,
-    SEED,
-    SIZES,
-    Reference,
-    make_reference,
-    measure,
-)
-from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 from attngan_deploy.system.machine import this_machine
+
+with script_extra("train"):
+    from attngan_deploy.export.precision.parity import (
+        PICTURES,
+        SEED,
+        SIZES,
+        Reference,
+        make_reference,
+        measure,
+    )
+    from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from attngan_deploy.cli import script_extra
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -91,7 +93,8 @@ def fuzz(name: str, seconds: int, keep: Path, seed: int) -> Outcome:
 
 def names() -> list[str]:
     """All readers."""
-    from tests.robustness.test_fuzz import NAMES
+    with script_extra("dev"):
+        from tests.robustness.test_fuzz import NAMES
 
     return list(NAMES)
 

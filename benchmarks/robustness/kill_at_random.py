@@ -24,23 +24,26 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import torch
-from safetensors.torch import load_file
 
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.cli import app, register, report_errors, script_extra
 from attngan_deploy.errors import T2IError
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
 from attngan_deploy.system.lock import is_lock
-from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
-from attngan_deploy.train.runs.damsm import train_damsm
-from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.gan import GanRun
-from tests.makers.data_makers import birds
-from tests.makers.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
-from tests.makers.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
+
+with script_extra("dev"):
+    import torch
+    from safetensors.torch import load_file
+
+    from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
+    from attngan_deploy.train.runs.damsm import train_damsm
+    from attngan_deploy.train.runs.distributed import Processes
+    from attngan_deploy.train.runs.gan import GanRun
+    from tests.makers.data_makers import birds
+    from tests.makers.tiny_bundle import make_tiny_bundle, make_tiny_checkpoint
+    from tests.makers.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
 
 CHANGING = ("time", "img/s")  # of a line of metrics
 PATIENCE = 600.0  # seconds for a run that was not killed

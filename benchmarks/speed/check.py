@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
 from generation_lines import EAGER, Line, Turn, turns
 
+from attngan_deploy.cli import script_extra
 from attngan_deploy.score.generated import read_caption_list
 from attngan_deploy.system.machine import this_machine
 
@@ -49,6 +51,10 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--update", action="store_true", help="write the table instead of comparing with it")
     options = parser.parse_args()
+    with script_extra("train"):
+        import_module("torch")
+    with script_extra("openvino"):
+        import_module("openvino")
     captions = read_caption_list(ROOT / "examples" / "captions.txt")[0]
     with turns(list(LINES.values()), captions, 1) as made:
         named = dict(zip(LINES, made, strict=True))

@@ -22,11 +22,15 @@ from statistics import median
 from typing import Any
 
 from generation_lines import EAGER, PEAKS, PLAIN, SIDE, SIDES, Line, example, multiply_adds, timings, turns
-from generation_profile import profile, stages
 
+from attngan_deploy.cli import script_extra
 from attngan_deploy.generate.pipeline import STREAM_BATCH_SIZE, TextToImage
 from attngan_deploy.score.generated import read_caption_list
 from attngan_deploy.system.machine import this_machine
+
+with script_extra("train"):
+    import torch  # noqa: F401 -- needed by the processes that measure
+    from generation_profile import profile, stages
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "captions.txt"
@@ -36,7 +40,7 @@ STREAMED = 64  # pictures of a turn in streams, whose batches are of 4
 CHOICES = {"eager": EAGER_BATCHES, "peak": (SIDE,), "streams": (STREAMED,)}  # sizes to choose from
 FIRST_LIMIT, MEMORY_LIMIT = 1.0, 350e6  # seconds from the shell's prompt, bytes
 T2I = "from attngan_deploy.__main__ import main; main()"
-T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.generate.bench.worker import peak_memory\n"
+T2I_MEMORY = "import atexit, sys\nfrom attngan_deploy.system.memory import peak_memory\n"
 T2I_MEMORY += f"atexit.register(lambda: print('peak', peak_memory(), file=sys.stderr))\n{T2I}"
 SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {}
 

@@ -21,15 +21,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attngan_deploy.cli import report_errors
+from attngan_deploy.cli import extra, report_errors
 from attngan_deploy.engines.request import EngineRequest
-from attngan_deploy.generate.bench.worker import peak_memory
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.score.generated import GeneratedPictures, read_caption_list, spread
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.system.machine import this_machine
+from attngan_deploy.system.memory import peak_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 STRAIGHT_LIMIT = 1.5  # times generation alone
@@ -81,9 +81,10 @@ def _prepare(contender: str, options: argparse.Namespace) -> Callable[[], float 
         source = options.folder
     judge = Judge.load(options.judge, threads=options.threads)
     if contender in (TORCH, SAME_ENGINE):
-        import torch
+        with extra("train"):
+            import torch
 
-        from benchmarks.speed.fidelity_judge import fidelity_score, load_fidelity
+            from benchmarks.speed.fidelity_judge import fidelity_score, load_fidelity
 
         if options.threads:
             torch.set_num_threads(options.threads)

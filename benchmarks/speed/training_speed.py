@@ -18,20 +18,24 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
-from published_step import PublishedTraining
-from step_profile import flops, parts, peak
-from torch import Tensor
 
+from attngan_deploy.cli import script_extra
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.compiled import why_not_compiled
-from attngan_deploy.train.config import ImageEncoderConfig, TextEncoderConfig, gan_recipe, generator_config
-from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches
-from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
-from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
-from attngan_deploy.train.runs.machine import prepare_cpu, resolve_precision
-from attngan_deploy.train.text_encoder import TextEncoder
+
+with script_extra("train"):
+    import torch
+    from published_step import PublishedTraining
+    from step_profile import flops, parts, peak
+    from torch import Tensor
+
+    from attngan_deploy.train.compiled import why_not_compiled
+    from attngan_deploy.train.config import ImageEncoderConfig, TextEncoderConfig, gan_recipe, generator_config
+    from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatches
+    from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
+    from attngan_deploy.train.runs.distributed import Processes
+    from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
+    from attngan_deploy.train.runs.machine import prepare_cpu, resolve_precision
+    from attngan_deploy.train.text_encoder import TextEncoder
 
 CONTENDERS = ("published", "paper, before", "paper", "fast, before", "fast")
 COMPILED = ("paper", "fast")

@@ -34,6 +34,7 @@ from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import INVISIBLE, MAX_WORDS, Tokenizer, split_words
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
+from attngan_deploy.system.processor import limited_threads
 
 EDGE = "edge.onnx"
 # tokenizer.WORD as RE2 says it, whose \w is ASCII only: a word ends with a letter that NFC takes apart, see `_word`.
@@ -323,6 +324,7 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
         return None, None
     golden, options = load_golden(bundle), onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
+    options.intra_op_num_threads = limited_threads() or 0
     inputs = {"captions": np.array(golden.captions, object), "z": golden.z, "eps": golden.eps}
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -58,6 +58,8 @@ def test_check_reads_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cut is damaged: generator.onnx has 1000 bytes instead of" in told.err
     damaged = {line.split()[0] for line in told.out.splitlines() if "damaged" in line}
     assert damaged == {"cut", "broken"}
+    whole = {line.split()[0] for line in told.out.splitlines() if line.endswith("  whole")}
+    assert "scored" in whole and not whole & damaged
 
 
 def test_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +76,10 @@ def test_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_wrong(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.environ["T2I_MODELS"] = str(tiny_bundle.parent)  # the fixture's monkeypatch puts it back
     assert t2i("models", "--check") == 0
-    assert capsys.readouterr().err == ""
+    told = capsys.readouterr()
+    assert told.err == "" and told.out.count("  whole\n") == sum(line[0] != " " for line in told.out.splitlines())
+    assert t2i("models") == 0
+    assert "whole" not in capsys.readouterr().out  # nothing was looked at
 
 
 def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,14 @@ def test_twice_gives_the_same_files(data: Path, tiny_bundle: Path, tmp_path: Pat
         result = CliRunner().invoke(app, options, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         texts.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+        steps = [line for line in result.stderr.splitlines() if line.startswith("t2i: report, step ")]
+        assert steps == [
+            "t2i: report, step 1 of 5, real pictures to compare with",
+            "t2i: report, step 2 of 5, tiny: pictures",
+            "t2i: report, step 3 of 5, tiny: word fidelity and figures",
+            "t2i: report, step 4 of 5, real, test species",
+            "t2i: report, step 5 of 5, real, train species",
+        ]
     assert texts[0] == texts[1]
     assert set(texts[0]) == {"report.html", "report.md", "passports.json"}
     passports = json.loads(texts[0]["passports.json"])

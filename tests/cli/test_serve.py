@@ -56,6 +56,12 @@ def test_what_is_refused_is_one_line(
             (("--model", str(damaged)), "damaged"),
             ((*tiny, "--api-key-file", str(tmp_path / "none")), "can't be read"),
             ((*tiny, "--api-key-file", str(tmp_path / "empty")), "is empty or has other characters"),
+            (
+                (*tiny, "--root-path", "birds"),
+                "--root-path is not a path; found 'birds'; expected a path such as /birds",
+            ),
+            ((*tiny, "--root-path", "https://example.org/birds"), "expected a path such as /birds"),
+            ((*tiny, "--root-path", "/birds?x=1"), "expected a path such as /birds"),
             ((*tiny, "--queue", "3"), "the queue is shorter than one request may be; found 3 pictures"),
             (("--model", str(tiny_bundle), "--backend", "openvino", "--device", "cuda"), "openvino has no device cuda"),
         ):

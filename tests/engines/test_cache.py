@@ -9,7 +9,6 @@ import pytest
 
 from attngan_deploy.engines.cache import (
     EngineKey,
-    cache_folder,
     cached_engines,
     find_engine,
     make_cache,
@@ -18,6 +17,7 @@ from attngan_deploy.engines.cache import (
     store_facts,
 )
 from attngan_deploy.errors import EngineError, OutputError
+from attngan_deploy.system.cache import cache_folder
 
 KEY = EngineKey("ab" * 32, "tensorrt-rtx", "1.7.1", "sm89", "fp16", "batch 1-16-64")
 DATA = bytes(range(256))

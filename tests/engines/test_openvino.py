@@ -170,7 +170,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ENABLE_CPU_PINNING" not in settings("CPU", "fp32", None)
     assert "CACHE_DIR" not in cpu
     flags = tmp_path / "cpuinfo"
-    monkeypatch.setattr("attngan_deploy.system.machine.CPU_INFO", flags)
+    monkeypatch.setattr("attngan_deploy.system.processor.CPU_INFO", flags)
     for told, beside in (("flags : avx512f avx512_bf16", "bf16"), ("flags : avx512f", "f32"), ("", "f32")):
         flags.write_text(f"model name : bf16\n{told}\n")
         assert settings("CPU", "int8", None)["INFERENCE_PRECISION_HINT"] == beside

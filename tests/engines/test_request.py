@@ -2,7 +2,7 @@
 
 import pytest
 
-from attngan_deploy.engines.request import SUPPORTED, EngineRequest, by_reason, parse_requests
+from attngan_deploy.engines.request import SUPPORTED, EngineRequest, by_reason, parse_requests, refusal_lines
 from attngan_deploy.errors import EngineError
 
 
@@ -48,3 +48,17 @@ def test_reasons_are_told_once() -> None:
         (EngineRequest("openvino", "gpu", "fp32"), "no GPU"),
     ]
     assert by_reason(refusals) == [("tensorrt on cuda, fp32, fp16", "no GPU"), ("openvino on gpu, fp32", "no GPU")]
+
+
+def test_what_is_not_here_at_all_takes_one_line() -> None:
+    missing = [(request, "no package") for request in parse_requests("openvino,tensorrt", "all", "all")]
+    lacking = (EngineRequest("onnxruntime", "cpu", "int8"), "bundle x has no graph in int8")
+    elsewhere = (EngineRequest("onnxruntime", "cuda", "fp32"), "no provider")
+    ran = [EngineRequest("onnxruntime", "cpu", "fp32")]
+    assert refusal_lines([lacking, elsewhere, *missing], ran) == [
+        "onnxruntime on cpu, int8: can't run: bundle x has no graph in int8",
+        "can't run here: onnxruntime on cuda; openvino on cpu, gpu, npu; tensorrt on cuda (t2i doctor says why)",
+    ]
+    assert refusal_lines([], ran) == []
+    told = refusal_lines(missing, [])  # nothing ran: every reason is told
+    assert len(told) == 4 and all(line.endswith(": can't run: no package") for line in told)

@@ -54,3 +54,24 @@ def test_a_folder_of_shards_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     samples = [sample.name for path in sorted(out.glob("*.tar")) for sample in iter_samples(path)]
     assert len(samples) == len(PLACES)
     assert json.loads((out / "run.json").read_text())["layout"] == "shards"
+
+
+def test_a_rerun_goes_on_with_the_engine_that_began(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+
+    def generate(count: int, *options: str) -> int:
+        return t2i("generate", "--caption", "a red bird", "--model", str(tiny_bundle), "--n", str(count), *options)
+
+    assert generate(1, "--backend", "openvino", "--precision", "fp32") == 0
+    assert ", openvino " in capsys.readouterr().err
+    for options in ((), ("--precision", "fp32"), ("--backend", "tensorrt", "--allow-fallback")):
+        assert generate(2, *options) == 0
+    told = capsys.readouterr().err
+    assert told.count(", openvino ") == 1 and "onnxruntime 1" not in told.replace("text encoder on onnxruntime", "")
+    for count in (2, 3):  # also where nothing is left to make
+        assert generate(count, "--backend", "onnxruntime") == 1
+        assert capsys.readouterr().err.endswith("or start another with -o out-onnxruntime\n")
+    assert {record["backend"] for record in read_manifest(tmp_path / "out")} == {"openvino"}

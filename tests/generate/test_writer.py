@@ -3,7 +3,6 @@
 import errno
 import io
 import json
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate import storage
 from attngan_deploy.generate.folder import OutputFolder, open_folder
@@ -28,6 +28,8 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionList
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import append_whole
+
+resource = pytest.importorskip("resource", reason="sets limits that only POSIX has")
 
 CAPTIONS = [Caption("a red bird", 1), Caption("a blue bird", 3)]
 RUN = Run(CaptionList(CAPTIONS), 5, False, "tiny", "abc")
@@ -200,6 +202,9 @@ def test_the_manifest_names_the_engine_of_each_picture(tmp_path: Path, file_form
     for places, engine in ((PLACES[::2], first), (PLACES[1::2], second)):
         with opened(tmp_path, run, EngineRecord(**engine)) as out:
             out.add(batch(places))
+        if engine == first:  # an older version let each rerun choose
+            record = json.loads((tmp_path / "run.json").read_text())
+            (tmp_path / "run.json").write_text(json.dumps(record | {"engine": {}}))
     assert engines() == [first, second, first, second]
     manifest = tmp_path / "manifest.jsonl"
     lines = manifest.read_bytes().splitlines(keepends=True)
@@ -211,6 +216,44 @@ def test_the_manifest_names_the_engine_of_each_picture(tmp_path: Path, file_form
         with opened(tmp_path, run, ours) as out:
             out.add(batch(PLACES[:1]))
         assert engines() == [second, second, {}, second]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_first_engine_holds_for_the_folder(tmp_path: Path, file_format: str) -> None:
+    run, out = replace(RUN, file_format=file_format), tmp_path / "out"
+    first, second = EngineRecord("onnxruntime", "cpu", "fp32", 16), EngineRecord("openvino", "cpu", "bf16", 4)
+    with pytest.raises(KeyboardInterrupt), opened(out, run, second):
+        raise KeyboardInterrupt
+    with opened(out, run, first) as folder:  # no picture was made, so that the choice is free
+        folder.add(batch(PLACES[:2]))
+    kept = {path: path.read_bytes() for path in out.iterdir()}
+    for asked, other in (
+        (EngineRequest("openvino"), "openvino"),
+        (EngineRequest(precision="int8"), "int8"),
+        (EngineRequest("onnxruntime", "cuda", "fp16"), "onnxruntime-cuda-fp16"),
+    ):
+        with pytest.raises(OutputError) as refused, opened(out, replace(run, engine=asked)):
+            pass
+        told = str(refused.value)
+        assert (
+            "out is a run on another engine" in told and "found backend onnxruntime, precision fp32; expected" in told
+        )
+        assert told.endswith(
+            f"ask for the engine that was found, or for none, to go on; or start another with -o {out}-{other}"
+        )
+    assert {path: path.read_bytes() for path in out.iterdir()} == kept
+    for asked in (
+        EngineRequest(),
+        EngineRequest("onnxruntime", "cpu", "fp32"),
+        EngineRequest("openvino", allow_fallback=True),
+    ):
+        with open_folder(Target(out), replace(run, engine=asked)) as folder:
+            assert folder.engine == EngineRecord("onnxruntime", precision="fp32")
+            assert folder.settle(second) == replace(second, backend="onnxruntime", precision="fp32")
+    with opened(out, replace(run, samples=3), second) as folder:
+        folder.add(batch(PLACES[2:]))
+    assert {record["backend"] for record in read_manifest(out)} == {"onnxruntime"}
+    assert json.loads((out / "run.json").read_text())["engine"] == {"backend": "onnxruntime", "precision": "fp32"}
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Commands of the toolkit, run in this process or in one of their own; and waiting for what these do."""
 
 import os
-import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -49,6 +48,8 @@ def cpu_seconds(process: int) -> float:
 
 def cpu_seconds_of_ended() -> float:
     """Time of the processor that all processes took that this one started and that ended."""
+    import resource  # no such thing on Windows
+
     taken = resource.getrusage(resource.RUSAGE_CHILDREN)
     return taken.ru_utime + taken.ru_stime
 

@@ -1,7 +1,6 @@
 """Disks that are full, and limits of file sizes: one clear line, what was done is kept, and a rerun completes."""
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,8 @@ from tests.makers.commands import PATIENCE, t2i
 from tests.makers.data_makers import birds
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_training import make_tiny_backbone, make_tiny_shards, tiny_damsm_recipe, tiny_gan_recipe
+
+resource = pytest.importorskip("resource", reason="sets limits that only POSIX has")
 
 
 @contextmanager

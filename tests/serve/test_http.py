@@ -25,12 +25,22 @@ from tests.makers.commands import PATIENCE, t2i, wait_for
 CAPTIONS = ["a small red bird", "this bird is blue with black wings"]
 ENGINE = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1")
 LIMITS = ("--queue", "12", "--max-pictures", "8", "--max-captions", "3", "--max-letters", "60", "--max-body", "2000")
+BELOW = "/birds"
 
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path) -> Iterator[Served]:
     with serve(
-        "--model", str(tiny_bundle), *ENGINE, *LIMITS, "--batch-size", "4", "--timeout", str(PATIENCE)
+        "--model",
+        str(tiny_bundle),
+        *ENGINE,
+        *LIMITS,
+        "--batch-size",
+        "4",
+        "--timeout",
+        str(PATIENCE),
+        "--root-path",
+        BELOW,
     ) as server:
         yield server
 
@@ -224,3 +234,21 @@ def test_no_other_origin_without_being_told(server: Served) -> None:
     page = ask(server, "/")
     assert page.status == 200 and "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert ask(server, "/page/..%2fapp.py").status == 404
+
+
+@pytest.mark.parametrize("above", ["", BELOW])  # the proxy strips its path, or does not
+@pytest.mark.parametrize("path", ["/", "/health", "/models", "/metrics", "/openapi.json", "/page/app.js", "/health/"])
+def test_head_answers_as_get_does_also_below_the_path_of_a_proxy(server: Served, above: str, path: str) -> None:
+    whole, head = (ask(server, f"{above}{path}", method=method) for method in ("GET", "HEAD"))
+    assert (whole.status, head.status, head.body) == (200, 200, b"")
+    for name in ("Content-Type", "Content-Security-Policy", "Cache-Control"):
+        assert head.headers[name] == whole.headers[name]
+    assert whole.body and (path == "/metrics" or head.headers["Content-Length"] == str(len(whole.body)))
+
+
+def test_below_a_path_pictures_are_made_and_refusals_stay(server: Served) -> None:
+    assert ask(server, "/openapi.json").json["servers"] == [{"url": BELOW}]
+    assert ask(server, f"{BELOW}/generate", {"captions": ["a bird"]}).status == 200
+    assert ask(server, f"{BELOW}/generate", method="HEAD").status == 405
+    for path in ("/nothing", f"{BELOW}/nothing", f"{BELOW}{BELOW}/health", "/birdshealth", "/"):
+        assert ask(server, path, method="HEAD").status == (200 if path == "/" else 404)

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import Message, Receive, Scope, Send
@@ -13,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protection import Protection
-from attngan_deploy.serve.settings import ServerLimits
+from attngan_deploy.serve.settings import ServerLimits, Settings
 from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
 from tests.makers.asking import ask, pixels
@@ -90,7 +89,14 @@ def connects(server: Served) -> bool:
 
 def test_a_key_and_other_origins(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("s3cret\n")
-    options = ("--api-key-file", str(tmp_path / "key"), "--cors-origin", "https://example.org")
+    options = (
+        "--api-key-file",
+        str(tmp_path / "key"),
+        "--cors-origin",
+        "https://example.org",
+        "--root-path",
+        "/birds/",
+    )
     with serve("--model", str(tiny_bundle), *ENGINE, *options) as server:
         body = {"captions": ["a bird"]}
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "s3cre"}, {"Authorization": "s3cret"}):
@@ -99,10 +105,15 @@ def test_a_key_and_other_origins(tiny_bundle: Path, tmp_path: Path) -> None:
             assert refused.headers["WWW-Authenticate"] == "Bearer"
         for headers in ({"Authorization": "Bearer s3cret"}, {"X-API-Key": "s3cret"}):
             assert ask(server, "/generate", body, headers=headers).status == 200
-        assert {path: ask(server, path).status for path in ("/models", "/metrics", "/health", "/", "/page/app.js")} == {
+        assert {
+            path: ask(server, path).status
+            for path in ("/models", "/birds/models", "/metrics", "/health", "/birds/health", "/", "/page/app.js")
+        } == {
             "/models": 401,
+            "/birds/models": 401,
             "/metrics": 401,
             "/health": 200,
+            "/birds/health": 200,
             "/": 200,
             "/page/app.js": 200,
         }
@@ -133,7 +144,7 @@ def test_a_body_that_comes_too_slowly_or_breaks_off() -> None:
             return part
 
         scope = {"type": "http", "method": "POST", "path": "/generate", "headers": []}
-        protection = Protection(app, replace(ServerLimits(), body_seconds=0.1, body_bytes=8), "", Metrics())
+        protection = Protection(app, Settings({}, limits=ServerLimits(body_seconds=0.1, body_bytes=8)), Metrics())
         run_at_once(protection(scope, receive, collect))
 
     def part(body: bytes, more: bool = True) -> Message:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def test_every_file_of_the_page_is_served_and_nothing_comes_from_elsewhere() -> 
     for path in PAGE.iterdir():
         assert path.suffix in PAGE_TYPES
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        assert not re.search(r"""["'`(]/[a-z]""", text)  # the page may lie below a path
         assert "http:" not in text and "https:" not in text and "//cdn" not in text
 
 
@@ -50,7 +52,7 @@ def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     manifest = json.loads((other / "bundle.json").read_text())
     (other / "bundle.json").write_text(json.dumps(manifest | {"name": "twin"}))
     engine = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1")
-    with serve("--model", str(tiny_bundle), "--model", str(other), *engine) as server:
+    with serve("--model", str(tiny_bundle), "--model", str(other), "--root-path", "/birds", *engine) as server:
         yield server
 
 
@@ -88,6 +90,13 @@ def shown(page: Page, number: int) -> NDArray[np.uint8]:
     }})()""")
     pixels = np.frombuffer(base64.b64decode(data["data"]), np.uint8).reshape(data["width"], data["width"], 4)
     return pixels[:, :, :3]
+
+
+@needs_browser
+def test_below_the_path_of_a_proxy(page: Page, server: Served) -> None:
+    visit(page, server, "birds/#caption=a+red+bird&seed=1&models=tiny")
+    page.wait_for(DONE)
+    assert page.evaluate("document.querySelector('footer a').href") == f"{server.url}/birds/openapi.json"
 
 
 @needs_browser

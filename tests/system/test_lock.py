@@ -1,7 +1,6 @@
 """One writer at a time: a second one is refused in a line, and no killed one stands in the way."""
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from tests.makers.commands import PATIENCE, t2i
 from tests.makers.tiny_bundle import make_tiny_checkpoint
 from tests.makers.tiny_training import tiny_gan_recipe
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks on Windows")
+fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
 
 HOLD = """
 import sys

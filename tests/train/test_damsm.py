@@ -1,6 +1,7 @@
 """Training of DAMSM on tiny shards."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -40,8 +41,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, backbone: Path, t
         assert whole == parts
 
 
-def test_training_lowers_the_loss_and_logs_every_epoch(data: Path, backbone: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_logs_every_epoch(
+    data: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("attngan_deploy.system.progress.SECONDS_BETWEEN_LINES", 0.0)
     train_damsm(tiny_damsm_recipe(epochs=6), data, tmp_path / "run", backbone)
+    assert re.search(r"computing features\nfeatures: (\d+)/\d+, .* img/s, \d+ s left\n", capsys.readouterr().err)
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["loss/sentence"] < rows[0]["loss/sentence"]

@@ -102,7 +102,9 @@ def test_a_foreign_graph_is_refused(tmp_path: Path) -> None:
         generator_of(bundle, CAPTIONS)
 
 
-def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(tmp_path: Path) -> None:
+def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """DAMSM with the text side frozen, then a generator that goes on where the bundle's stands."""
     data, backbone = (
         make_tiny_shards(tmp_path / "data", size=140),
@@ -124,6 +126,8 @@ def test_a_run_starts_from_a_bundle_with_its_own_text_encoder(tmp_path: Path) ->
 
     waiting = replace(recipe, head_start=8)
     run = GanRun.prepare(waiting, data, again, tmp_path / "on", backbone, start=(bundle,), processes=Processes())
+    told = capsys.readouterr().err.splitlines()
+    assert "reading pictures" in told and any(line.startswith(f"starting from {bundle}") for line in told)
     begun = {name: value.clone() for name, value in run.training.generator.state_dict().items()}
     heads = {name: value.clone() for name, value in run.training.discriminators.state_dict().items()}
     run.train()

@@ -67,5 +67,5 @@ def no_gradient(who: str) -> CheckpointError:
     return CheckpointError(
         f"{who} can't teach a generator: its backbone is a judge, which has no gradient",
         expected="an image encoder on mobilenet_v2_birds or inception_v3",
-        next_step="t2i train damsm --image-encoder mobilenet_v2_birds",
+        next_step="t2i train damsm --image-encoder mobilenet_v2_birds --data DATA --out RUN",
     )

@@ -21,6 +21,7 @@ from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
+from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
@@ -213,7 +214,7 @@ def _prepared(entries: list[Entry], options: BuildOptions) -> Iterator[tuple[Ent
             return Skip(entry.name, error.what, error.found)
 
     queue = iter(entries)
-    with refuse_decompression_bombs(), ThreadPoolExecutor() as pool:
+    with refuse_decompression_bombs(), ThreadPoolExecutor(usable_cores()) as pool:
         while chunk := list(islice(queue, CHUNK)):
             yield from zip(chunk, pool.map(prepare, chunk), strict=True)
 

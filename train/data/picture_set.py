@@ -15,6 +15,7 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.processor import usable_cores
 
 
 @dataclass
@@ -43,7 +44,7 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
     samples: Iterable[Sample] = chain.from_iterable(map(iter_samples, paths))
     skipped: list[str] = []
     kept: list[tuple[Sample, NDArray[np.uint8]]] = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for sample, decoded in pool.map(_decode, samples):
             if isinstance(decoded, str):
                 skipped.append(f"{sample.name}: {decoded}")
@@ -88,7 +89,7 @@ class TrainingBatches:
                 "the pictures are too small",
                 found=f"{data.pictures.shape[1]} px",
                 expected=f"at least {size} px",
-                next_step=f"t2i data build --size {size * 19 // 16}",
+                next_step=f"t2i data build PICTURES -o DATA --size {size * 19 // 16}",
             )
         if len(data) < batch_size:
             raise DataError("too few pictures", found=str(len(data)), expected=f"at least one batch of {batch_size}")

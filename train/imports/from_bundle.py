@@ -95,7 +95,7 @@ def check_same_text_encoder(bundle: Bundle, text: TextEncoder, words: Sequence[s
             f"the DAMSM has another text encoder than the bundle {bundle.name}",
             found=f"codes of one word with a mean cosine of {alike:.3f}",
             expected=f"{SAME_CODES} or more",
-            next_step=f"train one with `t2i train damsm --text-encoder {bundle.folder}`",
+            next_step=f"train one with `t2i train damsm --text-encoder {bundle.folder} --data DATA --out RUN`",
         )
 
 

@@ -6,6 +6,7 @@ encoder are trained.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.metrics.r_precision import CANDIDATES, count_right
+from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.records import look_up
 from attngan_deploy.train.backbones.judge_backbone import Backbone, JudgeBackbone, no_gradient
 from attngan_deploy.train.config import DamsmRecipe, ImageEncoderConfig, TextEncoderConfig
@@ -40,8 +42,9 @@ def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: S
     """Regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P] of every picture's centre crop."""
     regions: list[Tensor] = []
     pooled: list[Tensor] = []
-    for flip in flips:
-        for start in range(0, len(data), 64):
+    with show_progress("features", "img") as progress:
+        for (number, flip), start in product(enumerate(flips), range(0, len(data), 64)):
+            progress(number * len(data) + start, len(flips) * len(data))
             crop = picture_set.centre_crop(data.pictures[start : start + 64], size)
             images = picture_set.to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
             raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
@@ -245,7 +248,10 @@ def check_same_judge(checkpoint: Checkpoint, judge: Mapping[str, str] | None) ->
 
 def _unseen_species(path: Path) -> PictureSet:
     """The pictures that R-precision is measured on: two classes or more, or there is no wrong caption to choose."""
-    wanted, build = "at least two classes that train.tar lacks", "t2i data build --test-classes 0.25 --force"
+    wanted, build = (
+        "at least two classes that train.tar lacks",
+        f"t2i data build PICTURES -o {path.parent} --test-classes 0.25 --force",
+    )
     try:
         test = read_pictures([path])
     except DataError as error:

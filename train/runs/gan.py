@@ -149,10 +149,12 @@ class GanRun:
                 expected=str(recipe.generator.features),
             )
         tokenizer = Tokenizer(words)
+        processes.say("reading pictures")
         material = GanData(data, recipe, tokenizer, processes)
         training = GanTraining(recipe, Encoders(text, image), processes)
         evaluation = None
         if recipe.judge != "none" and processes.rank == 0:
+            processes.say(f"reading what judge {recipe.judge} compares with")
             evaluation = Evaluation(
                 recipe.judge, data, tokenizer, recipe.score_pictures, recipe.crop, recipe.generator.sizes[-1]
             )
@@ -181,7 +183,9 @@ class GanRun:
                 "a frozen first stage has to come from another run", next_step="add --start RUN, or drop --freeze-first"
             )
         words, captions = self.data.tokenizer.words, self.data.captions
-        self.started_from = [start_from(path, self.training, words, captions) for path in start]
+        for path in start:
+            self.processes.say(f"starting from {path}; the BatchNorms of a bundle are measured anew")
+            self.started_from.append(start_from(path, self.training, words, captions))
 
     def _compile(self) -> None:
         """Compile what pays for it, in a run that is long enough; the whole run decides, so that resuming is exact."""
@@ -191,6 +195,7 @@ class GanRun:
             return
         missing = why_not_compiled()
         if missing is None:
+            self.processes.say("steps are compiled: the first one takes minutes")
             self.training.use_compiled()
         else:
             self.processes.say(f"steps are not compiled, which makes them slower: {missing}")

@@ -73,7 +73,8 @@ def train_damsm(
             from attngan_deploy.export import matcher as exporting
         matcher = exporting.export_matcher(out, data, bundle, Judge.load(str(backbone)), bundle.resolve().name, force)
         facts |= {"bundle": str(bundle), "real": dict(matcher.real)}
-    following = f"t2i train gan --damsm {out}"
+    weights = "" if backbone is None else f" --backbone {backbone}"
+    following = f"t2i train gan --damsm {out} --data {data}{weights} --out runs/base"
     if is_matcher:
         again = f"the same with --resume --bundle {out.name}"
         following = again if bundle is None else f"t2i score PICTURES --metric r-precision --matcher {bundle}"

@@ -13,12 +13,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, TensorSpec
-from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BoundRunner
 from attngan_deploy.engines.request import INSTALL, SUPPORTED
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
+from attngan_deploy.system.cache import cache_folder
+from attngan_deploy.system.processor import limited_threads
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
 CPU = "CPUExecutionProvider"
@@ -50,7 +51,7 @@ class OnnxRuntimeEngine:
     On CUDA, the tensors of shapes that come back stay bound to GPU memory, and their runs are replayed as CUDA graphs.
 
     Args:
-        threads: CPU threads inside one operator; None for one a core.
+        threads: CPU threads inside one operator; None for one a core that this process may use.
         precision: what the file computes in, for `facts`.
         described: what the manifest says of the graph; None to ask the file for its inputs.
         notes: for `facts`.
@@ -70,7 +71,7 @@ class OnnxRuntimeEngine:
         notes: tuple[str, ...] = (),
         spins: bool = True,
     ) -> None:
-        self._path = path
+        self._path, threads = path, threads or limited_threads()
         problem = _load_libraries() if device != "cpu" else ""
         capture = device == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
         self._session, captured = _open(path, device, threads, capture, spins)

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.engines.cache import cache_folder
 from attngan_deploy.engines.facts import GENERATOR, EngineFacts, Tensors
 from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import SUPPORTED, about_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
-from attngan_deploy.system.machine import cpu_lines
+from attngan_deploy.system.cache import cache_folder
+from attngan_deploy.system.processor import cpu_lines, limited_threads
 from attngan_deploy.system.signals import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
@@ -45,7 +45,7 @@ class OpenVinoEngine:
     def __init__(
         self, bundle: Bundle, graph: str, device: str = "cpu", precision: str = "fp32", threads: int | None = None
     ) -> None:
-        openvino = load_openvino()
+        openvino, threads = load_openvino(), threads or limited_threads()
         check_device(device, precision)
         self._core, self._name = openvino.Core(), device.upper()
         self._path = bundle.graph_path(graph, "int8" if precision == "int8" else "fp32")

@@ -21,7 +21,6 @@ from attngan_deploy.engines.cache import (
     CachedEngine,
     EngineKey,
     as_file_name,
-    cache_folder,
     find_engine,
     make_cache,
     store_engine,
@@ -31,6 +30,7 @@ from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of, write_atomically
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.signals import uninterrupted

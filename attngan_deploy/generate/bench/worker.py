@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attngan_deploy.errors import T2IError
+from attngan_deploy.system.memory import peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from attngan_deploy.engines.request import EngineRequest
 
 SHOWN_CAPTIONS, SHOWN_SAMPLES, SHOWN_SEED = 2, 2, 0
-STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,6 @@ def _graph_files(bundle: "Bundle", facts: "EngineFacts") -> list[Path]:
     native = facts.precision in NATIVE.get(facts.backend, ())
     stored = facts.precision in bundle.precisions(GENERATOR) and not native
     return [bundle.graph_path(TEXT_ENCODER), bundle.graph_path(GENERATOR, facts.precision if stored else "fp32")]
-
-
-def peak_memory() -> int | None:
-    """Most memory that this process has held, in bytes; None where the system does not say."""
-    if STATUS.is_file():  # Linux' ru_maxrss also counts the parent, at the moment of starting
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    if sys.platform == "darwin":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return None
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def diversity(
             "no caption has two pictures, so their diversity can't be measured",
             found=f"{len(groups)} captions, {len(captions)} pictures",
             expected="at least two pictures of a caption, made from different noise",
-            next_step="make them with t2i generate --n 10",
+            next_step="make them with t2i generate captions.txt --n 10 -o out/",
         )
     within, between = _mean_squares(features, groups, unit=True)
     squares, squares_between = _mean_squares(features, groups, unit=False)

@@ -1,7 +1,9 @@
 """Scores, figures and curves of models and of real pictures: everything that a report shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import count as count_from
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
@@ -24,6 +26,7 @@ from attngan_deploy.score.scoring import passport_of, score_model
 
 COUNT, QUICK = 30_000, 3_000
 TEST, TRAIN = "test.tar", "train.tar"
+Show = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,21 @@ class ReportOptions:
 class Scorer:
     """Two judges that look at the same pictures: one for the Inception Score, one whose features tell more apart."""
 
-    def __init__(self, reference: Path, options: ReportOptions) -> None:
+    def __init__(self, reference: Path, options: ReportOptions, progress: Progress) -> None:
         self.options, threads = options, options.engine.threads
         self.judges = [Judge.load(name, threads=threads) for name in (DEFAULT_JUDGE, FEATURE_JUDGE)]
         self.matcher = None if options.matcher is None else Matcher.load(options.matcher, threads)
         if self.matcher is not None:
             self.matcher.check_judge(self.judges[1])
-        self._path = reference
+        how = ScoreOptions(("fid",), options.splits, options.crop, threads=threads)
+        self._reference = measure_reference(reference, self.judges[1], how, progress)
 
     def score(
-        self, name: str, source: PictureSource, crop: int | None, progress: Progress | None, variant: str = ""
+        self, name: str, source: PictureSource, crop: int | None, progress: Progress, variant: str = ""
     ) -> ReportRow:
         """Let both judges look, once, and score what they saw; the reference has no distance to itself."""
         splits, threads = self.options.splits, self.options.engine.threads
-        how = ScoreOptions(("fid",), splits, self.options.crop, threads=threads)
-        reference = measure_reference(self._path, self.judges[1], how, progress)
+        reference = self._reference
         by_features: tuple[str, ...] = () if reference.facts.source == source.source else ("fid",)
         by_features += () if self.matcher is None else ("r-precision",)
         hows = [ScoreOptions(metrics, splits, crop, threads=threads) for metrics in (("is",), by_features)]
@@ -68,13 +71,14 @@ class Scorer:
         return ReportRow(name, passports, variant)
 
 
-def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: Progress | None = None) -> Results:
+def collect(names: Sequence[str], data: Path, options: ReportOptions, show: Show) -> Results:
     """Score and draw models, and score the real pictures beside them.
 
     Args:
         names: bundles, by name or folder.
         data: folder with `test.tar`, whose captions are drawn and whose pictures are the reference; `train.tar` beside
             it is scored too.
+        show: called with each step in words, e.g. "step 2 of 6, base: pictures"; gives what is told of its progress.
 
     Raises:
         DataError: no `test.tar`, or one without captions.
@@ -87,18 +91,29 @@ def collect(names: Sequence[str], data: Path, options: ReportOptions, progress: 
     sets = {path: find_pictures(path) for path in (test, train) if path.is_file()}
     for count in (options.count, *(pictures.count() for pictures in sets.values())):
         split_bounds(count, splits_of(count, options.splits))  # now, not after hours
-    scorer = Scorer(test, options)
+    numbers = count_from(1)
+
+    def step(what: str) -> AbstractContextManager[Progress]:
+        return show(f"step {next(numbers)} of {1 + 2 * len(models) + len(sets)}, {what}")
+
+    with step("real pictures to compare with") as progress:
+        scorer = Scorer(test, options, progress)
     scored, drawn = [], []
     for model in models:
         source = GeneratedPictures(model, captions, options.count, options.seed, classes=classes)
-        row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest.variant))
-        scored.append(replace(row, passports=[*row.passports, score_model(model)]))
+        with step(f"{model.bundle.name}: pictures") as progress:
+            row = scorer.score(model.bundle.name, source, None, progress, str(model.bundle.manifest.variant))
+        with step(f"{model.bundle.name}: word fidelity and figures"):
+            scored.append(replace(row, passports=[*row.passports, score_model(model)]))
+            figures = draw_figures(model, options.seed)
         about = f"{model.bundle.name} {model.bundle.hash[:12]}, {model.description}, seed {options.seed}"
         run = read_run(model.bundle.manifest.told("provenance"))
-        drawn.append(ModelFigures(model.bundle.name, about, draw_figures(model, options.seed), parts(run)))
-    real = [
-        scorer.score(f"real, {path.stem} species", pictures, options.crop, progress) for path, pictures in sets.items()
-    ]
+        drawn.append(ModelFigures(model.bundle.name, about, figures, parts(run)))
+    real = []
+    for path, pictures in sets.items():
+        name = f"real, {path.stem} species"
+        with step(name) as progress:
+            real.append(scorer.score(name, pictures, options.crop, progress))
     return Results(scored, real, drawn)
 
 

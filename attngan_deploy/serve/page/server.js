@@ -9,6 +9,7 @@ export function useKey(value) {
   key = value;
 }
 
+/** Ask the server, which may lie below a path of another one: `path` is relative to the page. */
 async function ask(path, body, signal) {
   const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) };
   let response;
@@ -25,11 +26,11 @@ async function ask(path, body, signal) {
 }
 
 /** What is served, and the limits of a request. */
-export const askModels = async () => (await ask("/models")).json();
+export const askModels = async () => (await ask("models")).json();
 
 /** The words of a caption that a model lacks, each with its nearest known word. */
 export const askWords = async (caption, model, signal) =>
-  (await (await ask("/words", JSON.stringify({ caption, model }), signal)).json()).unknown;
+  (await (await ask("words", JSON.stringify({ caption, model }), signal)).json()).unknown;
 
 /**
  * Let a model draw a caption.
@@ -41,7 +42,7 @@ export const askWords = async (caption, model, signal) =>
  */
 export async function* askPictures({ caption, ...wanted }, seed, signal) {
   const rest = JSON.stringify({ ...wanted, captions: [caption], format: "json", stream: true });
-  const response = await ask("/generate", `{"seed": ${seed}, ${rest.slice(1)}`, signal); // larger than numbers are exact
+  const response = await ask("generate", `{"seed": ${seed}, ${rest.slice(1)}`, signal); // larger than numbers are exact
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
