@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import PngImagePlugin
 
 from attngan_deploy.engines import golden
 from attngan_deploy.generate import manifest, replay
@@ -33,6 +34,11 @@ def size(count: int) -> str:
         ("`golden.npz` | 256", (size(golden.LARGEST),)),
         ("member of a shard", (size(shards.MAX_MEMBER_BYTES),)),
         ("picture of a shard or of a folder to score", (f"{decoder.MAX_PIXELS:,} px",)),
+        ("embedded colour profile", (size(decoder.MAX_PROFILE_BYTES),)),
+        (
+            "text or profile in a PNG",
+            (size(PngImagePlugin.MAX_TEXT_CHUNK), size(PngImagePlugin.MAX_TEXT_MEMORY)),
+        ),
         ("picture of `t2i data build`", (f"{data_pictures.MAX_PIXELS:,} px",)),
         (
             "captions of one picture, lists of CUB and CSV files",

@@ -11,6 +11,7 @@ from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.errors import CheckpointError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.allocator import keep_freed_memory
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.system.signals import uninterrupted
@@ -109,6 +110,7 @@ class GanRun:
         folder = RunFolder(out, recipe, resume=resume, writes=processes.rank == 0)
         run = cls(recipe, material, checkpoint, training, evaluation, folder)
         run._begin(start, resume)
+        keep_freed_memory()  # not before: a start needs several times the memory of a step
         run._compile()
         return run
 

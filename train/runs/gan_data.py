@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.config import GanRecipe
-from attngan_deploy.train.data.picture_set import TrainingBatch, TrainingBatches, read_pictures
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, TrainingBatches, read_pictures
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.sampling import GRID_CAPTIONS
 
@@ -27,13 +27,22 @@ class GanData:
 
     def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
         processes.say("reading pictures")
-        pictures = read_pictures([folder / "train.tar"])
+        pictures = self._read(folder / "train.tar", processes)
         for line in pictures.skipped:
             processes.say(f"skipped {line}")
         self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
         first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
         self.captions = [ids for ids in first if ids]
         self.batches = TrainingBatches(pictures, tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
+
+    @staticmethod
+    def _read(shard: Path, processes: Processes) -> PictureSet:
+        """The pictures, which the first process of every machine reads for all of them where memory can be shared."""
+        own = read_pictures([shard]) if processes.place == 0 else None
+        told = processes.from_first_here(None if own is None else own.share())
+        if own is not None:
+            return own
+        return read_pictures([shard]) if told is None else PictureSet.shared(**told)
 
     def __len__(self) -> int:
         return len(self.batches.data)
