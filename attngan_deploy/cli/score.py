@@ -47,7 +47,10 @@ def score(
     ] = None,
     matcher: Annotated[str, typer.Option(help="Name or folder of the encoder that r-precision asks.")] = "matcher",
     metric: Annotated[str, typer.Option(help="Names of metrics, with commas.")] = "is",
-    reference: Annotated[Path | None, typer.Option(help="Real pictures for fid and kid: a folder or a .tar.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Real pictures for fid and kid: a folder or a .tar; for fid also an .npz of mu and sigma."),
+    ] = None,
     splits: Annotated[
         int | None,
         typer.Option(min=1, help="Splits of the Inception Score. (default: 10, or as there are pictures for)"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ MANIFEST = "manifest.jsonl"
 LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
 
+class ForeignManifestError(OutputError):
+    """A `manifest.jsonl` of another program."""
+
+
 def manifest_line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
@@ -22,11 +27,15 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         OutputError: there is no manifest, or a line of it is not one of ours.
+        ForeignManifestError: its lines are objects, but not of pictures.
     """
     path = folder / MANIFEST
     try:
-        lines = read_file(path, LARGEST_MANIFEST).split(b"\n")[:-1]
+        *lines, last = read_file(path, LARGEST_MANIFEST).split(b"\n")
         records = [json.loads(line) for line in lines]
+        if last.endswith(b"}"):  # whole, by a program that ends no last line
+            with suppress(ValueError):
+                records.append(json.loads(last))
     except FileNotFoundError as error:
         raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error
     except (ValueError, RecursionError) as error:
@@ -34,7 +43,8 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
             f"{path} is damaged ({error})", next_step="run t2i generate into that folder again"
         ) from error
     if not all(isinstance(record, dict) and isinstance(record.get("file"), str) for record in records):
-        raise OutputError(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
+        kind = ForeignManifestError if all(isinstance(record, dict) for record in records) else OutputError
+        raise kind(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
     return records
 
 

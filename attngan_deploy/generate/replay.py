@@ -1,8 +1,6 @@
 """The same picture again, from what its own file says of it."""
 
-import io
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from attngan_deploy.bundles.bundle import Bundle, installed_bundles, open_bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
@@ -24,6 +21,7 @@ from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture
 from attngan_deploy.media.tokenizer import encode_caption
 from attngan_deploy.system.files import read_file, write_atomically
@@ -166,15 +164,10 @@ def _read(path: Path) -> bytes:
 def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:
     """Format, size and metadata (None where it has none) of a picture; no pixel is decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=tuple(FORMAT_OF)) as image:
-                text, size, file_format = image.info.get(METADATA_KEY), image.size, FORMAT_OF[str(image.format)]
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no picture", expected=EXPECTED) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        image = load_picture(data, pixels=False)
+    except OSError as error:
         raise DataError(f"{path} is no picture that can be read ({error})", expected=EXPECTED) from error
-    return file_format, size, text
+    return FORMAT_OF[str(image.format)], image.size, image.info.get(METADATA_KEY)
 
 
 def _parsed(path: Path, text: str | bytes) -> object:
@@ -251,5 +244,5 @@ def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[Eng
 def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
         return decode_picture(data)
-    except (OSError, ValueError, SyntaxError) as error:
+    except OSError as error:
         raise DataError(f"{path} is a damaged picture ({error})", expected=EXPECTED) from error

@@ -11,18 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from attngan_deploy.media.decoder import PNG_HEAD, decode
+
 FORMATS = ("png", "webp", "jpg")
-DECODERS = ("PNG", "WEBP", "JPEG")
-MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
 METADATA_KEY = "t2i"
 WHITE = 255
-PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", (b"IEND", b"")
+PNG_END = (b"IEND", b"")
 PNG_RGB, PNG_UP = 2, 2  # colour type; filter of a row: the difference to the one above
-# What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
-BAD_PICTURE = (
-    *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
-    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
-)
 
 
 def to_uint8(images: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -92,18 +87,8 @@ def _encode_png(picture: NDArray[np.uint8], text: str | None) -> bytes:
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """The bytes of a picture file as uint8 [H, W, 3].
-
-    Raises:
-        OSError: not a PNG, WebP or JPEG, a broken one, or one of more than `MAX_PIXELS`.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=DECODERS) as image:  # no other decoder: some start programs
-            if image.width * image.height > MAX_PIXELS:
-                raise OSError(f"{image.width} x {image.height} px are too many to be decoded safely")
-            return np.asarray(image.convert("RGB"))
-    except BAD_PICTURE as error:
-        raise OSError(str(error) or type(error).__name__) from error
+    """The bytes of a picture file as uint8 [H, W, 3]; raises OSError as `decode` does."""
+    return np.asarray(decode(data))
 
 
 def is_complete(head: bytes, tail: bytes, size: int, file_format: str) -> bool:

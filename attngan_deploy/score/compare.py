@@ -20,7 +20,7 @@ FORBIDDING = (  # what must be the same for every score of pictures by a judge
 )
 CAPTIONS = ("pictures.generated.captions", "pictures.generated.captions_sha256")  # where both say them
 LARGEST = 1e15  # no score is larger; infinities and NaN are none
-SHOWN = ("pictures.captions_sha256",)  # where both have captions
+SHOWN = ("pictures.captions_sha256", "pictures.decoder", "reference.decoder")  # where both say them
 CONTENT = "sha256"  # of a reference set; its name stands in where a passport has no hash
 NEEDED = {Needs.REFERENCE: "reference", Needs.MATCHER: "matcher.hash"}  # fields without which a score is worth nothing
 LISTED = (  # what is told, and forbids nothing
@@ -32,7 +32,9 @@ LISTED = (  # what is told, and forbids nothing
     "pictures.found",
     "pictures.formats",
     "pictures.generated",
+    "pictures.decoder",
     "reference.source",
+    "reference.decoder",
     "matcher.name",
     "warnings",
 )
@@ -180,8 +182,8 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], shared: list[Metric]) ->
     """Every field that must be the same and is not."""
     judged = not shared or any(Needs.MODEL not in metric.needs for metric in shared)
     yield from _different(a, b, FORBIDDING if judged else ())
-    if judged and all(_get(document, SHOWN[0]) for document in (a, b)):
-        yield from _different(a, b, SHOWN)
+    if judged:
+        yield from _different(a, b, [field for field in SHOWN if all(_get(side, field) for side in (a, b))])
     if judged and all(_get(document, "pictures.generated") is not None for document in (a, b)):
         yield from _different(a, b, CAPTIONS)
     if any(Needs.REFERENCE in metric.needs for metric in shared):

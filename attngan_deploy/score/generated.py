@@ -75,7 +75,7 @@ class GeneratedPictures:
         batch_size: the one that is used.
     """
 
-    order, other_files, places = "manifest", list[str](), None
+    order, other_files, places, notes = "manifest", list[str](), None, tuple[str, ...]()
 
     def __init__(
         self,

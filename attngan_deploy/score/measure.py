@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.media.decoder import DECODER
 from attngan_deploy.score.generated import PictureSource
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Needs
@@ -164,20 +165,28 @@ def measure_by(
         raise ScoreError(f"{source.source} has no usable picture", found=skipped[0] if skipped else "none")
     arranged = source.arrange([item.name for item in kept])
     captions = sorted(item.caption for item in kept)
+    width, height = (min(sides) for sides in zip(*(item.size for item in kept), strict=True))
+    sizes, notes = {item.size for item in kept}, source.notes
+    if len(sizes) > 1:
+        notes += (
+            f"the pictures have {len(sizes)} sizes, from {width} x {height} px up; of each the centre was cut out",
+        )
     facts = PictureFacts(
         source=source.source,
         found=len(kept) + len(skipped),
         used=len(kept),
         skipped=tuple(skipped),
         other_files=tuple(other),
-        width=kept[0].size[0],
-        height=kept[0].size[1],
+        width=width,
+        height=height,
         crop=how.crop,
-        resize=describe_resize(*kept[0].size, how.crop, judges[0].size, judges[0].resize),
+        resize=describe_resize(width, height, how.crop, judges[0].size, judges[0].resize),
         formats=dict(Counter(item.file_format for item in kept)),
         order=source.order,
         generated=source.generated,
         captions_sha256=hashlib.sha256(json.dumps(captions).encode()).hexdigest() if any(captions) else "",
+        decoder=DECODER if source.generated is None else "",
+        notes=notes,
     )
     return [each.outputs(facts, kept, arranged) for each in collectors]
 

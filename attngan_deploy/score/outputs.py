@@ -60,9 +60,17 @@ class FeatureStatistics:
             raise ScoreError(f"these are no statistics of features: {error!r}") from error
         width = statistics.dimensions
         fits = statistics.mean.shape == (width,) and statistics._scatter.shape == (width, width)
-        if not fits or statistics.count < 1 or not np.isfinite(statistics._scatter).all():
-            raise ScoreError("these are no statistics of features", found=f"{statistics.count} pictures")
+        finite = np.isfinite(statistics.mean).all() and np.isfinite(statistics._scatter).all()
+        if not fits or statistics.count < 1 or not finite:
+            found = f"{statistics.count} pictures, mean {statistics.mean.shape}, scatter {statistics._scatter.shape}"
+            raise ScoreError("these are no statistics of features", found=found)
         return statistics
+
+    @classmethod
+    def from_covariance(cls, mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> "FeatureStatistics":
+        """Statistics of an unknown number of pictures, taken as enough of them; a ScoreError as `from_arrays`."""
+        count = 1 + 2 ** mean.size.bit_length()  # a power of two, by which no number loses a digit
+        return cls.from_arrays({"count": np.array(count), "mean": mean, "scatter": covariance * (count - 1)})
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

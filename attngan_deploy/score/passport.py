@@ -75,6 +75,8 @@ class PictureFacts:
     generated: GeneratedFacts | None = None  # what made them, where they came straight from a generator
     captions_sha256: str = ""  # of the captions of all pictures, sorted; "" where they have none
     sha256: str = ""  # of the content of all files, of a reference; "" for other pictures
+    decoder: str = ""  # what the decoder of their files makes of them; "" where they never were files, or long ago
+    notes: tuple[str, ...] = ()  # what was found of other programs, and how it was read
 
     @property
     def was_upscaled(self) -> bool:
@@ -149,8 +151,8 @@ def describe_resize(width: int, height: int, crop: int | None, size: int, filter
 
 def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
     """Why these pictures, which begin with `who` (e.g. "reference: "), may give a misleading number."""
-    warnings = []
-    if pictures.used < FEW_PICTURES:
+    warnings = [who + note for note in pictures.notes]
+    if 0 < pictures.used < FEW_PICTURES:
         warnings.append(
             f"{who}only {pictures.used} pictures: small samples bias every score (Inception Score falls, distances "
             "rise); the paper's protocol uses 30,000"
@@ -169,7 +171,7 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
 
 def size_warnings(pictures: PictureFacts, reference: PictureFacts) -> list[str]:
     """Whether pictures and reference came to the judge in different ways, which a distance then measures too."""
-    if pictures.resize == reference.resize:
+    if pictures.resize == reference.resize or not reference.used:  # statistics do not say how large theirs were
         return []
     return [
         f"the reference is of another size than the pictures ({reference.width} x {reference.height} px, resize: "

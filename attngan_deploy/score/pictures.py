@@ -1,5 +1,6 @@
 """Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
 
+import os
 import re
 import tarfile
 from collections import deque
@@ -10,8 +11,8 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-from attngan_deploy.errors import DataError, ScoreError
-from attngan_deploy.generate.manifest import MANIFEST, read_manifest
+from attngan_deploy.errors import DataError, OutputError, ScoreError
+from attngan_deploy.generate.manifest import MANIFEST, ForeignManifestError, read_manifest
 from attngan_deploy.media.shards import (
     BAD_TAR,
     MAX_MEMBER_BYTES,
@@ -49,7 +50,13 @@ class PictureFiles:
     described: frozenset[str] = (
         frozenset()
     )  # loose pictures that have a `.json` of their class and captions beside them
+    folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
+    notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
+
+    def name_of(self, loose: Path) -> str:
+        """The name of a loose picture, with the sub-folder that it lies in."""
+        return loose.relative_to(self.folder).as_posix()
 
     def count(self) -> int:
         """How many pictures there are; reads the headers of shards only."""
@@ -68,19 +75,19 @@ class PictureFiles:
         """Yield every picture, prepared in threads, in stored order; at most `ahead` wait in memory.
 
         Raises:
-            ScoreError: as `prepare`, or pictures of different sizes.
+            ScoreError: as `prepare`, or pictures of different sizes without a crop.
             DataError: a damaged shard or `.json`.
         """
         first: PreparedPicture | None = None
         for item in results_ahead(self._calls(size, crop), ahead, threads):
             if item.pixels is not None:
                 first = first or item
-                if item.size != first.size:
+                if crop is None and item.size != first.size:
                     raise ScoreError(
                         "pictures of different sizes can't be scored together",
                         found=f"{first.name} of {_by(first.size)} px and {item.name} of {_by(item.size)} px",
                         expected="one size",
-                        next_step="score each size by itself",
+                        next_step=f"add --crop {min(*first.size, *item.size)}, or score each size by itself",
                     )
             yield item
 
@@ -92,11 +99,11 @@ class PictureFiles:
             return partial(_load_and_prepare, name, load, size, crop, caption, class_id)
 
         for path in self.loose:
-            class_id, captions = NO_CLASS, [""]
-            if path.name in self.described:
+            class_id, captions, name = NO_CLASS, [""], self.name_of(path)
+            if name in self.described:
                 sidecar = path.with_suffix(SIDECAR)
                 class_id, captions = read_facts(_read_sidecar(sidecar), str(sidecar))
-            yield call(path.name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
+            yield call(name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
             for sample in iter_samples(shard):
@@ -105,10 +112,10 @@ class PictureFiles:
 
 
 def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
-    """Find the pictures of a folder or a tar shard. Sub-folders are not entered.
+    """Find the pictures of a folder or a tar shard.
 
     In a folder with a `manifest.jsonl` the pictures that it names count; in another, every picture that is not called
-    grid or attention; where there are no loose pictures, its tar shards.
+    grid or attention; where there are no loose pictures, its tar shards; without them, the pictures of its sub-folders.
 
     Args:
         order: "manifest"; "name"; "stored", as in a tar; "auto" is the manifest's, else by name, or stored for a tar.
@@ -125,12 +132,21 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
     names = [entry.name for entry in entries(path) if entry.is_file()]
     folders = [f"{entry.name}/" for entry in entries(path) if not entry.is_file()]
-    records = read_manifest(path) if MANIFEST in names else []
-    places = _places(records) if MANIFEST in names and order in ("auto", "manifest") else None
+    records, notes = _records(path, order) if MANIFEST in names else (None, [])
+    shards = [name for name in names if name.endswith(".tar")]
+    if not shards and not any(map(_is_picture, names)) and any(map(_is_picture, below := _walk(path))):
+        names, folders = below, []
+        holding = {PurePath(name).parent for name in names if _is_picture(name)}
+        notes.append(f"the pictures lie in {len(holding)} sub-folders, which were entered")
+    loose = [name for name in names if _is_picture(name)]
+    if order == "auto" and records and loose and not shards and {*loose}.isdisjoint(_places(records)):
+        records = None
+        notes.append(f"{MANIFEST} names none of the pictures that are there, and was not used")
+    places = _places(records) if records is not None and order in ("auto", "manifest") else None
     if order == "manifest" and places is None:
         raise ScoreError(f"{path} has no {MANIFEST}", expected="a folder of t2i generate", next_step="add --order name")
-    loose = [name for name in names if _is_picture(name) and (places is None or name in places)]
-    shards = [] if loose else [name for name in names if name.endswith(".tar")]
+    loose = [name for name in loose if places is None or name in places]
+    shards = [] if loose else shards
     if not loose and not shards:
         raise ScoreError(
             f"{path} has no pictures",
@@ -141,7 +157,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
     effective = "manifest" if places is not None else "name" if loose or order == "name" else "stored"
-    sidecars = {PurePath(name).with_suffix(SIDECAR).name for name in loose} & {*names}
+    sidecars = {_sidecar(name) for name in loose} & {*names}
     other = [name for name in names if name not in {*loose, *shards, *sidecars}] + folders
     by_place = sorted(loose, key=lambda name: places[name]) if places is not None else loose
     return PictureFiles(
@@ -151,8 +167,10 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         loose=[path / name for name in by_place],
         shards=[path / name for name in shards],
         places=places,
-        captions={record["file"]: str(record.get("caption", "")) for record in records},
-        described=frozenset(name for name in loose if PurePath(name).with_suffix(SIDECAR).name in sidecars),
+        captions={record["file"]: str(record.get("caption", "")) for record in records or []},
+        described=frozenset(name for name in loose if _sidecar(name) in sidecars),
+        folder=path,
+        notes=tuple(notes),
     )
 
 
@@ -164,6 +182,34 @@ def _tar(path: Path, order: str) -> PictureFiles:
     return PictureFiles(path.name, "name" if order == "name" else "stored", shards=[path])
 
 
+def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
+    """What the manifest says; None, and a note, of another program's, or of a damaged one that nobody asked for."""
+    try:
+        return read_manifest(path), []
+    except OutputError as error:
+        if order == "manifest" or (order == "auto" and not isinstance(error, ForeignManifestError)):
+            raise
+        return None, [f"{MANIFEST} is not of t2i generate, and was not used"]
+
+
+def _walk(folder: Path) -> list[str]:
+    """Names of all files below a folder, also behind links; none is entered twice."""
+    names: list[str] = []
+    entered: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(root)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders.sort()
+        names += [Path(root, file).relative_to(folder).as_posix() for file in files]
+    return sorted(names)
+
+
+def _sidecar(name: str) -> str:
+    return PurePath(name).with_suffix(SIDECAR).as_posix()
+
+
 def _places(records: list[dict[str, Any]]) -> dict[str, int]:
     places: dict[str, int] = {}
     for place, record in enumerate(records):
@@ -173,7 +219,9 @@ def _places(records: list[dict[str, Any]]) -> dict[str, int]:
 
 def _is_picture(name: str) -> bool:
     path = PurePath(name.lower())
-    return path.suffix in PICTURE_SUFFIXES and not NOT_SCORED.match(path.stem) and not name.startswith(".")
+    hidden = any(part.startswith(".") for part in path.parts)
+    sheets = any(map(NOT_SCORED.match, (path.stem, *path.parts[:-1])))
+    return path.suffix in PICTURE_SUFFIXES and not hidden and not sheets
 
 
 def _read_sidecar(path: Path) -> bytes:

@@ -1,17 +1,14 @@
 """A picture as a judge looks at it: decoded, cut to its centre, and resized."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.media.images import BAD_PICTURE, DECODERS, MAX_PIXELS
+from attngan_deploy.media.decoder import MAX_PIXELS, TooManyPixelsError, decode
 from attngan_deploy.media.shards import NO_CLASS
-
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +36,13 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
         ScoreError: too large to be decoded safely, not a square, or smaller than the crop.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=DECODERS) as picture:
-            width, height = picture.size
-            check_shape(name, width, height, crop)
-            if picture.mode not in EIGHT_BIT_MODES:
-                return PreparedPicture(name, reason=f"pixels of type {picture.mode}, not 8 bits a channel")
-            file_format = _format_of(data, picture.format or "")
-            image = picture.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        image = decode(data)
+    except TooManyPixelsError as error:
         raise _too_large(name, str(error)) from error
-    except (OSError, *BAD_PICTURE) as error:
+    except OSError as error:
         return PreparedPicture(name, reason=f"can't be decoded ({one_line(error)})")
-    return PreparedPicture(name, fit(image, size, crop), (width, height), file_format)
+    check_shape(name, *image.size, crop)
+    return PreparedPicture(name, fit(image, size, crop), image.size, _format_of(data, image.format or ""))
 
 
 def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:
@@ -105,6 +97,4 @@ def _format_of(data: bytes, decoder: str) -> str:
 
 def one_line(error: Exception) -> str:
     """What an error says, in a line of at most 80 letters."""
-    if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
-        return "no PNG, WebP or JPEG"
     return " ".join(str(error).split())[:80] or type(error).__name__

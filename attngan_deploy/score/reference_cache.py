@@ -1,4 +1,4 @@
-"""What a judge made of reference pictures, kept between runs by the content of the pictures.
+"""What a judge made of reference pictures, kept between runs by the content of the pictures, or by another program.
 
 What can't be read is made anew, and the note of the outputs says so.
 """
@@ -14,10 +14,11 @@ import numpy as np
 
 from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
+from attngan_deploy.media.decoder import DECODER
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.measure import Progress, broken_picture, measure
 from attngan_deploy.score.metrics.metric import Needs
-from attngan_deploy.score.metrics.registry import METRICS, needs_of
+from attngan_deploy.score.metrics.registry import METRICS, find_metrics, needs_of
 from attngan_deploy.score.outputs import FeatureStatistics, JudgeOutputs, ScoreOptions, no_features
 from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
@@ -28,6 +29,8 @@ from attngan_deploy.system.records import decode
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
+STATISTICS, MU, SIGMA = ".npz", "mu", "sigma"  # of features, as pytorch-fid and others keep them
+LARGEST_STATISTICS = 512 * 2**20  # bytes of the two, unpacked; 2048 features have 33 MB
 UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
 
 
@@ -36,10 +39,14 @@ def measure_reference(
 ) -> JudgeOutputs:
     """What the judge makes of the pictures of a folder or tar: kept from an earlier run, or found out and kept.
 
+    An `.npz` holds what another program kept of it.
+
     Args:
         options: how; features are kept where one of its metrics needs them.
         folder: the cache; None for "reference" in `cache_folder()`.
     """
+    if path.suffix.lower() == STATISTICS:
+        return _statistics_of_others(path, judge, options)
     distances = {metric.name: metric.needs for metric in METRICS.values() if Needs.REFERENCE in metric.needs}
     wanted = [name for name, needs in distances.items() if name in options.metrics or Needs.STATISTICS in needs]
     files = find_pictures(path)
@@ -68,18 +75,57 @@ def measure_reference(
 
 def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, Any]:
     """All that decides the features and their order; no path, so that a copy of the pictures is known again."""
-    paths = (*files.loose, *files.shards)
+    named = [*((files.name_of(path), path) for path in files.loose), *((path.name, path) for path in files.shards)]
     facts = judge.engine.facts
-    content = [[path.name if len(paths) > 1 else "", sha256_of(path)] for path in paths]
+    content = [[name if len(named) > 1 else "", sha256_of(path)] for name, path in named]
     return {
         "schema": SCHEMA_VERSION,
         "content": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         "order": [files.order, sorted((files.places or {}).items())],
         "judge": [judge.hash, judge.size, judge.resize],
         "engine": [facts.backend, facts.version, facts.precision],
+        "decoder": DECODER,
         "crop": options.crop,
         "shuffle_seed": options.shuffle_seed,
     }
+
+
+def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> JudgeOutputs:
+    """Mean `mu` [F] and covariance `sigma` [F, F] of features that another program kept in an `.npz`.
+
+    Raises:
+        ScoreError: none there, of another width than the judge's features, or a metric that needs every picture's.
+    """
+    if needing := [
+        each.name for each in find_metrics(options.metrics) if Needs.REFERENCE | Needs.FEATURES in each.needs
+    ]:
+        raise ScoreError(
+            f"{needing[0]} needs the features of every reference picture, which {path} does not hold",
+            next_step="--metric fid, or --reference with a folder or a .tar of the pictures",
+        )
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            if sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in (MU, SIGMA)) > LARGEST_STATISTICS:
+                raise ValueError(f"more than {LARGEST_STATISTICS:,} bytes")
+            mean, covariance = (np.asarray(arrays[name], np.float64) for name in (MU, SIGMA))
+        statistics = FeatureStatistics.from_covariance(mean, covariance)
+    except UNREADABLE as error:
+        raise ScoreError(
+            f"{path} holds no statistics of features",
+            found=one_line(error),
+            expected=f"'{MU}' [F] and '{SIGMA}' [F, F] of finite numbers, as pytorch-fid writes them",
+            next_step="--reference with a folder or a .tar of the real pictures",
+        ) from error
+    width = judge.look(np.zeros((1, judge.size, judge.size, 3), np.uint8))[1].shape[1]
+    if statistics.dimensions != width:
+        raise ScoreError(
+            f"{path} holds the features of another judge",
+            found=f"{statistics.dimensions} features",
+            expected=f"the {width} of judge {judge.name}",
+            next_step="--judge with the network that made them (t2i import judge), or a folder of the real pictures",
+        )
+    note = f"statistics of another program ({MU}, {SIGMA}): which network and pictures made them is not known"
+    return JudgeOutputs(PictureFacts(path.name, sha256=sha256_of(path), notes=(note,)), statistics=statistics)
 
 
 def _read(file: Path, key: dict[str, Any], features: bool) -> JudgeOutputs | None:

@@ -101,6 +101,7 @@ def _picture_rows(pictures: PictureFacts) -> Rows:
         ("size", f"{pictures.width} x {pictures.height} px"),
         ("centre crop", "none" if pictures.crop is None else f"{pictures.crop} px"),
         ("resize", pictures.resize),
+        *([("decoder", pictures.decoder)] if pictures.decoder else []),
         ("order", f"{pictures.order}{shuffled}"),
     ]
     rows += _listed("skipped", pictures.skipped)

@@ -242,3 +242,52 @@ def test_bad_folders_are_one_line(
 def test_a_judge_that_fails_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = make_tiny_judge(tmp_path / "nan", broken="nan")
     assert "16 of 16 pictures, the first 00000_00.png" in error(capsys, tmp_path / "out", "--judge", broken)
+
+
+def test_what_other_programs_left_is_noted(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
+    options = ("--judge", judge, "--crop", str(SIZE))
+    expected = passport(tmp_path / "out", *options)
+    assert expected["pictures"]["decoder"] == "upright, 8-bit sRGB, on white" and expected["pictures"]["notes"] == []
+    for number, bird in enumerate(birds):
+        place = tmp_path / "set" / f"{number % 3:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        wide = np.pad(bird, ((number % 2,) * 2, (2 * (number % 2),) * 2, (0, 0)))
+        Image.fromarray(wide).save(place / f"{number:05d}.png")
+    (tmp_path / "set" / "manifest.jsonl").write_text('{"image": "000/00000.png"}\n')
+    facts = passport(tmp_path / "set", *options, "--no-shuffle")
+    assert facts["pictures"]["used"] == 40 and (facts["pictures"]["width"], facts["pictures"]["height"]) == (16, 16)
+    for told in ("manifest.jsonl is not of t2i generate", "3 sub-folders", "2 sizes, from 16 x 16 px up"):
+        assert any(told in note for note in facts["pictures"]["notes"]), told
+        assert any(told in warning for warning in facts["warnings"]), told
+
+
+def test_statistics_of_others_are_a_reference(
+    tmp_path: Path, birds: np.ndarray, judge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = Judge.load(judge).predict(255 - birds)[1].astype(np.float64)
+    mu, sigma = features.mean(axis=0), np.cov(features, rowvar=False)
+    for name, arrays in {
+        "pytorch_fid": {"mu": mu, "sigma": sigma},
+        "float32": {"mu": mu.astype(np.float32), "sigma": sigma.astype(np.float32), "arr_0": np.zeros(3, object)},
+    }.items():
+        np.savez_compressed(tmp_path / f"{name}.npz", **arrays)
+        options = ("--judge", judge, "--metric", "is,fid", "--reference", tmp_path / f"{name}.npz")
+        facts = passport(tmp_path / "out", *options)
+        own = FeatureStatistics.of(Judge.load(judge).predict(birds)[1])
+        expected = frechet_distance(own, FeatureStatistics.of(features))
+        assert facts["scores"]["frechet_distance"]["value"] == pytest.approx(expected, rel=1e-4)
+        assert facts["reference"]["source"] == f"{name}.npz" and facts["reference"]["sha256"]
+        assert any("which network and pictures made them is not known" in line for line in facts["warnings"])
+        assert not any("only 0 pictures" in line or "of another size" in line for line in facts["warnings"])
+    what = {"mean": {"mean": mu}, "shape": {"mu": mu, "sigma": mu}, "nan": {"mu": mu * np.nan, "sigma": sigma}}
+    for name, arrays in what.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    (tmp_path / "text.npz").write_text("no archive")
+    for name in (*what, "text", "nowhere"):
+        options = ("--judge", judge, "--metric", "fid", "--reference", tmp_path / f"{name}.npz")
+        told = error(capsys, tmp_path / "out", *options)
+        assert "holds no statistics of features" in told and "'mu' [F] and 'sigma' [F, F]" in told, name
+    np.savez(tmp_path / "inception.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    options = ("--judge", judge, "--reference", tmp_path / "inception.npz", "--metric")
+    assert "another judge; found 2048 features" in error(capsys, tmp_path / "out", *options, "fid")
+    assert "kid needs the features of every reference" in error(capsys, tmp_path / "out", *options, "fid,kid")

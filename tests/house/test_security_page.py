@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from PIL import PngImagePlugin
 
 from attngan_deploy.engines import golden
 from attngan_deploy.generate import manifest, replay
-from attngan_deploy.media import captions, images, shards, tokenizer
+from attngan_deploy.media import captions, decoder, shards, tokenizer
 from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.system import files
 from attngan_deploy.train.data import pictures as data_pictures
@@ -32,7 +33,12 @@ def size(count: int) -> str:
         ("`manifest.jsonl`", (size(manifest.LARGEST_MANIFEST),)),
         ("`golden.npz` | 256", (size(golden.LARGEST),)),
         ("member of a shard", (size(shards.MAX_MEMBER_BYTES),)),
-        ("picture of a shard or of a folder to score", (f"{images.MAX_PIXELS:,} px",)),
+        ("picture of a shard or of a folder to score", (f"{decoder.MAX_PIXELS:,} px",)),
+        ("embedded colour profile", (size(decoder.MAX_PROFILE_BYTES),)),
+        (
+            "text or profile in a PNG",
+            (size(PngImagePlugin.MAX_TEXT_CHUNK), size(PngImagePlugin.MAX_TEXT_MEMORY)),
+        ),
         ("picture of `t2i data build`", (f"{data_pictures.MAX_PIXELS:,} px",)),
         (
             "captions of one picture, lists of CUB and CSV files",

@@ -193,8 +193,8 @@ def test_a_picture_of_too_many_pixels(tmp_path: Path, side: int) -> None:
 
 
 def test_a_picture_whose_text_is_a_bomb(tmp_path: Path) -> None:
-    with little_memory(), pytest.raises(OSError, match=r"Decompressed data too large|too large"):
-        decode_picture(text_bomb_png())
+    with little_memory():  # the text is passed over, and the pixels are there
+        assert decode_picture(text_bomb_png()).ndim == 3
 
 
 LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}

@@ -298,3 +298,14 @@ def test_other_captions_are_refused() -> None:
 def test_a_number_beyond_all_scores() -> None:
     with pytest.raises(ScoreError, match=r"inception_score\.mean"):
         compare(passport(), passport(scores__inception_score__mean=10**400))
+
+
+@pytest.mark.parametrize("side", ["pictures", "reference"])
+def test_scores_by_another_decoder_are_not_compared_silently(side: str) -> None:
+    old, here, other = ({f"{side}__decoder": name} for name in ("", "upright", "as stored"))
+    assert f"{side}.decoder as stored" in refusal(passport(**here), passport(**other))
+    assert not compare(passport(**here), passport(**here)).notes()
+    assert compare(passport(), passport(**here)).notes() in (
+        [f"{side}.decoder: {before} and upright"] for before in ("", "none")
+    )  # of a passport that does not say it
+    assert compare(passport(**old), passport()).scores

@@ -160,6 +160,7 @@ def test_another_size_is_resized_by_pil_bilinear() -> None:
         (encoded(picture().convert("L")), "png"),
         (encoded(picture().convert("P")), "png"),
         (encoded(picture().convert("RGBA")), "png"),
+        (encoded(Image.new("I;16", (16, 16))), "png"),
     ],
 )
 def test_formats_and_modes_become_rgb(data: bytes, file_format: str) -> None:
@@ -177,9 +178,8 @@ def test_formats_and_modes_become_rgb(data: bytes, file_format: str) -> None:
         encoded(picture(64), "JPEG")[:200],
         encoded(picture(64), "WEBP")[:100],
         encoded(picture(), "GIF"),
-        encoded(Image.new("I;16", (16, 16))),
     ],
-    ids=["empty", "text", "cut png", "cut jpeg", "cut webp", "gif", "16 bit"],
+    ids=["empty", "text", "cut png", "cut jpeg", "cut webp", "gif"],
 )
 def test_a_broken_picture_comes_back_with_a_reason(data: bytes) -> None:
     made = prepare("a", data, 16)
@@ -219,3 +219,55 @@ def test_a_file_that_can_not_be_read_is_broken(tmp_path: Path) -> None:
     first, second = files.prepared(16)
     assert first == PreparedPicture("a.png", reason="can't be read (No such file or directory)")
     assert second.pixels is not None
+
+
+def test_sub_folders_are_entered_where_nothing_lies_above_them(tmp_path: Path) -> None:
+    fill(tmp_path / "set", "notes.txt")
+    for folder in ("002.Laysan", "001.Black/young", "attention", ".hidden"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        fill(tmp_path / "set" / folder, "a.png", "grid.png", "b.txt")
+    fill(tmp_path / "elsewhere", "c.png")
+    (tmp_path / "set" / "003.Linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "003.Linked" / "back").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "002.Laysan" / "a.json").write_text('{"class": 7, "captions": ["a bird"]}')
+    files = find_pictures(tmp_path / "set")
+    assert names_in_order(tmp_path / "set") == ["001.Black/young/a.png", "002.Laysan/a.png", "003.Linked/c.png"]
+    assert [item.class_id for item in files.prepared(16)] == [-1, 7, -1]
+    assert files.notes == ("the pictures lie in 3 sub-folders, which were entered",)
+    assert "notes.txt" in files.other_files and "001.Black/young/b.txt" in files.other_files
+    fill(tmp_path / "set", "top.png")
+    assert [path.name for path in find_pictures(tmp_path / "set").loose] == ["top.png"]
+    assert "002.Laysan/" in find_pictures(tmp_path / "set").other_files
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"image": "a.png", "text": "a bird"}', '{"file": "/data/birds/a.png"}', "{}"],
+    ids=["other keys", "other places", "no keys"],
+)
+def test_a_manifest_of_another_program_is_passed_over(tmp_path: Path, line: str) -> None:
+    fill(tmp_path, "b.png", "a.png")
+    (tmp_path / "manifest.jsonl").write_text(line + "\n")
+    files = find_pictures(tmp_path)
+    assert names_in_order(tmp_path) == ["a.png", "b.png"] and files.order == "name" and len(files.notes) == 1
+    with pytest.raises((OutputError, ScoreError), match=r"not a manifest|has no pictures"):
+        find_pictures(tmp_path, "manifest")
+    (tmp_path / "manifest.jsonl").write_text("no JSON\n")
+    assert names_in_order(tmp_path, "name") == ["a.png", "b.png"]
+
+
+def test_a_manifest_without_a_last_line_feed_counts_whole(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "manifest.jsonl").write_text('{"file": "c.png"}\n{"file": "a.png"}')
+    assert names_in_order(tmp_path) == ["c.png", "a.png"] and find_pictures(tmp_path).notes == ()
+
+
+def test_mixed_sizes_are_cut_to_one(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "out", "a.png", "b.png")
+    (folder / "c.png").write_bytes(encoded(picture(24, 20)))
+    made = list(find_pictures(folder).prepared(16, crop=16))
+    assert [item.size for item in made] == [(16, 16), (16, 16), (24, 20)]
+    assert np.array_equal(made[2].pixels, np.asarray(picture(24, 20))[2:18, 4:20])
+    with pytest.raises(ScoreError, match=r"Next: add --crop 16, or"):
+        (folder / "c.png").write_bytes(encoded(picture(24)))
+        list(find_pictures(folder).prepared(16))

@@ -1,10 +1,14 @@
-"""Pictures and captions of shards, decoded once and kept in memory, so that training never waits for a decoder."""
+"""Pictures and captions of shards, decoded once and kept in memory, so that training never waits for a decoder.
+
+They are held once, in memory that the processes of a machine share.
+"""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +19,10 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.system.processor import usable_cores
+from attngan_deploy.score.pictures import results_ahead
+from attngan_deploy.system.shared_memory import SharedMemory, array_at
+
+AHEAD = 64  # pictures that are decoded before they are stored
 
 
 @dataclass
@@ -27,9 +34,22 @@ class PictureSet:
     captions: list[list[str]]  # captions of each picture
     names: list[str]  # name of each picture
     skipped: list[str] = field(default_factory=list)  # "name: reason" of every picture that could not be used
+    memory: SharedMemory | None = None  # what holds the pictures, where other processes may look at them too
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def share(self) -> dict[str, Any] | None:
+        """What `shared` makes the same set of in another process of this machine; None where there is no way."""
+        if self.memory is None or (place := self.memory.place) is None:
+            return None
+        facts = {name: getattr(self, name) for name in ("classes", "captions", "names", "skipped")}
+        return facts | {"place": place, "shape": self.pictures.shape}
+
+    @classmethod
+    def shared(cls, place: Path, shape: tuple[int, ...], **facts: Any) -> "PictureSet":
+        """The set that another process of this machine holds, as its `share` told."""
+        return cls(array_at(place, shape), **facts)
 
 
 def read_pictures(paths: Sequence[Path]) -> PictureSet:
@@ -43,26 +63,29 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
     """
     samples: Iterable[Sample] = chain.from_iterable(map(iter_samples, paths))
     skipped: list[str] = []
-    kept: list[tuple[Sample, NDArray[np.uint8]]] = []
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for sample, decoded in pool.map(_decode, samples):
-            if isinstance(decoded, str):
-                skipped.append(f"{sample.name}: {decoded}")
-            elif not any(caption.split() for caption in sample.captions):
-                skipped.append(f"{sample.name}: no captions")
-            elif kept and decoded.shape != kept[0][1].shape:
-                skipped.append(f"{sample.name}: {decoded.shape[1]} x {decoded.shape[0]} px, unlike the first picture")
-            else:
-                kept.append((sample, decoded))
-    if not kept:
+    kept: list[Sample] = []
+    memory, shape = SharedMemory(), None
+    for sample, decoded in results_ahead((partial(_decode, sample) for sample in samples), AHEAD):
+        if isinstance(decoded, str):
+            skipped.append(f"{sample.name}: {decoded}")
+        elif not any(caption.split() for caption in sample.captions):
+            skipped.append(f"{sample.name}: no captions")
+        elif shape is not None and decoded.shape != shape:
+            skipped.append(f"{sample.name}: {decoded.shape[1]} x {decoded.shape[0]} px, unlike the first picture")
+        else:
+            shape = decoded.shape
+            memory.write(decoded)
+            kept.append(replace(sample, picture=b""))
+    if shape is None:
         reason = f"; the first was skipped as {skipped[0]}" if skipped else ""
         raise DataError(f"no usable picture in {', '.join(map(str, paths))}{reason}", next_step="t2i data build --help")
     return PictureSet(
-        np.stack([decoded for _, decoded in kept]),
-        np.array([sample.class_id for sample, _ in kept], dtype=np.int64),
-        [[caption for caption in sample.captions if caption.split()] for sample, _ in kept],
-        [sample.name for sample, _ in kept],
+        memory.array((len(kept), *shape)),
+        np.array([sample.class_id for sample in kept], dtype=np.int64),
+        [[caption for caption in sample.captions if caption.split()] for sample in kept],
+        [sample.name for sample in kept],
         skipped,
+        memory,
     )
 
 

@@ -7,42 +7,30 @@ shorter side shrinks to that side. Nothing is padded and no proportion changes, 
 
 import io
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.media.decoder import (
+    BAD_PICTURE,
+    TooManyPixelsError,
+    load_picture,
+    orientation_of,
+    to_rgb,
+    turn_upright,
+)
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns of a decompression bomb
 BOX_MARGIN = 1.5
-BACKGROUND = (255, 255, 255)
 
 Box = tuple[float, float, float, float]  # left, top, width, height in stored pixels, before any EXIF rotation
-
-# What Pillow raises on damaged files, found by feeding it some.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
 
 
 class PreparedPicture(NamedTuple):
@@ -68,35 +56,30 @@ def refuse_decompression_bombs() -> Iterator[None]:
 def prepare_picture(path: Path, box: Box | None, size: int, quality: int) -> PreparedPicture:
     """Read one picture file and make its square of `size` pixels; call it inside `refuse_decompression_bombs`.
 
-    Grey, palette and CMYK become RGB; transparency is laid on white; of an animation the first frame is taken;
-    an EXIF rotation is applied (after the crop, as boxes are measured on the stored pixels).
+    Colours, transparency and orientation are the decoder's; of an animation the first frame is taken. The picture is
+    turned after the crop, as boxes are measured on the stored pixels.
 
     Raises:
         DataError: `what` is the reason to skip the picture: broken, too many pixels, or its box outside it.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            notes = ["animated: first frame taken"] if getattr(picture, "n_frames", 1) > 1 else []
-            picture.load()  # which already turns a TIFF upright, and forgets its orientation
-            orientation = picture.getexif().get(ExifTags.Base.Orientation)
-            square, limits = crop_square(picture.width, picture.height, box)
-            rgb, flattening = to_rgb(picture.crop(square))
-        notes += limits + flattening
+        picture = load_picture(path, FORMATS, MAX_PIXELS)  # which turns a TIFF upright, and forgets its orientation
+        orientation = orientation_of(picture)
+        square, limits = crop_square(picture.width, picture.height, box)
+        rgb, colours = to_rgb(picture.crop(square))
+        notes = ["animated: first frame taken"] * picture.info["animated"] + limits + colours
         if rgb.width < size:
             notes.append("enlarged")
-        resized = rgb.resize((size, size), Image.Resampling.LANCZOS)
-        if orientation in range(2, 9):
-            resized.getexif()[ExifTags.Base.Orientation] = orientation
-            resized = ImageOps.exif_transpose(resized)
+        resized = turn_upright(rgb.resize((size, size), Image.Resampling.LANCZOS), orientation)
+        if orientation != 1:
             notes.append("turned upright")
         resized.info.clear()  # no colour profile, comment or place goes along
         encoded = io.BytesIO()
         resized.save(encoded, "WEBP", quality=quality, method=4, exif=b"", xmp=b"")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except TooManyPixelsError as error:
         raise DataError("too many pixels", found=str(error)) from error
-    except _DECODING_ERRORS as error:
-        detail = f"{type(error).__name__}: {error}".replace(str(path), path.name)
-        raise DataError("broken picture", found=detail) from error
+    except (OSError, *BAD_PICTURE) as error:
+        raise DataError("broken picture", found=f"{error}".replace(str(path), path.name)) from error
     return PreparedPicture(encoded.getvalue(), notes)
 
 
@@ -128,23 +111,3 @@ def crop_square(width: int, height: int, box: Box | None) -> tuple[tuple[int, in
     top = round(box_top + box_height / 2 - side / 2)
     left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
     return (left, top, left + side, top + side), notes
-
-
-def to_rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Any mode of Pillow to RGB, and notes: transparency on white, 16-bit grey by its upper byte.
-
-    Raises:
-        ValueError: floating-point pixels, which have no agreed range.
-    """
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels")
-    if picture.mode.startswith("I"):
-        levels = np.clip(np.asarray(picture).astype(np.int64) // 256, 0, 255).astype(np.uint8)
-        return Image.fromarray(levels).convert("RGB"), ["16-bit grey"]
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        if layer.getchannel("A").getextrema() == (255, 255):
-            return layer.convert("RGB"), []
-        ground = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, layer).convert("RGB"), ["transparency laid on white"]
-    return picture.convert("RGB"), []

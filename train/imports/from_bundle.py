@@ -7,6 +7,7 @@ the bundle computes. In eval mode the networks then equal the bundle; in trainin
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +29,8 @@ from attngan_deploy.train.text_encoder import TextEncoder
 
 ZERO_CODE = 128  # of weights stored in 8 bits
 SAME_CODES = 0.99  # mean cosine of the codes of one word; 8-bit storage leaves it above 0.999
-STATISTICS = 256  # captions at a time that BatchNorms are measured on
+STATISTICS = 256  # captions that BatchNorms are measured on
+CHANNELS, FEW = 4, 16  # channels, or pictures of the last layer, that are measured at a time
 EARLIER_NAMES = (  # of weights in bundles whose graphs were built by hand, and what became of them
     (r"^condition/", "augmentation/linear/"),
     (r"^stage2/", "later/0/"),
@@ -128,39 +130,67 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
             if name.rpartition(".")[0] not in norms and value.is_floating_point():
                 value.copy_(weights.take(name).view_as(value))
     shifts = {}
-    for norm, layer in norms.items():
+    for norm, layer in norms.items():  # in the order of the forward pass, the last one last
         shift = weights.take(f"{layer}.bias")
         there = f"{layer}.bias" in generator.state_dict()  # then it is in the layer already
         shifts[cast(Norm, generator.get_submodule(norm))] = torch.zeros_like(shift) if there else shift
-    _measure(generator, shifts, text_encoder_of(bundle), captions)
+    _measure(generator, shifts, [*norms.values()][-1], text_encoder_of(bundle), captions)
     return generator
 
 
 @torch.no_grad()
 def _measure(
-    generator: Generator, shifts: dict[Norm, Tensor], text: TextEncoder, captions: Sequence[Sequence[int]]
+    generator: Generator,
+    shifts: dict[Norm, Tensor],
+    last_layer: str,
+    text: TextEncoder,
+    captions: Sequence[Sequence[int]],
 ) -> None:
-    """Set every BatchNorm in the order of the forward pass: each then meets what the ones before it will give."""
+    """Set every BatchNorm in the order of the forward pass: each then meets what the ones before it will give.
 
-    def settle(norm: Norm, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].transpose(0, 1).flatten(1).double()
-        mean, variance = x.mean(1), x.var(1)
+    The last layer has the largest outputs by far, and nothing that is measured comes after it: it is computed for a few
+    pictures at a time, and the pass ends there.
+    """
+
+    def settle(norm: Norm, mean: Tensor, variance: Tensor) -> None:
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
         norm.weight.copy_((variance + norm.eps).sqrt())
         norm.bias.copy_(shifts[norm].double() + mean)
 
-    hooks = [norm.register_forward_pre_hook(settle) for norm in shifts]
+    def measure(norm: Norm, inputs: tuple[Tensor, ...]) -> None:
+        parts = (part.transpose(0, 1).flatten(1).double() for part in inputs[0].split(CHANNELS, 1))
+        means, variances = zip(*((part.mean(1), part.var(1)) for part in parts), strict=True)
+        settle(norm, torch.cat(means), torch.cat(variances))
+
+    def measure_last(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
+        for few in inputs[0].split(FEW):
+            x = layer.forward(few).transpose(0, 1).flatten(1).double()
+            step, more = x.mean(1) - mean, x.shape[1]
+            scatter = scatter + x.var(1) * (more - 1) + step**2 * count * more / (count + more)
+            mean, count = mean + step * more / (count + more), count + more
+        settle(last, mean, scatter / (count - 1))
+        raise _Measured
+
+    *others, last = shifts
+    hooks = [norm.register_forward_pre_hook(measure) for norm in others]
+    hooks.append(generator.get_submodule(last_layer).register_forward_pre_hook(measure_last))
     rng = np.random.default_rng(0)
     chosen = [captions[place] for place in rng.permutation(len(captions))[:STATISTICS]]
     encoded = text(*pad_captions(chosen))
     config = generator.config
     noise = rng.standard_normal((len(chosen), config.noise + config.condition), np.float32)
     z, eps = torch.from_numpy(noise).split([config.noise, config.condition], dim=1)
-    generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
+    with suppress(_Measured):
+        generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
     for hook in hooks:
         hook.remove()
+
+
+class _Measured(Exception):  # the end of a forward pass
+    """All BatchNorms are set."""
 
 
 def _present_name(stored: str) -> str:

@@ -7,6 +7,7 @@ rather than by hooks of a wrapper around `forward`.
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -23,6 +24,7 @@ class Processes:
     rank: int = 0  # number of this process, from 0
     count: int = 1  # number of processes
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # where this process computes
+    place: int = 0  # number of this process among those of its machine, from 0
 
     @classmethod
     def start(cls) -> "Processes":
@@ -37,7 +39,7 @@ class Processes:
             # torchrun keeps its store when it starts processes again: the addresses of the dead still stand there
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             distributed.init_process_group("nccl" if gpu else "gloo", store=attempt, rank=rank, world_size=size)
-        return cls(int(os.environ.get("RANK", "0")), count, device)
+        return cls(int(os.environ.get("RANK", "0")), count, device, local)
 
     def say(self, line: str) -> None:
         """Tell the person who trains, once for all processes."""
@@ -61,6 +63,14 @@ class Processes:
         flat /= self.count
         for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+    def from_first_here(self, told: Any) -> Any:
+        """What the first process of this machine tells; the others tell None."""
+        if self.count == 1 or not distributed.is_initialized():
+            return told
+        everything: list[Any] = [None] * self.count
+        distributed.all_gather_object(everything, told)
+        return everything[self.rank - self.place]
 
     def stop(self) -> None:
         """Leave the group, all at once: gloo aborts a process that leaves while another is still at work."""

@@ -12,12 +12,13 @@ from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
+from attngan_deploy.system.allocator import keep_freed_memory
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.system.signals import uninterrupted
 from attngan_deploy.train.compiled import why_not_compiled
 from attngan_deploy.train.config import GanRecipe
-from attngan_deploy.train.data.picture_set import TrainingBatch, TrainingBatches, read_pictures
+from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, TrainingBatches, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.checkpoint import Checkpoint
 from attngan_deploy.train.runs.damsm import load_damsm
@@ -44,13 +45,22 @@ class GanData:
 
     def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
         processes.say("reading pictures")
-        pictures = read_pictures([folder / "train.tar"])
+        pictures = self._read(folder / "train.tar", processes)
         for line in pictures.skipped:
             processes.say(f"skipped {line}")
         self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
         first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
         self.captions = [ids for ids in first if ids]
         self.batches = TrainingBatches(pictures, tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
+
+    @staticmethod
+    def _read(shard: Path, processes: Processes) -> PictureSet:
+        """The pictures, which the first process of every machine reads for all of them where memory can be shared."""
+        own = read_pictures([shard]) if processes.place == 0 else None
+        told = processes.from_first_here(None if own is None else own.share())
+        if own is not None:
+            return own
+        return read_pictures([shard]) if told is None else PictureSet.shared(**told)
 
     def __len__(self) -> int:
         return len(self.batches.data)
@@ -162,6 +172,7 @@ class GanRun:
         folder = RunFolder(out, recipe, resume=resume, writes=processes.rank == 0)
         run = cls(recipe, material, checkpoint, training, evaluation, folder)
         run._begin(start, resume)
+        keep_freed_memory()  # not before: a start needs several times the memory of a step
         run._compile()
         return run
 

@@ -1,0 +1,207 @@
+"""The one decoder of picture files: upright, 8-bit sRGB, transparency on white. Passports of scores say its name."""
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
+DECODERS = ("PNG", "WEBP", "JPEG")
+MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
+MAX_PROFILE_BYTES = 4 * 2**20  # of an embedded profile; those of printing presses have up to 3 MB
+SRGB_LEVELS = 2  # a profile that moves no colour by more is sRGB itself, of which many versions are about
+# What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
+BAD_PICTURE = (
+    *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
+    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks that Pillow refuses when they hold much
+ORIENTATION_SOURCES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class TooManyPixelsError(OSError):
+    """A picture whose header claims more pixels than are decoded; none of them was."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The bytes of a picture file as an upright RGB image; its `format` is "PNG", "WEBP" or "JPEG".
+
+    Raises:
+        OSError: as `load_picture`.
+    """
+    stored = load_picture(data)
+    try:
+        image = turn_upright(to_rgb(stored)[0], orientation_of(stored))
+    except BAD_PICTURE as error:
+        raise OSError(str(error) or type(error).__name__) from error
+    image.format = stored.format
+    return image
+
+
+def load_picture(
+    source: bytes | Path, formats: tuple[str, ...] = DECODERS, most_pixels: int = MAX_PIXELS, pixels: bool = True
+) -> Image.Image:
+    """A picture as it is stored, of an animation the first one; its `info["animated"]` says whether it is one.
+
+    Texts and profiles of a PNG that are too large to be read are passed over.
+
+    Args:
+        formats: Pillow's names of those that may be read: some of its decoders start programs.
+        pixels: False reads the header only.
+
+    Raises:
+        OSError: of another format, or broken.
+        TooManyPixelsError: more than `most_pixels`.
+    """
+    try:
+        try:
+            return _load(source, formats, most_pixels, pixels)
+        except (ValueError, SyntaxError, UnidentifiedImageError):
+            data = source if isinstance(source, bytes) else source.read_bytes()
+            if not data.startswith(PNG_HEAD) or len(shorter := without_large_texts(data)) == len(data):
+                raise
+            return _load(shorter, formats, most_pixels, pixels)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixelsError(str(error)) from error
+    except UnidentifiedImageError as error:  # whose text holds an address in memory
+        *names, last = (name.replace("WEBP", "WebP") for name in formats)
+        raise OSError(f"no {', '.join(names)} or {last}") from error
+    except BAD_PICTURE as error:
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+def _load(source: bytes | Path, formats: tuple[str, ...], most_pixels: int, pixels: bool) -> Image.Image:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+        if image.width * image.height > most_pixels:
+            raise TooManyPixelsError(f"{image.width} x {image.height} px are too many to be decoded safely")
+        animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        if pixels:
+            image.load()
+        if image.format == "MPO":  # a phone's JPEG with a second view or a depth map behind it
+            image.format = "JPEG"
+        image.info["animated"] = animated
+        return image
+
+
+def without_large_texts(data: bytes) -> bytes:
+    """A PNG without the texts and profiles that Pillow refuses, alone or together; the pixels do not need them."""
+    kept, place, budget = [PNG_HEAD], len(PNG_HEAD), PngImagePlugin.MAX_TEXT_MEMORY
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        chunk = data[place : place + 12 + length]
+        place += len(chunk)
+        if kind in PNG_TEXTS:
+            stream = PngImagePlugin.PngStream(io.BytesIO(chunk[8:-4]))
+            try:
+                if budget <= 0:
+                    continue
+                stream.call(kind, 0, length)
+                budget -= stream.text_memory
+            except (OSError, *BAD_PICTURE):
+                budget -= PngImagePlugin.MAX_TEXT_CHUNK  # about which has been unpacked, so that many take no hours
+                continue
+            if budget < 0:
+                continue
+        kept.append(chunk)
+    return b"".join(kept)
+
+
+def orientation_of(stored: Image.Image) -> int:
+    """How a loaded picture lies, 1 to 8 as EXIF has it, and 1 where nothing that can be read says so."""
+    if ORIENTATION_SOURCES.isdisjoint(stored.info):
+        return 1
+    with suppress(OSError, UserWarning, *BAD_PICTURE):  # facts that are broken leave the pixels whole
+        told = stored.getexif().get(ExifTags.Base.Orientation)
+        return told if told in UPRIGHT else 1
+    return 1
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """A picture that lies as `orientation_of` says, upright."""
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def to_rgb(stored: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Any mode of Pillow to 8-bit sRGB, and notes on what that took: 16 bits by their upper byte, an embedded profile,
+    transparency on white.
+
+    Raises:
+        ValueError: floating-point pixels, which have no agreed range.
+    """
+    if stored.mode == "F":
+        raise ValueError("floating-point pixels")
+    profile, clear, grey = stored.info.get("icc_profile"), stored.has_transparency_data, stored.mode in ("1", "L", "LA")
+    image, notes = stored, []
+    if stored.mode.startswith("I"):
+        levels = np.asarray(stored).astype(np.int64)
+        image, grey, notes = Image.fromarray(np.clip(levels // 256, 0, 255).astype(np.uint8)), True, ["16-bit grey"]
+        if clear:
+            image.putalpha(Image.fromarray(np.where(levels == stored.info["transparency"], 0, 255).astype(np.uint8)))
+    image = image.convert("RGBA") if clear else image
+    if profile and (in_srgb := _by_profile(image, profile, grey)) is not None:
+        image = in_srgb
+        notes.append("colours brought to sRGB")
+    if clear and image.getchannel("A").getextrema() != (255, 255):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        notes.append("transparency laid on white")
+    return image if image.mode == "RGB" else image.convert("RGB"), notes
+
+
+def _by_profile(image: Image.Image, profile: bytes, grey: bool) -> Image.Image | None:
+    """A picture in sRGB, RGB or RGBA as it was; None where the profile does not fit it or changes nothing."""
+    transform = _transform(profile)
+    if transform is None or (image.mode == "CMYK") != (transform.input_mode == "CMYK"):
+        return None
+    if transform.input_mode == "L":
+        colours = image.getchannel(0) if grey else None
+    else:
+        colours = image if image.mode == "CMYK" else image.convert("RGB")
+    if colours is None:
+        return None
+    made: Image.Image = transform.apply(colours.convert(transform.input_mode))
+    if image.mode == "RGBA":
+        made.putalpha(image.getchannel("A"))
+    return made
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> Any:
+    """What takes pixels of a profile to sRGB; None where it is too large, broken, of no use, or sRGB itself."""
+    from PIL import ImageCms
+
+    if len(profile) > MAX_PROFILE_BYTES:
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (OSError, ImageCms.PyCMSError, *BAD_PICTURE):
+        return None
+    if mode == "RGB":
+        colours = _colours()
+        moved = np.asarray(transform.apply(Image.fromarray(colours))).astype(int) - colours
+        return transform if np.abs(moved).max() > SRGB_LEVELS else None
+    return transform
+
+
+def _colours() -> NDArray[np.uint8]:
+    """17 levels of each channel, as a picture uint8 [289, 17, 3]."""
+    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+    return np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(289, 17, 3)
