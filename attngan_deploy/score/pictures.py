@@ -24,7 +24,7 @@ from attngan_deploy.media.shards import (
 )
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
-from attngan_deploy.system.files import entries, read_file
+from attngan_deploy.system.files import entries, is_ignored, read_file
 from attngan_deploy.system.processor import usable_cores
 
 ORDERS = ("auto", "manifest", "name", "stored")
@@ -201,8 +201,8 @@ def _walk(folder: Path) -> list[str]:
             folders.clear()
             continue
         entered.add(real)
-        folders.sort()
-        names += [Path(root, file).relative_to(folder).as_posix() for file in files]
+        folders[:] = sorted(name for name in folders if not is_ignored(name))
+        names += [Path(root, file).relative_to(folder).as_posix() for file in files if not is_ignored(file)]
     return sorted(names)
 
 
