@@ -89,7 +89,7 @@ def export(
     making.check_targets(targets, precisions, target_output, listed(device))
     from attngan_deploy.bundles.bundle import bundle_folders, copy_bundle, open_bundle
 
-    is_untrained = variant is not None and checkpoint is None and not (RUNS / variant).is_dir()
+    is_untrained = variant is not None and checkpoint is None and not _has_run(RUNS / variant)
     if variant is not None and is_untrained and (ships := bundle_folders().get(variant)):
         output = _place_of_shipped(variant, ships, output, weights, precisions)
         variant, bundle = None, str(ships)
@@ -127,6 +127,11 @@ def export(
     _print_made(opened, new, products)
     if new or output is not None or not products:
         print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
+
+
+def _has_run(folder: Path) -> bool:
+    """True for a run folder with a checkpoint, or for a checkpoint; an empty folder is no run."""
+    return any((folder / "checkpoints").glob("*")) or (folder / "checkpoint.json").exists()
 
 
 def _place_of_shipped(

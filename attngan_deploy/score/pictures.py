@@ -27,6 +27,7 @@ from attngan_deploy.score.preprocessing import PreparedPicture, prepare
 from attngan_deploy.system.files import entries, is_ignored, read_file
 from attngan_deploy.system.processor import usable_cores
 
+OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2", ".ppm")
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
 SIDECAR = ".json"
@@ -148,11 +149,12 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     loose = [name for name in loose if places is None or name in places]
     shards = [] if loose else shards
     if not loose and not shards:
+        others = any(PurePath(name).suffix.lower() in OTHER_FORMATS for name in names)
         raise ScoreError(
-            f"{path} has no pictures",
+            f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
             found=", ".join([*names, *folders][:3]) or "an empty folder",
             expected=".png, .webp or .jpg files, or tar shards of them",
-            next_step=NEXT_STEP,
+            next_step="make PNGs of them" if others else NEXT_STEP,
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")

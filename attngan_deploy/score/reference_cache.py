@@ -122,7 +122,7 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
             f"{path} holds the features of another judge",
             found=f"{statistics.dimensions} features",
             expected=f"the {width} of judge {judge.name}",
-            next_step="--judge with the network that made them (t2i import judge), or a folder of the real pictures",
+            next_step="--judge with the network that made them, or --reference with a folder of the real pictures",
         )
     note = f"statistics of another program ({MU}, {SIGMA}): which network and pictures made them is not known"
     return JudgeOutputs(PictureFacts(path.name, sha256=sha256_of(path), notes=(note,)), statistics=statistics)

@@ -75,7 +75,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse a root path that is none."""
-        if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
+        if self.root_path and not re.fullmatch(r"(/(?!\.+(/|$))[\w.~-]+)+", self.root_path, re.ASCII):
             raise T2IError(
                 "--root-path is not a path", found=ascii(self.root_path)[:100], expected="a path such as /birds"
             )

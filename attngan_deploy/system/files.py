@@ -21,7 +21,13 @@ from attngan_deploy.system.os_errors import advice, reason
 
 PART_SUFFIX = ".part"
 OLD_SUFFIX = ".old" + PART_SUFFIX  # of a folder that is being replaced
-IGNORED = frozenset((".ds_store", "thumbs.db", "desktop.ini", "lost+found"))  # of systems, in whatever case
+IGNORED = frozenset(  # what systems leave, in whatever case
+    (
+        *(".ds_store", "__macosx", ".trashes", ".fseventsd", ".spotlight-v100", ".apdisk"),  # macOS
+        *("thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+        *("lost+found", ".directory", ".thumbnails", "@eadir", "#recycle"),  # Linux, and disks on a network
+    )
+)
 LARGEST_JSON = 64 * 2**20  # bytes
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 

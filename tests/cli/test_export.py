@@ -102,6 +102,7 @@ def test_without_a_run_what_ships_is_exported_and_checked(
 ) -> None:
     shutil.copytree(tiny_bundle, place / "models" / "att1")
     monkeypatch.setenv("T2I_MODELS", str(place / "models"))
+    (place / "runs/att1").mkdir(parents=True)  # an empty folder is no run
     before = sorted((place / "models" / "att1").iterdir())
     result = call("--variant", "att1")  # as in a checkout, whose models/att1 it is
     assert result.exit_code == 0, result.stderr
@@ -110,7 +111,7 @@ def test_without_a_run_what_ships_is_exported_and_checked(
     assert "models/att1" in result.stdout
     assert call("--variant", "att1", "--precision", "fp16", "--target", "triton,edge").exit_code == 0
     assert sorted(path.name for path in place.iterdir()) == [
-        *("att1-fp16", "att1-fp16-edge.onnx", "att1-fp16-triton", "models")
+        *("att1-fp16", "att1-fp16-edge.onnx", "att1-fp16-triton", "models", "runs")
     ]
     assert open_bundle(place / "att1-fp16").precisions("generator") == ("fp32", "fp16")
     assert sorted((place / "models" / "att1").iterdir()) == before

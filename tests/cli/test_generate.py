@@ -153,14 +153,6 @@ def test_unknown_words_are_told_once(t2i: T2I, capsys: pytest.CaptureFixture[str
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("file_format", ["webp", "jpg", "tar"])
-def test_formats(t2i: T2I, file_format: str) -> None:
-    assert t2i("generate", "c.txt", "--model", "tiny", "--format", file_format, "--grid") == 0
-    expected = ["pictures-00000.tar"] if file_format == "tar" else [f"0000{line}_00.{file_format}" for line in (1, 3)]
-    assert names("out") == sorted([*expected, "grid.png", "manifest.jsonl", "run.json"])
-    assert picture("out/grid.png").shape == (132, 262, 3)
-
-
 def test_grid_has_a_caption_a_row(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("generate", "c.txt", "--model", "tiny", "--n", "3", "--grid", "--shared-noise")
     assert t2i(*arguments) == 0

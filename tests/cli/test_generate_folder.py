@@ -10,21 +10,30 @@ from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.pictures import find_pictures
 from tests.cli import test_generate
-from tests.cli.test_generate import CAPTIONS, T2I, names
+from tests.cli.test_generate import CAPTIONS, T2I, names, picture
 
 t2i = test_generate.t2i
 
 
+@pytest.mark.parametrize("file_format", ["webp", "jpg", "tar"])
+def test_formats(t2i: T2I, file_format: str) -> None:
+    assert t2i("generate", "c.txt", "--model", "tiny", "--format", file_format, "--grid") == 0
+    expected = ["pictures-00000.tar"] if file_format == "tar" else [f"0000{line}_00.{file_format}" for line in (1, 3)]
+    assert names("out") == sorted([*expected, "grid.png", "manifest.jsonl", "run.json"])
+    assert picture("out/grid.png").shape == (132, 262, 3)
+
+
 @pytest.mark.parametrize("more", [(), ("--format", "tar"), ("--shard", "0/1")])
 def test_what_systems_leave_in_a_folder_is_no_picture(t2i: T2I, more: tuple[str, ...]) -> None:
-    left = [".DS_Store", "._00001_00.png", "._pictures-00000.tar", "Thumbs.db", "desktop.ini"]
-    Path("out/lost+found").mkdir(parents=True)
+    left = [".DS_Store", "._00001_00.png", "._pictures-00000.tar", "Thumbs.db", "desktop.ini", ".directory"]
+    for folder in ("lost+found", "@eaDir", "$RECYCLE.BIN"):
+        (Path("out") / folder).mkdir(parents=True)
     for name in left:
         (Path("out") / name).write_bytes(b"\0\5\x16\7 of a system")
     for _ in range(2):
         assert t2i("generate", "c.txt", "--model", "tiny", "-o", "out", *more) == 0
     assert len(read_manifest(Path("out"))) == find_pictures(Path("out")).count() == 2
-    assert set(names("out")) > {*left, "lost+found"}
+    assert set(names("out")) > {*left, "lost+found", "@eaDir"}
 
 
 def test_a_shard_that_tar_packed_again_is_gone_on_with(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,6 +223,7 @@ def test_bad_options_are_one_line(
         (lambda folder: folder.rmdir(), "no folder or tar at"),
         (lambda folder: (folder / "a.png").write_bytes(b"x"), "has no usable picture; found a.png: can't be decoded"),
         (lambda folder: (folder / "a.txt").write_bytes(b"x"), "has no pictures; found a.txt"),
+        (lambda folder: (folder / "a.bmp").write_bytes(b"x"), "no pictures that can be scored; found a.bmp"),
         (
             lambda folder: [Image.new("RGB", (side, side)).save(folder / f"{side}.png") for side in (16, 24)],
             "16.png of 16 x 16 px and 24.png of 24 x 24 px",

@@ -61,7 +61,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "._a.tar", "Thumbs.db", "THUMBS.DB", "desktop.ini", "Desktop.ini"])
+@pytest.mark.parametrize("name", [".DS_Store", "._a.tar", "Thumbs.db", "THUMBS.DB", "Desktop.ini", ".fseventsd"])
 def test_what_systems_leave_makes_no_folder_full(tmp_path: Path, name: str) -> None:
     for folder in ("folder", "bundle"):
         (tmp_path / folder / "lost+found").mkdir(parents=True)

@@ -264,12 +264,15 @@ def test_linked_folders_and_endings_of_other_systems(tmp_path: Path) -> None:
     (tmp_path / "in/gone").symlink_to(tmp_path / "nowhere")
     for name in (".DS_Store", "._two.JPG", "Thumbs.db", "desktop.ini"):
         (tmp_path / "in/x" / name).write_bytes(b"\0")
+    (tmp_path / "in/x/new.avif").write_bytes(b"\0")
     described(tmp_path / "in/lost+found/a.jpg")
+    described(tmp_path / "in/@eaDir/a.jpg")
     report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
     assert sorted(samples(tmp_path / "out")) == ["linked/one", "x/three", "x/two", "x/\u00e9t\u00e9"]
     assert {(skip["name"], skip["reason"]) for skip in report["skipped"]["list"]} == {
         ("x/loop", "link to a folder above it"),
         ("gone", "link that leads nowhere"),
+        ("x/new.avif", "a format that is not read: .avif"),
     }
 
 

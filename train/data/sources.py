@@ -17,6 +17,7 @@ from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
+UNREAD = (".avif", ".heic", ".heif", ".jxl", ".jp2")  # pictures all the same
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
@@ -168,6 +169,8 @@ def read_folder(root: Path) -> Source:
         for file in files:
             if not (Path(here) / file).exists():
                 source.skip((folder / file).as_posix(), "link that leads nowhere")
+            elif file.lower().endswith(UNREAD):
+                source.skip((folder / file).as_posix(), f"a format that is not read: {Path(file).suffix.lower()}")
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
     return source
