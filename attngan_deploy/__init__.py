@@ -1,7 +1,8 @@
 """Captions to pictures, without torch. Names are loaded when they are first used."""
 
 import os
-from importlib import import_module
+import sys
+from importlib import import_module, machinery
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,10 +19,20 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-# Where this is installed, train, export and models stand inside it; in a checkout, which Python prefers to what is
-# installed when it is started there, they stand beside it.
-if not os.path.isdir(os.path.join(__path__[0], "train")):  # noqa: PTH112, PTH118 -- pathlib would take longer to load
-    __path__.append(os.path.dirname(__path__[0]))  # noqa: PTH120
+
+class _Beside:
+    """Finds `train`, `export` and `models` of a checkout beside this folder; what is installed has them inside it."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> machinery.ModuleSpec | None:
+        if name.partition(".")[2] not in ("train", "export", "models") or not name.startswith(f"{__name__}."):
+            return None
+        return machinery.PathFinder.find_spec(name, [os.path.dirname(__path__[0])])  # noqa: PTH120 -- pathlib is slower to load
+
+
+# Python prefers a checkout to what is installed when it is started in one.
+if not os.path.isdir(os.path.join(__path__[0], "train")):  # noqa: PTH112, PTH118
+    sys.meta_path.append(_Beside)
 
 _HOMES = {
     "Batch": "generate.features",

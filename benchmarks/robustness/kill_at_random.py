@@ -292,7 +292,7 @@ def jobs(ground: Path) -> Iterator[Job]:
         return report_errors(run.train)
 
     def export(place: Path) -> int:
-        return t2i("export", "--variant", "att2", "--checkpoint", run, "-o", place)
+        return t2i("export", "--variant", "att2", "--checkpoint", run, "-o", place, "--force")
 
     def tree(place: Path) -> str:
         return digest_of(files_in(place))

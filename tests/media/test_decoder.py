@@ -179,7 +179,7 @@ def test_a_picture_of_a_phone_counts_as_jpeg(tmp_path: Path) -> None:
 
     (tmp_path / "a.jpg").write_bytes(stream.getvalue())
     with refuse_decompression_bombs():
-        assert prepare_picture(tmp_path / "a.jpg", None, SIDE, 80).notes == ()
+        assert prepare_picture(tmp_path / "a.jpg", None, SIDE, 80).notes == []
 
 
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
