@@ -19,6 +19,8 @@ MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
 RECORD = '{"caption": "a red bird"}'
 MAX_LINE_BYTES = 16 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+ROW = re.compile(r"\S+\.(jpe?g|png|webp|bmp|gif|tiff?)(#\d+)?\s*[\t|;,]", re.IGNORECASE)  # of a table
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
 
@@ -81,6 +83,8 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
+    if offset == 0 and chunk.startswith(GZIP):
+        raise CaptionError(f"{name} is packed by gzip", expected="text", next_step="unpack it: gunzip")
     if offset == 0 and chunk.startswith(BYTE_ORDER_MARK):
         chunk, offset = chunk[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
     while True:
@@ -90,7 +94,9 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
         if b"\0" in chunk:
             number += next((place for place, piece in enumerate([*pieces, rest]) if b"\0" in piece), 0)
             raise CaptionError(
-                f"{name} is not text: a zero byte on line {number}", expected="one caption a line, in UTF-8"
+                f"{name} is not text: a zero byte on line {number}",
+                expected="one caption a line, in UTF-8",
+                next_step="if it is text in UTF-16, save it as UTF-8",
             )
         for piece in pieces:
             yield number, offset, piece.rstrip(b"\r\n")
@@ -199,7 +205,15 @@ def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: in
 
 
 def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
-    return Caption(_decoded(name, line, offset, data).strip(), line)
+    text = _decoded(name, line, offset, data).strip()
+    if line == 1 and ROW.match(text):
+        raise CaptionError(
+            f"{name} looks like a table of pictures and captions",
+            found=repr(text[:60]),
+            expected="one caption a line",
+            next_step="put a line with the columns' names on top, such as picture and caption, and call it .csv or .tsv",
+        )
+    return Caption(text, line)
 
 
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
