@@ -211,7 +211,7 @@ def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
             f"{name} looks like a table of pictures and captions",
             found=repr(text[:60]),
             expected="one caption a line",
-            next_step="put a line with the columns' names on top, such as picture and caption, and call it .csv or .tsv",
+            next_step="put the columns' names on top, such as picture and caption, and call it .csv or .tsv",
         )
     return Caption(text, line)
 
