@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.manifest import read_run
+from attngan_deploy.bundles.manifest import MANIFEST, read_run
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
@@ -159,7 +159,6 @@ class GanRun:
                 expected=str(recipe.generator.features),
             )
         tokenizer = Tokenizer(words)
-        processes.say("reading pictures")
         material = GanData(data, recipe, tokenizer, processes)
         training = GanTraining(recipe, Encoders(text, image), processes)
         evaluation = None
@@ -195,7 +194,8 @@ class GanRun:
             )
         words, captions = self.data.tokenizer.words, self.data.captions
         for path in start:
-            self.processes.say(f"starting from {path}; the BatchNorms of a bundle are measured anew")
+            anew = "; the BatchNorms of a bundle are measured anew" if (path / MANIFEST).is_file() else ""
+            self.processes.say(f"starting from {path}{anew}")
             self.started_from.append(start_from(path, self.training, words, captions))
 
     def _compile(self) -> None:
