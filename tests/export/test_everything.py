@@ -34,7 +34,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return make_plan(data, backbone, runs, models, tiny_damsm_recipe(epochs=1), gan, ["base", "att1"], (8, 4))
 
 
-def test_a_stopped_run_of_everything_continues_where_it_was(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_of_everything_continues_where_it_was(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(plan, runs=tmp_path / "runs", models=tmp_path / "models")
     train, seen = everything.GanRun.train, []
 
     def stops_at_the_second_variant(run: everything.GanRun) -> Path:
