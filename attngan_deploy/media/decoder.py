@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
 DECODERS = ("PNG", "WEBP", "JPEG")
@@ -102,6 +102,8 @@ def _load(source: bytes | Path, formats: tuple[str, ...], most_pixels: int, pixe
 
 def without_large_texts(data: bytes) -> bytes:
     """A PNG without the texts and profiles that Pillow refuses, alone or together; the pixels do not need them."""
+    from PIL import PngImagePlugin  # no command needs it to start
+
     kept, place, budget = [PNG_HEAD], len(PNG_HEAD), PngImagePlugin.MAX_TEXT_MEMORY
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)

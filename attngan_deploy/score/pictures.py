@@ -17,6 +17,7 @@ from attngan_deploy.media.shards import (
     BAD_TAR,
     MAX_MEMBER_BYTES,
     NO_CLASS,
+    OTHER_SUFFIXES,
     PICTURE_SUFFIXES,
     iter_samples,
     read_facts,
@@ -27,7 +28,6 @@ from attngan_deploy.score.preprocessing import PreparedPicture, prepare
 from attngan_deploy.system.files import entries, is_ignored, read_file
 from attngan_deploy.system.processor import usable_cores
 
-OTHER_FORMATS = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2", ".ppm")
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
 SIDECAR = ".json"
@@ -131,8 +131,9 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
         return _tar(path, order)
     if not path.is_dir():
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
-    names = [entry.name for entry in entries(path) if entry.is_file()]
-    folders = [f"{entry.name}/" for entry in entries(path) if not entry.is_file()]
+    is_file = {entry.name: entry.is_file() for entry in entries(path)}
+    names = [name for name in is_file if is_file[name]]
+    folders = [f"{name}/" for name in is_file if not is_file[name]]
     records, notes = _records(path, order) if MANIFEST in names else (None, [])
     shards = [name for name in names if name.endswith(".tar")]
     if not shards and not any(map(_is_picture, names)) and any(map(_is_picture, below := _walk(path))):
@@ -149,7 +150,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     loose = [name for name in loose if places is None or name in places]
     shards = [] if loose else shards
     if not loose and not shards:
-        others = any(PurePath(name).suffix.lower() in OTHER_FORMATS for name in names)
+        others = any(PurePath(name).suffix.lower() in OTHER_SUFFIXES for name in names)
         raise ScoreError(
             f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
             found=", ".join([*names, *folders][:3]) or "an empty folder",

@@ -13,11 +13,11 @@ from pathlib import Path
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import split_lines
 from attngan_deploy.media.caption_lines import csv_rows
+from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
-UNREAD = (".avif", ".heic", ".heif", ".jxl", ".jp2")  # pictures all the same
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
@@ -169,7 +169,7 @@ def read_folder(root: Path) -> Source:
         for file in files:
             if not (Path(here) / file).exists():
                 source.skip((folder / file).as_posix(), "link that leads nowhere")
-            elif file.lower().endswith(UNREAD):
+            elif file.lower().endswith(OTHER_SUFFIXES) and not file.lower().endswith(PICTURE_SUFFIXES):
                 source.skip((folder / file).as_posix(), f"a format that is not read: {Path(file).suffix.lower()}")
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.manifest import MANIFEST, read_run
+from attngan_deploy.bundles.manifest import read_run
 from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
@@ -194,8 +194,7 @@ class GanRun:
             )
         words, captions = self.data.tokenizer.words, self.data.captions
         for path in start:
-            anew = "; the BatchNorms of a bundle are measured anew" if (path / MANIFEST).is_file() else ""
-            self.processes.say(f"starting from {path}{anew}")
+            self.processes.say(f"starting from {path}")
             self.started_from.append(start_from(path, self.training, words, captions))
 
     def _compile(self) -> None:

@@ -40,9 +40,9 @@ class Encoders:
 class Views(NamedTuple):
     """Pictures as the discriminators and DAMSM see them."""
 
-    image: Tensor  # of the last stage
+    images: Sequence[Tensor]  # of each stage that has a discriminator, the last one last
     inputs: list[Inputs]  # of each discriminator
-    scales: Scales | None  # the backbone's pass over the image, where a discriminator needs it
+    scales: Scales | None  # the backbone's pass over the last image, where a discriminator needs it
 
 
 class FeatureMemory:
@@ -228,17 +228,17 @@ class GanTraining:
         recipe = self.recipe
         inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
         if self.lens is None:
-            return Views(images[-1], inputs, None)
+            return Views(images, inputs, None)
         last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
             scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
         maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
-        return Views(images[-1], [*inputs, maps], scales)
+        return Views(images, [*inputs, maps], scales)
 
     def _encode(self, views: Views) -> EncodedImages:
         encoded: EncodedImages
         if views.scales is None:
-            encoded = self.image(views.image)
+            encoded = self.image(views.images[-1])
         else:
             encoded = self.image.heads(views.scales.regions, views.scales.pooled)
         return encoded
@@ -299,9 +299,7 @@ class GanTraining:
             )
             additions["nearest"] = nearest, recipe.nearest_weight
         if recipe.spectrum_weight:
-            images = generated.images[-len(self.sizes) :]
-            reals = [F.interpolate(real.image, size=image.shape[-2:], mode="area") for image in images]
-            spectra = [losses.spectrum_loss(image, other) for image, other in zip(images, reals, strict=True)]
+            spectra = [losses.spectrum_loss(*pair) for pair in zip(fake.images, real.images, strict=True)]
             additions["spectrum"] = torch.stack(spectra).sum(), recipe.spectrum_weight
         if recipe.consistency_weight and len(generated.images) > 1:
             additions["consistency"] = losses.consistency_loss(generated.images), recipe.consistency_weight

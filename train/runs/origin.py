@@ -63,6 +63,7 @@ def start_from(
         training.start_from(before)
         told = {name: before.document.get(name) for name in REMEMBERED}
         return told | {"curve": told["curve"] or training_curve(before.folder.parent.parent)}
+    training.processes.say("the BatchNorms of a bundle are measured anew")
     bundle = open_bundle(path)
     check_same_text_encoder(bundle, training.text, list(words))
     training.start_with(generator_of(bundle, captions).state_dict())
