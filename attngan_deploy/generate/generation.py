@@ -27,7 +27,6 @@ from attngan_deploy.generate.run_record import EngineRecord, another_engine
 from attngan_deploy.generate.shards import OutputShards, open_shards
 from attngan_deploy.generate.storage import TAR
 from attngan_deploy.generate.target import open_target
-from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
@@ -178,6 +177,8 @@ class Generation:
                     progress(len(batch.places))
 
     def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
+        from attngan_deploy.media.attention import attention_sheet  # with Pillow, which few runs need
+
         assert batch.attention is not None
         words = [[self.model.tokenizer.words[number] for number in self._encode(each).ids] for each in batch.captions]
         return [attention_sheet(*each) for each in zip(batch.pictures, batch.attention, words, strict=True)]
@@ -193,7 +194,7 @@ class Generation:
             )
         if wanted is not None:
             asked = replace(asked, **{key: value for key, value in wanted.json().items() if key in asked.names})
-        return TextToImage.load_on(bundle.folder, asked)
+        return TextToImage.load_on(bundle, asked)
 
     def _engine(self, wanted: EngineRecord | None) -> EngineRecord:
         facts = self.model.facts

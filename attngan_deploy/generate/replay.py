@@ -105,7 +105,7 @@ def replay(path: Path, model: str | None = None, request: EngineRequest = ANY_EN
         backend = origin.backend or (REFERENCE.backend if precision == AUTO else AUTO)
     precision = (origin.precision or REFERENCE.precision) if precision == AUTO else precision
     request = replace(request, backend=backend, precision=precision)
-    network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()).folder, request)
+    network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()), request)
     side = network.picture_size
     if (width, height) != (side, side):
         raise DataError(f"{path} was resized", found=f"{width} x {height} px", expected=f"{side} x {side}")
