@@ -41,19 +41,13 @@ Output = OutputFolder | OutputShards
 
 @dataclass(frozen=True)
 class Report:
-    """What was done: pictures that were made now, and in how many seconds.
-
-    Attributes:
-        skipped: pictures of this share that were there already, or are another worker's at this moment.
-        gridded: pictures in the grid; 0 where none was asked for.
-        done: shards of the whole run that are there now, where it is in parts, of `shards`.
-    """
+    """What was done: pictures that were made now, and in how many seconds."""
 
     made: int
-    skipped: int
+    skipped: int  # pictures of this share that were there already, or are another worker's at this moment
     seconds: float
-    gridded: int = 0
-    done: int = 0
+    gridded: int = 0  # pictures in the grid; 0 where none was asked for
+    done: int = 0  # shards of the whole run that are there now, where it is in parts, of `shards`
     shards: int = 0
 
 

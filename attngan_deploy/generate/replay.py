@@ -38,11 +38,7 @@ FIELDS = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool,
 
 @dataclass(frozen=True)
 class Origin:
-    """What a picture was made from, as `Run.picture_record` says it.
-
-    Attributes:
-        backend: what made it; "" where nothing says, as after a run that was killed; so is the precision.
-    """
+    """What a picture was made from, as `Run.picture_record` says it."""
 
     caption: str
     index: int
@@ -51,30 +47,21 @@ class Origin:
     shared_noise: bool
     model: str
     model_hash: str
-    backend: str = ""
+    backend: str = ""  # what made it; "" where nothing says, as after a run that was killed; so is the precision
     precision: str = ""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A picture that was made again.
-
-    Attributes:
-        engine: what made it this time.
-        picture: uint8 [S, S, 3].
-        worst_level: largest difference from the file, in levels of 255; both went through the same file format.
-        differing: share of values that differ.
-        same: whether that is no more than rounding and precision do.
-        source: what told the origin: "its metadata", or the manifest.
-    """
+    """A picture that was made again."""
 
     origin: Origin
-    engine: EngineFacts
-    picture: NDArray[np.uint8]
-    worst_level: int
-    differing: float
-    same: bool
-    source: str
+    engine: EngineFacts  # what made it this time
+    picture: NDArray[np.uint8]  # uint8 [S, S, 3]
+    worst_level: int  # largest difference from the file, in levels of 255; both went through the same file format
+    differing: float  # share of values that differ
+    same: bool  # whether that is no more than rounding and precision do
+    source: str  # what told the origin: "its metadata", or the manifest
 
     def __str__(self) -> str:
         """In words, e.g. "identical"."""

@@ -38,27 +38,22 @@ class EngineRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What `run.json` holds: whose a folder or a place in a store is, and on which engine; fields are those of `Run`.
-
-    Attributes:
-        layout: `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column.
-        captions_sha256: hash of the lines and texts of captions; of a run in parts, of their file.
-        column: column of a table as asked for.
-        engine: what makes its pictures, all of them; of a run that is not in parts, backend and precision.
-    """
+    """What `run.json` holds: whose a folder or a store's place is, and on which engine; fields are those of `Run`."""
 
     version: int = RUN_VERSION
+    # `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column
     layout: str | None = None
     captions: int | None = None
     samples: int | None = None
     shard_size: int | None = None
-    captions_sha256: str
-    column: str | None = None
+    captions_sha256: str  # hash of the lines and texts of captions; of a run in parts, of their file
+    column: str | None = None  # column of a table as asked for
     seed: int
     shared_noise: bool
     model: str
     model_hash: str
     format: str
+    # what makes its pictures, all of them; of a run that is not in parts, backend and precision
     engine: EngineRecord = EngineRecord()
 
     @property

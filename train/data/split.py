@@ -24,20 +24,16 @@ NEAR = 0.85  # how alike two spellings of a class are, by difflib
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How to split.
+    """How to split."""
 
-    Attributes:
-        file: names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder
-            with the published `train/filenames.pickle` and `test/filenames.pickle`; or CUB's `train_test_split.txt`
-            beside its `images.txt`. It beats everything else.
-        test_classes: how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set.
-            It beats what the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
-        seed: draws the classes.
-    """
-
+    # names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder with the
+    # published `train/filenames.pickle` and `test/filenames.pickle`; or CUB's `train_test_split.txt` beside its
+    # `images.txt`. It beats everything else.
     file: Path | None = None
+    # how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set. It beats what
+    # the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
     test_classes: int | float | None = None
-    seed: int = 0
+    seed: int = 0  # draws the classes
 
 
 def split_entries(entries: list[Entry], rule: SplitRule) -> tuple[dict[str, str], list[Skip], str]:

@@ -37,11 +37,7 @@ COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
 
 
 class GanData:
-    """The training shard of a run.
-
-    Attributes:
-        captions: word numbers of the first caption of each picture that has one.
-    """
+    """The training shard of a run."""
 
     def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
         processes.say("reading pictures")
@@ -49,6 +45,7 @@ class GanData:
         for line in pictures.skipped:
             processes.say(f"skipped {line}")
         self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
+        # word numbers of the first caption of each picture that has one
         first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
         self.captions = [ids for ids in first if ids]
         self.batches = TrainingBatches(pictures, tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
