@@ -48,9 +48,8 @@ class PictureFiles:
     places: Mapping[str, int] | None = None  # place of each picture by name, where a manifest says it
     # caption of each picture by name, where a manifest says it
     captions: Mapping[str, str] = field(default_factory=dict)
-    described: frozenset[str] = (
-        frozenset()
-    )  # loose pictures that have a `.json` of their class and captions beside them
+    # loose pictures that have a `.json` of their class and captions beside them
+    described: frozenset[str] = frozenset()
     folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder

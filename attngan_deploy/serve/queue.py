@@ -66,22 +66,15 @@ class Ticket:
 
 @dataclass
 class Item:
-    """An order that waits or is being made.
-
-    Attributes:
-        number: its place in the ticket.
-        arrived: when it was accepted, in the loop's time.
-        words: length of its caption.
-        deaths: how many workers died while they made it; after the first it is made alone.
-    """
+    """An order that waits or is being made."""
 
     model: str
     order: Order
     ticket: Ticket
-    number: int
-    arrived: float
-    words: int
-    deaths: int = 0
+    number: int  # its place in the ticket
+    arrived: float  # when it was accepted, in the loop's time
+    words: int  # length of its caption
+    deaths: int = 0  # how many workers died while they made it; after the first it is made alone
 
 
 @dataclass
