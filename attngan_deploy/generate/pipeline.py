@@ -73,9 +73,9 @@ class TextToImage:
         return cls.load_on(name_or_folder, EngineRequest(backend, device, precision, threads, allow_fallback))
 
     @classmethod
-    def load_on(cls, model: Bundle | str | Path, request: EngineRequest) -> "TextToImage":
+    def load_on(cls, source: Bundle | str | Path, request: EngineRequest) -> "TextToImage":
         """Like `load`, of an opened bundle or of one to open, with all that it says of the engine in one value."""
-        bundle = model if isinstance(model, Bundle) else open_bundle(model)
+        bundle = source if isinstance(source, Bundle) else open_bundle(source)
         engine, notes = choose(bundle, request)
         text_encoder, generator = (load_engine(bundle, graph, engine) for graph in (TEXT_ENCODER, GENERATOR))
         _check_embedding(bundle, text_encoder)
