@@ -148,10 +148,11 @@ class GanRecipe:
     `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
     begins to learn; over the last `decay` of them both rates fall to zero in a straight line; `shift` is how far, as a
     share of their side, pictures move at random before the projected discriminator looks at them; `zoom` is how much
-    larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change; it looks
-    at them at one of `backbone_sizes`, or at the image encoder's. `nearest_weight` weighs the pull of pictures towards
-    the nearest real ones in the backbone's pooled features, `spectrum_weight` the distance of their power spectrum from
-    that of real ones.
+    larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change; in steps
+    without DAMSM it sees a part of each instead, from `close_up` of its side up (0: never). It looks at them at one of
+    `backbone_sizes`, or at the image encoder's. `nearest_weight` weighs the pull of pictures towards the nearest real
+    ones in the backbone's pooled features, `spectrum_weight` the distance of their power spectrum from that of real
+    ones.
     """
 
     name: str = "paper"
@@ -176,6 +177,7 @@ class GanRecipe:
     penalty_every: int = 1
     shift: float = 0.0
     zoom: float = 0.0
+    close_up: float = 0.0
     colour: float = 0.0
     backbone_sizes: tuple[int, ...] = ()
     nearest_weight: float = 0.0
@@ -294,6 +296,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             batch_size=32 if generator.stages == 1 else 16,
             discriminator=DiscriminatorConfig(kind="none", projected=PROJECTED_WIDTH, pooled=256, two_terms=True),
             zoom=0.1,
+            close_up=0.5 if generator.stages > 1 else 0.0,
             colour=0.15,
             backbone_sizes=(112, 128, 144),
             nearest_weight=1.0,

@@ -189,17 +189,19 @@ class GanTraining:
         with self._autocast():
             generated = self.generator(text.sentence, text.words, text.mask, z, eps)
         size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else self.image.config.input_size
-        real = self._real_views(batch, size)
-        fake = self._views(generated.images[-len(self.sizes) :], size)
+        close_up = recipe.close_up if number % recipe.damsm_every else 0.0  # DAMSM needs the whole bird
+        real = self._real_views(batch, size, close_up)
+        fake = self._views(generated.images[-len(self.sizes) :], size, close_up)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
         if self.probe is not None and number % METER_EVERY == 0:
             metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
             unseen = self._real_views(self.probe, size)
             metrics |= self._logits("test", unseen, self._encode_text(self.probe).sentence)
-        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None and not close_up:
             self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(generated, real, fake, text, batch.classes.to(device), number)
+            classes = batch.classes.to(device)
+            metrics |= self._update_generator(generated, real, fake, text, classes, number, close_up)
             self.average.update(self.generator)
         return metrics
 
@@ -219,11 +221,13 @@ class GanTraining:
         return text
 
     @torch.no_grad()
-    def _real_views(self, batch: TrainingBatch, size: int) -> Views:
+    def _real_views(self, batch: TrainingBatch, size: int, close_up: float = 0.0) -> Views:
         images = to_images(batch.pictures.to(self.device)).contiguous(memory_format=self.layout)
-        return self._views([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+        return self._views(
+            [F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size, close_up
+        )
 
-    def _views(self, images: Sequence[Tensor], size: int) -> Views:
+    def _views(self, images: Sequence[Tensor], size: int, close_up: float) -> Views:
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image, at side `size`."""
         recipe = self.recipe
         inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
@@ -231,7 +235,7 @@ class GanTraining:
             return Views(images, inputs, None)
         last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
-            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
+            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom, close_up))
         maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
         return Views(images, [*inputs, maps], scales)
 
@@ -281,7 +285,14 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, generated: Generated, real: Views, fake: Views, text: EncodedText, classes: Tensor, number: int
+        self,
+        generated: Generated,
+        real: Views,
+        fake: Views,
+        text: EncodedText,
+        classes: Tensor,
+        number: int,
+        close_up: float,
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
@@ -293,7 +304,7 @@ class GanTraining:
             with self._autocast():
                 encoded = self._encode(fake)
             damsm = losses.damsm_terms(encoded, text, self.gammas, classes)
-        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full and not close_up:
             nearest = losses.nearest_loss(
                 fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
             )
