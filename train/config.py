@@ -297,6 +297,8 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             discriminator=DiscriminatorConfig(kind="none", projected=PROJECTED_WIDTH, pooled=256, two_terms=True),
             zoom=0.1,
             close_up=0.5 if generator.stages > 1 else 0.0,
+            generator_rate=2e-4 if generator.stages == 1 else 1e-4,
+            discriminator_rate=4e-4 if generator.stages == 1 else 2e-4,
             colour=0.15,
             backbone_sizes=(112, 128, 144),
             nearest_weight=1.0,
