@@ -161,6 +161,7 @@ class GanRecipe:
     # much larger or smaller they become, as shares of their side; how far brightness, saturation and contrast change
     shift: float = 0.0
     zoom: float = 0.0
+    close_up: float = 0.0  # in steps without DAMSM it sees parts instead, from this share of their side up; 0: never
     colour: float = 0.0
     backbone_sizes: tuple[int, ...] = ()  # it looks at them at one of these; () for the image encoder's
     nearest_weight: float = 0.0  # of the pull towards the nearest real pictures in the backbone's pooled features
@@ -279,6 +280,9 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             batch_size=32 if generator.stages == 1 else 16,
             discriminator=DiscriminatorConfig(kind="none", projected=PROJECTED_WIDTH, pooled=256, two_terms=True),
             zoom=0.1,
+            close_up=0.5 if generator.stages > 1 else 0.0,
+            generator_rate=2e-4 if generator.stages == 1 else 1e-4,
+            discriminator_rate=4e-4 if generator.stages == 1 else 2e-4,
             colour=0.15,
             backbone_sizes=(112, 128, 144),
             nearest_weight=1.0,

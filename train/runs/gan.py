@@ -329,6 +329,7 @@ class GanRun:
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
             "since_last_line": self.means.values,
+            "average_updates": self.training.average.updates,
             "training_pictures": len(self.data),
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.document.get(key) for key in ("image_encoder", "r_precision", "step")},

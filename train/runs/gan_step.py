@@ -26,6 +26,7 @@ from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
 MEMORY = 2048  # pictures of either kind
+ESTABLISHED = 1_000_000  # updates of an average that begins with weights that were trained
 METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
@@ -71,18 +72,24 @@ class FeatureMemory:
 class ParameterAverage:
     """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
 
-    The rate starts low and rises to `rate`, so that the first steps are forgotten quickly.
+    The rate starts low and rises to `rate`, so that random weights are forgotten quickly; one that begins with trained
+    weights is `ESTABLISHED`, and averages over its whole time at once.
     """
 
     def __init__(self, net: nn.Module, rate: float) -> None:
         self.rate, self.updates = rate, 0
         self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
 
+    @property
+    def rate_now(self) -> float:
+        """What share of the average the next update keeps."""
+        return min(self.rate, (1 + self.updates) / (10 + self.updates))
+
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Move towards the net's parameters."""
         self.updates += 1
-        rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
+        rate = self.rate_now
         live = [value.detach() for value in net.parameters()]
         get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
 
@@ -102,6 +109,13 @@ class _Origin:
     """What is asked of another run's checkpoint; its recipe may have fields of earlier code."""
 
     recipe: GanRecipe
+
+
+@dataclass(frozen=True)
+class _Average:
+    """What a checkpoint tells of its average; earlier ones nothing."""
+
+    average_updates: int | None = None
 
 
 class GanTraining:
@@ -141,6 +155,7 @@ class GanTraining:
                 frozen.requires_grad_(False)
         self.trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
         self.average = ParameterAverage(self.generator, recipe.ema)
+        self._started: set[str] = set()  # weights that other runs or bundles have trained
         self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas)
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
@@ -189,17 +204,19 @@ class GanTraining:
         with self._autocast():
             generated = self.generator(text.sentence, text.words, text.mask, z, eps)
         size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else self.image.config.input_size
-        real = self._real_views(batch, size)
-        fake = self._views(generated.images[-len(self.sizes) :], size)
+        close_up = recipe.close_up if number % recipe.damsm_every else 0.0  # DAMSM needs the whole bird
+        real = self._real_views(batch, size, close_up)
+        fake = self._views(generated.images[-len(self.sizes) :], size, close_up)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
         if self.probe is not None and number % METER_EVERY == 0:
             metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
             unseen = self._real_views(self.probe, size)
             metrics |= self._logits("test", unseen, self._encode_text(self.probe).sentence)
-        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None and not close_up:
             self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(generated, real, fake, text, batch.classes.to(device), number)
+            classes = batch.classes.to(device)
+            metrics |= self._update_generator(generated, real, fake, text, classes, number, close_up)
             self.average.update(self.generator)
         return metrics
 
@@ -219,11 +236,13 @@ class GanTraining:
         return text
 
     @torch.no_grad()
-    def _real_views(self, batch: TrainingBatch, size: int) -> Views:
+    def _real_views(self, batch: TrainingBatch, size: int, close_up: float = 0.0) -> Views:
         images = to_images(batch.pictures.to(self.device)).contiguous(memory_format=self.layout)
-        return self._views([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+        return self._views(
+            [F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size, close_up
+        )
 
-    def _views(self, images: Sequence[Tensor], size: int) -> Views:
+    def _views(self, images: Sequence[Tensor], size: int, close_up: float) -> Views:
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image, at side `size`."""
         recipe = self.recipe
         inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
@@ -231,7 +250,7 @@ class GanTraining:
             return Views(images, inputs, None)
         last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
-            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
+            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom, close_up))
         maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
         return Views(images, [*inputs, maps], scales)
 
@@ -281,7 +300,14 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, generated: Generated, real: Views, fake: Views, text: EncodedText, classes: Tensor, number: int
+        self,
+        generated: Generated,
+        real: Views,
+        fake: Views,
+        text: EncodedText,
+        classes: Tensor,
+        number: int,
+        close_up: float,
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
@@ -293,7 +319,7 @@ class GanTraining:
             with self._autocast():
                 encoded = self._encode(fake)
             damsm = losses.damsm_terms(encoded, text, self.gammas, classes)
-        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full and not close_up:
             nearest = losses.nearest_loss(
                 fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
             )
@@ -331,7 +357,8 @@ class GanTraining:
         """Continue from a checkpoint of this run."""
         checkpoint.load_into("live_generator", self.generator)
         checkpoint.load_into("discriminators", self.discriminators)
-        self.average.load(checkpoint.tensors("generator"), checkpoint.step)
+        updates = checkpoint.facts(_Average).average_updates
+        self.average.load(checkpoint.tensors("generator"), checkpoint.step if updates is None else updates)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
         if self.recipe.nearest_weight:
@@ -353,8 +380,10 @@ class GanTraining:
 
     def start_with(self, generator: dict[str, Tensor]) -> None:
         """Take over what another generator's weights have in common with this one's."""
-        _take_over(self.generator, generator)
+        self._started |= _take_over(self.generator, generator)
         self.average = ParameterAverage(self.generator, self.recipe.ema)
+        if self.average.parameters.keys() <= self._started:
+            self.average.updates = ESTABLISHED
 
 
 def discriminator_sizes(recipe: GanRecipe) -> tuple[int, ...]:
@@ -370,10 +399,12 @@ def discriminator_names(recipe: GanRecipe) -> list[str]:
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
-def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
+def _take_over(net: nn.Module, state: dict[str, Tensor]) -> set[str]:
+    """Load what has the name and shape of a weight of the net; returns the names."""
     own: dict[str, Tensor] = net.state_dict()
     shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict(own | shared)
+    return set(shared)
 
 
 def initialise(net: nn.Module) -> None:
