@@ -19,6 +19,7 @@ from attngan_deploy.serve.protection import CROWDED, SAFE_HEADERS
 from attngan_deploy.serve.settings import ServerLimits
 
 READ_BYTES = 16384  # read from a connection at once; asyncio's own would be 262,144
+CHUNKS = 1000  # of a body: each costs the server as much as many bytes
 PROBE_SECONDS, NEXT_PROBE_SECONDS = 5.0, 1.0
 
 
@@ -36,18 +37,25 @@ class LimitedConnection(h11.Connection):
 
     def __init__(self, limits: ServerLimits) -> None:
         super().__init__(h11.SERVER, limits.head_bytes)
-        self._limits = limits
+        self._limits, self._chunks = limits, 0
         self.problem = (400, "this is not a request of HTTP/1.1")
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As h11's; raise h11.RemoteProtocolError where a head is too large or says two lengths of its body."""
+        """As h11's; raise h11.RemoteProtocolError where a request is too large, or says two lengths of its body."""
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == 431:
                 self.problem = self._too_large()
             raise
-        if isinstance(event, h11.Request) and (problem := self._problem_of(event)):
+        problem = None
+        if isinstance(event, h11.Request):
+            self._chunks, problem = 0, self._problem_of(event)
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            if self._chunks > CHUNKS:
+                problem = 413, f"the body comes in more than {CHUNKS} chunks"
+        if problem is not None:
             self.problem = problem
             raise h11.RemoteProtocolError(problem[1], problem[0])
         return event

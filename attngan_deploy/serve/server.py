@@ -23,7 +23,8 @@ from attngan_deploy.serve.protocol import limited_protocol
 from attngan_deploy.serve.settings import ServerLimits, Settings
 from attngan_deploy.serve.worker_process import WorkerProcess
 
-BACKLOG = 256  # connections that the system keeps until they are taken: at the start, as long as models are loaded
+WAITING = 1024  # connections that the system keeps until they are taken: at the start, as long as models are loaded
+BACKLOG = 64  # that are taken at once: few, so that one that was taken can ask before many newer ones come
 OTHER_FILES = 64  # that are open beside the connections
 KEEP_ALIVE_SECONDS = 15
 STEPS = {
@@ -86,6 +87,12 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
 class Server(uvicorn.Server):
     """A uvicorn server that ends with status 0 when it is asked to; its own raises the signal again."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; asyncio lets only as many connections wait as it takes at once."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at SIGINT and SIGTERM; a second SIGINT does not wait for answers."""
@@ -110,13 +117,13 @@ def fit_limits(limits: ServerLimits) -> ServerLimits:
         return limits
     import resource
 
-    wanted = limits.connections + RESERVED + BACKLOG + OTHER_FILES
+    wanted = limits.connections + RESERVED + 3 * BACKLOG + OTHER_FILES
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY or files >= wanted:
         return limits
     files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    connections = max(files - RESERVED - BACKLOG - OTHER_FILES, files // 4)
+    connections = max(files - wanted + limits.connections, files // 4)
     return replace(limits, connections=min(limits.connections, connections))
 
 
@@ -129,7 +136,7 @@ def _listen(host: str, port: int) -> socket.socket:
             if sys.platform != "win32":  # where it lets two servers share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
-            listener.listen(BACKLOG)
+            listener.listen(WAITING)
         except BaseException:
             listener.close()
             raise
