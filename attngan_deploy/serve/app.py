@@ -29,7 +29,7 @@ from attngan_deploy.serve.intake import (
 )
 from attngan_deploy.serve.messages import PictureResult
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.protection import Protection, refusal
+from attngan_deploy.serve.protection import SENTENCE, Protection, refusal
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Settings
 
@@ -263,6 +263,6 @@ async def _lines(
     except TimeoutError:
         yield answers.line({"event": "error", "detail": _too_late(seconds)})
     except T2IError as error:
-        yield answers.line({"event": "error", "detail": str(error)})
+        yield answers.line({"event": "error", "detail": str(error)[:SENTENCE]})
     finally:
         ticket.cancel()

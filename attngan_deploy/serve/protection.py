@@ -12,6 +12,7 @@ from attngan_deploy.serve.hosts import AllowedHosts
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.settings import Settings
 
+SENTENCE = 500  # letters of what an answer says was wrong: an engine's own words may be pages
 BODIES = ("POST", "PUT", "PATCH", "DELETE")
 DRAINED_BYTES = 2**20  # read and dropped of a body that is too large, so that its sender sees the answer
 PAGE, HEALTH, OTHER = "/page/", "/health", "other"
@@ -117,7 +118,7 @@ class Protection:
 
 
 def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": sentence}, status, headers)
+    return JSONResponse({"detail": sentence[:SENTENCE]}, status, headers)
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> bytes:

@@ -144,6 +144,12 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
         self.conn.receive_data(data)
         self.handle_events()
 
+    def handle_events(self) -> None:
+        """As uvicorn's; the time until a head is complete ends with it, which not every version of uvicorn sees to."""
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection of a client that has said everything and waits for its answer."""
         waits = self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
