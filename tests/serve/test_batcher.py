@@ -236,13 +236,13 @@ def test_a_worker_that_hangs_is_not_well_before_it_is_replaced() -> None:
         await asyncio.sleep(1.0)
         assert batcher.why_down == ""
         await asyncio.sleep(1.5)
-        assert batcher.why_down == "the worker has not answered for 2 s"
+        assert batcher.why_down.startswith("the worker has not answered for ")
         workers[0].finish(workers[0].batches[0])
         await until(lambda: not batcher.why_down)
         ticket = batcher.submit("base", orders(1))
         await until(lambda: len(workers[0].batches) == 2)
         await asyncio.sleep(2.5)
-        assert batcher.why_down == "the worker has not answered for 2 s"
+        assert batcher.why_down.startswith("the worker has not answered for ")
         batcher.ping()
         workers[0].finish(workers[0].batches[1])
         assert await collect(ticket) == {0: 1}
