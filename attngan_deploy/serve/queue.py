@@ -11,6 +11,9 @@ from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.serve.messages import Order, PictureResult
 
 
+SHORTEST = 1e-6  # seconds: a shorter wait may be lost in rounding, and never end
+
+
 class QueueFullError(T2IError):
     """More pictures wait than the queue may hold; in `retry_after` whole seconds there should be room."""
 
@@ -107,7 +110,8 @@ class PictureQueue:
         line = self._next_line()
         if not line:
             return None
-        return 0.0 if len(line) >= self.batch_size else max(0.0, line[0].arrived + self.window - now)
+        left = line[0].arrived + self.window - now
+        return 0.0 if len(line) >= self.batch_size or left < SHORTEST else left
 
     def take(self) -> list[Item]:
         """The next batch, of one model: as many as go together; a picture that met a worker's death goes alone."""
