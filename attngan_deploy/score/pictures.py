@@ -12,7 +12,8 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
-from attngan_deploy.generate.manifest import MANIFEST, ForeignManifestError, read_manifest
+from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
+from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.media.shards import (
     BAD_TAR,
     MAX_MEMBER_BYTES,

@@ -125,7 +125,9 @@ def test_rerun_says_what_it_skipped(t2i: T2I, capsys: pytest.CaptureFixture[str]
     Path("c.txt").write_text("a black bird\n")
     assert t2i(*arguments, "out") == 1
     told = capsys.readouterr().err
-    assert 'found captions "a small red bird with black wings", "this bird is blue"; expected captions of that' in told
+    assert (
+        'of other captions; found "a small red bird with black wings" as caption 1; expected "a black bird" as' in told
+    )
     assert "Next: choose another -o: t2i generate c.txt --out out-2 --model tiny --backend onnxruntime" in told
     Path("out-2").mkdir()
     parts = ("--shard", "0/1", "--strict")
