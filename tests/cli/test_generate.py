@@ -215,6 +215,7 @@ def test_captions_from_everywhere(t2i: T2I, monkeypatch: pytest.MonkeyPatch) -> 
         (["latin.txt"], 1, "is not UTF-8: byte 2, on line 1"),
         (["unknown.txt"], 1, "the caption on line 2 has only unknown words"),
         (["--caption", " "], 1, "no captions were given"),
+        (["--caption", "\u200b\u00ad", "--model", "none"], 1, "no captions were given; expected --caption TEXT"),
         (["c.txt", "--model", "none"], 1, "no model 'none'"),
         (["c.txt", "--model", "damaged"], 1, "generator.onnx has"),
         (["c.txt", "--backend", "torch"], 1, "no backend 'torch'; expected auto, onnxruntime, openvino, "),

@@ -186,3 +186,16 @@ def test_a_pipe_can_be_read_more_than_once(tmp_path: Path) -> None:
             assert [caption.text for caption in captions.read()] == ["a red bird", "a blue bird"]
         spool = Path(captions.source)
     assert not spool.exists()
+
+
+def test_typed_captions_are_refused_in_terms_of_their_option() -> None:
+    assert from_texts(["", " a bird\u200b", "\u200b\u00ad", "a jay"]) == [
+        Caption("a bird\u200b", 2),
+        Caption("a jay", 4),
+    ]
+    for texts in ([], [" ", "\u200b\u00ad"], ["\ufe0f\u3164"]):
+        with pytest.raises(CaptionError, match="no captions were given; expected --caption TEXT"):
+            from_texts(texts)
+    for text in ("?! ...", "\u200b-\u200b"):
+        with pytest.raises(CaptionError, match=r"^--caption '.*' has no words; expected a description"):
+            from_texts(["a bird", text])

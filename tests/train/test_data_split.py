@@ -89,6 +89,50 @@ def test_names_of_other_systems_are_found_in_the_split(tmp_path: Path) -> None:
         assert report["skipped"]["count"] == 0
 
 
+@pytest.mark.parametrize(
+    ("lines", "test"),
+    [
+        ("A/\n./B\n", "AB"),
+        (".\\A\\\nimages/B/\n", "AB"),
+        ("1 A\n2 B\n", "AB"),
+        ("1 A\n", "A"),
+        ("\"A\"\n'images/B'\n", "AB"),
+        ("17 A/1.jpg\n18 ./B/1\n", "AB"),
+        ("3 C", ""),
+        ("0 A\n1 B\n", "'0 A' for 'A', '1 B' for 'B'"),
+        ("1 A\n1 B\n", "'1 A' for 'A'"),
+        ("A 0\n", "'A 0' for 'A'"),
+        ("A/1.jpg,test\n", "'A/1.jpg,test' for 'A/1.jpg'"),
+        ('A\n"B",\n', "'\"B\",' for 'B'"),
+    ],
+)
+def test_names_as_other_lists_have_them_are_understood_or_named(tmp_path: Path, lines: str, test: str) -> None:
+    for name in ("A", "B", "Grey A"):
+        described(tmp_path / "in" / name / "1.jpg")
+    (tmp_path / "split.txt").write_text(lines)
+
+    def build() -> dict[str, Any]:
+        return run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+
+    if not test or "for" in test:
+        wrong = f"has more than a name on .* of its lines; found {test}" if test else "names nothing .* found '3 C'"
+        with pytest.raises(DataError, match=wrong):
+            build()
+        return
+    report = build()
+    assert list(samples(tmp_path / "out", "test")) == [f"{name}/1" for name in test]
+    assert report["skipped"]["count"] == 0
+
+
+def test_a_name_of_several_words_is_a_name(tmp_path: Path) -> None:
+    for name in ("Tern", "1 Jay", "Jay"):
+        described(tmp_path / "in" / name / "1.jpg")
+    (tmp_path / "split.txt").write_text("Arctic Tern\n1 Jay\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+    assert list(samples(tmp_path / "out", "test")) == ["1 Jay/1"]
+    assert [skip["name"] for skip in report["skipped"]["list"]] == ["Arctic Tern"]
+
+
 def test_the_official_split_of_cub(tmp_path: Path) -> None:
     root = make_cub(tmp_path / "cub")
     sides = "".join(f"{number} {int(number % 3 > 0)}\n" for number in range(1, 9))
