@@ -190,6 +190,8 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
             f"the first line of {name} is one column",
             found=repr(header[0][:60]),
             expected="columns between , ; | or tabs",
+            next_step="put one of those between the columns, and quotes around captions that have it; or call it .txt, "
+            "if each line is a caption",
         )
     return header.index(choose_column(f"the first line of {name}", header, column))
 
@@ -219,7 +221,13 @@ def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
     """The caption of a line of JSON."""
     where = f"line {line} of {name}"
-    return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+    try:
+        return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+    except CaptionError as error:
+        if line > 1 or not data.lstrip().startswith(b"["):
+            raise
+        whole = "a file that is one JSON array is called .json, which is read as a whole"
+        raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 
 def _parsed(where: str, text: str) -> Any:
@@ -230,14 +238,24 @@ def _parsed(where: str, text: str) -> Any:
 
 
 def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
-    """What a JSON file lists: COCO's annotations, a list of objects or texts, or the one object that it is."""
+    """What a JSON file lists: COCO's annotations, sentences of Karpathy's splits, objects, texts, or its one object."""
     stream.seek(0)
     data = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
-    found = _parsed(name, _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK)))
+    text = _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK))
+    try:
+        found = _parsed(name, text)
+    except CaptionError as error:
+        lines = text.split("\n", 2)
+        if len(lines) > 1 and all(line.strip().startswith("{") and line.strip().endswith("}") for line in lines[:2]):
+            raise CaptionError(
+                error.what, expected=error.expected, next_step="call it .jsonl, if each line is one"
+            ) from error
+        raise
     if isinstance(found, dict):
-        found = found.get("annotations", [found] if (field or DEFAULT_COLUMN) in found else None)
+        own = [found] if (field or DEFAULT_COLUMN) in found else _sentences(found.get("images"))
+        found = found.get("annotations", own)
     if not isinstance(found, list):
         raise CaptionError(
             f"{name} lists no captions",
@@ -245,6 +263,17 @@ def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | No
             expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
         )
     return found
+
+
+def _sentences(images: Any) -> list[Any] | None:
+    """The captions of Karpathy's splits of Flickr8k, Flickr30k and COCO; None where it is something else."""
+    if not isinstance(images, list) or not all(isinstance(image, dict) and "sentences" in image for image in images):
+        return None
+    sentences = [each for image in images if isinstance(image["sentences"], list) for each in image["sentences"]]
+    return [
+        {DEFAULT_COLUMN: each["raw"], **each} if isinstance(each, dict) and "raw" in each else each
+        for each in sentences
+    ]
 
 
 def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import Caption, no_captions, opened
+from attngan_deploy.media.caption import KINDS, Caption, no_captions, opened
 from attngan_deploy.media.caption_lines import CHUNK, MAX_FILE_BYTES, HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.media.tokenizer import normalised, split_words
 from attngan_deploy.system.filesystems import is_url, open_binary
 
 STANDARD_INPUT = "-"
-KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 NOTED_EVERY = 1000  # captions
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +29,7 @@ class Protection:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
         self._app, self._limits, self._metrics, self._paths = app, settings.limits, metrics, paths
-        self._key, self._above = settings.api_key.encode(), settings.root_path + "/"
+        self._key, self._above = settings.api_key.encode(), unquote(settings.root_path) + "/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

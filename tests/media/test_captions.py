@@ -58,6 +58,11 @@ def test_json_lines(tmp_path: Path) -> None:
         ("c.json", '{"images": [], "annotations": [{"caption": "a red, small bird", "id": 1}, {"caption": "a bird"}]}'),
         ("c.json", '[{"caption": "a red, small bird"}, {"caption": "a bird", "key": "1"}]'),
         ("c.json", '["a red, small bird", "a bird"]'),
+        (
+            "dataset_flickr8k.json",
+            '{"images": [{"sentences": [{"raw": "a red, small bird ", "tokens": ["a"]}], "split": "train"},'
+            ' {"sentences": []}, {"sentences": [{"raw": "a bird", "imgid": 1}]}], "dataset": "flickr8k"}',
+        ),
         ("c.jsonl", '{"url": "u", "caption": "a red, small bird", "key": "0"}\n{"caption": "a bird", "width": 1}\n'),
     ],
 )
@@ -80,7 +85,20 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("c.csv", b"id^caption\n1^a bird\n", "is one column; found 'id.caption'; expected columns between"),
+        (
+            "c.csv",
+            b"id^caption\n1^a bird\n",
+            "is one column; found 'id.caption'; expected columns between .* Next: put one of those between",
+        ),
+        (
+            "c.jsonl",
+            b'[{"caption": "a bird"},\n{"caption": "b"}]',
+            "is not JSON.* Next: .* one JSON array is called .json",
+        ),
+        ("c.ndjson", b'[\n{"caption": "a bird"}\n]', "is not JSON: .* one JSON array is called .json, which"),
+        ("c.json", b'{"caption": "a bird"}\n{"caption": "b"}\n', "is not JSON: .* Next: call it .jsonl"),
+        ("c.json", b'{"images": [{"sentences": [{"tokens": []}]}]}', "caption 1 of .* not a text; found list"),
+        ("c.json", b'{"images": [{"file_name": "a.jpg"}]}', "found a .json file of another form"),
         ("c.csv", b"id:caption\n1:a bird\n", "is one column"),
         ("c.csv", b"id;text\n1;a bird\n", "no column 'caption'; found id, text"),
         (
@@ -135,7 +153,11 @@ def test_bad_files(tmp_path: Path, name: str, data: bytes, message: str) -> None
 def test_missing_folder_and_column_of_a_text(tmp_path: Path) -> None:
     with pytest.raises(CaptionError, match="no captions file"):
         read_captions(tmp_path / "none.txt")
-    with pytest.raises(CaptionError, match="is a folder"):
+    with pytest.raises(CaptionError, match=r"is a folder; .* Next: t2i generate --help"):
+        read_captions(tmp_path)
+    for name in ("b.TXT", "notes.md", "c.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(CaptionError, match=r"is a folder; expected .* Next: name a file in it, such as .*b\.TXT$"):
         read_captions(tmp_path)
     (tmp_path / "c.txt").write_text("a bird")
     with pytest.raises(CaptionError, match="has no columns"):
