@@ -20,6 +20,7 @@ from attngan_deploy.media.shards import (
     MAX_MEMBER_BYTES,
     NO_CLASS,
     OTHER_SUFFIXES,
+    PACKED,
     PICTURE_SUFFIXES,
     iter_samples,
     read_facts,
@@ -34,7 +35,6 @@ ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
 SIDECAR = ".json"
 NEXT_STEP = "t2i generate captions.txt -o out/"
-PACKED = (".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 AHEAD = 128  # pictures that wait for the judge
 T = TypeVar("T")
 

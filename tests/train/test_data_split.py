@@ -36,6 +36,23 @@ def test_the_published_split_is_read_from_its_pickles(tmp_path: Path) -> None:
         run(root, tmp_path / "out", split=SplitRule(folder / "train/filenames.pickle"))
 
 
+def test_a_split_of_two_texts_is_read_from_their_folder(tmp_path: Path) -> None:
+    root, folder = make_cub(tmp_path / "cub"), tmp_path / "birds"
+    folder.mkdir()
+    with pytest.raises(DataError, match="no split in the folder"):
+        run(root, tmp_path / "out", split=SplitRule(folder))
+    (folder / "train.txt").write_text("001.Bird_1/Bird_1_0.jpg\n1 002.Bird_2\n")
+    (folder / "test.txt").write_text("./003.Bird_3/\n")
+    report = run(root, tmp_path / "out", split=SplitRule(folder))
+    assert list(samples(tmp_path / "out", "test")) == ["003.Bird_3/Bird_3_0", "003.Bird_3/Bird_3_1"]
+    assert (report["train"]["pictures"], report["skipped"]["reasons"]) == (3, {"not in the split file": 3})
+    with pytest.raises(DataError, match=r"lists training pictures; .*birds \(the folder of both lists"):
+        run(root, tmp_path / "none", split=SplitRule(folder / "train.txt"))
+    side = published_split(tmp_path / "both", ["001.Bird_1/Bird_1_0"], ["002.Bird_2/Bird_2_0"]) / "test"
+    run(root, tmp_path / "side", split=SplitRule(side))
+    assert list(samples(tmp_path / "side", "test")) == ["002.Bird_2/Bird_2_0"]
+
+
 def test_a_text_list_of_classes_or_pictures_splits(tmp_path: Path) -> None:
     root = make_cub(tmp_path / "cub")
     (tmp_path / "split.txt").write_text("003.Bird_3\n\n001.Bird_1/Bird_1_0.jpg\nunheard of\n")

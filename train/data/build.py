@@ -134,7 +134,12 @@ def read_source(options: BuildOptions) -> Source:
     kind = options.kind or sources.detect_kind(options.source)
     for option, value, owner in (("--captions", options.captions, "cub"), ("--root", options.root, "csv")):
         if value is not None and kind != owner:
-            raise DataError(f"{option} belongs to --kind {owner}", found=f"--kind {kind}", next_step=HELP)
+            near = sources.cub_near(options.source) if owner == "cub" and options.kind is None else None
+            raise DataError(
+                f"{option} belongs to --kind {owner}",
+                found=f"--kind {kind}",
+                next_step=f"name the CUB-200-2011 folder, {near}" if near else HELP,
+            )
     if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
         raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
     if kind == "cub":

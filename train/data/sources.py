@@ -13,13 +13,14 @@ from pathlib import Path
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import split_lines
 from attngan_deploy.media.caption_lines import csv_rows
-from attngan_deploy.media.shards import OTHER_SUFFIXES
+from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
+TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
 MAX_LIST_BYTES = 2**30  # of a CSV or of one of CUB's lists
 HELP = "t2i data build --help"
@@ -94,9 +95,22 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
+    unpack = path.is_file() and path.suffix.lower() in PACKED
     raise DataError(
-        f"no pictures at {path}", found=found, expected="a CUB-200-2011 folder, a folder or a .csv", next_step=HELP
+        f"no pictures at {path}",
+        found=found,
+        expected="a CUB-200-2011 folder, a folder or a .csv",
+        next_step="unpack it, and name the folder" if unpack else HELP,
     )
+
+
+def cub_near(path: Path) -> Path | None:
+    """A CUB-200-2011 folder in or above one that is none."""
+    try:
+        near = [path.resolve().parent, *sorted(each for each in path.iterdir() if each.is_dir())]
+    except OSError:
+        return None
+    return next((each for each in near if detect_kind(each) == "cub"), None)
 
 
 def read_cub(root: Path, captions: Path | None) -> Source:
@@ -106,7 +120,7 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
     Args:
         root: folder of `images.txt`, `image_class_labels.txt`, `bounding_boxes.txt`, `classes.txt` and `images/`.
-        captions: folder of caption files, or the one above its `text/`; None looks inside `root`.
+        captions: folder of caption files, or the one above its `text/` or `text_c10/`; None looks inside `root`.
 
     Raises:
         DataError: a list is missing or can't be read, or there are no caption files.
@@ -114,13 +128,16 @@ def read_cub(root: Path, captions: Path | None) -> Source:
     missing = [name for name in CUB_FILES if not (root / name).is_file()]
     if missing:
         raise DataError(f"{root} is not a CUB-200-2011 folder", found=f"no {', '.join(missing)}", next_step=HELP)
-    text = (captions or root) / "text"
-    text = text if text.is_dir() else captions or text
-    if not text.is_dir():
+    above = captions or root
+    text = next((above / name for name in TEXTS if (above / name).is_dir()), captions or above / TEXTS[0])
+    packed = above if above.suffix.lower() in PACKED else above / "text.zip"
+    if not text.is_dir() or (text == above and packed.is_file()):
         raise DataError(
             f"no caption files at {text}",
             expected="the text/ folder published with AttnGAN",
-            next_step="t2i data build CUB_200_2011 --captions birds -o shards",
+            next_step=f"unpack {packed}, and name the folder"
+            if packed.is_file()
+            else "t2i data build CUB_200_2011 --captions birds -o shards",
         )
     paths, labels, boxes, class_names = (numbered(root / name) for name in CUB_FILES)
     source = Source("cub", classes=[composed(name) for name in class_names.values()])

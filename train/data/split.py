@@ -32,8 +32,8 @@ class SplitRule:
 
     Attributes:
         file: names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder
-            with the published `train/filenames.pickle` and `test/filenames.pickle`; or CUB's `train_test_split.txt`
-            beside its `images.txt`. It beats everything else.
+            with the published `train/filenames.pickle` and `test/filenames.pickle`, or `train.txt` and `test.txt`; or
+            CUB's `train_test_split.txt` beside its `images.txt`. It beats everything else.
         test_classes: how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set.
             It beats what the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
         seed: draws the classes.
@@ -95,14 +95,17 @@ def read_split_names(path: Path) -> list[str]:
 
 
 def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Skip], str]:
+    if file.is_dir() and (file / "filenames.pickle").is_file():  # one of the two folders of the published split
+        file /= "filenames.pickle"
     if file.is_dir():
-        lists = {side: read_split_names(file / side / "filenames.pickle") for side in ("train", "test")}
+        lists = {side: read_split_names(path) for side, path in _lists_in(file).items()}
         listed, otherwise = {name: side for side, names in lists.items() for name in names}, None
-    elif file.parent.name == "train" and file.name == "filenames.pickle":
+    elif (file.parent.name == "train" and file.name == "filenames.pickle") or file.name == "train.txt":
+        folder = file.parent if file.suffix == ".txt" else file.parent.parent
         raise DataError(
             f"{file} lists training pictures",
             expected="names of the test set",
-            next_step=f"--split-file {file.parent.parent} (the folder above train/ and test/)",
+            next_step=f"--split-file {folder} (the folder of both lists)",
         )
     elif (names := read_split_names(file)) and all(NUMBERED_SIDE.fullmatch(name) for name in names):
         listed, otherwise = _official(file, names), None
@@ -134,6 +137,19 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
         )
     skipped += [Skip(name, "in the split file, but no usable picture") for name in unmatched]
     return splits, skipped, f"by {file.name}"
+
+
+def _lists_in(folder: Path) -> dict[str, Path]:
+    """The lists of both sides, as published or as text; raise DataError where they are not there."""
+    for pattern in ("{}/filenames.pickle", "{}.txt"):
+        lists = {side: folder / pattern.format(side) for side in ("train", "test")}
+        if all(path.is_file() for path in lists.values()):
+            return lists
+    raise DataError(
+        f"no split in the folder {folder}",
+        expected="train/filenames.pickle and test/filenames.pickle, or train.txt and test.txt",
+        next_step="name a file with the names of the test set",
+    )
 
 
 def _names_of(entry: Entry) -> list[str]:
