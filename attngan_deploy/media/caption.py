@@ -73,10 +73,16 @@ def _file_in(folder: Path) -> str:
 
 
 def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one. CaptionError: none, or it stands twice."""
+    """The column to read: the one asked for, or "caption", in whatever case, or the only one.
+
+    Raises:
+        CaptionError: none, or it stands twice.
+    """
     if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
         return columns[0]
     wanted = DEFAULT_COLUMN if column is None else column
+    if wanted not in columns and len(alike := [name for name in columns if name.casefold() == wanted.casefold()]) == 1:
+        return alike[0]
     if wanted not in columns:
         names = ", ".join(columns[:10]) or "no columns"
         raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
