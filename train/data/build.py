@@ -145,7 +145,10 @@ def read_source(options: BuildOptions) -> Source:
     if kind == "cub":
         return sources.read_cub(options.source, options.captions)
     if kind == "folder":
-        return sources.read_folder(options.source)
+        source = sources.read_folder(options.source)
+        if options.split.file is None and options.split.test_classes is None:
+            sources.split_by_folders(source)
+        return source
     if kind == "csv":
         return sources.read_csv(options.source, options.root)
     raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
@@ -270,6 +273,6 @@ def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
-        expected="pictures with captions",
+        expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
         next_step=HELP,
     )
