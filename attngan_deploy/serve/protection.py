@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attngan_deploy.serve.metrics import Metrics
@@ -30,10 +30,14 @@ class Protection:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
         self._app, self._limits, self._metrics, self._paths = app, settings.limits, metrics, paths
         self._key, self._above = settings.api_key.encode(), unquote(settings.root_path) + "/"
+        self._below = settings.root_path.rpartition("/")[2] + "/"  # the same address, seen from the one without a slash
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] + "/" == self._above:  # the page's relative addresses would lead beside it
+            await RedirectResponse(self._below, 308)(scope, receive, send)
             return
         scope = self._plain(scope)
         start, status = time.perf_counter(), 0

@@ -168,11 +168,16 @@ def test_the_path_of_a_proxy_in_other_letters() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         met.append(scope["path"])
 
-    async def nothing(*_: Message) -> Message:
+    sent: list[Message] = []
+
+    async def nothing(*messages: Message) -> Message:
+        sent.extend(messages)
         return {}
 
     protection = Protection(app, Settings({}, root_path="/v%C3%B6gel/all%20birds"), Metrics())
     for path in ("/vögel/all birds/models", "/models", "/vögel/models"):  # as servers decode them
         scope = {"type": "http", "method": "GET", "path": path, "headers": []}
         run_at_once(protection(scope, nothing, nothing))
-    assert met == ["/models", "/models", "/vögel/models"]
+    assert met == ["/models", "/models", "/vögel/models"] and sent == []
+    run_at_once(protection(scope | {"path": "/vögel/all birds"}, nothing, nothing))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"location"]) == (308, b"all%20birds/")
