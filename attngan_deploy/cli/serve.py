@@ -47,7 +47,11 @@ def serve(
         typer.Option(help="Origin whose pages may read answers, e.g. https://example.org; may be repeated."),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(help="Path of a proxy below which this server is met, e.g. /birds; the proxy may strip it.")
+        str,
+        typer.Option(
+            help="Path of a proxy below which this server is met, e.g. /birds, percent-encoded as in a URL; the proxy "
+            "may strip it."
+        ),
     ] = "",
     allowed_host: Annotated[
         list[str] | None,

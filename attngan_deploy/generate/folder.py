@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import MANIFEST, engines_in, holds, manifest_line
+from attngan_deploy.generate.manifest import engines_in, holds, manifest_line
 from attngan_deploy.generate.plan import Part, Place, Share
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, RunRecord, find_record, held_engine
 from attngan_deploy.generate.storage import LooseFiles, picture_store
-from attngan_deploy.generate.target import RUN, Target, written
+from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.system.files import append_whole, entries, is_part, write_atomically
@@ -74,7 +74,7 @@ class OutputFolder:
     def begin(self) -> None:
         """Find out what is there, and put right what a killed run left."""
         with written(self.target.where):
-            record = find_record(self.target, self.run.record)
+            record = find_record(self.target, self.run.record, self.run.captions)
             self._is_new = record is None
             if record is None:
                 record = self.run.record

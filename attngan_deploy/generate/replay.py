@@ -17,9 +17,10 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.manifest import MANIFEST, read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture

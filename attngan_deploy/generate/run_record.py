@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from shlex import quote
 from typing import Any
 
 from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.other_captions import compare_captions
 from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target
+from attngan_deploy.media.captions import Captions
 from attngan_deploy.system.records import decode
 
 RUN_VERSION = 1
@@ -66,8 +67,11 @@ class RunRecord:
         return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
 
 
-def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
+def find_record(target: Target, wanted: RunRecord, captions: Captions) -> RunRecord | None:
     """The record of the run that has a target, where that is the one that is wanted; None where the target is free.
+
+    Args:
+        captions: those of the run that is wanted, to say in what they differ.
 
     Raises:
         OutputError: it holds other things, belongs to another run, or its `run.json` is damaged.
@@ -90,10 +94,14 @@ def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
     if found.layout != wanted.layout:
         kind = "a run in parts" if found.layout else "a run that is not in parts"
         raise OutputError(f"{target.where} belongs to {kind} (--shard, --engine ray)", next_step=ANOTHER_FOLDER)
+    kind, there, here = "", "", ""
+    if "captions_sha256" in differences:
+        kind, there, here = compare_captions(target, captions, found.captions)
+        differences = [key for key in differences if key != "captions"]  # their number, which is told with them
     raise OutputError(
-        f"{target.where} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
-        found=_shown(found, differences, _captions_in(target), "as it was"),
-        expected=_shown(wanted, differences, "of that run", "as it is now"),
+        f"{target.where} belongs to another run {kind}".rstrip(),
+        found=_shown(found, differences, there, "as it was"),
+        expected=_shown(wanted, differences, here, "as it is now"),
         next_step=ANOTHER_FOLDER,
     )
 
@@ -129,14 +137,5 @@ def _shown(record: RunRecord, keys: list[str], captions: str, when: str) -> str:
         told["model_hash"] = f"model {record.model} {when}"
         told.pop("model", None)
     if "captions_sha256" in told:
-        told["captions_sha256"] = f"captions {captions}"
+        told["captions_sha256"] = captions
     return ", ".join(told.values())
-
-
-def _captions_in(target: Target) -> str:
-    """The first captions of what is there, as its manifest, or that of its first shard, says."""
-    texts: dict[str, None] = {}
-    for name in sorted(name for name in target.names() if name.endswith(".jsonl"))[:1]:
-        with suppress(ValueError, OutputError, KeyError, TypeError):
-            texts = dict.fromkeys(f'"{json.loads(line)["caption"][:60]}"' for line in target.read(name).splitlines())
-    return ", ".join([*texts][:2]) + ", ..." * (len(texts) > 2) if texts else "that no manifest tells"

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import LARGEST_MANIFEST, MANIFEST, manifest_line
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, manifest_line
 from attngan_deploy.generate.plan import Part, Share, shard_captions
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, find_record, held_engine
 from attngan_deploy.generate.storage import TAR, picture_store
-from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target, written
+from attngan_deploy.generate.target import ANOTHER_FOLDER, MANIFEST, RUN, Target, written
 from attngan_deploy.media.images import encode_picture
 
 MANIFEST_SUFFIX = "jsonl"
@@ -47,7 +47,7 @@ class OutputShards:
     @property
     def engine(self) -> EngineRecord | None:
         """The engine of the run; None where the target is free. Raise OutputError where run or engine is another."""
-        record = find_record(self.target, self.run.record)
+        record = find_record(self.target, self.run.record, self.run.captions)
         if record is None:
             return None
         return held_engine(self.target, record, self.run.engine, self.run.batch_size)

@@ -4,8 +4,9 @@ import asyncio
 import hmac
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attngan_deploy.serve.hosts import AllowedHosts
@@ -30,12 +31,16 @@ class Protection:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
         self._app, self._limits, self._metrics, self._paths = app, settings.limits, metrics, paths
-        self._key, self._above = settings.api_key.encode(), settings.root_path + "/"
+        self._key, self._above = settings.api_key.encode(), unquote(settings.root_path) + "/"
         self._hosts = AllowedHosts(settings.host, settings.allowed_hosts)
+        self._below = settings.root_path.rpartition("/")[2] + "/"  # the same address, seen from the one without a slash
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] + "/" == self._above:  # the page's relative addresses would lead beside it
+            await RedirectResponse(self._below, 308)(scope, receive, send)
             return
         scope = self._plain(scope)
         start, status = time.perf_counter(), 0

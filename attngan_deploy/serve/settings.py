@@ -3,12 +3,15 @@
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import quote
 
 from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
 from attngan_deploy.serve.hosts import AllowedHosts
 
 KEY_VARIABLE = "T2I_API_KEY"
+# Of a URL: percent-encoded are spaces and what is beyond ASCII.
+ROOT_PATH = re.compile(r"(/(?!\.+(/|$))([\w.~-]|%20|%[89A-F][\dA-F])+)+", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Settings:
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.
         cors_origins: origins whose pages may read answers.
-        root_path: the path of a proxy below which this server is met, e.g. "/birds"; "" for none.
+        root_path: the path of a proxy below which this server is met, e.g. "/birds", as a URL has it; "" for none.
         allowed_hosts: names of the server in requests, besides those of loopback and `host`; "*" for any.
     """
 
@@ -95,9 +98,13 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse a root path that is none, and names that are none."""
         AllowedHosts(self.host, self.allowed_hosts)
-        if self.root_path and not re.fullmatch(r"(/(?!\.+(/|$))[\w.~-]+)+", self.root_path, re.ASCII):
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            encoded = quote(self.root_path, errors="replace")
             raise T2IError(
-                "--root-path is not a path", found=ascii(self.root_path)[:100], expected="a path such as /birds"
+                "--root-path is not a path",
+                found=ascii(self.root_path)[:100],
+                expected="a path such as /birds, in ASCII; other letters percent-encoded",
+                next_step=f"--root-path {encoded[:100]}" if ROOT_PATH.fullmatch(encoded) else "",
             )
 
 

@@ -272,3 +272,24 @@ def test_a_body_that_comes_too_slowly_or_breaks_off() -> None:
     assert sent[0]["status"] == 413 and reached == []
     play(part(b"{" * 4), part(b"}" * 4, more=False))
     assert reached == [b"{{{{}}}}"]
+
+
+def test_the_path_of_a_proxy_in_other_letters() -> None:
+    met: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        met.append(scope["path"])
+
+    sent: list[Message] = []
+
+    async def nothing(*messages: Message) -> Message:
+        sent.extend(messages)
+        return {}
+
+    protection = Protection(app, Settings({}, root_path="/v%C3%B6gel/all%20birds"), Metrics())
+    for path in ("/vögel/all birds/models", "/models", "/vögel/models"):  # as servers decode them
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        run_at_once(protection(scope, nothing, nothing))
+    assert met == ["/models", "/models", "/vögel/models"] and sent == []
+    run_at_once(protection(scope | {"path": "/vögel/all birds"}, nothing, nothing))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"location"]) == (308, b"all%20birds/")

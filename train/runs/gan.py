@@ -42,8 +42,8 @@ class GanData:
     def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
         processes.say("reading pictures")
         pictures = self._read(folder / "train.tar", processes)
-        for line in pictures.skipped:
-            processes.say(f"skipped {line}")
+        for line in pictures.remarks:
+            processes.say(line)
         self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
         # word numbers of the first caption of each picture that has one
         first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
@@ -164,6 +164,8 @@ class GanRun:
             evaluation = Evaluation(
                 recipe.judge, data, tokenizer, recipe.score_pictures, recipe.crop, recipe.generator.sizes[-1]
             )
+            for line in evaluation.remarks:
+                processes.say(line)
             training.probe = evaluation.probe
         folder = RunFolder(out, recipe, resume=resume, writes=processes.rank == 0)
         run = cls(recipe, material, checkpoint, training, evaluation, folder)
