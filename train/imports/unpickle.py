@@ -8,6 +8,7 @@ import io
 import pickle
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,12 @@ class Unpickler:
             Exception: one of `DAMAGED`, for what is no pickle.
         """
         self.stack, self._below, self._memo = [], [], {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that are none
+            self._run(stream)
+        return self.stack.pop()
+
+    def _run(self, stream: BinaryIO) -> None:
         argument: Any
         for operation, argument, _ in pickletools.genops(stream):
             name = operation.name
@@ -149,7 +156,6 @@ class Unpickler:
                 raise self.too_large(f"at most {self._most_operations:,} operations")
             if self._memory_left < 0:
                 raise self.too_large("less of it")
-        return self.stack.pop()
 
     def find_global(self, module: str, name: str) -> None:
         """Put what a pickle names on the stack; plain data name nothing."""
