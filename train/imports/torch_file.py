@@ -24,7 +24,7 @@ from attngan_deploy.train.imports import unpickle
 
 STATE_DICT = "a state dict: names and tensors"
 LARGEST_PICKLE = 16 * 2**20  # bytes; a network of a thousand weights has a hundredth
-MOST_OPERATIONS = 1_000_000  # a weight takes some 40
+MOST_OPERATIONS = 400_000  # a weight takes some 40
 MOST_MEMORY = 2**27  # bytes that descriptions of weights may take
 LARGEST_DIRECTORY = 2**22  # bytes of an archive's list of files; in memory it takes ten times that
 MOST_DIMENSIONS = 16
