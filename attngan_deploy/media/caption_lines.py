@@ -6,18 +6,16 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.tokenizer import normalised, split_words
 
-CHUNK = 2**20  # bytes
 DELIMITERS = (",", ";", "\t", "|")
-MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
-RECORD = '{"caption": "a red bird"}'
-MAX_LINE_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 ROW = re.compile(r"\S+\.(jpe?g|png|webp|bmp|gif|tiff?)(#\d+)?\s*[\t|;,]", re.IGNORECASE)  # of a table
@@ -62,7 +60,9 @@ def rows_of(
             yield line, start, partial(_csv_caption, name, row, line, len(header), place)
         return
     if kind == "json":
-        for start, record in enumerate(_json_records(stream, name, column)[offset:], offset):
+        stream.seek(0)
+        records = json_records(stream, name, column or DEFAULT_COLUMN)
+        for start, record in islice(enumerate(records), offset, None):
             yield (
                 start + 1,
                 start,
@@ -227,24 +227,6 @@ def _parsed(where: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
-
-
-def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
-    """What a JSON file lists: COCO's annotations, a list of objects or texts, or the one object that it is."""
-    stream.seek(0)
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
-    found = _parsed(name, _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK)))
-    if isinstance(found, dict):
-        found = found.get("annotations", [found] if (field or DEFAULT_COLUMN) in found else None)
-    if not isinstance(found, list):
-        raise CaptionError(
-            f"{name} lists no captions",
-            found="a .json file of another form",
-            expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
-        )
-    return found
 
 
 def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
