@@ -22,7 +22,7 @@ from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, tokenize
+from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, tokenize
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
@@ -245,10 +245,9 @@ class TextToImage:
             raise CaptionError("a caption is no text", found=repr(wrong[0])[:80], expected="str")
         numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
         tokenized = tokenize(numbered, self.tokenizer)
-        for word, line in tokenized.unknown.items():
-            warnings.warn(
-                f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
-            )
+        for number, (word, line) in enumerate(tokenized.unknown.items()):
+            shown = describe_unknown(word, self.tokenizer) if number < MOST_UNKNOWN else f"'{word[:40]}'"
+            warnings.warn(f"caption {line}: left out {shown}", UnknownWordWarning, stacklevel=3)
         return list(zip(numbered, tokenized.ids, strict=True))
 
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:

@@ -76,7 +76,7 @@ class Run:
 
     def name_of(self, caption: Caption, sample: int) -> str:
         """Name of a picture without suffix: line and sample number, e.g. "00001_00"."""
-        return f"{caption.line:0{self._width}d}_{sample:02d}"
+        return f"{caption.line:0{self.digits}d}_{sample:02d}"
 
     def places_of(self, names: Iterable[str]) -> dict[str, Place]:
         """The places that names were made from; names that this run does not make are left out."""
@@ -110,7 +110,8 @@ class Run:
         }
 
     @cached_property
-    def _width(self) -> int:
+    def digits(self) -> int:
+        """Digits of a line in the names of pictures."""
         return max(5, len(str(self.captions.last_line)))
 
 

@@ -6,20 +6,18 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.tokenizer import normalised, split_words
 
-CHUNK = 2**20  # bytes
 DELIMITERS = (",", ";", "\t", "|")
 BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
-MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
-RECORD = '{"caption": "a red bird"}'
-MAX_LINE_BYTES = 16 * 2**20
+MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 OTHER_FILES = (  # the first bytes, in lower case, of what people take for a text
@@ -74,7 +72,9 @@ def rows_of(
             yield line, start, partial(_csv_caption, name, row, line, len(header), place)
         return
     if kind == "json":
-        for start, record in enumerate(_json_records(stream, name, column)[offset:], offset):
+        stream.seek(0)
+        records = json_records(stream, name, column or DEFAULT_COLUMN)
+        for start, record in islice(enumerate(records), offset, None):
             yield (
                 start + 1,
                 start,
@@ -263,45 +263,6 @@ def _parsed(where: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
-
-
-def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
-    """What a JSON file lists: COCO's annotations, sentences of Karpathy's splits, objects, texts, or its one object."""
-    stream.seek(0)
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
-    text = _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK))
-    try:
-        found = _parsed(name, text)
-    except CaptionError as error:
-        lines = text.split("\n", 2)
-        if len(lines) > 1 and all(line.strip().startswith("{") and line.strip().endswith("}") for line in lines[:2]):
-            raise CaptionError(
-                error.what, expected=error.expected, next_step="call it .jsonl, if each line is one"
-            ) from error
-        raise
-    if isinstance(found, dict):
-        own = [found] if (field or DEFAULT_COLUMN) in found else _sentences(found.get("images"))
-        found = found.get("annotations", own)
-    if not isinstance(found, list):
-        raise CaptionError(
-            f"{name} lists no captions",
-            found="a .json file of another form",
-            expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
-        )
-    return found
-
-
-def _sentences(images: Any) -> list[Any] | None:
-    """The captions of Karpathy's splits of Flickr8k, Flickr30k and COCO; None where it is something else."""
-    if not isinstance(images, list) or not all(isinstance(image, dict) and "sentences" in image for image in images):
-        return None
-    sentences = [each for image in images if isinstance(image["sentences"], list) for each in image["sentences"]]
-    return [
-        {DEFAULT_COLUMN: each["raw"], **each} if isinstance(each, dict) and "raw" in each else each
-        for each in sentences
-    ]
 
 
 def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
