@@ -9,7 +9,8 @@ from typing import Any
 
 from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
-from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target
+from attngan_deploy.generate.target import RUN, Target
+from attngan_deploy.system.files import ANOTHER_FOLDER
 from attngan_deploy.system.records import decode
 
 RUN_VERSION = 1
@@ -71,14 +72,19 @@ class RunRecord:
         return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
 
 
+class DamagedRecordError(OutputError):
+    """A `run.json` that says nothing any more, as a power cut or another program left it."""
+
+
 def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
     """The record of the run that has a target, where that is the one that is wanted; None where the target is free.
 
     Raises:
-        OutputError: it holds other things, belongs to another run, or its `run.json` is damaged.
+        OutputError: it holds other things, or belongs to another run.
+        DamagedRecordError: its `run.json` is damaged, and pictures are there.
     """
     if RUN not in target:
-        if target.names():
+        if target.sizes():
             raise OutputError(
                 f"{target.where} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
             )
@@ -86,7 +92,9 @@ def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
     try:
         found = decode(RunRecord, json.loads(target.read(RUN)))
     except (ValueError, RecursionError) as error:
-        raise OutputError(f"{target.where}/{RUN} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
+        if target.is_blank():
+            return None
+        raise DamagedRecordError(f"{target.where}/{RUN} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
     differences = [key for key, value in wanted.identity.items() if getattr(found, key) != value]
     if not differences and found.layout == wanted.layout:
         return found
@@ -141,7 +149,8 @@ def _shown(record: RunRecord, keys: list[str], captions: str, when: str) -> str:
 def _captions_in(target: Target) -> str:
     """The first captions of what is there, as its manifest, or that of its first shard, says."""
     texts: dict[str, None] = {}
-    for name in sorted(name for name in target.names() if name.endswith(".jsonl"))[:1]:
+    for name in sorted(name for name in target.sizes() if name.endswith(".jsonl"))[:1]:
         with suppress(ValueError, OutputError, KeyError, TypeError):
-            texts = dict.fromkeys(f'"{json.loads(line)["caption"][:60]}"' for line in target.read(name).splitlines())
+            records = (json.loads(line) for line in target.read(name).splitlines())
+            texts = dict.fromkeys(f'"{record["caption"][:60]}"' for record in records if "caption" in record)
     return ", ".join([*texts][:2]) + ", ..." * (len(texts) > 2) if texts else "that no manifest tells"
