@@ -273,17 +273,22 @@ def read_file(path: Path, limit: int) -> bytes:
         OSError: missing, a folder, or not to be read.
         ValueError: no regular file, or one of more than `limit` bytes.
     """
+    _check_regular(path, path.stat())  # before it is opened, of which a device may take notice
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as stream:  # noqa: PTH123 -- the path is open already
         status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is a pipe or a device, no file")
+        _check_regular(path, status)
         data = stream.read(limit + 1) if status.st_size <= limit else b""
     if max(len(data), status.st_size) > limit:
         raise ValueError(f"it has more than {limit:,} bytes")
     return data
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a pipe or a device, no file")
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:

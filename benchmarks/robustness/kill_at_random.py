@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors, script_extra
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
@@ -228,9 +229,8 @@ def check_pictures(place: Path) -> None:
                 decode_picture(sample.picture)
         elif path.suffix == ".json":
             json.loads(path.read_bytes())
-    manifest = place / "manifest.jsonl"
-    for line in manifest.read_text().splitlines() if manifest.is_file() else []:
-        file = json.loads(line)["file"].partition("/")[0]
+    for record in read_manifest(place) if (place / MANIFEST).is_file() else []:
+        file = record["file"].partition("/")[0]
         if not (place / file).is_file():
             raise ValueError(f"the manifest names {file}, which is not there")
 
@@ -273,12 +273,17 @@ def check_shards(place: Path) -> None:
                 raise ValueError(f"{name} is not what report.json says")
 
 
-def jobs(ground: Path) -> Iterator[Job]:
-    """Everything that is killed, with what it needs in the folder `ground`."""
+def jobs(ground: Path, lines: int = 300) -> Iterator[Job]:
+    """Everything that is killed, with what it needs in the folder `ground`.
+
+    Args:
+        lines: captions of `t2i generate`.
+    """
     register("data", "export", "generate", "score", "import_", "models")
     bundle, run = make_tiny_bundle(ground / "tiny"), make_tiny_checkpoint(ground / "run", "att2")
     captions = ground / "captions.txt"
-    captions.write_text("a small red bird\na large black bird\nthis bird is blue and white\n" * 100)
+    texts = ("a small red bird", "a large black bird", "this bird is blue and white")
+    captions.write_text("".join(f"{texts[line % 3]}\n" for line in range(lines)))
     shards, backbone = make_tiny_shards(ground / "data"), make_tiny_backbone(ground / "backbone.safetensors")
     source = birds(ground / "birds", classes=40, each=10)
     train_damsm(tiny_damsm_recipe(epochs=1), shards, ground / "damsm", backbone)
@@ -299,6 +304,8 @@ def jobs(ground: Path) -> Iterator[Job]:
 
     yield Job("generate", lambda place: t2i(*made, "-o", place, "--grid"), check_pictures, tree)
     yield Job("generate --format tar", lambda place: t2i(*made, "-o", place, "--format", "tar"), check_pictures, tree)
+    parts = (*made, "--shard", "0/1", "--shard-size", lines // 10)
+    yield Job("generate --shard", lambda place: t2i(*parts, "-o", place), check_pictures, tree)
     yield Job("train gan", train, check_training, training_digest)
     yield Job("export", export, check_bundle, tree)
     yield Job("export over a bundle", export, lambda place: check_bundle(place, must=True), tree, make_tiny_bundle)
