@@ -273,11 +273,12 @@ def check_shards(place: Path) -> None:
                 raise ValueError(f"{name} is not what report.json says")
 
 
-def jobs(ground: Path, lines: int = 300) -> Iterator[Job]:
+def jobs(ground: Path, lines: int = 300, pictures: int = 96) -> Iterator[Job]:
     """Everything that is killed, with what it needs in the folder `ground`.
 
     Args:
         lines: captions of `t2i generate`.
+        pictures: that `t2i train gan` sees, four a step, with a checkpoint after each.
     """
     register("data", "export", "generate", "score", "import_", "models")
     bundle, run = make_tiny_bundle(ground / "tiny"), make_tiny_checkpoint(ground / "run", "att2")
@@ -291,13 +292,16 @@ def jobs(ground: Path, lines: int = 300) -> Iterator[Job]:
 
     def train(place: Path) -> int:
         torch.set_num_threads(1)
-        recipe = tiny_gan_recipe(pictures=96, checkpoint_minutes=0.0, grid_minutes=0.0)
+        recipe = tiny_gan_recipe(pictures=pictures, checkpoint_minutes=0.0, grid_minutes=0.0)
         resume = bool(checkpoints_of(place))
         run = GanRun.prepare(recipe, shards, ground / "damsm", place, backbone, resume=resume, processes=Processes())
         return report_errors(run.train)
 
     def export(place: Path) -> int:
         return t2i("export", "--variant", "att2", "--checkpoint", run, "-o", place, "--force")
+
+    def check_whole(place: Path) -> None:
+        check_bundle(place, must=True)
 
     def tree(place: Path) -> str:
         return digest_of(files_in(place))
@@ -308,7 +312,9 @@ def jobs(ground: Path, lines: int = 300) -> Iterator[Job]:
     yield Job("generate --shard", lambda place: t2i(*parts, "-o", place), check_pictures, tree)
     yield Job("train gan", train, check_training, training_digest)
     yield Job("export", export, check_bundle, tree)
-    yield Job("export over a bundle", export, lambda place: check_bundle(place, must=True), tree, make_tiny_bundle)
+    yield Job("export over a bundle", export, check_whole, tree, make_tiny_bundle)
+    copied = ("export", "--bundle", bundle, "--force")
+    yield Job("export --bundle", lambda place: t2i(*copied, "-o", place), check_whole, tree, make_tiny_bundle)
     yield Job("data build", lambda place: t2i("data", "build", source, "-o", place, "--force"), check_shards, tree)
 
 

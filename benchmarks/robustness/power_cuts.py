@@ -162,7 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--states", type=int, default=200, help="of each command")
     parser.add_argument("--only", nargs="+", default=[""], help="commands whose name begins so")
-    parser.add_argument("--captions", type=int, default=300, help="of t2i generate")
+    parser.add_argument("--captions", type=int, default=60, help="of t2i generate")
+    parser.add_argument("--pictures", type=int, default=32, help="that t2i train gan sees")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--deaf", action="store_true", help="ignore syncs: things must be found")
     options = parser.parse_args()
@@ -175,7 +176,7 @@ def main() -> None:
         os.environ["T2I_CACHE"] = str(ground / "cache")
         (ground / "ground").mkdir()
         with contextlib.redirect_stdout(sys.stderr):
-            made = jobs(ground / "ground", options.captions)
+            made = jobs(ground / "ground", options.captions, options.pictures)
             wanted = [job for job in made if job.name.startswith(tuple(options.only))]
         for number, job in enumerate(wanted):
             found, lost, steps = cut(job, library, ground / str(number), options.states, options.seed, options.deaf)
