@@ -32,6 +32,8 @@ def main() -> None:
     except KeyboardInterrupt:  # between two lines of this file
         _stop()
     finally:
+        if contained:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while ours:
             try:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback

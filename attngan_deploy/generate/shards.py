@@ -109,6 +109,8 @@ class OutputShards:
             return None
         lines = self.target.read(manifest, LARGEST_MANIFEST).splitlines()
         pictures, names = len(self.run.plan.numbers(shard)), {self.run.plan.name(shard)}
+        if not all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+            return None
         if self.run.file_format != TAR:
             names = {record["file"] for record in records_in(lines[:pictures])}
         if len(lines) == pictures:  # of an older version, which told no sizes

@@ -197,13 +197,21 @@ def judge(job: Job, place: Path, wanted: str, outcome: Outcome) -> None:
         outcome.failed += 1
         outcome.note(f"again: exit {status}: {log.read_text()[-200:]}")
         return
-    if job.digest(place) != wanted:
+    if digest_or_none(job, place) != wanted:
         outcome.different += 1
         outcome.note(f"another result in {place}")
     rest = [path for path in place.parent.rglob("*") if is_part(path) or is_lock(path)]
     if rest:
         outcome.left += 1
         outcome.note(f"left behind: {rest[0]}")
+
+
+def digest_or_none(job: Job, place: Path) -> str | None:
+    """What a job left; None where a part of it is missing or can't be read."""
+    try:
+        return job.digest(place)
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def digest_of(facts: Any) -> str:

@@ -23,7 +23,7 @@ from random import Random
 from typing import Any
 
 from crash_states import LOSSES, Recording, Tree, moments, tree_of, write_state
-from kill_at_random import PATIENCE, Job, Outcome, jobs, judge, wait
+from kill_at_random import PATIENCE, Job, Outcome, digest_or_none, jobs, judge, wait
 
 from attngan_deploy.cli import script_extra
 
@@ -140,7 +140,7 @@ def cut(job: Job, library: ctypes.CDLL, ground: Path, states: int, seed: int, de
         write_state(state, place)
         missing = find_lost(recording.state(step), state, [name for at, name in recording.marks if at < step])
         if step == recording.steps:  # it has ended well, so that all of it is there
-            missing += [] if _digest(job, place / "out") == wanted else ["what it ended with"]
+            missing += [] if digest_or_none(job, place / "out") == wanted else ["what it ended with"]
         lost += bool(missing)
         if missing:
             outcome.note(f"lost after {step} steps: {missing[:3]}")
@@ -148,13 +148,6 @@ def cut(job: Job, library: ctypes.CDLL, ground: Path, states: int, seed: int, de
         if outcome.well and not missing:
             shutil.rmtree(place)
     return outcome, lost, recording.steps
-
-
-def _digest(job: Job, place: Path) -> str:
-    try:
-        return job.digest(place)
-    except (OSError, ValueError, LookupError):
-        return ""
 
 
 def main() -> None:

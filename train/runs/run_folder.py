@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.system.durable import sync_files
+from attngan_deploy.system.durable import sync_files, sync_folder
 from attngan_deploy.system.files import (
     append_whole,
     entries,
@@ -160,7 +160,9 @@ class RunFolder:
         """
         if not self.writes:
             return
-        sync_files(path for path in [self.path / METRICS] if path.is_file())  # a resumed run keeps its lines
+        if (metrics := self.path / METRICS).is_file():  # a run that goes on from here keeps its lines
+            sync_files([metrics])
+            sync_folder(self.path)
         folder = inside(self.path, "checkpoints") / f"step-{step:08d}"
         save_checkpoint(folder, {**description, "step": step}, tensors, vocabulary)
         if score is not None:
