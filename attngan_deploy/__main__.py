@@ -1,4 +1,8 @@
-"""Where `t2i` begins. It imports nothing slow, so that Ctrl-C ends it in a line while the rest is being imported."""
+"""Where `t2i` begins. It imports nothing slow, so that Ctrl-C ends it in a line while the rest is being imported.
+
+As the first process of a container, which the system spares the signals that it does nothing about, it takes SIGTERM
+(`docker stop`) for Ctrl-C.
+"""
 
 import os
 import signal
@@ -6,6 +10,7 @@ import sys
 from types import FrameType
 
 STOPPED = 130
+FIRST = 1  # number of a container's first process
 
 
 def main() -> None:
@@ -13,15 +18,22 @@ def main() -> None:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:  # else the shell, or nohup, told it to ignore Ctrl-C
         signal.signal(signal.SIGINT, _stop)
+    contained = os.getpid() == FIRST and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if contained:
+        signal.signal(signal.SIGTERM, _stop)
     from attngan_deploy.cli import main as run
 
     if ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if contained:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run()
     except KeyboardInterrupt:  # between two lines of this file
         _stop()
     finally:
+        if contained:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while ours:
             try:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback

@@ -8,7 +8,7 @@ from attngan_deploy.export.bundle_writer import check_place, export_bundle
 from attngan_deploy.export.deploy import DEFAULT_OPTIONS
 from attngan_deploy.train.backbones.judge_backbone import no_gradient
 from attngan_deploy.train.config import DamsmRecipe, GanRecipe
-from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
+from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint, newest_whole
 from attngan_deploy.train.runs.damsm import train_damsm
 from attngan_deploy.train.runs.gan import GanRun
 from attngan_deploy.train.runs.progress import say
@@ -78,8 +78,8 @@ def make_everything(plan: Plan, *, resume: bool = False, force: bool = False) ->
     """
     for recipe in plan.seconds:  # now, not after hours
         variant = recipe.generator.variant
-        begun = checkpoints_of(plan.runs / variant)
-        run = load_checkpoint(begun[-1]) if begun else None
+        begun, _ = newest_whole(plan.runs / variant)
+        run = load_checkpoint(begun) if begun else None
         check_place(plan.models / variant, variant, DEFAULT_OPTIONS, run, force)
     say("== DAMSM")
     damsm = plan.runs / DAMSM
@@ -107,5 +107,5 @@ def _train(plan: Plan, recipe: GanRecipe, out: Path, resume: bool, start: tuple[
 
 
 def _finished(run: Path, steps: int) -> bool:
-    found = checkpoints_of(run)
-    return bool(found) and load_checkpoint(found[-1]).step >= steps
+    found, _ = newest_whole(run)
+    return found is not None and load_checkpoint(found).step >= steps

@@ -26,7 +26,7 @@ from attngan_deploy.bundles.manifest import (
     decode_manifest,
 )
 from attngan_deploy.errors import BundleError, OutputError
-from attngan_deploy.system.files import atomic_folder, entries, is_part, read_json, sha256_of, write_atomically
+from attngan_deploy.system.files import atomic_folder, entries, inside, is_part, read_json, sha256_of, write_atomically
 from attngan_deploy.system.os_errors import advice, reason
 from attngan_deploy.system.records import JsonObject, look_up
 
@@ -326,7 +326,7 @@ def write_manifest(folder: Path, fields: JsonObject) -> Manifest:
     document = {"schema": SCHEMA_VERSION, **fields} | {"schema": SCHEMA_VERSION, "files": files}
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     manifest = decode_manifest(folder, json.loads(text))
-    write_atomically(folder / MANIFEST, text)
+    write_atomically(inside(folder, MANIFEST), text)
     return manifest
 
 

@@ -125,7 +125,7 @@ def generate(
     from attngan_deploy.errors import OutputError, T2IError
     from attngan_deploy.generate.plan import Share
     from attngan_deploy.generate.run import Run
-    from attngan_deploy.generate.target import ANOTHER_FOLDER
+    from attngan_deploy.system.files import ANOTHER_FOLDER
 
     if on_ray and shard is not None:
         raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")

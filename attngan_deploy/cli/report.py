@@ -47,7 +47,7 @@ def report(
     from attngan_deploy.engines.request import EngineRequest
     from attngan_deploy.score.report.collect import COUNT, QUICK, ReportOptions, collect, record
     from attngan_deploy.score.report.page import markdown, page
-    from attngan_deploy.system.files import check_writable, make_folder, write_atomically
+    from attngan_deploy.system.files import check_writable, inside, make_folder, write_atomically
     from attngan_deploy.system.lock import writing
     from attngan_deploy.system.progress import show_progress
 
@@ -55,7 +55,7 @@ def report(
     chosen = None if matcher == "none" else matcher
     options = ReportOptions(count, splits, crop, seed, EngineRequest(backend, device, precision, threads), chosen)
     make_folder(out)
-    check_writable(out / "report.html")
+    check_writable(inside(out, "report.html"))
     names = models or ["base", "att1", "att2"]
 
     def show(step: str) -> AbstractContextManager[Callable[[int, int], None]]:
@@ -68,9 +68,9 @@ def report(
             row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
         }
         text = markdown(results)
-        write_atomically(out / "report.html", page(results))
-        write_atomically(out / "report.md", text)
-        write_atomically(out / "passports.json", json.dumps(passports, indent=1) + "\n")
+        write_atomically(inside(out, "report.html"), page(results))
+        write_atomically(inside(out, "report.md"), text)
+        write_atomically(inside(out, "passports.json"), json.dumps(passports, indent=1) + "\n")
         if keep:
             record(names, results)
     print(text)

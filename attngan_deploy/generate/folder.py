@@ -1,8 +1,9 @@
 """The output folder of a run that is not in parts: pictures, `manifest.jsonl`, and `run.json`, which says whose it is.
 
-Pictures (or tar shards of them) appear under their final names only when they are whole, so the files are the truth:
-the manifest is appended to after each batch and rebuilt from the files at the start and the end of a run. Whenever
-a run is killed, every complete line of the manifest names a whole picture, and the next run makes what is missing.
+Pictures (or tar shards of them) appear under their final names only when they are whole and on the disk, so the files
+are the truth: the manifest is appended to after each batch and rebuilt from the files at the start and the end of a
+run. Whenever a run is killed, or the power fails, every complete line of the manifest names a whole picture, and the
+next run makes what is missing.
 
 What made a picture (backend, precision) is the one thing that files alone do not tell: a rebuilt manifest keeps what
 its old lines say of it. A picture whose line a killed run did not come to write was made by the engine that `run.json`
@@ -16,17 +17,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.manifest import engines_in, holds, manifest_line
 from attngan_deploy.generate.placed_files import PlacedFiles
 from attngan_deploy.generate.plan import Part, Place, Share
+from attngan_deploy.generate.recovery import recover_record
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.run_record import EngineRecord, RunRecord, find_record, held_engine
+from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord, find_record, held_engine
 from attngan_deploy.generate.storage import LooseFiles, picture_store
 from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
-from attngan_deploy.system.files import append_whole, entries, is_part, write_atomically
+from attngan_deploy.system.durable import sync_files
+from attngan_deploy.system.files import append_whole, entries, inside, is_part, make_folder, sweep, write_atomically
 from attngan_deploy.system.signals import uninterrupted
 
 ATTENTION = "attention"
@@ -75,17 +79,14 @@ class OutputFolder:
     def begin(self) -> None:
         """Find out what is there, and put right what a killed run left."""
         with written(self.target.where):
-            record = find_record(self.target, self.run.record, self.run.captions)
-            self._is_new = record is None
-            if record is None:
-                record = self.run.record
-                write_atomically(self.folder / RUN, record.json())
-            for folder in (self.folder, self._sheets.folder):
-                for path in folder.iterdir() if folder.is_dir() else []:
-                    if is_part(path) and path.is_file():
-                        path.unlink()
             self._store = picture_store(self.folder, self.run.file_format)
+            record, kept = self._take_over()
+            for folder in (self.folder, inside(self.folder, ATTENTION)):
+                if folder.is_dir():
+                    sweep(folder)
             pictures, sheets = self._store.scan(), self._sheets.scan()
+            if kept is not None:
+                pictures = {name: file for name, file in pictures.items() if file in kept}
             places = self.run.places_of(pictures.keys() | sheets.keys())
             self.files.update((places[name], file) for name, file in pictures.items() if name in places)
             self._attended = {places[name] for name in sheets if name in places}
@@ -94,6 +95,20 @@ class OutputFolder:
             self._rebuild_manifest()
             if self.files and record.engine.backend:
                 self.engine = held_engine(self.target, record, self.run.engine)
+
+    def _take_over(self) -> tuple[RunRecord, set[str] | None]:
+        """The record of the run, new where nothing is there; and which pictures are its own, where it was damaged."""
+        kept = None
+        try:
+            record = find_record(self.target, self.run.record, self.run.captions)
+        except DamagedRecordError as error:
+            record, kept = recover_record(self.target, self.run, self._store, error)
+            write_atomically(inside(self.folder, RUN), record.json())
+        self._is_new = record is None
+        if record is None:
+            record = self.run.record
+            write_atomically(inside(self.folder, RUN), record.json())
+        return record, kept
 
     def settle(self, engine: EngineRecord) -> EngineRecord:
         """Write down what makes the pictures, before the first of them; returns the run's engine, as far as it is told.
@@ -107,7 +122,7 @@ class OutputFolder:
         data = replace(self.run.record, engine=self._engine).json()
         with written(self.target.where):
             if (self.folder / RUN).read_bytes() != data:
-                write_atomically(self.folder / RUN, data)
+                write_atomically(inside(self.folder, RUN), data)
         return engine
 
     def is_done(self, place: Place) -> bool:
@@ -142,8 +157,11 @@ class OutputFolder:
                     if place not in self.files:
                         lines += self._add_picture(place, caption, batch.pictures[number])
             finally:
-                if lines:
-                    append_whole(self.folder / MANIFEST, b"".join(lines))
+                self._sheets.settle()
+                if self._store.settle():
+                    lines += self._settle_pending()
+                if lines:  # of what is on the disk
+                    append_whole(inside(self.folder, MANIFEST), b"".join(lines))
 
     def finish(self) -> None:
         """Give final names to all that was added, and sort the manifest; raises what `add` does."""
@@ -152,8 +170,9 @@ class OutputFolder:
                 self._store.finish()
                 self._settle_pending()
                 self._rebuild_manifest()
-            except OSError:
+            except (OSError, OutputError):
                 self._store.abandon()
+                self._sheets.abandon()
                 self._pending.clear()
                 with suppress(OSError):  # the manifest as it stands is right, only shorter
                     self._rebuild_manifest()
@@ -195,7 +214,7 @@ class OutputFolder:
         return self._settle_pending() if whole else []
 
     def _add_sheet(self, place: Place, caption: Caption, sheet: NDArray[np.uint8]) -> None:
-        self._sheets.folder.mkdir(exist_ok=True)
+        make_folder(inside(self.folder, ATTENTION))
         self._sheets.add(self.run.name_of(caption, place[1]), encode_picture(sheet), {})
         self._attended.add(place)
 
@@ -210,8 +229,10 @@ class OutputFolder:
         return manifest_line(self.run.picture_record(place, caption, file, engine))
 
     def _rebuild_manifest(self) -> None:
-        path = self.folder / MANIFEST
-        if not holds(path, self._lines()):
+        path = inside(self.folder, MANIFEST)
+        if holds(path, self._lines()):
+            sync_files([path])
+        else:
             write_atomically(path, self._lines())
 
     def _lines(self) -> Iterator[bytes]:

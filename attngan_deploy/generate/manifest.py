@@ -1,7 +1,10 @@
-"""`manifest.jsonl`: a line for each picture, which says what made it."""
+"""`manifest.jsonl`: a line for each picture, which says what made it.
+
+The manifest of a shard has lines of its files behind those of its pictures, with their sizes and hashes.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.generate.target import MANIFEST
-from attngan_deploy.system.files import read_file
+from attngan_deploy.system.files import read_file, sha256_of
 
 LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
@@ -20,6 +23,20 @@ class ForeignManifestError(OutputError):
 
 def manifest_line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record).encode() + b"\n"
+
+
+def file_line(path: Path) -> bytes:
+    """The line of a file that a shard consists of."""
+    return manifest_line({"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
+
+
+def records_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The records of pictures and files in lines of which some may be damaged."""
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("file"), str):
+                yield record
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
@@ -54,20 +71,15 @@ def engines_in(path: Path) -> dict[str, EngineRecord]:
     known: dict[EngineRecord, EngineRecord] = {}  # one object for each engine, however many pictures it made
     if path.is_file():
         with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict) and isinstance(file := record.get("file"), str):
-                    engine = EngineRecord.of_picture(record)
-                    engines[file] = known.setdefault(engine, engine)
+            for record in records_in(lines):
+                engine = EngineRecord.of_picture(record)
+                engines[record["file"]] = known.setdefault(engine, engine)
     return engines
 
 
 def holds(path: Path, lines: Iterable[bytes]) -> bool:
-    """Whether a file is these lines and nothing more."""
-    if not path.is_file():
+    """Whether a file is these lines and nothing more, and has no other name, under which lines would be added too."""
+    if not path.is_file() or path.stat().st_nlink > 1:
         return False
     with path.open("rb") as stream:
         return all(stream.read(len(line)) == line for line in lines) and not stream.read(1)

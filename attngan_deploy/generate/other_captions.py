@@ -61,11 +61,13 @@ def _untold() -> tuple[str, str, str]:
 
 def _recorded(target: Target) -> Iterator[tuple[int, Caption]]:
     """Place and caption of each picture, as the manifest, or those of shards, say; up to a line that is damaged."""
-    manifests = sorted(name for name in target.names() if name.endswith(".jsonl"))
+    manifests = sorted(name for name in target.sizes() if name.endswith(".jsonl"))
     with suppress(OutputError, ValueError, KeyError, TypeError, RecursionError):
         for name in [MANIFEST] if MANIFEST in manifests else manifests:
             for line in target.lines(name):
                 record = json.loads(line)
+                if "caption" not in record:  # of a shard's file, not of a picture
+                    continue
                 index, number, text = record["index"], record["line"], record["caption"]
                 if not (type(index) is type(number) is int and index >= 0 and isinstance(text, str)):
                     return

@@ -146,7 +146,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}", expected=EXPECTED) from error
     except ValueError as error:
-        raise DataError(f"{path} is too large to be a picture of ours", expected=EXPECTED) from error
+        raise DataError(f"{path} is no picture of ours: {error}", expected=EXPECTED) from error
 
 
 def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:

@@ -9,8 +9,9 @@ from typing import Any
 from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.other_captions import compare_captions
-from attngan_deploy.generate.target import ANOTHER_FOLDER, RUN, Target
+from attngan_deploy.generate.target import RUN, Target
 from attngan_deploy.media.captions import Captions
+from attngan_deploy.system.files import ANOTHER_FOLDER
 from attngan_deploy.system.records import decode
 
 RUN_VERSION = 1
@@ -67,6 +68,10 @@ class RunRecord:
         return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
 
 
+class DamagedRecordError(OutputError):
+    """A `run.json` that says nothing any more, as a power cut or another program left it."""
+
+
 def find_record(target: Target, wanted: RunRecord, captions: Captions) -> RunRecord | None:
     """The record of the run that has a target, where that is the one that is wanted; None where the target is free.
 
@@ -74,10 +79,11 @@ def find_record(target: Target, wanted: RunRecord, captions: Captions) -> RunRec
         captions: those of the run that is wanted, to say in what they differ.
 
     Raises:
-        OutputError: it holds other things, belongs to another run, or its `run.json` is damaged.
+        OutputError: it holds other things, or belongs to another run.
+        DamagedRecordError: its `run.json` is damaged, and pictures are there.
     """
     if RUN not in target:
-        if target.names():
+        if target.sizes():
             raise OutputError(
                 f"{target.where} holds other files, and no {RUN} of t2i generate", next_step=ANOTHER_FOLDER
             )
@@ -85,7 +91,9 @@ def find_record(target: Target, wanted: RunRecord, captions: Captions) -> RunRec
     try:
         found = decode(RunRecord, json.loads(target.read(RUN)))
     except (ValueError, RecursionError) as error:
-        raise OutputError(f"{target.where}/{RUN} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
+        if target.is_blank():
+            return None
+        raise DamagedRecordError(f"{target.where}/{RUN} is damaged ({error})", next_step=ANOTHER_FOLDER) from error
     differences = [key for key, value in wanted.identity.items() if getattr(found, key) != value]
     if not differences and found.layout == wanted.layout:
         return found

@@ -1,22 +1,25 @@
 """The output of a run in parts: shards, which any number of workers make at once, and a manifest beside each.
 
-Which pictures a shard holds depends on the run alone. A shard is there when its manifest is, which is written last.
+Which pictures a shard holds depends on the run alone. A shard is there when its manifest is, which is written last, and
+its files have the sizes and hashes that the manifest tells. (An object store hashes what it keeps, so that there sizes
+are enough.)
 """
 
-import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import LARGEST_MANIFEST, manifest_line
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, file_line, manifest_line, records_in
 from attngan_deploy.generate.plan import Part, Share, shard_captions
+from attngan_deploy.generate.recovery import recover_shared_record
 from attngan_deploy.generate.run import Run
-from attngan_deploy.generate.run_record import EngineRecord, find_record, held_engine
+from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, find_record, held_engine
 from attngan_deploy.generate.storage import TAR, picture_store
-from attngan_deploy.generate.target import ANOTHER_FOLDER, MANIFEST, RUN, Target, written
+from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
 from attngan_deploy.media.images import encode_picture
+from attngan_deploy.system.files import ANOTHER_FOLDER
 
 MANIFEST_SUFFIX = "jsonl"
 MOST_JOINED = 1_000_000  # pictures in one manifest.jsonl: 400 MB
@@ -31,7 +34,8 @@ def open_shards(target: Target, run: Run) -> Iterator["OutputShards"]:
     """
     out = OutputShards(target, run)
     if RUN in target and out.engine is None:
-        target.clear()
+        with target.hold(alone=True):
+            target.clear()
     with target.hold():
         _ = out.engine  # nobody can have taken it over in between
         yield out
@@ -43,18 +47,27 @@ class OutputShards:
     def __init__(self, target: Target, run: Run) -> None:
         self.target, self.run, self.made = target, run, 0
         self._engine = EngineRecord()
+        self._sound: set[int] = set()  # shards whose hashes were compared, or that were made here
 
     @property
     def engine(self) -> EngineRecord | None:
         """The engine of the run; None where the target is free. Raise OutputError where run or engine is another."""
-        record = find_record(self.target, self.run.record, self.run.captions)
+        try:
+            record = find_record(self.target, self.run.record, self.run.captions)
+        except DamagedRecordError as error:
+            record = recover_shared_record(self.target, self.run, error)
         if record is None:
             return None
         return held_engine(self.target, record, self.run.engine, self.run.batch_size)
 
     def settle(self, engine: EngineRecord) -> EngineRecord:
         """Make an engine that of the run, unless another worker was first; returns the run's, as `engine` does."""
-        self.target.create(RUN, replace(self.run.record, engine=engine).json())
+        data = replace(self.run.record, engine=engine).json()
+        try:
+            find_record(self.target, self.run.record, self.run.captions)
+        except DamagedRecordError:
+            self.target.write(RUN, data)
+        self.target.create(RUN, data)
         settled = self.engine
         if settled is None:
             raise OutputError(f"{self.target.where} lost its {RUN}", next_step=ANOTHER_FOLDER)
@@ -66,8 +79,8 @@ class OutputShards:
 
     def missing_shards(self, share: Share) -> tuple[int, list[int]]:
         """How many pictures are left to make, and the shards that they are in."""
-        names = self.target.names()
-        shards = [shard for shard in share.of(self.run.plan.shards) if not self.is_done(shard, names)]
+        sizes = self.target.sizes()
+        shards = [shard for shard in share.of(self.run.plan.shards) if not self.is_done(shard, sizes.get)]
         return self._size(shards), shards
 
     def missing(self, share: Share) -> tuple[int, Iterator[Part]]:
@@ -76,25 +89,43 @@ class OutputShards:
         read = shard_captions(run.captions, run.plan, shards)
         return size, (run.plan.part(shard, captions) for shard, captions in read)
 
-    def is_done(self, shard: int, names: Container[str] | None = None) -> bool:
-        """Whether a shard and its manifest are there, among the target's names; each picture, where it is a file."""
-        names = self.target if names is None else names
+    def is_done(self, shard: int, size_of: Callable[[str], int | None] | None = None) -> bool:
+        """Whether a shard is there as its manifest says; its hashes are compared once.
+
+        Args:
+            size_of: the bytes of a file that is there; None asks the target for each.
+        """
+        files = self._files(shard, size_of or self.target.size)
+        if files is None:
+            return False
+        if shard not in self._sound and all(self.target.is_intact(*each) for each in files.items()):
+            self._sound.add(shard)
+        return shard in self._sound
+
+    def _files(self, shard: int, size_of: Callable[[str], int | None]) -> dict[str, str] | None:
+        """The hashes of a shard's files, which are there in the right sizes; None where they are not."""
         manifest = self.run.plan.name(shard, MANIFEST_SUFFIX)
-        if manifest not in names:
-            return False
-        if self.run.file_format == TAR:
-            return self.run.plan.name(shard) in names
-        try:
-            lines = self.target.read(manifest, LARGEST_MANIFEST).splitlines()
-            return all(json.loads(line)["file"] in names for line in lines)
-        except (ValueError, KeyError, TypeError, RecursionError):  # damaged: it is made again
-            return False
+        if (size_of(manifest) or 0) <= 0:
+            return None
+        lines = self.target.read(manifest, LARGEST_MANIFEST).splitlines()
+        pictures, names = len(self.run.plan.numbers(shard)), {self.run.plan.name(shard)}
+        if not all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+            return None
+        if self.run.file_format != TAR:
+            names = {record["file"] for record in records_in(lines[:pictures])}
+        if len(lines) == pictures:  # of an older version, which told no sizes
+            return {} if names and all(self.target.is_whole(name) for name in names) else None
+        files = {record["file"]: record for record in records_in(lines[pictures:])}
+        if files.keys() != names or any(size_of(name) != files[name].get("bytes") for name in names):
+            return None
+        return {name: str(files[name].get("sha256")) for name in names}
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Callable[[Batch, Sheets | None], None] | None]:
         """Yield what takes the batches of a shard, or None where another worker is at it; raises as `Target.write`."""
         run, name, lines = self.run, self.run.plan.name(part.number), []
-        with self.target.reserve(part.number, name) as is_ours:
+        manifest = run.plan.name(part.number, MANIFEST_SUFFIX)
+        with self.target.reserve(part.number, name, manifest) as is_ours:
             if not is_ours:
                 yield None
                 return
@@ -110,9 +141,12 @@ class OutputShards:
                         lines.append(manifest_line(record))
 
                 yield add
-                for finished in sorted(folder.iterdir()):
-                    self.target.take(finished)
-            self.target.write(run.plan.name(part.number, MANIFEST_SUFFIX), b"".join(lines))  # from now on it is done
+                with written(str(folder)):
+                    store.finish()
+                    lines += map(file_line, sorted(folder.iterdir()))
+                self.target.take(folder)
+            self.target.write(manifest, b"".join(lines))  # from now on it is done
+        self._sound.add(part.number)
         self.made += part.size
 
     def join(self) -> tuple[int, int]:
@@ -121,12 +155,21 @@ class OutputShards:
         Where all are there and a file of that size is of use, `manifest.jsonl` is written. Whoever comes last does it;
         two who do it at once write the same.
         """
-        plan, names = self.run.plan, self.target.names()
-        done = sum(self.is_done(shard, names) for shard in range(plan.shards))
-        if done == plan.shards and plan.pictures <= MOST_JOINED and MANIFEST not in names:
-            parts = (plan.name(shard, MANIFEST_SUFFIX) for shard in range(plan.shards))
-            self.target.write(MANIFEST, (self.target.read(part, LARGEST_MANIFEST) for part in parts))
+        plan, sizes = self.run.plan, self.target.sizes()
+        if plan.pictures > MOST_JOINED:  # their manifests would take long to read
+            manifests = (plan.name(shard, MANIFEST_SUFFIX) for shard in range(plan.shards))
+            done = sum(sizes.get(manifest, 0) > 0 for manifest in manifests)
+            return done, plan.shards
+        done = sum(self._files(shard, sizes.get) is not None for shard in range(plan.shards))
+        if done == plan.shards and sizes.get(MANIFEST) != sum(map(len, self._joined())):
+            self.target.write(MANIFEST, self._joined())
         return done, plan.shards
+
+    def _joined(self) -> Iterator[bytes]:
+        """What the manifests of all shards say of their pictures."""
+        for shard in range(self.run.plan.shards):
+            lines = self.target.read(self.run.plan.name(shard, MANIFEST_SUFFIX), LARGEST_MANIFEST)
+            yield b"".join(lines.splitlines(keepends=True)[: len(self.run.plan.numbers(shard))])
 
     def _size(self, shards: Sequence[int]) -> int:
         return sum(len(self.run.plan.numbers(shard)) for shard in shards)

@@ -15,7 +15,8 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.images import is_complete
 from attngan_deploy.media.shards import BAD_TAR
-from attngan_deploy.system.files import part_path, write_all, write_atomically
+from attngan_deploy.system.durable import move, sync_files, sync_folder, sync_handle
+from attngan_deploy.system.files import inside, part_path, replaceable_file, write_all
 
 TAR = "tar"
 SHARD_SIZE = 1000
@@ -26,10 +27,14 @@ END = bytes(2 * BLOCK)  # of a tar
 
 
 class LooseFiles:
-    """Pictures by name, e.g. "00001_00", encoded by the caller, each in a file of its own."""
+    """Pictures by name, e.g. "00001_00", encoded by the caller, each in a file of its own.
+
+    They get final names together: to wait for the disk takes as long for many as for one.
+    """
 
     def __init__(self, folder: Path, suffix: str) -> None:
         self.folder, self.suffix = folder, suffix
+        self._added: list[tuple[Path, Path]] = []  # temporary and final place
 
     def file_of(self, name: str) -> str:
         """The file that a picture added now goes to, relative to the folder."""
@@ -43,7 +48,7 @@ class LooseFiles:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 name, _, suffix = entry.name.rpartition(".")
-                if suffix == self.suffix and entry.is_file() and _is_whole(Path(entry.path), suffix):
+                if suffix == self.suffix and entry.is_file() and is_whole(Path(entry.path), suffix):
                     found[name] = entry.name
         return found
 
@@ -53,35 +58,66 @@ class LooseFiles:
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
         """Take a picture and what is said of it; True when it and all before it stand under final names."""
-        write_atomically(self.folder / self.file_of(name), data)
+        final = replaceable_file(inside(self.folder, self.file_of(name)))
+        part = part_path(final)
+        try:
+            part.write_bytes(data)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        self._added.append((part, final))
+        return False
+
+    def settle(self) -> bool:
+        """Give final names to what was added, as far as that can be now; returns whether it was all of it.
+
+        Nothing takes them away any more, a power cut included.
+        """
+        if self._added:
+            sync_files(part for part, _ in self._added)
+            for part, final in self._added:
+                part.replace(final)
+            sync_folder(self.folder)
+            self._added.clear()
         return True
 
     def finish(self) -> None:
-        """Give final names to what was added."""
+        """Give final names to all that was added."""
+        self.settle()
 
     def abandon(self) -> None:
         """Drop what has no final name yet."""
+        for part, _ in self._added:
+            part.unlink(missing_ok=True)
+        self._added.clear()
 
 
 class TarShards(LooseFiles):
     """Tar files of `SHARD_SIZE` PNG pictures, each followed by a `.json` of its class (none: -1) and caption.
 
     A shard is written under a temporary name and renamed when it is full or the run ends. What a killed run had
-    not renamed is made again; a shard is never added to afterwards. Behind each sample its end is written too, so that
+    not renamed is made again; a shard is never added to afterwards. One that a power cut emptied (older versions did
+    not wait for the disk) is made again too. Behind each sample its end is written too, so that
     a disk that is full has room for the end of what was whole. With a name, it is that of the only shard.
     """
 
     def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:
         super().__init__(folder, "png")
         self.shard_size, self._name = shard_size, name
-        self._next = 1 + max((int(match[1]) for match, _ in self._shards()), default=-1)
+        self._next = self._number_of_next()
         self._stream: io.FileIO | None = None
         self._part = Path()
         self._count = self._end = 0
 
+    def _number_of_next(self) -> int:
+        return 1 + max((int(match[1]) for match, _ in self._shards()), default=-1)
+
     def _shards(self) -> list[tuple[re.Match[str], Path]]:
         paths = sorted(self.folder.iterdir())
         return [(match, path) for path in paths if (match := SHARD_NAME.fullmatch(path.name))]
+
+    def settle(self) -> bool:
+        return self._stream is None
 
     @property
     def _shard(self) -> str:
@@ -93,6 +129,9 @@ class TarShards(LooseFiles):
     def scan(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for _, path in self._shards():
+            if not _is_begun(path):
+                path.unlink()
+                continue
             try:
                 with tarfile.open(path, "r:") as tar:
                     members = [member.name for member in tar]
@@ -104,6 +143,7 @@ class TarShards(LooseFiles):
                 name, _, suffix = member.removeprefix("./").rpartition(".")
                 if suffix == self.suffix:
                     found.setdefault(name, f"{path.name}/{member}")
+        self._next = self._number_of_next()
         return found
 
     def read(self, file: str) -> bytes:
@@ -114,8 +154,8 @@ class TarShards(LooseFiles):
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
         if self._stream is None:
-            self._part = part_path(self.folder / self._shard)
-            self._stream = self._part.open("wb", buffering=0)
+            self._part = part_path(inside(self.folder, self._shard))
+            self._stream = self._part.open("xb", buffering=0)
             self._count = self._end = 0
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
         sample = _member(f"{name}.{self.suffix}", data) + _member(f"{name}.json", json.dumps(facts).encode())
@@ -137,7 +177,8 @@ class TarShards(LooseFiles):
             stream.seek(self._end)
             write_all(stream, END)
             stream.truncate()
-        self._part.replace(self.folder / self._shard)
+            sync_handle(stream.fileno())
+        move(self._part, self.folder / self._shard)
         self._stream = None
         self._next += 1
 
@@ -162,7 +203,19 @@ def _member(name: str, data: bytes) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
 
 
-def _is_whole(path: Path, file_format: str) -> bool:
+def _is_begun(path: Path) -> bool:
+    """Whether a shard has a first block: what a power cut empties has none, or one of zeros."""
+    with path.open("rb") as stream:
+        return any(stream.read(BLOCK))
+
+
+def is_whole(path: Path, file_format: str) -> bool:
+    """Whether a picture or a shard begins and ends as a whole one does."""
+    if file_format == TAR:
+        with path.open("rb") as stream:
+            size = stream.seek(0, io.SEEK_END)
+            stream.seek(max(0, size - len(END)))
+            return _is_begun(path) and size % BLOCK == 0 and stream.read() == END
     with path.open("rb") as stream:
         head = stream.read(12)
         size = stream.seek(0, io.SEEK_END)

@@ -6,6 +6,7 @@ Both keep one promise: what stands under a final name is whole. Several workers 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -13,14 +14,29 @@ from pathlib import Path
 from typing import IO, cast
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.system.files import LARGEST_JSON, is_ignored, is_part, part_path, read_file, write_atomically
+from attngan_deploy.generate.storage import is_whole
+from attngan_deploy.system.durable import make_folders, sync_files, sync_folder
+from attngan_deploy.system.files import (
+    ANOTHER_FOLDER,
+    LARGEST_JSON,
+    inside,
+    is_ignored,
+    is_part,
+    part_path,
+    read_file,
+    remove,
+    remove_parts,
+    sha256_of,
+    sweep,
+    write_atomically,
+)
 from attngan_deploy.system.filesystems import explained, file_system, is_url
 from attngan_deploy.system.lock import is_lock, lock_byte, lock_folder
 from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
 MANIFEST = "manifest.jsonl"
-ANOTHER_FOLDER = "choose another -o"
+PATIENCE = 1.0  # seconds
 
 
 class Target:
@@ -32,26 +48,44 @@ class Target:
     def __init__(self, where: str | Path) -> None:
         self.where, self.folder = str(where), Path(where)
 
-    def names(self) -> set[str]:
-        """What is there and finished; nothing where the place itself is missing."""
+    def sizes(self) -> dict[str, int]:
+        """What is there and finished, each with its bytes; nothing where the place itself is missing."""
         with written(self.where):
             there = self.folder.iterdir() if self.folder.exists() else ()
-            return {path.name for path in there if not (is_part(path) or is_lock(path) or is_ignored(path.name))}
+            kept = [path for path in there if not (is_part(path) or is_lock(path) or is_ignored(path.name))]
+            return {path.name: path.lstat().st_size for path in kept}
+
+    def size(self, name: str) -> int:
+        """The bytes of one file, cheaper than `sizes` where there are many; -1 where it is not there."""
+        with written(self.where):
+            path = self.folder / name
+            return path.lstat().st_size if path.is_file() else -1
 
     def __contains__(self, name: object) -> bool:
-        """Whether one file is there; cheaper than `names` where there are many."""
+        """Whether one file is there."""
         with written(self.where):
             return (self.folder / str(name)).exists()
+
+    def is_intact(self, name: str, sha256: str) -> bool:
+        """Whether a file has a hash."""
+        with written(self.where):
+            return sha256_of(inside(self.folder, name)) == sha256
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a picture or shard begins and ends as a whole one does."""
+        with written(self.where):
+            path = self.folder / name
+            return path.is_file() and is_whole(path, path.suffix.removeprefix("."))
 
     def read(self, name: str, limit: int = LARGEST_JSON) -> bytes:
         """A file's bytes, which must not be more than `limit`.
 
         Raises:
-            OutputError: it is not there, or can't be read.
+            OutputError: it is not there, a link, or can't be read.
             ValueError: it is no file, or larger.
         """
         with written(self.where):
-            return read_file(self.folder / name, limit)
+            return read_file(inside(self.folder, name), limit)
 
     def lines(self, name: str, limit: int = LARGEST_JSON) -> Iterator[bytes]:
         """The lines of a file, one after another, so that memory stays flat; raises as `read`."""
@@ -70,21 +104,23 @@ class Target:
     def is_blank(self) -> bool:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
-            return all(name == RUN or not (self.folder / name).stat().st_size for name in self.names())
+            files = (self.folder / name for name in self.sizes() if name != RUN)
+            return all((path.is_dir() and not any(path.iterdir())) or not path.lstat().st_size for path in files)
 
     def clear(self) -> None:
         """Remove what a run left that ended before its first picture."""
-        with self.hold(alone=True):
-            for name in self.names():
-                (self.folder / name).unlink()
+        with written(self.where):
+            for name in self.sizes():
+                remove(self.folder / name)
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file, unless it is there already."""
-        final = self.folder / name
         with written(self.where):
+            final = inside(self.folder, name)
             part = part_path(final)
-            part.write_bytes(data)
             try:
+                part.write_bytes(data)
+                sync_files([part])
                 os.link(part, final)
             except FileExistsError:
                 pass
@@ -93,15 +129,20 @@ class Target:
                     part.replace(final)
             finally:
                 part.unlink(missing_ok=True)
+                sync_folder(self.folder)
 
     def write(self, name: str, data: bytes | Iterable[bytes]) -> None:
         with written(self.where):
-            write_atomically(self.folder / name, data)
+            write_atomically(inside(self.folder, name), data)
 
-    def take(self, file: Path) -> None:
-        """Give a finished file of this machine, which lies in a `workspace`, its final place."""
+    def take(self, place: Path) -> None:
+        """Give all files of this machine, which lie finished in a `workspace`, their final places."""
         with written(self.where):
-            file.replace(self.folder / file.name)
+            files = sorted(place.iterdir())
+            sync_files(files)
+            for file in files:
+                file.replace(inside(self.folder, file.name))
+            sync_folder(self.folder)
 
     @contextmanager
     def workspace(self, shard: str) -> Iterator[Path]:
@@ -115,18 +156,18 @@ class Target:
             shutil.rmtree(place, ignore_errors=True)
 
     @contextmanager
-    def reserve(self, number: int, shard: str) -> Iterator[bool]:
-        """Keep a shard (its number and file) from others; False where someone else is at work on it."""
+    def reserve(self, number: int, *names: str) -> Iterator[bool]:
+        """Keep a shard (its number and files) from others; False where someone else is at work on it."""
         # A byte of `run.json` is locked, which leaves no file behind, whatever happens.
         try:
-            stream = (self.folder / RUN).open("r+b")
+            stream = inside(self.folder, RUN).open("r+b")
         except OSError:
             yield True
             return
         with stream:
             got = lock_byte(stream, number)
-            for left in self.folder.glob(f".{shard}.*") if got else []:  # of a worker that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            if got:
+                remove_parts(self.folder, *names)  # of a worker that was killed
             yield got is not False
 
     @contextmanager
@@ -142,8 +183,8 @@ class Target:
             if not above[len(missing)].is_dir():
                 what = f"{above[len(missing)]} is not a folder: pictures can't be written there"
                 raise OutputError(what, next_step=ANOTHER_FOLDER)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = lock_folder(self.folder, shared=not alone)
+            make_folders(self.folder)
+            handle = self._lock(alone)
         try:
             with written(self.where):  # before minutes of work
                 part = part_path(self.folder / RUN)
@@ -158,6 +199,23 @@ class Target:
         finally:
             if handle is not None:
                 os.close(handle)
+
+    def _lock(self, alone: bool) -> int | None:
+        if alone:
+            return lock_folder(self.folder)
+        if any(map(is_part, self.folder.iterdir())):
+            with suppress(OutputError):  # others are at work, and it may be theirs
+                if (handle := lock_folder(self.folder)) is not None:
+                    sweep(self.folder)
+                    os.close(handle)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return lock_folder(self.folder, shared=True)
+            except OutputError:  # perhaps of another worker, which only removes what was left
+                if time.monotonic() > end:
+                    raise
+                time.sleep(PATIENCE / 50)
 
 
 class RemoteTarget(Target):
@@ -175,20 +233,35 @@ class RemoteTarget(Target):
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def names(self) -> set[str]:
+    def sizes(self) -> dict[str, int]:
         with written(self.where):
             self._system.invalidate_cache()
             try:
-                listed = self._system.ls(self._root, detail=False)
+                listed = self._system.ls(self._root, detail=True)
             except FileNotFoundError:
-                return set()
-            names = {str(path).rstrip("/").rpartition("/")[2] for path in listed} - {self._root.rpartition("/")[2]}
-            return {name for name in names if not is_ignored(name)}
+                return {}
+            sizes = {str(each["name"]).rstrip("/").rpartition("/")[2]: int(each["size"] or 0) for each in listed}
+            own = self._root.rstrip("/").rpartition("/")[2]
+            return {name: size for name, size in sizes.items() if name != own and not is_ignored(name)}
+
+    def size(self, name: str) -> int:
+        with written(self.where):
+            self._system.invalidate_cache()
+            try:
+                return int(self._system.size(self._path(name)) or 0)
+            except FileNotFoundError:
+                return -1
 
     def __contains__(self, name: object) -> bool:
         with written(self.where):
             self._system.invalidate_cache()
             return bool(self._system.exists(self._path(str(name))))
+
+    def is_whole(self, name: str) -> bool:
+        return self.size(name) > 0
+
+    def is_intact(self, name: str, sha256: str) -> bool:
+        return True  # its size tells: a store shows what was sent when it is whole, and hashes it itself
 
     def read(self, name: str, limit: int = LARGEST_JSON) -> bytes:
         with written(self.where):
@@ -213,9 +286,10 @@ class RemoteTarget(Target):
                 for part in data:
                     joined.write(part)
 
-    def take(self, file: Path) -> None:
+    def take(self, place: Path) -> None:
         with written(self.where):
-            self._system.put_file(str(file), self._path(file.name))
+            for file in sorted(place.iterdir()):
+                self._system.put_file(str(file), self._path(file.name))
 
     @contextmanager
     def workspace(self, shard: str) -> Iterator[Path]:
@@ -223,7 +297,7 @@ class RemoteTarget(Target):
             yield Path(place)
 
     @contextmanager
-    def reserve(self, number: int, shard: str) -> Iterator[bool]:
+    def reserve(self, number: int, *names: str) -> Iterator[bool]:
         yield True
 
     def is_blank(self) -> bool:

@@ -1,4 +1,7 @@
-"""Writing files and folders so that a final name never holds half of anything."""
+"""Writing files and folders so that a final name never holds half of anything, whatever ends the writing.
+
+What has its final name when a function returns is on the disk: a power cut takes nothing of it.
+"""
 
 import ctypes
 import errno
@@ -16,11 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from attngan_deploy.errors import OutputError
+from attngan_deploy.system.durable import make_folders, move, sync_folder, sync_handle, sync_tree
 from attngan_deploy.system.lock import is_lock, writing
 from attngan_deploy.system.os_errors import advice, reason
 
 PART_SUFFIX = ".part"
 OLD_SUFFIX = ".old" + PART_SUFFIX  # of a folder that is being replaced
+PART = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.old)?\.part", re.DOTALL)
 IGNORED = frozenset(  # what systems leave, in whatever case
     (
         *(".ds_store", "__macosx", ".trashes", ".fseventsd", ".spotlight-v100", ".apdisk"),  # macOS
@@ -29,6 +34,7 @@ IGNORED = frozenset(  # what systems leave, in whatever case
     )
 )
 LARGEST_JSON = 64 * 2**20  # bytes
+ANOTHER_FOLDER = "choose another -o"
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
@@ -49,21 +55,52 @@ def part_path(final: Path) -> Path:
 
 def is_part(path: Path) -> bool:
     """True for a name that `part_path` gave: what a killed run left behind."""
-    return path.name.startswith(".") and path.name.endswith(PART_SUFFIX)
+    return PART.fullmatch(path.name) is not None
+
+
+def remove_parts(folder: Path, *names: str) -> None:
+    """Remove what killed processes left of files or folders that nobody else writes now."""
+    for left in _parts_of(folder, *names):
+        remove(left)
+
+
+def _parts_of(folder: Path, *names: str) -> list[Path]:
+    found = ((path, PART.fullmatch(path.name)) for path in folder.iterdir())
+    return [path for path, match in found if match and match[1] in names]
 
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder that is locked, so that nobody writes into it now."""
     for left in [path for path in folder.iterdir() if is_part(path) or is_lock(path)]:
-        _remove(left)
+        remove(left)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, as far as that can be done."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, so that no power cut leaves a part of it under its name."""
+    part = part_path(path)
+    move(path, part)
+    remove(part)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The place of a file or folder of ours, in a folder that somebody named.
+
+    Raises:
+        OutputError: a link is there, through which something elsewhere would be written.
+    """
+    path = folder / name
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link, and is left alone", next_step=f"remove it, or {ANOTHER_FOLDER}")
+    return path
 
 
 def replaceable_file(path: Path) -> Path:
@@ -88,9 +125,11 @@ def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     if isinstance(data, str):
         data = data.encode()
     try:
-        with part.open("wb") as stream:
+        with part.open("xb") as stream:
             stream.writelines([data] if isinstance(data, bytes) else data)
-        part.replace(path)
+            stream.flush()
+            sync_handle(stream.fileno())
+        move(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -104,12 +143,13 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
 
 
 def append_whole(path: Path, data: bytes) -> None:
-    """Add lines to a file in one write, or none of them.
+    """Add lines to a file in one write, or none of them; they are on the disk when the file is synced.
 
     Raises:
-        OSError: the disk is full or the file can't be written; it is as it was.
+        OSError: the disk is full or the file can't be written, or a link is there; it is as it was.
     """
-    with path.open("ab", buffering=0) as stream:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, 0o666), "ab", buffering=0) as stream:  # noqa: PTH123 -- the path is open already
         end = stream.tell()
         try:
             if stream.write(data) != len(data):
@@ -136,9 +176,9 @@ def check_writable(path: Path) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it; raise OutputError where something that is no folder is in the way."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folders(path)
     except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"{path} is not a folder", next_step="choose another -o") from error
+        raise OutputError(f"{path} is not a folder", next_step=ANOTHER_FOLDER) from error
 
 
 @contextmanager
@@ -162,6 +202,7 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
         part.mkdir()
         try:
             yield part
+            sync_tree(part)
             _check_replaceable(final, marker)
             _put(part, final)
         except BaseException:
@@ -170,16 +211,21 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
 
 
 def _put(part: Path, final: Path) -> None:
-    """Rename a folder to `final`; one that was there is removed."""
+    """Rename a folder to `final`; one that was there is removed, once the new one is on the disk."""
     if not final.exists():
-        part.rename(final)
+        move(part, final)
     elif _exchange(part, final):
+        try:
+            sync_folder(final.parent)
+        except BaseException:
+            _exchange(part, final)
+            raise
         shutil.rmtree(part, ignore_errors=True)
     else:
         old = part.with_name(part.name.removesuffix(PART_SUFFIX) + OLD_SUFFIX)
-        final.rename(old)
+        move(final, old)
         try:
-            part.rename(final)
+            move(part, final)
         except BaseException:
             old.rename(final)
             raise
@@ -196,22 +242,21 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _tidy(final: Path) -> None:
     """Remove what killed processes left beside `final`, and put back a folder that one had just moved away."""
-    name = re.compile(rf"\.{re.escape(final.name)}\.[0-9a-f]{{8}}(\.old)?{re.escape(PART_SUFFIX)}")
-    for left in [path for path in final.parent.iterdir() if name.fullmatch(path.name) and path.is_dir()]:
+    for left in _parts_of(final.parent, final.name):
         if left.name.endswith(OLD_SUFFIX) and not final.exists():
-            left.rename(final)
+            move(left, final)
         else:
-            _remove(left)
+            remove(left)
 
 
 def _check_replaceable(final: Path, marker: str) -> None:
     if final.is_symlink() or (final.exists() and not final.is_dir()):
-        raise OutputError(f"{final} is not a folder", next_step="choose another -o")
+        raise OutputError(f"{final} is not a folder", next_step=ANOTHER_FOLDER)
     if final.is_dir() and not (final / marker).is_file() and entries(final):
         raise OutputError(
             f"{final} holds other files and is left alone",
             expected=f"an empty folder, or one with a {marker}",
-            next_step="choose another -o",
+            next_step=ANOTHER_FOLDER,
         )
 
 
@@ -228,17 +273,22 @@ def read_file(path: Path, limit: int) -> bytes:
         OSError: missing, a folder, or not to be read.
         ValueError: no regular file, or one of more than `limit` bytes.
     """
+    _check_regular(path, path.stat())  # before it is opened, of which a device may take notice
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as stream:  # noqa: PTH123 -- the path is open already
         status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is a pipe or a device, no file")
+        _check_regular(path, status)
         data = stream.read(limit + 1) if status.st_size <= limit else b""
     if max(len(data), status.st_size) > limit:
         raise ValueError(f"it has more than {limit:,} bytes")
     return data
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a pipe or a device, no file")
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:

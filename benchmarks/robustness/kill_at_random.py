@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register, report_errors, script_extra
 from attngan_deploy.errors import T2IError
+from attngan_deploy.generate.manifest import MANIFEST, read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import is_part
@@ -196,13 +197,21 @@ def judge(job: Job, place: Path, wanted: str, outcome: Outcome) -> None:
         outcome.failed += 1
         outcome.note(f"again: exit {status}: {log.read_text()[-200:]}")
         return
-    if job.digest(place) != wanted:
+    if digest_or_none(job, place) != wanted:
         outcome.different += 1
         outcome.note(f"another result in {place}")
     rest = [path for path in place.parent.rglob("*") if is_part(path) or is_lock(path)]
     if rest:
         outcome.left += 1
         outcome.note(f"left behind: {rest[0]}")
+
+
+def digest_or_none(job: Job, place: Path) -> str | None:
+    """What a job left; None where a part of it is missing or can't be read."""
+    try:
+        return job.digest(place)
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def digest_of(facts: Any) -> str:
@@ -228,9 +237,8 @@ def check_pictures(place: Path) -> None:
                 decode_picture(sample.picture)
         elif path.suffix == ".json":
             json.loads(path.read_bytes())
-    manifest = place / "manifest.jsonl"
-    for line in manifest.read_text().splitlines() if manifest.is_file() else []:
-        file = json.loads(line)["file"].partition("/")[0]
+    for record in read_manifest(place) if (place / MANIFEST).is_file() else []:
+        file = record["file"].partition("/")[0]
         if not (place / file).is_file():
             raise ValueError(f"the manifest names {file}, which is not there")
 
@@ -273,12 +281,18 @@ def check_shards(place: Path) -> None:
                 raise ValueError(f"{name} is not what report.json says")
 
 
-def jobs(ground: Path) -> Iterator[Job]:
-    """Everything that is killed, with what it needs in the folder `ground`."""
+def jobs(ground: Path, lines: int = 300, pictures: int = 96) -> Iterator[Job]:
+    """Everything that is killed, with what it needs in the folder `ground`.
+
+    Args:
+        lines: captions of `t2i generate`.
+        pictures: that `t2i train gan` sees, four a step, with a checkpoint after each.
+    """
     register("data", "export", "generate", "score", "import_", "models")
     bundle, run = make_tiny_bundle(ground / "tiny"), make_tiny_checkpoint(ground / "run", "att2")
     captions = ground / "captions.txt"
-    captions.write_text("a small red bird\na large black bird\nthis bird is blue and white\n" * 100)
+    texts = ("a small red bird", "a large black bird", "this bird is blue and white")
+    captions.write_text("".join(f"{texts[line % 3]}\n" for line in range(lines)))
     shards, backbone = make_tiny_shards(ground / "data"), make_tiny_backbone(ground / "backbone.safetensors")
     source = birds(ground / "birds", classes=40, each=10)
     train_damsm(tiny_damsm_recipe(epochs=1), shards, ground / "damsm", backbone)
@@ -286,7 +300,7 @@ def jobs(ground: Path) -> Iterator[Job]:
 
     def train(place: Path) -> int:
         torch.set_num_threads(1)
-        recipe = tiny_gan_recipe(pictures=96, checkpoint_minutes=0.0, grid_minutes=0.0)
+        recipe = tiny_gan_recipe(pictures=pictures, checkpoint_minutes=0.0, grid_minutes=0.0)
         resume = bool(checkpoints_of(place))
         run = GanRun.prepare(recipe, shards, ground / "damsm", place, backbone, resume=resume, processes=Processes())
         return report_errors(run.train)
@@ -294,14 +308,21 @@ def jobs(ground: Path) -> Iterator[Job]:
     def export(place: Path) -> int:
         return t2i("export", "--variant", "att2", "--checkpoint", run, "-o", place, "--force")
 
+    def check_whole(place: Path) -> None:
+        check_bundle(place, must=True)
+
     def tree(place: Path) -> str:
         return digest_of(files_in(place))
 
     yield Job("generate", lambda place: t2i(*made, "-o", place, "--grid"), check_pictures, tree)
     yield Job("generate --format tar", lambda place: t2i(*made, "-o", place, "--format", "tar"), check_pictures, tree)
+    parts = (*made, "--shard", "0/1", "--shard-size", lines // 10)
+    yield Job("generate --shard", lambda place: t2i(*parts, "-o", place), check_pictures, tree)
     yield Job("train gan", train, check_training, training_digest)
     yield Job("export", export, check_bundle, tree)
-    yield Job("export over a bundle", export, lambda place: check_bundle(place, must=True), tree, make_tiny_bundle)
+    yield Job("export over a bundle", export, check_whole, tree, make_tiny_bundle)
+    copied = ("export", "--bundle", bundle, "--force")
+    yield Job("export --bundle", lambda place: t2i(*copied, "-o", place), check_whole, tree, make_tiny_bundle)
     yield Job("data build", lambda place: t2i("data", "build", source, "-o", place, "--force"), check_shards, tree)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from attngan_deploy.bundles.manifest import Manifest, Parity, Rounding, TrainingRun, read_run
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.files import inside, write_atomically
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.config import DESCRIPTIONS
 
@@ -32,7 +32,7 @@ def licence_of(provenance: JsonObject) -> str:
 def paint_grid(folder: Path, captions: Sequence[str]) -> None:
     """Let the bundle in `folder` make its card's picture: a row for each caption, a column for each sample."""
     pictures = TextToImage.load(folder, backend="onnxruntime", precision="fp32").generate(captions, SEED, SAMPLES)
-    write_atomically(folder / GRID, encode_picture(make_grid(pictures, columns=SAMPLES), "webp"))
+    write_atomically(inside(folder, GRID), encode_picture(make_grid(pictures, columns=SAMPLES), "webp"))
 
 
 def write_card(path: Path, manifest: Manifest, captions: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ batch sizes and caption lengths:
 
 {manifest.licence}
 """
-    write_atomically(path, text)
+    write_atomically(inside(path.parent, path.name), text)
 
 
 def _training(run: TrainingRun) -> list[tuple[str, ...]]:

@@ -32,6 +32,7 @@ from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import INVISIBLE, MAX_WORDS, Tokenizer, split_words
+from attngan_deploy.system.durable import move, sync_files
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 from attngan_deploy.system.processor import limited_threads
@@ -165,7 +166,8 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
             part.write_bytes(model.SerializeToString(deterministic=True))
             golden = _check_golden(opened, part, precision)
             size = part.stat().st_size
-            part.replace(path)
+            sync_files([part])
+            move(part, path)
     finally:
         part.unlink(missing_ok=True)
     return EdgeFacts(path, size, opened.name, opened.hash, precision, len(_tokenizer(opened)) - 1, *golden)

@@ -26,7 +26,8 @@ def test_no_kill_leaves_half_of_anything() -> None:
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    names = ["generate", "generate --format tar", "train gan", "export", "export over a bundle"]
+    made = ["generate", "generate --format tar", "generate --shard"]
+    names = [*made, "train gan", "export", "export over a bundle", "export --bundle"]
     assert [row[0] for row in rows] == names
     for name, killed, early, *faults in rows:
         assert int(killed) + int(early) >= MOMENTS and int(killed) > 0, name

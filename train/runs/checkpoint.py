@@ -4,13 +4,13 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -171,9 +171,9 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     vocabulary: Sequence[str] | None = None,
 ) -> None:
-    """Write a checkpoint folder: first under a temporary name, then renamed.
+    """Write a checkpoint folder: first under a temporary name, then renamed when it is on the disk.
 
-    A kill at any moment leaves either the whole folder or none under its final name.
+    A kill or a power cut at any moment leaves either the whole folder or none under its final name.
 
     Raises:
         OSError: the disk is full or the folder can't be written; nothing is left of it.
@@ -259,10 +259,45 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def document_of(run: Path) -> JsonObject:
-    """What the latest checkpoint of a run folder says of itself; nothing where it has none yet."""
+def newest_whole(run: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest whole checkpoint of a run folder, and what is wrong with those after it.
+
+    Where none is whole, the newest one, as if nothing were wrong with it: reading it says what is.
+
+    Raises:
+        OSError: one is there and can't be read.
+    """
     found = checkpoints_of(run)
-    return load_checkpoint(found[-1]).document if found else {}
+    names = {path.name for folder in found for path in folder.glob("*")}  # all of a run have the same files
+    damaged: dict[Path, str] = {}
+    for folder in reversed(found):
+        if not (damage := _damage_of(folder, names)):
+            return folder, damaged
+        damaged[folder] = damage
+    return (found[-1] if found else None), {}
+
+
+def _damage_of(folder: Path, names: Iterable[str]) -> str:
+    """What a power cut took of a checkpoint that should have these files; "" where it is whole."""
+    for name in sorted(names):
+        path = folder / name
+        try:
+            if not path.stat().st_size:
+                return f"{name} is empty"
+            if name == DESCRIPTION:
+                decode(Head, read_json(path))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass
+        except (FileNotFoundError, ValueError, SafetensorError) as error:
+            return f"{name} can't be read ({error})"
+    return ""
+
+
+def document_of(run: Path) -> JsonObject:
+    """What the latest whole checkpoint of a run folder says of itself; nothing where it has none yet."""
+    found, _ = newest_whole(run)
+    return load_checkpoint(found).document if found else {}
 
 
 def best_of(run: Path) -> Best | None:

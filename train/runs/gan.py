@@ -13,7 +13,7 @@ from attngan_deploy.errors import CheckpointError, DataError, StoppedError
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.allocator import keep_freed_memory
-from attngan_deploy.system.files import write_atomically
+from attngan_deploy.system.files import inside, write_atomically
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.system.signals import uninterrupted
 from attngan_deploy.train.compiled import why_not_compiled
@@ -176,7 +176,7 @@ class GanRun:
 
     def _begin(self, start: Sequence[Path], resume: bool) -> None:
         """Go on from the run's own checkpoint, or begin with what other runs or bundles have learned."""
-        checkpoint = self.folder.latest()
+        checkpoint = self.folder.latest(self.processes.say)
         if checkpoint is not None:
             self.training.restore(checkpoint)
             self.step = self.resumed_at = checkpoint.step
@@ -316,7 +316,7 @@ class GanRun:
         if self.processes.rank:
             return
         grid = sample_grid(self._averaged(), self.training.text, self.data.grid_captions())
-        path = self.folder.path / "grids" / f"{self.seen:08d}.png"
+        path = inside(inside(self.folder.path, "grids"), f"{self.seen:08d}.png")
         write_atomically(path, encode_picture(grid, "png"))
 
     def save(self, scores: Mapping[str, float] | None = None) -> None:

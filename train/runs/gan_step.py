@@ -1,6 +1,6 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train import losses
@@ -20,13 +19,13 @@ from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
 from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
+from attngan_deploy.train.runs.average import ESTABLISHED, ParameterAverage
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.machine import lay_out
 from attngan_deploy.train.text_encoder import EncodedText, TextEncoder
 
 MEMORY = 2048  # pictures of either kind
-ESTABLISHED = 1_000_000  # updates of an average that begins with weights that were trained
 METER_EVERY = 20  # steps between looks at what the discriminators think of pictures that they don't learn from
 
 
@@ -67,41 +66,6 @@ class FeatureMemory:
     def tensors(self) -> dict[str, Tensor]:
         """What `add` gives back to an empty memory."""
         return {"real": self.real, "generated": self.generated}
-
-
-class ParameterAverage:
-    """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
-
-    The rate starts low and rises to `rate`, so that random weights are forgotten quickly; one that begins with trained
-    weights is `ESTABLISHED`, and averages over its whole time at once.
-    """
-
-    def __init__(self, net: nn.Module, rate: float) -> None:
-        self.rate, self.updates = rate, 0
-        self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
-
-    @property
-    def rate_now(self) -> float:
-        """What share of the average the next update keeps."""
-        return min(self.rate, (1 + self.updates) / (10 + self.updates))
-
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Move towards the net's parameters."""
-        self.updates += 1
-        rate = self.rate_now
-        live = [value.detach() for value in net.parameters()]
-        get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
-
-    def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
-        """Averaged parameters with the live buffers of the net."""
-        return net.state_dict() | self.parameters
-
-    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
-        """Continue from what `state_dict` gave after that many updates."""
-        for name, value in self.parameters.items():
-            value.copy_(state[name])
-        self.updates = updates
 
 
 @dataclass(frozen=True)

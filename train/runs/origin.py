@@ -6,13 +6,13 @@ from pathlib import Path
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.bundles.manifest import MANIFEST
-from attngan_deploy.system.files import read_json
+from attngan_deploy.errors import CheckpointError
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.imports.from_bundle import check_same_text_encoder, generator_of
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.gan_step import GanTraining
-from attngan_deploy.train.runs.run_folder import training_curve
+from attngan_deploy.train.runs.run_folder import recipe_of, training_curve
 
 REMEMBERED = ("generator", "recipe", "pictures", "started_from", "curve")  # of a run that another one started from
 
@@ -28,11 +28,9 @@ class Progress:
 def computed_as_before(recipe: GanRecipe, out: Path) -> GanRecipe:
     """The recipe with what `recipe.json` of its run says of how it is computed; what is damaged there says nothing."""
     try:
-        before = read_json(out / "recipe.json")
-    except (OSError, ValueError):
+        before = recipe_of(out)
+    except (CheckpointError, OSError):
         return recipe  # damaged, which the run's folder says when it is opened
-    if not isinstance(before, Mapping):
-        before = {}
     shape = before.get("generator")
     precision, layout = before.get("precision"), before.get("channels_last")
     upsampling = shape.get("upsampling") if isinstance(shape, dict) else None

@@ -5,7 +5,6 @@ RUN/recipe.json  metrics.jsonl  tensorboard/  grids/  checkpoints/step-00001200/
 
 import json
 import os
-import shutil
 import threading
 import time
 import weakref
@@ -17,19 +16,32 @@ from typing import Any
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError, OutputError
-from attngan_deploy.system.files import append_whole, entries, make_folder, read_json, sweep, write_atomically
+from attngan_deploy.system.durable import sync_files, sync_folder
+from attngan_deploy.system.files import (
+    append_whole,
+    entries,
+    inside,
+    is_part,
+    make_folder,
+    read_json,
+    remove_folder,
+    sweep,
+    write_atomically,
+)
 from attngan_deploy.system.lock import lock_folder
 from attngan_deploy.system.records import JsonObject
 from attngan_deploy.train.runs.checkpoint import (
-    DESCRIPTION,
     Best,
     Checkpoint,
     best_of,
     checkpoints_of,
     load_checkpoint,
+    newest_whole,
     save_checkpoint,
 )
+from attngan_deploy.train.runs.progress import say
 
+RECIPE, METRICS = "recipe.json", "metrics.jsonl"
 GAP = 900.0  # seconds
 KEPT = 2  # latest checkpoints; the best one is kept besides
 
@@ -48,7 +60,7 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Any, *, resume: bool, writes: bool = True) -> None:
         self.path, self.writes = path, writes
         resolved, defaults = (json.loads(json.dumps(asdict(each))) for each in (recipe, type(recipe)()))
-        described = path / "recipe.json"
+        described = inside(path, RECIPE)
         self._release: Callable[[], object] = lambda: None
         if writes:
             make_folder(path)
@@ -59,13 +71,16 @@ class RunFolder:
         if writes:  # other ranks find the folder as it is being filled
             if described.is_file() and checkpoints_of(path):
                 self._check_same(described, resolved, resume, defaults)
-            elif entries(path) and not described.is_file():
+            elif not described.is_file() and not all(map(is_part, entries(path))):
                 raise OutputError(f"{path} holds other files", next_step="choose another --out")
-            (path / "grids").mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
-            for folder in (path, path / "grids", path / "checkpoints"):
+            write_atomically(described, json.dumps(resolved, indent=1))  # first: it says whose the folder is
+            for folder in (path, inside(path, "grids"), inside(path, "checkpoints")):
+                make_folder(folder)
                 sweep(folder)
-            write_atomically(described, json.dumps(resolved, indent=1))
+            whole = checkpoints_of(path)
+            for folder in (path / "checkpoints").glob("step-*"):
+                if folder not in whole:  # whose removal was cut short
+                    remove_folder(folder)
             if not self._resumed:
                 self._truncate_metrics(-1)
 
@@ -76,13 +91,7 @@ class RunFolder:
                 f"a run is already at {described.parent}",
                 next_step="add --resume to continue it, or choose another --out",
             )
-        try:
-            before = read_json(described)
-            if not isinstance(before, dict):
-                raise ValueError("it is no object")
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{described} is damaged ({error})", next_step="choose another --out") from error
-        before = _completed(before, defaults)  # a run of an older version knew fewer settings
+        before = _completed(recipe_of(described.parent), defaults)  # a run of an older version knew fewer settings
         changed = sorted(key for key in {*before, *resolved} if before.get(key) != resolved.get(key))
         if changed:
             raise CheckpointError(
@@ -92,13 +101,21 @@ class RunFolder:
                 next_step="resume with the options it was started with, or choose another --out",
             )
 
-    def latest(self) -> Checkpoint | None:
-        """The newest complete checkpoint; metrics that a killed run wrote after it are dropped."""
-        found = checkpoints_of(self.path)
-        if not self._resumed or not found:
+    def latest(self, say: Callable[[str], None] = say) -> Checkpoint | None:
+        """The newest whole checkpoint; later ones, and metrics that a killed run wrote after it, are dropped.
+
+        Args:
+            say: told which checkpoints are damaged.
+        """
+        found, damaged = newest_whole(self.path)
+        if not self._resumed or found is None:
             return None
-        checkpoint = load_checkpoint(found[-1])
+        checkpoint = load_checkpoint(found)
+        for folder, damage in damaged.items():
+            say(f"{folder} is damaged: {damage}; the run goes on from {found.name}")
         if self.writes:
+            for folder in damaged:
+                remove_folder(folder)
             self._truncate_metrics(checkpoint.step)
         return checkpoint
 
@@ -110,16 +127,20 @@ class RunFolder:
             from torch.utils.tensorboard import SummaryWriter
 
             _quiet_writers()
-            self._tensorboard = SummaryWriter(str(self.path / "tensorboard"))
+            self._tensorboard = SummaryWriter(str(inside(self.path, "tensorboard")))
         row = {"step": step, "time": round(time.time(), 1), **metrics}
-        append_whole(self.path / "metrics.jsonl", json.dumps(row).encode() + b"\n")
+        append_whole(inside(self.path, METRICS), json.dumps(row).encode() + b"\n")
         for name, value in metrics.items():
             self._tensorboard.add_scalar(name, value, step)
 
     def _truncate_metrics(self, step: int) -> None:
-        path = self.path / "metrics.jsonl"
+        path = inside(self.path, METRICS)
         if path.is_file():
-            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            rows = [
+                line
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if _step_of(line) <= step
+            ]
             write_atomically(path, "".join(row + "\n" for row in rows))
 
     def save(
@@ -139,25 +160,47 @@ class RunFolder:
         """
         if not self.writes:
             return
-        folder = self.path / "checkpoints" / f"step-{step:08d}"
+        if (metrics := self.path / METRICS).is_file():  # a run that goes on from here keeps its lines
+            sync_files([metrics])
+            sync_folder(self.path)
+        folder = inside(self.path, "checkpoints") / f"step-{step:08d}"
         save_checkpoint(folder, {**description, "step": step}, tensors, vocabulary)
         if score is not None:
             name, value = score
             best = best_of(self.path)
             if best is None or (value < best.value if lower_is_better else value > best.value):
                 fact = asdict(Best(folder.name, name, value, step))
-                write_atomically(self.path / "best.json", json.dumps(fact))
+                write_atomically(inside(self.path, "best.json"), json.dumps(fact))
         best = best_of(self.path)
         for old in checkpoints_of(self.path)[:-KEPT]:
             if best is None or old.name != best.checkpoint:
-                (old / DESCRIPTION).unlink()  # first, so that a half-deleted folder is no checkpoint
-                shutil.rmtree(old)
+                remove_folder(old)
 
     def close(self) -> None:
         """Flush what TensorBoard still holds, and let others write into the folder."""
         if self._tensorboard is not None:
             self._tensorboard.close()
         self._release()
+
+
+def recipe_of(run: Path) -> JsonObject:
+    """What `recipe.json` of a run says; where a power cut emptied it, what the newest whole checkpoint says.
+
+    Raises:
+        CheckpointError: neither can be read.
+    """
+    try:
+        recipe = read_json(run / RECIPE)
+        if isinstance(recipe, dict):
+            return recipe
+        raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
+        found, _ = newest_whole(run)
+        recipe = load_checkpoint(found).document.get("recipe") if found else None
+        if not isinstance(recipe, dict):
+            what = f"{run / RECIPE} is damaged ({error})"
+            raise CheckpointError(what, next_step="choose another --out") from error
+        return recipe
 
 
 def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

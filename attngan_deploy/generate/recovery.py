@@ -1,0 +1,72 @@
+"""A `run.json` that a power cut emptied: what the pictures beside it say of their run.
+
+Versions that did not wait for the disk could leave such a folder; what it holds still tells whose it is.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, records_in
+from attngan_deploy.generate.run import Run
+from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord
+from attngan_deploy.generate.storage import LooseFiles
+from attngan_deploy.generate.target import MANIFEST, Target
+from attngan_deploy.media.decoder import load_picture
+from attngan_deploy.media.images import METADATA_KEY
+
+Records = list[dict[str, Any]]
+
+
+def recover_record(
+    target: Target, run: Run, store: LooseFiles, damage: DamagedRecordError
+) -> tuple[RunRecord, set[str]]:
+    """The record of a folder of which every picture that says its origin is of one run, and those pictures.
+
+    Raises:
+        DamagedRecordError: nothing says its origin, or something is of another run.
+    """
+    records = {record["file"]: record for record in _in_manifests(target)}
+    for file in store.scan().values():
+        if file not in records and (told := _told_by(store.read(file))):
+            records[file] = told
+    return _checked(run, list(records.values()), damage), set(records)
+
+
+def recover_shared_record(target: Target, run: Run, damage: DamagedRecordError) -> RunRecord:
+    """The record of a run in parts, of which every line of a shard says the same; raises as `recover_record`."""
+    return _checked(run, list(_in_manifests(target)), damage)
+
+
+def _in_manifests(target: Target) -> Iterator[dict[str, Any]]:
+    for name in sorted(name for name in target.sizes() if name.endswith(MANIFEST.rpartition(".")[2])):
+        lines = target.read(name, LARGEST_MANIFEST).splitlines()
+        yield from (record for record in records_in(lines) if "caption" in record)
+
+
+def _told_by(picture: bytes) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        told = json.loads(load_picture(picture, pixels=False).info[METADATA_KEY])
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
+def _checked(run: Run, records: Records, damage: DamagedRecordError) -> RunRecord:
+    """The run's record with the engine that the pictures name, where they name one."""
+    captions = {record.get("index"): "" for record in records}
+    for index, caption in enumerate(run.captions.read()):
+        if index in captions:
+            captions[index] = caption.text
+    if not records or not all(_is_of(run, record, captions) for record in records):
+        raise damage
+    engines = {EngineRecord.of_picture(record) for record in records}
+    return replace(run.record, engine=engines.pop() if len(engines) == 1 else EngineRecord())
+
+
+def _is_of(run: Run, record: Mapping[str, Any], captions: Mapping[Any, str]) -> bool:
+    wanted = (run.seed, run.model_hash, run.shared_noise, captions.get(record.get("index")))
+    told = tuple(record.get(key) for key in ("seed", "model_hash", "shared_noise", "caption"))
+    return told == wanted and str(record.get("file")).partition("/")[0].endswith(f".{run.file_format}")
