@@ -146,6 +146,14 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Truncation:
+    """Noise z from a normal distribution that ends at plus and minus `clip`, times `scale` (section 3.2 of BigGAN)."""
+
+    clip: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class PictureInput:
     """How pictures go into a judge: values x from 0 to 255 as (x - mean) / std, at `size` pixels a side."""
 
