@@ -274,8 +274,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in DESCRIPTIONS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(DESCRIPTIONS))
+    if variant not in DESCRIPTIONS or DESCRIPTIONS[variant].family != ATTNGAN:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 

@@ -1,11 +1,13 @@
 """Families of generators, which share a text encoder: AttnGAN, with all that is trained here, DM-GAN and DF-GAN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 
 from attngan_deploy.train.config import ATTNGAN, GeneratorConfig
 from attngan_deploy.train.df_gan import FusionGenerator
 from attngan_deploy.train.dm_gan import MemoryGenerator
-from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.generator import Generated, Generator
 
 GeneratorNetwork = Generator | FusionGenerator
 FAMILIES: dict[str, Callable[[GeneratorConfig], GeneratorNetwork]] = {
@@ -13,6 +15,12 @@ FAMILIES: dict[str, Callable[[GeneratorConfig], GeneratorNetwork]] = {
     "dmgan": MemoryGenerator,
     "dfgan": FusionGenerator,
 }
+
+
+def generate(generator: GeneratorNetwork, tensors: Mapping[str, Tensor]) -> Generated:
+    """Give a generator what it takes of text features and noise, by the names of its `inputs`."""
+    made: Generated = generator(*(tensors[name] for name in generator.inputs))
+    return made
 
 
 def build_generator(config: GeneratorConfig) -> GeneratorNetwork:

@@ -38,11 +38,12 @@ class Stages:
 
     Attributes:
         images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
-        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
+        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words. None
+            from a generator that looks at no words.
     """
 
     images: dict[int, NDArray[np.float32]]
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Batch:
     Attributes:
         pictures: uint8 [N, S, S, 3].
         places: the caption's place in the input and the sample number of each picture.
-        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
+        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for, or there is none.
     """
 
     pictures: NDArray[np.uint8]

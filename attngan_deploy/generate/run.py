@@ -9,6 +9,7 @@ from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.plan import Place, Plan
 from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord
 from attngan_deploy.media.caption import Caption
@@ -35,6 +36,7 @@ class Run:
         strict: whether an unknown word is an error.
         grid: also write `grid.png`.
         attention: also write a sheet of each picture's attention into `attention/`.
+        truncation: times z, whose numbers far out are drawn again; 1 for z as it is.
     """
 
     captions: Captions
@@ -51,10 +53,30 @@ class Run:
     strict: bool = False
     grid: bool = False
     attention: bool = False
+    truncation: float = 1.0
 
     @classmethod
-    def of(cls, bundle: Bundle, captions: Captions, seed: int = 0, shared_noise: bool = False, **how: Any) -> "Run":
-        """A run of a bundle; `how` are further attributes."""
+    def of(
+        cls,
+        bundle: Bundle,
+        captions: Captions,
+        seed: int = 0,
+        shared_noise: bool = False,
+        truncation: float | None = None,
+        **how: Any,
+    ) -> "Run":
+        """A run of a bundle, with its truncation where that is None; `how` are further attributes.
+
+        Raises:
+            OutputError: attention was asked for, and the bundle has none.
+        """
+        if how.get("attention") and not bundle.manifest.sizes.attention:
+            raise OutputError(
+                f"model {bundle.name} has no attention: its generator looks at the sentence as a whole",
+                next_step="leave out --attention, or choose another --model",
+            )
+        truncated = bundle.manifest.truncated(truncation)
+        how["truncation"] = 1.0 if truncated is None else truncated.scale
         return cls(captions, seed, shared_noise, bundle.name, bundle.hash, bundle=str(bundle.folder), **how)
 
     @property
@@ -84,6 +106,7 @@ class Run:
             model=self.model,
             model_hash=self.model_hash,
             format=self.file_format,
+            truncation=self.truncation,
             **parts,
         )
 
@@ -119,6 +142,7 @@ class Run:
             "model": self.model,
             "model_hash": self.model_hash,
             "shared_noise": self.shared_noise,
+            **({} if self.truncation == 1 else {"truncation": self.truncation}),
             **EngineRecord.of_picture(asdict(engine)).json(),
         }
 

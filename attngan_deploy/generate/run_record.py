@@ -59,6 +59,7 @@ class RunRecord:
     model: str
     model_hash: str
     format: str
+    truncation: float = 1.0
     engine: EngineRecord = EngineRecord()
 
     @property
@@ -68,7 +69,10 @@ class RunRecord:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def json(self) -> bytes:
-        return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
+        told = self.identity | {"engine": self.engine.json()}
+        if self.truncation == 1:  # as before there was any
+            del told["truncation"]
+        return (json.dumps(told, indent=2) + "\n").encode()
 
 
 def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:

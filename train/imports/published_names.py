@@ -1,7 +1,7 @@
 """Names of the weights of AttnGAN, DM-GAN and DF-GAN in their published code, translated into ours."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -81,13 +81,34 @@ def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], 
     """
     renamed: dict[str, Tensor] = {}
     for old, value in state.items():
-        new = _rename(old.removeprefix("module."), names)
+        new = _rename(plain_name(old), names)
         if new in renamed:
             raise KeyError(old)
         renamed[new] = value.squeeze(-1) if new.endswith("attention.project.weight") else value
     for new in [name for name in renamed if name.endswith("running_var")]:
         renamed.setdefault(new.replace("running_var", "num_batches_tracked"), torch.tensor(0))
     return renamed
+
+
+def unknown_names(state: Iterable[str], names: tuple[tuple[str, str], ...]) -> list[str]:
+    """Names that a published network does not have, and second ones of one weight, in their order."""
+    unknown: list[str] = []
+    met = set[str]()
+    for old in state:
+        try:
+            new = _rename(plain_name(old), names)
+        except KeyError:
+            unknown.append(old)
+            continue
+        if new in met:
+            unknown.append(old)
+        met.add(new)
+    return unknown
+
+
+def plain_name(name: str) -> str:
+    """A name without what DataParallel and torch.compile put in front."""
+    return re.sub(r"^(?:module\.|_orig_mod\.)+", "", name)
 
 
 def _rename(old: str, names: tuple[tuple[str, str], ...]) -> str:

@@ -4,6 +4,7 @@ import re
 import struct
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ TRUSTED: list[Any] = [torch._utils._rebuild_tensor]
 DAMAGED = (*unpickle.DAMAGED, RuntimeError, AssertionError, struct.error, zipfile.BadZipFile)
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def load_state(path: Path, unwrap: Callable[[object], object] = lambda loaded: loaded) -> dict[str, Tensor]:
     """Read a state dict on the CPU.
+
+    Args:
+        unwrap: finds it in what the file holds.
 
     Raises:
         CheckpointError: missing, damaged, hostile (it names code, or unpacks to more than it holds), or no state dict.
@@ -38,7 +42,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}", expected=STATE_DICT) from error
     except DAMAGED as error:
         raise _refusal(path, error) from error
-    return _checked(path, loaded, size)
+    return _checked(path, unwrap(loaded), size)
 
 
 def _check_archive(path: Path, size: int) -> None:
