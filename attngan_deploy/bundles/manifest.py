@@ -23,7 +23,7 @@ TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that 
 POINT = ("pictures", "hours", "fid")  # what each point of a curve tells
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
 
-CLIP, LEAST_CLIP = 2.0, 0.1  # where a normal distribution is cut unless a bundle says it, and where it may be
+CLIP, LEAST_CLIP = 2.0, 0.5  # where a normal distribution is cut unless a bundle says it, and where it may be
 
 Size = int | str | None  # of a tensor: a number, a name that is the same size wherever it stands, or None for any
 

@@ -141,7 +141,7 @@ def test_the_command_says_what_it_read(tmp_path: Path) -> None:
     facts = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert (facts["variant"], facts["truncation"]) == ("dfgan", {"clip": 2.0, "scale": 0.88})
     assert facts["seconds"] > 0
-    assert "noise" in (tmp_path / "df" / "README.md").read_text()
+    assert "times 0.88" in (tmp_path / "df" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("network", CONFIGS)
@@ -236,7 +236,7 @@ def test_what_is_no_generator_is_told_from_the_nearest(
 
 
 def test_a_family_that_is_asked_for_is_the_one_that_is_compared(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="a weight that DM-GAN's generator has not; found 'fc.weight'"):
+    with pytest.raises(CheckpointError, match=r"a weight that DM-GAN's generator has not; found 'fc.weight'"):
         read(tmp_path, "dfgan_64_b3", family="dmgan")
     with pytest.raises(CheckpointError, match="found 1 stage; expected no --stages"):
         read(tmp_path, "dfgan_64_b3", stages=2)
