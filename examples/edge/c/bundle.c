@@ -120,7 +120,10 @@ static bool read_sizes(bundle *opened, const char *manifest)
     opened->picture = json_last_number(json_value(sizes, "stages"), LARGEST_SIZE);
     const char *inputs = json_value(json_value(json_value(manifest, "graphs"), "generator"), "inputs");
     opened->looks_at_words = json_value(inputs, "words") != NULL;
-    return (opened->z && opened->picture && (opened->eps != 0) == (json_value(inputs, "eps") != NULL)) ||
+    bool takes_eps = json_value(inputs, "eps") != NULL;
+    if (!takes_eps)
+        opened->eps = 0;
+    return (opened->z && opened->picture && (opened->eps || !takes_eps)) ||
            failed("bundle.json has no usable sizes: found z %zu, eps %zu, last stage %zu; expected 1 to %d each",
                   opened->z, opened->eps, opened->picture, LARGEST_SIZE);
 }

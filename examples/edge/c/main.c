@@ -87,7 +87,7 @@ static bool generate(engine *generator, const bundle *model, const tensor featur
 static bool paint(const bundle *model, const tokens *words, uint64_t seed, unsigned char *pixels)
 {
     tensor features[3], image;
-    float *z = malloc(model->z * sizeof *z), *eps = malloc((model->eps + 1) * sizeof *eps);
+    float *z = malloc(model->z * sizeof *z), *eps = malloc((model->eps + 1) * sizeof *eps); /* +1: not every system allocates nothing */
     engine *text_encoder = NULL, *generator = NULL;
     bool done = (z && eps) || failed("out of memory");
     if (done) {

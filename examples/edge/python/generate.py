@@ -29,12 +29,10 @@ graph, caption, path, seed = [*sys.argv[1:], "0"][:4]
 if not Path(graph).is_file():
     sys.exit(f"no file {graph}; make it with: t2i export --target edge --bundle base --target-output edge.onnx")
 session = onnxruntime.InferenceSession(graph)
-told = session.get_modelmeta().custom_metadata_map
-cut = (float(told.get("truncation_clip", "inf")), float(told.get("truncation_scale", "1")))  # of z; eps is never cut
-inputs = {
-    node.name: noise(int(seed), stream, node.shape[1], *(cut if stream == 0 else (np.inf, 1.0)))
-    for stream, node in enumerate(session.get_inputs()[1:])
-}
+told = session.get_modelmeta().custom_metadata_map  # where normal numbers end in z, and what they are multiplied with
+cut = float(told.get("truncation_clip", "inf")), float(told.get("truncation_scale", "1"))
+names = enumerate(session.get_inputs()[1:])  # z is the first stream, and eps, which is never cut, the second
+inputs = {node.name: noise(int(seed), stream, node.shape[1], *(cut, (np.inf, 1))[stream]) for stream, node in names}
 pictures, known = session.run(["pictures", "known"], {"captions": np.array([caption], object), **inputs})
 if known[0] == 0:
     sys.exit(f"the model knows no word of the caption: {caption!r}")
