@@ -183,7 +183,7 @@ def test_triton_gets_an_ensemble_of_what_there_is(folder: Path, family: str, tmp
     readme = (repository / "README.md").read_text()
     compile(readme.split("```python\n")[1].split("```")[0], "README.md", "exec")
     generator = ensemble.split(f'model_name: "{name}_generator"')[1]
-    has = {part: part in text for part, text in (("eps", readme), ("attention", readme), ("words", generator))}
+    has = {part: part in text for part, text in (("| `eps`", readme), ("attention", readme), ("words", generator))}
     assert set(has.values()) == {family == "dmgan"}
     outputs = ensemble.split(f'model_name: "{name}_text_encoder"')[1].split("model_name")[0]
     assert ('output_map { key: "words"' in outputs) == (family == "dmgan")

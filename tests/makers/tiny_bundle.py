@@ -20,7 +20,8 @@ WORDS = [
     *("a", "the", "this", "bird", "is", "has", "with", "and", "red", "blue", "black", "yellow", "white"),
     *("small", "large", "bright", "short", "long", "wings", "bill", "belly", "head"),
 ]
-CONTRAST = {"attngan": 4.0, "dmgan": 1.0, "dfgan": 0.1}  # what an image's weights are multiplied with
+CONTRAST = {"attngan": 4.0, "dmgan": 1.0, "dfgan": 2.0}  # what an image's weights are multiplied with
+SIGHT = {"attngan": 1.0, "dmgan": 5.0, "dfgan": 2.0}  # and those that look at captions and noise
 FEATURES, NOISE, WIDTH, EMBEDDING = 8, 4, 2, 6
 
 
@@ -74,6 +75,6 @@ def random_generator(config: GeneratorConfig, seed: int = 0) -> GeneratorNetwork
         for name, module in generator.named_modules():
             if name.startswith("to_image") and isinstance(module, nn.Conv2d):
                 module.weight.mul_(CONTRAST[config.family])
-            if config.family != "attngan" and isinstance(module, (nn.Linear, nn.Conv1d)):
-                module.weight.mul_(5.0)  # a caption and noise that are seen
+            if isinstance(module, (nn.Linear, nn.Conv1d)):
+                module.weight.mul_(SIGHT[config.family])
     return generator
