@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from attngan_deploy.bundles.manifest import Truncation
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import T2IError
 
 PROJECTED_WIDTH = 64

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Any
 
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import BundleError
 from attngan_deploy.system.records import JsonObject, RecordError, decode, look_up
 
@@ -22,8 +22,6 @@ NEEDED = {1: ("z", "eps", "features", "attention"), 2: ("z", "features")}  # siz
 TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that need not be there
 POINT = ("pictures", "hours", "fid")  # what each point of a curve tells
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
-
-CLIP, LEAST_CLIP = 2.0, 0.5  # where a normal distribution is cut unless a bundle says it, and where it may be
 
 Size = int | str | None  # of a tensor: a number, a name that is the same size wherever it stands, or None for any
 
@@ -150,14 +148,6 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Truncation:
-    """Noise z from a normal distribution that ends at plus and minus `clip`, times `scale` (section 3.2 of BigGAN)."""
-
-    clip: float
-    scale: float
-
-
-@dataclass(frozen=True)
 class PictureInput:
     """How pictures go into a judge: values x from 0 to 255 as (x - mean) / std, at `size` pixels a side."""
 
@@ -201,13 +191,6 @@ class Manifest:
     floors: Mapping[str, float]  # PSNR against fp32, in dB, that pictures of each precision must have
     parity: Parity | None  # of a text-to-image bundle with torch
     truncation: Truncation | None  # of the noise that its generator is meant for; None where that is not truncated
-
-    def truncated(self, scale: float | None) -> Truncation | None:
-        """Truncation of noise at a scale, where 1 is none; the bundle's own where the scale is None."""
-        own = self.truncation
-        if scale is None:
-            return own
-        return None if scale == 1 else Truncation(own.clip if own else CLIP, scale)
 
     def told(self, *keys: str) -> object:
         """What `bundle.json` says at a path of keys, e.g. "provenance", "recipe"; None where it says nothing."""
@@ -345,7 +328,7 @@ def _check_fit(folder: Path, generator: Graph, sizes: Sizes) -> None:
 
 def _truncation(folder: Path, value: object) -> Truncation:
     told: Truncation = _part(folder, Truncation, value, "truncation")
-    if not (LEAST_CLIP <= told.clip < inf and 0 <= told.scale < 1):
+    if not told.is_usable:
         raise damaged(folder, f"a truncation at {told.clip} times {told.scale}")
     return told
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attngan_deploy.bundles.manifest import Truncation
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import T2IError
 
 Z_STREAM, EPS_STREAM = 0, 1

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.truncation import truncated
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.golden import Verification, check_engines, load_golden
@@ -117,8 +118,8 @@ class TextToImage:
         truncation: float | None = None,
     ) -> Noise:
         """z f32 [N, z] and eps f32 [N, eps] of pictures; see `noise_batch`, and `generate` for `truncation`."""
-        truncated = self.bundle.manifest.truncated(truncation)
-        return noise_batch(seed, places, self.z_size, self.eps_size, shared, truncated)
+        cut = truncated(self.bundle.manifest.truncation, truncation)
+        return noise_batch(seed, places, self.z_size, self.eps_size, shared, cut)
 
     def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32] | None = None) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.truncation import truncated
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.plan import Place, Plan
@@ -75,8 +76,8 @@ class Run:
                 f"model {bundle.name} has no attention: its generator looks at the sentence as a whole",
                 next_step="leave out --attention, or choose another --model",
             )
-        truncated = bundle.manifest.truncated(truncation)
-        how["truncation"] = 1.0 if truncated is None else truncated.scale
+        cut = truncated(bundle.manifest.truncation, truncation)
+        how["truncation"] = 1.0 if cut is None else cut.scale
         return cls(captions, seed, shared_noise, bundle.name, bundle.hash, bundle=str(bundle.folder), **how)
 
     @property

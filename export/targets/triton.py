@@ -181,7 +181,7 @@ def _readme(bundle: Bundle, precision: str) -> str:
         noise=noise + cut,
         eps_row=EPS_ROW.format(eps=sizes.eps, noise=noise) if sizes.eps else "",
         rows=" and the\nsize of `attention`, which has a row for each of the T places" * bool(sizes.attention),
-        imports="from attngan_deploy.bundles.manifest import Truncation\n" * (truncation is not None),
+        imports="from attngan_deploy.bundles.truncation import Truncation\n" * (truncation is not None),
         truncation="" if truncation is None else f", truncation={truncation!r}",
         tensors=", ".join(f'"{name}": {name}' for name in ("z", "eps") if name in bundle.graph(GENERATOR).inputs),
         outputs=", ".join(f"`{name}`" for name in bundle.graph(GENERATOR).outputs),

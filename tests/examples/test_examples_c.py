@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy import TextToImage
-from attngan_deploy.bundles.manifest import Truncation
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_for
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests import DATA
@@ -193,18 +193,14 @@ def test_bytes_that_are_not_utf8(library: ctypes.CDLL, text: bytes) -> None:
 def test_same_noise(library: ctypes.CDLL, size: int) -> None:
     for seed in (0, 7, 2**32 + 5, LARGEST_SEED):
         for caption, sample, stream in ((0, 0, 0), (0, 0, 1), (5, 3, 1), (2**40, 1, 0)):
-            found = np.full(size + 1, -99, np.float32)
-            place = (ctypes.c_uint64(value) for value in (seed, caption, sample, stream))
-            library.noise_for(*place, found.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(size))
-            wanted = noise_for(seed, caption, sample, size, stream)
-            np.testing.assert_array_max_ulp(found[:size], wanted, maxulp=1)
-            assert found[size] == -99
-            numbers = (ctypes.c_double(value) for value in (CUT.clip, CUT.scale))
-            place = (ctypes.c_uint64(value) for value in (seed, caption, sample, stream))
-            library.truncated_noise_for(*place, *numbers, found.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(size))
-            wanted = noise_for(seed, caption, sample, size, stream, CUT)
-            np.testing.assert_array_max_ulp(found[:size], wanted, maxulp=1)
-            assert found[size] == -99
+            place = [ctypes.c_uint64(value) for value in (seed, caption, sample, stream)]
+            for cut, more in ((None, []), (CUT, [ctypes.c_double(CUT.clip), ctypes.c_double(CUT.scale)])):
+                found = np.full(size + 1, -99, np.float32)
+                draw = library.truncated_noise_for if cut else library.noise_for
+                draw(*place, *more, found.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(size))
+                wanted = noise_for(seed, caption, sample, size, stream, cut)
+                np.testing.assert_array_max_ulp(found[:size], wanted, maxulp=1)
+                assert found[size] == -99
 
 
 def test_sha256(library: ctypes.CDLL) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
-from attngan_deploy.bundles.manifest import Truncation
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.cli import app, register
 from attngan_deploy.errors import BundleError, EngineError, OutputError
 from attngan_deploy.export.parity.torch_maker import TorchMaker

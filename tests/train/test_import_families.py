@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from attngan_deploy import TextFeatures, TextToImage
 from attngan_deploy.bundles.bundle import open_bundle
-from attngan_deploy.bundles.manifest import Truncation
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.cli import app, register
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
