@@ -22,8 +22,8 @@ from attngan_deploy.export.parity.parity import check_parity
 from attngan_deploy.export.precision.writer import write_precisions
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.system.records import JsonObject
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
-from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.config import DESCRIPTIONS, GeneratorConfig, TextEncoderConfig
+from attngan_deploy.train.families import build_generator
 from attngan_deploy.train.runs.checkpoint import VOCABULARY, Checkpoint, load_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
 
@@ -102,7 +102,7 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
             expected=variant,
             next_step=f"t2i export --variant {config.variant}, or another --checkpoint",
         )
-    if config.stages < 2:
+    if config.stages < DESCRIPTIONS[config.variant].fewest_stages:
         raise CheckpointError(
             f"{checkpoint.folder} has no stage that looks at words", found="1 stage", expected="2 or 3 stages"
         )
@@ -113,7 +113,7 @@ def load_networks(checkpoint: Checkpoint, variant: str | None = None) -> Network
             expected=str(config.features),
         )
     text_encoder = checkpoint.network("text_encoder", lambda: TextEncoder(text_config))
-    generator = checkpoint.network("generator", lambda: Generator(config))
+    generator = checkpoint.network("generator", lambda: build_generator(config))
     return Networks(text_encoder.eval(), generator.eval())
 
 
@@ -196,12 +196,13 @@ def _manifest(
         "sizes": {
             "words": networks.text_encoder.config.words,
             "z": config.noise,
-            "eps": config.condition,
+            **({"eps": config.condition} if config.condition else {}),
             "features": config.features,
             "width": config.width,
             "stages": list(config.sizes),
-            "attention": config.sizes[0],
+            **({"attention": config.sizes[0]} if config.sizes[1:] else {}),
         },
+        **({"truncation": asdict(config.truncation)} if config.truncation else {}),
         "graphs": {key: {"file": f"{key}.onnx", **describe_graph(model)} for key, model in models.items()},
         "rewrites": {"split_glu": options.split_glu, "transposed_upsampling": options.transposed_upsampling},
         "vocabulary": VOCABULARY,

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.graphs.stored_weights import as_float32, from_rows, to_rows
-from attngan_deploy.train.generator import Generator, UpsampledConv2d
+from attngan_deploy.train.dm_gan import DoubledResidual
+from attngan_deploy.train.families import GeneratorNetwork
+from attngan_deploy.train.generator import UpsampledConv2d
 from attngan_deploy.train.layers import Norm, followed_layers
 from attngan_deploy.train.text_encoder import TextEncoder
 
@@ -46,7 +48,7 @@ class Networks:
     """A text encoder and the generator that was trained with it."""
 
     text_encoder: TextEncoder
-    generator: Generator
+    generator: GeneratorNetwork
 
 
 class GatedLayer(nn.Module):
@@ -78,7 +80,11 @@ def deploy(network: Module, options: GraphOptions = DEFAULT_OPTIONS) -> Module:
     Raises:
         CheckpointError: a weight is not finite afterwards.
     """
-    ready = round_weights(fold_batch_norms(network), options.weights)  # halves of rounded rows are rounded rows
+    ready = fold_batch_norms(network)
+    for part in ready.modules():
+        if isinstance(part, DoubledResidual):
+            part.sum_weights()
+    ready = round_weights(ready, options.weights)  # halves of rounded rows are rounded rows
     if options.split_glu:
         for layer, _, glu in list(followed_layers(ready)):
             if glu is not None:

@@ -1,4 +1,4 @@
-"""Files of the published AttnGAN code to a checkpoint and a bundle."""
+"""Files of the published code of AttnGAN, DM-GAN or DF-GAN to a checkpoint and a bundle."""
 
 import re
 from pathlib import Path
@@ -31,6 +31,7 @@ def import_published(
     checkpoint: Path | None = None,
     *,
     stages: int | None = None,
+    family: str | None = None,
     name: str | None = None,
     licence: str | None = None,
     force: bool = False,
@@ -40,6 +41,7 @@ def import_published(
     Args:
         out: an earlier bundle of the same files there is replaced.
         checkpoint: the checkpoint to make, likewise; None for `out` with "-checkpoint" added.
+        family: "attngan", "dmgan" or "dfgan"; None where the names of the weights say it.
         name: name of the bundle; None for that of the folder `out`.
         licence: what the weights may be used for; None says that their pictures' terms apply.
         force: replace a bundle and a checkpoint of other files too.
@@ -56,7 +58,7 @@ def import_published(
     name = out.name if name is None else name
     if not re.fullmatch(r"[\w][\w.-]*", name):
         raise T2IError("a bundle can't have this name", found=ascii(name)[:80], expected="letters, digits, . _ and -")
-    model = read_published(generator, text_encoder, captions, stages)
+    model = read_published(generator, text_encoder, captions, stages, family)
     if not force and (checkpoint / DESCRIPTION).is_file():
         before = load_checkpoint(checkpoint).document
         if before.get("imported") != model.files:

@@ -7,6 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def attend(h: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of image positions over words (equations (2) to (4) of the paper, where keys and values are e').
+
+    Args:
+        h: image features [N, C, H, W].
+        keys: what they are compared with [N, C, T].
+        values: what is read [N, C, T].
+        mask: bool [N, T], True where there is a word; at least one in each row.
+
+    Returns:
+        What is read [N, C, H, W] and attention [N, T, H, W], which sums to 1 over words.
+    """
+    n, c, height, width = h.shape
+    scores = h.flatten(2).transpose(1, 2) @ keys  # equation (2) of the paper: [N, HW, T]
+    scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
+    beta = scores.float().softmax(dim=2).to(h.dtype)  # equation (3) of the paper
+    context = values @ beta.transpose(1, 2)  # equation (4) of the paper: [N, C, HW]
+    return context.view(n, c, height, width), beta.transpose(1, 2).reshape(n, -1, height, width)
+
+
 class WordAttention(nn.Module):
     """Attention of image positions over words (equations (1) to (4) of the paper; section 3.1 of AttnGAN).
 
@@ -29,13 +49,8 @@ class WordAttention(nn.Module):
         Returns:
             context [N, C, H, W] and attention [N, T, H, W], which sums to 1 over words.
         """
-        n, c, height, width = h.shape
         e = self.project.weight.squeeze(2) @ words  # equation (1) of the paper: [N, C, T]
-        scores = h.flatten(2).transpose(1, 2) @ e  # equation (2) of the paper: [N, HW, T]
-        scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
-        beta = scores.float().softmax(dim=2).to(h.dtype)  # equation (3) of the paper
-        context = e @ beta.transpose(1, 2)  # equation (4) of the paper: [N, C, HW]
-        return context.view(n, c, height, width), beta.transpose(1, 2).reshape(n, -1, height, width)
+        return attend(h, e, e, mask)
 
 
 class McanLayerNorm(nn.Module):

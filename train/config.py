@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import T2IError
 
 PROJECTED_WIDTH = 64
 MOST_BLOCKS = 64  # residual blocks of a stage; published generators have 2
+ATTNGAN = "attngan"  # the family of networks that are trained here; others are imported
 IMAGE_ENCODERS = ("mobilenet_v2_birds", "inception_v3", "judge")
 
 
@@ -16,6 +18,9 @@ class VariantDescription:
 
     blocks: tuple[str, ...]  # of each later stage, by their names in `generator.NextStage`, besides what all have
     sentence: str  # the same for readers of a model card
+    family: str = ATTNGAN  # whose network it is, see `families.FAMILIES`
+    fewest_stages: int = 2  # below which a bundle's pictures would not show what the words say
+    truncation: Truncation | None = None  # of the noise that its authors make pictures with
 
 
 DESCRIPTIONS: dict[str, VariantDescription] = {
@@ -33,8 +38,21 @@ DESCRIPTIONS: dict[str, VariantDescription] = {
         ("fuse", "self_attention", "cbam"),
         "`att1`, with image features that first pass through channel and spatial attention (CBAM)",
     ),
+    "dmgan": VariantDescription(
+        (),
+        "DM-GAN as published: later stages write a memory of words and picture, read it at every place, and gate the "
+        "answer",
+        family="dmgan",
+    ),
+    "dfgan": VariantDescription(
+        (),
+        "DF-GAN as published: one stage, whose blocks scale and shift their features by sentence and noise",
+        family="dfgan",
+        fewest_stages=1,
+        truncation=Truncation(clip=2.0, scale=0.88),
+    ),
 }
-VARIANTS = tuple(DESCRIPTIONS)
+VARIANTS = tuple(name for name, told in DESCRIPTIONS.items() if told.family == ATTNGAN)  # that are trained here
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,9 @@ class ImageEncoderConfig:
 class GeneratorConfig:
     """Everything that shapes a generator. Variants differ by `variant` alone.
 
-    `upsampling` chooses how "nearest x2, then conv 3x3" is computed, not what it computes: the weights are the same.
+    A DF-GAN has one picture, of the size that the last of so many stages has elsewhere; its `condition` and
+    `residual_blocks` are 0. `upsampling` chooses how "nearest x2, then conv 3x3" is computed, not what it computes: the
+    weights are the same.
     """
 
     variant: str = "base"
@@ -89,9 +109,20 @@ class GeneratorConfig:
         return DESCRIPTIONS[self.variant].blocks
 
     @property
+    def family(self) -> str:
+        """Whose network it is."""
+        return DESCRIPTIONS[self.variant].family
+
+    @property
+    def truncation(self) -> Truncation | None:
+        """Of the noise that it is meant for."""
+        return DESCRIPTIONS[self.variant].truncation
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        """Side of each stage's image in pixels."""
-        return tuple(64 * 2**stage for stage in range(self.stages))
+        """Side of each image in pixels; all but the last are those of maps that look at words."""
+        sizes = tuple(64 * 2**stage for stage in range(self.stages))
+        return sizes if DESCRIPTIONS[self.variant].fewest_stages > 1 else sizes[-1:]
 
 
 @dataclass(frozen=True)
@@ -229,8 +260,8 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in DESCRIPTIONS:
-        raise T2IError("unknown variant", found=variant, expected=", ".join(DESCRIPTIONS))
+    if variant not in DESCRIPTIONS or DESCRIPTIONS[variant].family != ATTNGAN:
+        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
     return GeneratorConfig(variant=variant, stages=stages)
 
 

@@ -3,7 +3,7 @@
 One class serves `attngan`, `base`, `att1` and `att2`; a configuration says which blocks it has.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,10 @@ NEAREST_AS_TRANSPOSED = torch.from_numpy(TRANSPOSED)
 
 
 class Generated(NamedTuple):
-    """What a generator returns: images in [-1, 1], smallest first; attention [N, T, h, w] of each later stage."""
+    """What a generator returns: images in [-1, 1], smallest first; attention [N, T, h, w] of each later stage.
+
+    Mean and log-variance of the condition are [N, 0] where a family has no conditioning augmentation.
+    """
 
     images: list[Tensor]
     attention: list[Tensor]
@@ -35,10 +38,10 @@ def transposed_weight(weight: Tensor) -> Tensor:
 
 
 class UpsampledConv2d(nn.Conv2d):
-    """Nearest x2, conv 3x3 without bias, computed as these two or as one transposed convolution."""
+    """Nearest x2, conv 3x3, computed as these two or as one transposed convolution."""
 
-    def __init__(self, inputs: int, outputs: int, upsampling: str) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+    def __init__(self, inputs: int, outputs: int, upsampling: str, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
         self.upsampling = upsampling
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,14 +179,22 @@ class ToImage(nn.Module):
 
 
 class Generator(nn.Module):
-    """Sentence, words and noise to one image per stage (section 6 of the design; figure 2 of AttnGAN)."""
+    """Sentence, words and noise to one image per stage (section 6 of the design; figure 2 of AttnGAN).
+
+    Attributes:
+        inputs: what its graph takes, in the order of `forward`.
+        next_stage: what each later stage is.
+    """
+
+    inputs: tuple[str, ...] = ("sentence", "words", "mask", "z", "eps")
+    next_stage: ClassVar[type[nn.Module]] = NextStage
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.augmentation = ConditioningAugmentation(config.features, config.condition)
         self.first = FirstStage(config)
-        self.later = nn.ModuleList(NextStage(config) for _ in range(config.stages - 1))
+        self.later = nn.ModuleList(self.next_stage(config) for _ in range(config.stages - 1))
         self.to_image = nn.ModuleList(ToImage(config.width) for _ in range(config.stages))
 
     def forward(self, sentence: Tensor, words: Tensor, mask: Tensor, z: Tensor, eps: Tensor) -> Generated:

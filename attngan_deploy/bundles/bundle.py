@@ -17,13 +17,13 @@ from typing import Any
 from attngan_deploy.bundles.manifest import (
     GRAPHS,
     MANIFEST,
-    SCHEMA_VERSION,
     TEXT_TO_IMAGE,
     Graph,
     Manifest,
     StoredFile,
     damaged,
     decode_manifest,
+    schema_of,
 )
 from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.system.files import atomic_folder, entries, inside, is_part, read_json, sha256_of, write_atomically
@@ -323,7 +323,8 @@ def write_manifest(folder: Path, fields: JsonObject) -> Manifest:
             raise BundleError("a bundle holds no folders", found=str(path))
         if path.name != MANIFEST and not is_part(path):
             files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    document = {"schema": SCHEMA_VERSION, **fields} | {"schema": SCHEMA_VERSION, "files": files}
+    schema = schema_of(fields)
+    document = {"schema": schema, **fields} | {"schema": schema, "files": files}
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     manifest = decode_manifest(folder, json.loads(text))
     write_atomically(inside(folder, MANIFEST), text)

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import BundleError
 from attngan_deploy.system.records import JsonObject, RecordError, decode, look_up
 
 MANIFEST = "bundle.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: a generator may take no eps, give no attention, and be meant for truncated noise
 TEXT_TO_IMAGE, JUDGE, MATCHER = "text-to-image", "judge", "matcher"
 GRAPHS = {
     TEXT_TO_IMAGE: ("text_encoder", "generator"),
@@ -17,6 +18,7 @@ GRAPHS = {
     MATCHER: ("text_encoder", "picture_encoder"),
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
+NEEDED = {1: ("z", "eps", "features", "attention"), 2: ("z", "features")}  # sizes of a generator, by schema
 TEXTS = ("vocabulary", "golden", "variant", "licence", "weights_dtype")  # that need not be there
 POINT = ("pictures", "hours", "fid")  # what each point of a curve tells
 FLOORS = {"fp16": 40.0, "bf16": 35.0, "int8": 30.0}  # PSNR against fp32 in dB that pictures of a precision must have
@@ -133,7 +135,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a generator's tensors; a matcher has `words` and `features` alone, a judge none."""
+    """Sizes of a generator's tensors, 0 of one that it has not; a matcher has `words` and `features`, a judge none."""
 
     words: int | None = None  # rows of the embedding; None in a bundle of before this was written down
     # z, eps: numbers of noise a picture
@@ -188,6 +190,7 @@ class Manifest:
     weights_dtype: str | None  # how weights are stored
     floors: Mapping[str, float]  # PSNR against fp32, in dB, that pictures of each precision must have
     parity: Parity | None  # of a text-to-image bundle with torch
+    truncation: Truncation | None  # of the noise that its generator is meant for; None where that is not truncated
 
     def told(self, *keys: str) -> object:
         """What `bundle.json` says at a path of keys, e.g. "provenance", "recipe"; None where it says nothing."""
@@ -222,13 +225,14 @@ def decode_manifest(folder: Path, document: object) -> Manifest:
     listed = [
         file for graph in graphs.values() for file in (graph.file, *(it.file for it in graph.precisions.values()))
     ]
-    sizes, parity = Sizes(), None
+    sizes, parity, truncation = Sizes(), None, None
     if kind in (TEXT_TO_IMAGE, MATCHER):
         _field(folder, document, "vocabulary", str)
-        sizes = _sizes(folder, _field(folder, document, "sizes", dict), kind)
+        sizes = _sizes(folder, _field(folder, document, "sizes", dict), kind, schema)
     if kind == TEXT_TO_IMAGE:
         _check_fit(folder, graphs["generator"], sizes)
         parity = _part(folder, Parity, document["parity"], "parity") if "parity" in document else None
+        truncation = _truncation(folder, document["truncation"]) if "truncation" in document else None
     listed += [file for file in (texts["vocabulary"], texts["golden"]) if file is not None]
     if unlisted := [file for file in listed if file not in files]:
         raise damaged(folder, f"'{unlisted[0]}' is used but not in its file table")
@@ -245,7 +249,17 @@ def decode_manifest(folder: Path, document: object) -> Manifest:
         **texts,
         floors=FLOORS | {precision: float(floor) for precision, floor in floors.items()},
         parity=parity,
+        truncation=truncation,
     )
+
+
+def schema_of(fields: JsonObject) -> int:
+    """The oldest schema that can say these fields of a manifest, so that older programs open what they can use."""
+    if fields.get("kind") != TEXT_TO_IMAGE:
+        return 1
+    sizes = fields.get("sizes")
+    has_all = isinstance(sizes, dict) and sizes.keys() >= set(NEEDED[1])
+    return 1 if has_all and "truncation" not in fields else 2
 
 
 def _file(folder: Path, file: str, entry: object) -> StoredFile:
@@ -286,8 +300,8 @@ def _tensors(folder: Path, key: str, graph: JsonObject, side: str) -> dict[str, 
     return specs
 
 
-def _sizes(folder: Path, sizes: JsonObject, kind: str) -> Sizes:
-    needed = ("z", "eps", "features", "attention") if kind == TEXT_TO_IMAGE else ()
+def _sizes(folder: Path, sizes: JsonObject, kind: str, schema: int) -> Sizes:
+    needed = NEEDED[max(schema, 1)] if kind == TEXT_TO_IMAGE else ()
     for key in ("words", "z", "eps", "features", "width", "attention"):
         if (key in needed or sizes.get(key) is not None) and not _is_size(sizes.get(key)):
             raise damaged(folder, f"size '{key}' is not a positive number")
@@ -299,13 +313,24 @@ def _sizes(folder: Path, sizes: JsonObject, kind: str) -> Sizes:
 
 def _check_fit(folder: Path, generator: Graph, sizes: Sizes) -> None:
     """See that the sizes are those of the generator's tensors: what reads the manifest relies on either."""
-    wanted = {"z": (sizes.z, 1), "eps": (sizes.eps, 1), "words": (sizes.features, 1)}
+    words = "words" if "words" in generator.inputs else "sentence"
+    wanted: dict[str, tuple[int | None, int]] = {"z": (sizes.z, 1), words: (sizes.features, 1)}
+    wanted["eps"] = (sizes.eps or None, 1)
     wanted |= {f"image_{size}": (size, -1) for size in sizes.stages}
     for name, (size, axis) in wanted.items():
         tensor = (generator.inputs if axis == 1 else generator.outputs).get(name)
         found = tensor.shape[axis] if tensor is not None and len(tensor.shape) > max(axis, 0) else None
         if found != size:
             raise damaged(folder, f"its sizes ask for '{name}' of {size}, and its generator has {found}")
+    if (sizes.attention > 0) != ("attention" in generator.outputs):
+        raise damaged(folder, f"its sizes say an attention of {sizes.attention}, and its generator has another")
+
+
+def _truncation(folder: Path, value: object) -> Truncation:
+    told: Truncation = _part(folder, Truncation, value, "truncation")
+    if not told.is_usable:
+        raise damaged(folder, f"a truncation at {told.clip} times {told.scale}")
+    return told
 
 
 def _part(folder: Path, kind: Any, value: object, what: str) -> Any:

@@ -48,6 +48,14 @@ def generate(
     shared_noise: Annotated[
         bool, typer.Option("--shared-noise", help="Same noise for every caption, so that words alone differ.")
     ] = False,
+    truncation: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Times the noise z, cut at 2: less is safer and more alike, 1 turns it off. (default: the model's)",
+        ),
+    ] = None,
     file_format: Annotated[
         Format | None,
         typer.Option(
@@ -140,6 +148,7 @@ def generate(
             source,
             seed,
             shared_noise,
+            truncation,
             file_format=(file_format or (Format.tar if in_parts else Format.png)).value,
             samples=n,
             shard_size=shard_size if in_parts else None,

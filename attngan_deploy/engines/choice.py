@@ -139,7 +139,7 @@ def _speed(bundle: Bundle, text_encoder: Engine, generator: Engine) -> float:
     """Pictures a second of the fastest of several runs."""
     golden = load_golden(bundle)
     rows = np.arange(BATCH) % len(golden)
-    batch = {name: array[rows] for name, array in golden_inputs(golden, text_encoder).items()}
+    batch = {name: array[rows] for name, array in golden_inputs(bundle, golden, text_encoder).items()}
     make = generator.pictures if can_make_pictures(generator) else generator.run
     make(batch)  # the first run of a shape makes plans for it
     times: list[float] = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.facts import Engine, EngineFacts, Tensors, can_make_pictures
-from attngan_deploy.engines.tensors import check_finite
+from attngan_deploy.engines.tensors import check_finite, taken
 from attngan_deploy.errors import BundleError
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ class GoldenCases:
     captions: list[str]
     ids: list[list[int]]  # vocabulary indices of each caption's words
     z: NDArray[np.float32]  # f32 [N, z]
-    eps: NDArray[np.float32]  # f32 [N, eps]
+    eps: NDArray[np.float32]  # f32 [N, eps]; [N, 0] where the generator takes none
     images: NDArray[np.float32]  # f32 [N, 3, S, S] in [-1, 1]
 
     def __len__(self) -> int:
@@ -85,7 +85,8 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
-                z, eps, images = (arrays[name].astype(np.float32) for name in ("z", "eps", f"image_{size}"))
+                z, images = (arrays[name].astype(np.float32) for name in ("z", f"image_{size}"))
+                eps = arrays["eps"].astype(np.float32) if sizes.eps else z[:, :0]
     except UNREADABLE as error:
         raise _damaged(bundle, file, _unreadable(str(error))) from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
@@ -140,7 +141,7 @@ def check_engines(bundle: Bundle, text_encoder: Engine, generator: Engine) -> Ve
     worst = int(np.abs(to_uint8(images).astype(np.int16) - to_uint8(wanted)).max())
     psnr, facts = psnr_db(images, wanted), generator.facts
     if can_make_pictures(generator):
-        shown = generator.pictures(golden_inputs(golden, text_encoder))["pictures"]
+        shown = generator.pictures(golden_inputs(bundle, golden, text_encoder))["pictures"]
         levels = to_uint8(golden.images)
         worst = max(worst, int(np.abs(shown.astype(np.int16) - levels).max()))
         of_levels = psnr_db(shown, levels, LEVELS)
@@ -150,12 +151,12 @@ def check_engines(bundle: Bundle, text_encoder: Engine, generator: Engine) -> Ve
     return Verification(bundle.name, bundle.hash, facts, len(golden), worst, psnr, required, passed)
 
 
-def golden_inputs(golden: GoldenCases, text_encoder: Engine, cases: slice = slice(None)) -> Tensors:
+def golden_inputs(bundle: Bundle, golden: GoldenCases, text_encoder: Engine, cases: slice = slice(None)) -> Tensors:
     """What the generator takes to make golden pictures: text features and noise."""
     ids = golden.ids[cases]
     lengths = np.array([len(row) for row in ids], np.int64)
     features = text_encoder.run({"captions": Tokenizer.pad(ids), "lengths": lengths})
-    return {**features, "z": golden.z[cases], "eps": golden.eps[cases]}
+    return taken(bundle, {**features, "z": golden.z[cases], "eps": golden.eps[cases]})
 
 
 def psnr_db(one: NDArray[Any], other: NDArray[Any], value_range: float = RANGE) -> float | None:
@@ -170,8 +171,8 @@ def psnr_db(one: NDArray[Any], other: NDArray[Any], value_range: float = RANGE) 
 def _make(
     bundle: Bundle, text_encoder: Engine, generator: Engine, golden: GoldenCases, cases: slice
 ) -> NDArray[np.float32]:
-    inputs = golden_inputs(golden, text_encoder, cases)
-    check_finite(bundle, "text encoder", inputs["words"], inputs["sentence"])
+    inputs = golden_inputs(bundle, golden, text_encoder, cases)
+    check_finite(bundle, "text encoder", *(inputs[name] for name in ("words", "sentence") if name in inputs))
     image = generator.run(inputs)[f"image_{bundle.manifest.sizes.stages[-1]}"]
     check_finite(bundle, "generator", image)
     return np.asarray(image, np.float32).clip(-1, 1)

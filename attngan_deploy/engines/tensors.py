@@ -35,6 +35,11 @@ def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[st
         _check_range(graph, "lengths", inputs["lengths"], 1, inputs["captions"].shape[1])
 
 
+def taken(bundle: Bundle, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Those of text features and noise that a bundle's generator takes; the rest it has no use for."""
+    return {name: tensors[name] for name in bundle.graph("generator").inputs if name in tensors}
+
+
 def _check_range(graph: str, name: str, tensor: NDArray[Any], least: int, most: int | None) -> None:
     lowest, highest = int(tensor.min()), int(tensor.max())
     if lowest < least or (most is not None and highest > most):

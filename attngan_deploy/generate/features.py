@@ -31,8 +31,9 @@ class Stages:
     """What the generator makes of text features and noise."""
 
     images: dict[int, NDArray[np.float32]]  # picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage
-    # f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words
-    attention: NDArray[np.float32]
+    # f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words. None
+    # from a generator that looks at no words
+    attention: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Batch:
 
     pictures: NDArray[np.uint8]  # uint8 [N, S, S, 3]
     places: list[tuple[int, int]]  # the caption's place in the input and the sample number of each picture
-    attention: NDArray[np.float32] | None = None  # f32 [N, T, A, A] of the last stage; None where it was not asked for
+    # f32 [N, T, A, A] of the last stage; None where it was not asked for, or there is none
+    attention: NDArray[np.float32] | None = None
     captions: list[Caption] = field(default_factory=list, repr=False)
 
 

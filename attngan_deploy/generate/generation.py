@@ -165,7 +165,7 @@ class Generation:
             pictures = (Picture(place, caption, self._encode(caption).ids) for place, caption in part)
             in_order = run.shard_size is not None or run.file_format == TAR  # members stand in the order of captions
             batches = self.model.stream_pictures(
-                pictures, run.seed, self._batch_size, run.shared_noise, run.attention, in_order
+                pictures, run.seed, self._batch_size, run.shared_noise, run.attention, in_order, run.truncation
             )
             drawn = ((batch, self._sheets(batch) if run.attention else None) for batch in batches)
             with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:

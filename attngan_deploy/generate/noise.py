@@ -3,7 +3,8 @@
 Philox4x64-10 is a counter-based generator: the seed is its key, and the counter starts at
 (0, stream, caption's place, sample number), so that no two pictures share a block and none depends on another.
 numpy guarantees the raw bits of its bit generators for ever, but not what its `standard_normal` makes of them;
-the Box-Muller transform below is therefore written out, and easy to repeat in another language.
+the Box-Muller transform below is therefore written out, and easy to repeat in another language. Truncated noise leaves
+out the numbers beyond its clip: those that follow take their places.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.errors import T2IError
 
 Z_STREAM, EPS_STREAM = 0, 1
@@ -18,7 +20,12 @@ LARGEST_SEED = 2**64 - 1
 
 
 def noise_for(
-    seed: int, caption_index: int, sample_index: int, size: int, stream: int = Z_STREAM
+    seed: int,
+    caption_index: int,
+    sample_index: int,
+    size: int,
+    stream: int = Z_STREAM,
+    truncation: Truncation | None = None,
 ) -> NDArray[np.float32]:
     """Standard normal noise of one picture.
 
@@ -26,6 +33,7 @@ def noise_for(
         seed: 0 to 2**64 - 1.
         caption_index: the caption's place in the input, from 0; so is the sample number of that caption.
         stream: `Z_STREAM` or `EPS_STREAM`.
+        truncation: what becomes of the normal distribution; None for nothing.
 
     Returns:
         f32 [size]. Computed in double precision and rounded once; a shorter array is the start of a longer one.
@@ -35,24 +43,32 @@ def noise_for(
     """
     if not 0 <= seed <= LARGEST_SEED:
         raise T2IError("the seed is out of range", found=str(seed), expected="0 to 2**64 - 1")
-    key = np.array([seed, 0], np.uint64)
-    counter = np.array([0, stream, caption_index, sample_index], np.uint64)
-    pairs = (size + 1) // 2
-    bits = np.random.Philox(key=key, counter=counter).random_raw(2 * pairs).reshape(pairs, 2)
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1): the logarithm is finite
-    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, 0])), 2.0 * np.pi * uniform[:, 1]
-    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return normal.reshape(-1)[:size].astype(np.float32)
+    place = (seed, stream, caption_index, sample_index)
+    if truncation is None:
+        return _normal(*place, size)[:size].astype(np.float32)
+    drawn = size
+    while True:
+        normal = _normal(*place, drawn)
+        inside = normal[np.abs(normal) <= truncation.clip]
+        if len(inside) >= size:
+            return (inside[:size] * truncation.scale).astype(np.float32)
+        drawn *= 2
 
 
 def noise_batch(
-    seed: int, places: Sequence[tuple[int, int]], z_size: int, eps_size: int, shared: bool = False
+    seed: int,
+    places: Sequence[tuple[int, int]],
+    z_size: int,
+    eps_size: int,
+    shared: bool = False,
+    truncation: Truncation | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Noise of a batch of pictures, one `noise_for` a row, so that no row can depend on its neighbours.
 
     Args:
         places: (caption's place in the input, sample number) of each picture.
         shared: give every caption the noise of the first one; sample numbers still differ.
+        truncation: of z.
 
     Returns:
         z f32 [N, z_size] and eps f32 [N, eps_size].
@@ -61,6 +77,17 @@ def noise_batch(
     eps = np.empty((len(places), eps_size), np.float32)
     for row, (caption, sample) in enumerate(places):
         place = 0 if shared else caption
-        z[row] = noise_for(seed, place, sample, z_size, Z_STREAM)
+        z[row] = noise_for(seed, place, sample, z_size, Z_STREAM, truncation)
         eps[row] = noise_for(seed, place, sample, eps_size, EPS_STREAM)
     return z, eps
+
+
+def _normal(seed: int, stream: int, caption_index: int, sample_index: int, size: int) -> NDArray[np.float64]:
+    """The first `size` numbers of a picture's stream, and one more where that is odd."""
+    key = np.array([seed, 0], np.uint64)
+    counter = np.array([0, stream, caption_index, sample_index], np.uint64)
+    pairs = (size + 1) // 2
+    bits = np.random.Philox(key=key, counter=counter).random_raw(2 * pairs).reshape(pairs, 2)
+    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1): the logarithm is finite
+    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, 0])), 2.0 * np.pi * uniform[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)

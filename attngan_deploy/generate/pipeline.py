@@ -1,8 +1,9 @@
 """Captions to pictures: tokenizer, text encoder, noise, generator."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.truncation import truncated
 from attngan_deploy.engines.choice import choose
 from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.golden import Verification, check_engines, load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
-from attngan_deploy.engines.tensors import check_finite
+from attngan_deploy.engines.tensors import check_finite, taken
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
 from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
 from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_features, collate
@@ -28,6 +30,7 @@ DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded together
 
+Noise = tuple[NDArray[np.float32], NDArray[np.float32]]  # z and eps
 Job = tuple[list[Picture], TextFeatures, NDArray[np.float32], NDArray[np.float32]]  # a batch, and what `decode` takes
 
 
@@ -45,6 +48,7 @@ class TextToImage:
         sizes = bundle.manifest.sizes
         self.z_size, self.eps_size = sizes.z, sizes.eps
         self.stage_sizes = list(sizes.stages)
+        self.has_attention = sizes.attention > 0
 
     @classmethod
     def load(
@@ -106,8 +110,21 @@ class TextToImage:
         """
         return self._encode_ids([ids for _, ids in self._tokenize(captions)])
 
-    def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Stages:
+    def noise(
+        self,
+        seed: int,
+        places: Sequence[tuple[int, int]],
+        shared: bool = False,
+        truncation: float | None = None,
+    ) -> Noise:
+        """z f32 [N, z] and eps f32 [N, eps] of pictures; see `noise_batch`, and `generate` for `truncation`."""
+        cut = truncated(self.bundle.manifest.truncation, truncation)
+        return noise_batch(seed, places, self.z_size, self.eps_size, shared, cut)
+
+    def decode(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32] | None = None) -> Stages:
         """Images of every stage from text features and noise: z f32 [N, z], eps f32 [N, eps].
+
+        A generator without eps takes None, or [N, 0].
 
         Raises:
             EngineError: arrays of other shapes or types, a caption without a word, or images that are not finite.
@@ -116,10 +133,11 @@ class TextToImage:
         images = {size: np.asarray(outputs[f"image_{size}"], np.float32) for size in self.stage_sizes}
         check_finite(self.bundle, "generator", *images.values())
         inside = {size: image.clip(-1, 1) for size, image in images.items()}  # an engine's tanh may reach 1.0000002
-        return Stages(inside, np.asarray(outputs["attention"], np.float32))
+        attention = np.asarray(outputs["attention"], np.float32) if self.has_attention else None
+        return Stages(inside, attention)
 
     def decode_pictures(
-        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32], alone: bool = True
+        self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32] | None = None, alone: bool = True
     ) -> NDArray[np.uint8]:
         """Pictures uint8 [N, S, S, 3] of the last stage; see `decode`, and `PictureEngine.pictures` for `alone`."""
         if not can_make_pictures(self.generator):
@@ -135,6 +153,7 @@ class TextToImage:
         images_per_caption: int = 1,
         batch_size: int | None = None,
         shared_noise: bool = False,
+        truncation: float | None = None,
     ) -> NDArray[np.uint8]:
         """Pictures uint8 [N * images_per_caption, S, S, 3], the samples of a caption one after another.
 
@@ -146,12 +165,23 @@ class TextToImage:
             images_per_caption: samples of each caption.
             batch_size: pictures that are made together; it changes speed and memory only.
             shared_noise: give every caption the same noise, so that words are all that differs.
+            truncation: times z, whose numbers far out are drawn again: fewer odd pictures, and more alike. 1 for z as
+                it is, None for what the bundle is meant for.
 
         Raises:
             CaptionError: no caption, one without a known word, or a long one, or no text; line n is the nth caption.
         """
         made = list(
-            self.stream(captions, seed, images_per_caption, batch_size, shared_noise, attention=False, in_order=False)
+            self.stream(
+                captions,
+                seed,
+                images_per_caption,
+                batch_size,
+                shared_noise,
+                attention=False,
+                in_order=False,
+                truncation=truncation,
+            )
         )
         places = [place for batch in made for place in batch.places]
         order = sorted(range(len(places)), key=places.__getitem__)
@@ -167,6 +197,7 @@ class TextToImage:
         places: Iterable[tuple[int, int]] | None = None,
         attention: bool = True,
         in_order: bool = True,
+        truncation: float | None = None,
     ) -> Iterator[Batch]:
         """Like `generate`, a batch at a time.
 
@@ -182,7 +213,7 @@ class TextToImage:
         if places is None:
             places = ((caption, sample) for caption in range(len(numbered)) for sample in range(images_per_caption))
         pictures = (Picture(place, *numbered[place[0]]) for place in places)
-        return self.stream_pictures(pictures, seed, batch_size, shared_noise, attention, in_order)
+        return self.stream_pictures(pictures, seed, batch_size, shared_noise, attention, in_order, truncation)
 
     def stream_pictures(
         self,
@@ -192,6 +223,7 @@ class TextToImage:
         shared_noise: bool = False,
         attention: bool = False,
         in_order: bool = True,
+        truncation: float | None = None,
     ) -> Iterator[Batch]:
         """Like `stream`, of pictures sorted by place, whose words have been numbered; they are taken as needed."""
         pictures = pictures if in_order else by_length(pictures)
@@ -201,7 +233,8 @@ class TextToImage:
             streams = self.generator.streams if len(first) == STREAMS_FROM else 1
             pictures = chain(first, pictures)
         size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
-        return self._batches(self._jobs(grouped(pictures, size), seed, shared_noise), streams, attention)
+        noise = partial(self.noise, seed, shared=shared_noise, truncation=truncation)
+        return self._batches(self._jobs(grouped(pictures, size), noise), streams, attention)
 
     def _batches(self, jobs: Iterator[Job], streams: int, attention: bool) -> Iterator[Batch]:
         def make(job: Job) -> Batch:
@@ -219,7 +252,7 @@ class TextToImage:
             for _, batch in side_by_side(make, jobs, streams):
                 yield batch
 
-    def _jobs(self, groups: Iterator[list[Picture]], seed: int, shared_noise: bool) -> Iterator[Job]:
+    def _jobs(self, groups: Iterator[list[Picture]], noise: Callable[[list[tuple[int, int]]], Noise]) -> Iterator[Job]:
         """What `decode` takes for each group of pictures."""
         known: dict[tuple[int, ...], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # words, sentence
         ahead = 1  # batches whose captions are encoded together; the first one is not kept waiting
@@ -233,8 +266,7 @@ class TextToImage:
                     known[caption] = features.words[row, :, : len(caption)], features.sentence[row]
             for group in together:
                 places = [picture.place for picture in group]
-                z, eps = noise_batch(seed, places, self.z_size, self.eps_size, shared_noise)
-                yield group, collate([known[tuple(picture.ids)] for picture in group]), z, eps
+                yield group, collate([known[tuple(picture.ids)] for picture in group]), *noise(places)
 
     def _tokenize(self, captions: Iterable[str] | str) -> list[tuple[Caption, list[int]]]:
         """Captions, numbered as if each stood on a line, with their vocabulary indices."""
@@ -260,11 +292,11 @@ class TextToImage:
             np.asarray(outputs["mask"], np.bool_),
         )
 
-    def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32]) -> Tensors:
+    def _inputs(self, features: TextFeatures, z: NDArray[np.float32], eps: NDArray[np.float32] | None) -> Tensors:
         inputs: Tensors = {name: np.asarray(array) for name, array in vars(features).items()}
-        inputs |= {"z": np.asarray(z), "eps": np.asarray(eps)}
+        inputs |= {"z": np.asarray(z), "eps": np.zeros((len(z), 0), np.float32) if eps is None else np.asarray(eps)}
         check_features(self.bundle, inputs)
-        return inputs
+        return taken(self.bundle, inputs)
 
 
 def _check_embedding(bundle: Bundle, text_encoder: Engine) -> None:

@@ -50,6 +50,7 @@ class Origin:
     model_hash: str
     backend: str = ""  # what made it; "" where nothing says, as after a run that was killed; so is the precision
     precision: str = ""
+    truncation: float = 1.0  # of its noise; 1 where nothing says it
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
         raise OutputError(f"there is no folder {target.parent}", next_step="choose another -o")
     origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
     with writing(target):
-        write_atomically(target, encode_picture(made.picture, suffix, {**asdict(origin), "file": target.name}))
+        told = {key: value for key, value in asdict(origin).items() if (key, value) != ("truncation", 1.0)}
+        write_atomically(target, encode_picture(made.picture, suffix, {**told, "file": target.name}))
 
 
 def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:
@@ -133,7 +135,9 @@ def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.i
 def _make(network: TextToImage, origin: Origin) -> NDArray[np.uint8]:
     caption = Caption(origin.caption, 1)
     wanted = Picture((origin.index, origin.sample), caption, encode_caption(caption, network.tokenizer).ids)
-    batches = network.stream_pictures([wanted], origin.seed, shared_noise=origin.shared_noise, attention=True)
+    batches = network.stream_pictures(
+        [wanted], origin.seed, shared_noise=origin.shared_noise, attention=True, truncation=origin.truncation
+    )
     picture: NDArray[np.uint8] = next(batches).pictures[0]
     return picture
 
@@ -191,7 +195,11 @@ def _origin(path: Path, told: object) -> Origin:
     for key in NUMBERS:
         if not 0 <= told[key] <= LARGEST_SEED:
             raise DataError(f"{path}: '{key}' is out of range", found=str(told[key])[:40], expected="0 to 2**64 - 1")
-    return Origin(**{key: told[key] for key in (*FIELDS, *ENGINE) if key in told})
+    truncation = told.get("truncation", 1.0)
+    if not (type(truncation) in (int, float) and 0 <= truncation <= 1):
+        raise DataError(f"{path}: 'truncation' is out of range", found=str(truncation)[:40], expected="0 to 1")
+    known = {key: told[key] for key in (*FIELDS, *ENGINE) if key in told}
+    return Origin(**known, truncation=float(truncation))
 
 
 def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[EngineRequest]) -> Bundle:

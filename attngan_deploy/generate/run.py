@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.truncation import truncated
 from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.plan import Place, Plan
 from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord
 from attngan_deploy.media.caption import Caption
@@ -38,10 +40,30 @@ class Run:
     strict: bool = False  # whether an unknown word is an error
     grid: bool = False  # also write `grid.png`
     attention: bool = False  # also write a sheet of each picture's attention into `attention/`
+    truncation: float = 1.0  # times z, whose numbers far out are drawn again; 1 for z as it is
 
     @classmethod
-    def of(cls, bundle: Bundle, captions: Captions, seed: int = 0, shared_noise: bool = False, **how: Any) -> "Run":
-        """A run of a bundle; `how` are further attributes."""
+    def of(
+        cls,
+        bundle: Bundle,
+        captions: Captions,
+        seed: int = 0,
+        shared_noise: bool = False,
+        truncation: float | None = None,
+        **how: Any,
+    ) -> "Run":
+        """A run of a bundle, with its truncation where that is None; `how` are further attributes.
+
+        Raises:
+            OutputError: attention was asked for, and the bundle has none.
+        """
+        if how.get("attention") and not bundle.manifest.sizes.attention:
+            raise OutputError(
+                f"model {bundle.name} has no attention: its generator looks at the sentence as a whole",
+                next_step="leave out --attention, or choose another --model",
+            )
+        cut = truncated(bundle.manifest.truncation, truncation)
+        how["truncation"] = 1.0 if cut is None else cut.scale
         return cls(captions, seed, shared_noise, bundle.name, bundle.hash, bundle=str(bundle.folder), **how)
 
     @property
@@ -71,6 +93,7 @@ class Run:
             model=self.model,
             model_hash=self.model_hash,
             format=self.file_format,
+            truncation=self.truncation,
             **parts,
         )
 
@@ -106,6 +129,7 @@ class Run:
             "model": self.model,
             "model_hash": self.model_hash,
             "shared_noise": self.shared_noise,
+            **({} if self.truncation == 1 else {"truncation": self.truncation}),
             **EngineRecord.of_picture(asdict(engine)).json(),
         }
 

@@ -55,6 +55,7 @@ class RunRecord:
     model: str
     model_hash: str
     format: str
+    truncation: float = 1.0
     # what makes its pictures, all of them; of a run that is not in parts, backend and precision
     engine: EngineRecord = EngineRecord()
 
@@ -65,7 +66,10 @@ class RunRecord:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def json(self) -> bytes:
-        return (json.dumps(self.identity | {"engine": self.engine.json()}, indent=2) + "\n").encode()
+        told = self.identity | {"engine": self.engine.json()}
+        if self.truncation == 1:  # as before there was any
+            del told["truncation"]
+        return (json.dumps(told, indent=2) + "\n").encode()
 
 
 class DamagedRecordError(OutputError):

@@ -105,6 +105,7 @@ class GeneratedPictures:
             captions_sha256=hashlib.sha256(json.dumps(self._captions).encode()).hexdigest(),
             seed=self.seed,
             unknown_words=self._unknown,
+            truncation=None if (truncated := self.model.bundle.manifest.truncation) is None else truncated.scale,
         )
 
     def count(self) -> int:

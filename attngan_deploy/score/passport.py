@@ -52,6 +52,7 @@ class GeneratedFacts:
     captions_sha256: str = ""  # of them, in their order
     seed: int = 0  # of the noise
     unknown_words: tuple[str, ...] = ()  # words of the captions that the model does not know
+    truncation: float | None = None  # of the noise; None where it is as it is
 
 
 @dataclass(frozen=True)

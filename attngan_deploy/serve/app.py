@@ -165,6 +165,7 @@ def _entry(served: ServedModel, engine: EngineFacts) -> schemas.ModelAnswer:
         engine=str(engine),
         picture_size=manifest.sizes.stages[-1],
         preview_size=manifest.sizes.stages[0],
+        attention=manifest.sizes.attention > 0,
         words=len(served.tokenizer) - 1,
         licence=manifest.licence,
     )

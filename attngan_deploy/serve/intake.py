@@ -61,7 +61,7 @@ def choose_model(models: Mapping[str, ServedModel], name: str | None) -> ServedM
 def accept(request: GenerateRequest, models: Mapping[str, ServedModel], limits: ServerLimits) -> AcceptedRequest:
     """Check a request; what is wrong with it is a RefusedError."""
     served = choose_model(models, request.model)
-    _check_size(request, limits)
+    _check_size(request, served, limits)
     unknown = [_unknown_words(text, place, served) for place, text in enumerate(request.captions)]
     orders = [
         Order(text.strip(), request.seed, (place, sample), request.shared_noise, request.stream, request.attention)
@@ -107,7 +107,7 @@ def shorten(text: str) -> str:
     return cut.encode("utf-8", "replace").decode("utf-8")
 
 
-def _check_size(request: GenerateRequest, limits: ServerLimits) -> None:
+def _check_size(request: GenerateRequest, served: ServedModel, limits: ServerLimits) -> None:
     if len(request.captions) > limits.captions:
         raise RefusedError("too many captions", found=str(len(request.captions)), expected=f"at most {limits.captions}")
     pictures = len(request.captions) * request.n
@@ -120,6 +120,11 @@ def _check_size(request: GenerateRequest, limits: ServerLimits) -> None:
     if request.format != "json" and (request.stream or request.attention):
         what = "a stream" if request.stream else "attention"
         raise RefusedError(f"{what} comes as JSON", found=f"format {request.format}", expected="format json")
+    if request.attention and not served.bundle.manifest.sizes.attention:
+        raise RefusedError(
+            f"model {served.name} has no attention: its generator looks at the sentence as a whole",
+            expected="attention false, or another model",
+        )
     if request.attention and pictures > limits.attended:
         raise RefusedError(
             "too many pictures with attention", found=str(pictures), expected=f"at most {limits.attended}"

@@ -121,6 +121,7 @@ class ModelAnswer(BaseModel):
     engine: str
     picture_size: int
     preview_size: int
+    attention: bool = Field(description="Whether it can say what each word looked at.")
     words: int = Field(description="Words of its vocabulary.")
     licence: str | None
 

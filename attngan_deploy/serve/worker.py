@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import T2IError
 from attngan_deploy.generate.features import TextFeatures
-from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
@@ -81,21 +80,19 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
     row_of = {caption: row for row, caption in enumerate(captions)}
     rows = [row_of[order.caption] for order in orders]
     spread = TextFeatures(features.words[rows], features.sentence[rows], features.mask[rows])
-    noise = [
-        noise_batch(order.seed, [order.place], model.z_size, model.eps_size, order.shared_noise) for order in orders
-    ]
+    noise = [model.noise(order.seed, [order.place], order.shared_noise) for order in orders]
     z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
     if not any(order.preview or order.attention for order in orders):
         return [PictureResult(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
     stages = model.decode(spread, z, eps)
-    pictures = to_uint8(stages.images[model.picture_size])
+    pictures, maps = to_uint8(stages.images[model.picture_size]), stages.attention
     wanted = [row for row, order in enumerate(orders) if order.preview]
     previews = dict(zip(wanted, to_uint8(stages.images[model.stage_sizes[0]][wanted]), strict=True)) if wanted else {}
     return [
         PictureResult(
             pictures[row],
             previews.get(row),
-            _attention(model, order.caption, stages.attention[row]) if order.attention else None,
+            _attention(model, order.caption, maps[row]) if order.attention and maps is not None else None,
         )
         for row, order in enumerate(orders)
     ]

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import families
 from generation_lines import EAGER, SIDES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +177,7 @@ def page(told: dict[str, Any]) -> str:
     else:
         parts += ["## Number of captions", "Not measured since memory was last worked on: `--only memory` measures it."]
     parts += ["## Where the time goes in OpenVINO, per cent", _table(told["profiles"]["rows"]), _layers(told)]
+    parts.append(families.section())
     return "\n\n".join([*(part.strip() for part in parts), "## What was tried and lost", _lost()])
 
 

@@ -123,6 +123,8 @@ function showPicture() {
 }
 
 function showWords() {
+  at.attention.hidden = !shown.attention.length;
+  if (at.attention.hidden) return;
   const shares = shown.attention.map(share);
   const highest = Math.max(...shares);
   const buttons = shown.words.map((word, place) => {
@@ -137,7 +139,6 @@ function showWords() {
     return button;
   });
   at.words.replaceChildren(...buttons);
-  at.attention.hidden = false;
 }
 
 function chooseWord(place) {
@@ -165,7 +166,8 @@ async function save() {
   const png = new Uint8Array(await (await plain.convertToBlob({ type: "image/png" })).arrayBuffer());
   const file = `bird-${seed}.png`;
   const record = { caption, line: 1, index: 0, sample: 0, file, model: model.name, model_hash: model.hash };
-  const blob = new Blob([withRecord(png, seed, { ...record, shared_noise: false })], { type: "image/png" });
+  const noise = model.truncation ? { truncation: model.truncation.scale } : {};
+  const blob = new Blob([withRecord(png, seed, { ...record, shared_noise: false, ...noise })], { type: "image/png" });
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: file });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

@@ -5,7 +5,7 @@ import { EPS_STREAM, Z_STREAM, noiseFor } from "./noise.js";
 import { fetchFile } from "./store.js";
 import { Tokenizer } from "./tokenizer.js";
 
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 const KIND = "text-to-image";
 const MAX_WORDS = 1000; // memory grows with the caption
 const ENGINES = {
@@ -60,9 +60,10 @@ export class TextToImage {
 
   /** What a person may want to know of the model. */
   async facts() {
-    const { name, sizes, licence } = this.manifest;
+    const { name, sizes, licence, truncation } = this.manifest;
     const runner = this.engine === "webgpu" ? "WebGPU" : plural(this.ort.env.wasm.numThreads, "thread");
-    return { name, size: sizes.stages.at(-1), licence, runner, hash: await bundleHash(this.manifest) };
+    const size = sizes.stages.at(-1);
+    return { name, size, licence, truncation, runner, hash: await bundleHash(this.manifest) };
   }
 
   /**
@@ -75,25 +76,28 @@ export class TextToImage {
   async generate(caption, seed) {
     const started = performance.now();
     const { ids, unknown } = this.encode(caption);
-    const { sizes } = this.manifest;
+    const { sizes, truncation, graphs } = this.manifest;
     const { Tensor } = this.ort;
     const text = await this.textEncoder.run({
       captions: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
       lengths: new Tensor("int64", [BigInt(ids.length)], [1]),
     });
-    const outputs = await this.generator.run({
-      ...text,
-      z: new Tensor("float32", noiseFor(seed, 0, 0, sizes.z, Z_STREAM), [1, sizes.z]),
-      eps: new Tensor("float32", noiseFor(seed, 0, 0, sizes.eps, EPS_STREAM), [1, sizes.eps]),
-    });
+    const noise = (size, ...stream) => new Tensor("float32", noiseFor(seed, 0, 0, size, ...stream), [1, size]);
+    const known = { ...text, z: noise(sizes.z, Z_STREAM, truncation) };
+    if (sizes.eps) known.eps = noise(sizes.eps, EPS_STREAM);
+    const outputs = await this.generator.run(
+      Object.fromEntries(Object.keys(graphs.generator.inputs).map((name) => [name, known[name]])),
+    );
     const size = sizes.stages.at(-1);
-    const places = sizes.attention ** 2;
+    const places = (sizes.attention ?? 0) ** 2;
     return {
       size,
       pixels: toPixels(outputs[`image_${size}`].data, size),
       words: ids.map((id) => this.tokenizer.words[id]),
       unknown,
-      attention: ids.map((_, word) => outputs.attention.data.slice(word * places, (word + 1) * places)),
+      attention: places
+        ? ids.map((_, word) => outputs.attention.data.slice(word * places, (word + 1) * places))
+        : [], // of a model that looks at the sentence as a whole
       attentionSize: sizes.attention,
       seconds: (performance.now() - started) / 1000,
     };

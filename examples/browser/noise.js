@@ -7,6 +7,7 @@ const MASK = (1n << 64n) - 1n;
 const MULTIPLIERS = [0xd2e7470ee14c6c93n, 0xca5a826395121157n];
 const WEYL = [0x9e3779b97f4a7c15n, 0xbb67ae8584caa73bn];
 const ROUNDS = 10;
+const WHOLE = { clip: Infinity, scale: 1 };
 
 export const LARGEST_SEED = MASK;
 export const Z_STREAM = 0;
@@ -40,9 +41,10 @@ const uniform = (bits) => (Number(bits >> 11n) + 0.5) * 2 ** -53;
  * @param {number} sampleIndex the sample number of that caption, from 0.
  * @param {number} size how many values.
  * @param {number} stream Z_STREAM or EPS_STREAM.
+ * @param {{clip: number, scale: number}} truncation numbers beyond clip are left out, and the others taken times scale.
  * @returns {Float32Array} computed in double precision and rounded once.
  */
-export function noiseFor(seed, captionIndex, sampleIndex, size, stream = Z_STREAM) {
+export function noiseFor(seed, captionIndex, sampleIndex, size, stream = Z_STREAM, truncation = WHOLE) {
   const place = [BigInt(stream), BigInt(captionIndex), BigInt(sampleIndex)];
   const normal = [];
   for (let block = 1n; normal.length < size; block++) { // numpy counts up before it draws
@@ -50,10 +52,11 @@ export function noiseFor(seed, captionIndex, sampleIndex, size, stream = Z_STREA
     for (const [first, second] of [words.slice(0, 2), words.slice(2)]) {
       const radius = Math.sqrt(-2 * Math.log(first));
       const angle = 2 * Math.PI * second;
-      normal.push(radius * Math.cos(angle), radius * Math.sin(angle));
+      const pair = [radius * Math.cos(angle), radius * Math.sin(angle)];
+      normal.push(...pair.filter((value) => Math.abs(value) <= truncation.clip));
     }
   }
-  return Float32Array.from(normal.slice(0, size));
+  return Float32Array.from(normal.slice(0, size), (value) => value * truncation.scale);
 }
 
 /** The seed that a person typed, as a bigint; an Error says what a seed is. */

@@ -52,7 +52,7 @@ Variant `{variant}`: {DESCRIPTIONS[variant].sentence}.
 
 {rows}
 
-Made by this bundle with seed {SEED}, samples 0 to {SAMPLES - 1}; nothing was picked.
+Made by this bundle with seed {SEED}, samples 0 to {SAMPLES - 1}; nothing was picked.{_truncation(manifest)}
 
 ## Use
 
@@ -84,6 +84,16 @@ batch sizes and caption lengths:
 {manifest.licence}
 """
     write_atomically(inside(path.parent, path.name), text)
+
+
+def _truncation(manifest: Manifest) -> str:
+    """What noise the pictures are made of, where it is not all of a normal distribution."""
+    if (truncation := manifest.truncation) is None:
+        return ""
+    return (
+        f"\nIts noise is cut at {truncation.clip:g} and taken times {truncation.scale:g}, as its authors do; "
+        "`t2i generate --truncation 1` turns that off."
+    )
 
 
 def _training(run: TrainingRun) -> list[tuple[str, ...]]:

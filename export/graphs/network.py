@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attngan_deploy.export.final_names import errors_alone
 from attngan_deploy.export.graphs.graph import OPSET, GraphBuilder
-from attngan_deploy.train.generator import Generator
+from attngan_deploy.train.families import GeneratorNetwork
 from attngan_deploy.train.layers import followed_layers
 
 SMALLEST_EXAMPLE = 2  # of a dynamic dimension: torch takes 0 and 1 for sizes that stay
@@ -85,11 +85,12 @@ def network_graph(
     return builder.finish()
 
 
-def generator_graph(generator: Generator) -> onnx.ModelProto:
+def generator_graph(generator: GeneratorNetwork) -> onnx.ModelProto:
     """Graph: sentence, words, mask, z, eps to image_64, image_128, image_256 and attention, attention_128.
 
     There is one image a stage, f32 [N, 3, S, S] in [-1, 1], and one attention a later stage, f32 [N, T, S, S];
-    "attention" is that of the second stage. Batch and caption length are dynamic.
+    "attention" is that of the second stage. Batch and caption length are dynamic. A generator may take less, and give
+    one image alone.
 
     Raises:
         ValueError: a BatchNorm is not folded.
@@ -104,6 +105,7 @@ def generator_graph(generator: Generator) -> onnx.ModelProto:
         "z": ("float32", ["batch", config.noise]),
         "eps": ("float32", ["batch", config.condition]),
     }
+    inputs = {name: inputs[name] for name in generator.inputs}
     outputs: dict[str, Shape] = {f"image_{size}": ["batch", 3, size, size] for size in config.sizes}
     outputs |= {attention_name(size): ["batch", "words", size, size] for size in config.sizes[:-1]}
     return network_graph("generator", generator, inputs, outputs, lambda made: [*made.images, *made.attention])

@@ -37,14 +37,18 @@ def golden_cases(networks: Networks, vocabulary: Sequence[str]) -> Tensors:
     """What `golden.npz` holds.
 
     Returns:
-        captions (text), ids int64 [N, T], lengths int64 [N], seed, z f32 [N, z], eps f32 [N, eps], and the largest
-        image, e.g. image_128, in float16 [N, 3, S, S]. The noise is that of sample 0 of each caption under `seed`.
+        captions (text), ids int64 [N, T], lengths int64 [N], seed, z f32 [N, z], eps f32 [N, eps] where it is taken,
+        and the largest image, e.g. image_128, in float16 [N, 3, S, S]. The noise is that of sample 0 of each caption
+        under `seed`.
     """
     captions, tokenizer, config = golden_captions(vocabulary), Tokenizer(vocabulary), networks.generator.config
     rows = [tokenizer.encode(caption).ids for caption in captions]
     ids, lengths = Tokenizer.pad(rows), np.array([len(row) for row in rows], np.int64)
-    z, eps = noise_batch(SEED, [(place, 0) for place in range(len(ids))], config.noise, config.condition)
-    inputs: Tensors = {"lengths": lengths, "z": z, "eps": eps}
+    places = [(place, 0) for place in range(len(ids))]
+    z, eps = noise_batch(SEED, places, config.noise, config.condition, truncation=config.truncation)
+    inputs: Tensors = {"lengths": lengths, "z": z}
+    if config.condition:
+        inputs["eps"] = eps
     image = largest_image(networks)
     return {
         "captions": np.array(captions),

@@ -1,6 +1,6 @@
 """Does a graph compute what its network computes? Torch against ONNX Runtime, at sizes that no graph was built with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from attngan_deploy.export.deploy import Networks
 from attngan_deploy.export.graphs.network import attention_name
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import to_uint8
+from attngan_deploy.train.families import generate
 from attngan_deploy.train.text_encoder import TextEncoder
 
 # The largest difference that an output may have, by the first part of its name: images are in [-1, 1], attention
@@ -49,7 +50,8 @@ def check_parity(graphs: Mapping[str, Path], networks: Networks, original: Netwo
     engines = {key: OnnxRuntimeEngine(path) for key, path in graphs.items()}
     cases = [_case(number, pictures, words, networks) for number, (pictures, words) in enumerate(CASES)]
     wanted = [run_torch(networks, case) for case in cases]
-    found = [_run_graphs(engines, case, torch_made) for case, torch_made in zip(cases, wanted, strict=True)]
+    taken = networks.generator.inputs
+    found = [_run_graphs(engines, taken, case, torch_made) for case, torch_made in zip(cases, wanted, strict=True)]
     outputs = {name: _compare(name, [a[name] for a in found], [b[name] for b in wanted]) for name in found[0]}
     trained = [run_torch(original, case) for case in cases]
     return Parity(
@@ -71,7 +73,7 @@ def run_torch(networks: Networks, inputs: Mapping[str, NDArray[Any]]) -> Tensors
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
     text = networks.text_encoder.eval()(tensors["captions"], tensors["lengths"])
     generator = networks.generator.eval()
-    made = generator(text.sentence, text.words, text.mask, tensors["z"], tensors["eps"])
+    made = generate(generator, {**text._asdict(), **tensors})
     sizes = networks.generator.config.sizes
     outputs = {"words": text.words, "sentence": text.sentence, "mask": text.mask}
     outputs |= {f"image_{size}": image for size, image in zip(sizes, made.images, strict=True)}
@@ -89,7 +91,8 @@ def _case(number: int, pictures: int, words: int, networks: Networks) -> Tensors
     random = np.random.default_rng([SEED, number])
     text = random_captions(random, pictures, words, networks.text_encoder)
     config = networks.generator.config
-    z, eps = noise_batch(SEED, [(number, place) for place in range(pictures)], config.noise, config.condition)
+    places = [(number, place) for place in range(pictures)]
+    z, eps = noise_batch(SEED, places, config.noise, config.condition, truncation=config.truncation)
     return {**text, "z": z, "eps": eps}
 
 
@@ -102,10 +105,13 @@ def random_captions(random: np.random.Generator, count: int, words: int, encoder
     return {"captions": captions, "lengths": lengths}
 
 
-def _run_graphs(engines: Mapping[str, OnnxRuntimeEngine], case: Tensors, torch_made: Tensors) -> Tensors:
+def _run_graphs(
+    engines: Mapping[str, OnnxRuntimeEngine], generator_inputs: Sequence[str], case: Tensors, torch_made: Tensors
+) -> Tensors:
     text = engines["text_encoder"].run({name: case[name] for name in ("captions", "lengths")})
     features = {name: np.ascontiguousarray(torch_made[name]) for name in ("sentence", "words", "mask")}
-    return text | engines["generator"].run({**features, "z": case["z"], "eps": case["eps"]})
+    inputs = {**features, "z": case["z"], "eps": case["eps"]}
+    return text | engines["generator"].run({name: inputs[name] for name in generator_inputs})
 
 
 def _compare(name: str, found: list[NDArray[Any]], wanted: list[NDArray[Any]]) -> OutputParity:

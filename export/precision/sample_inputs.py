@@ -10,6 +10,7 @@ from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import REFERENCE
+from attngan_deploy.engines.tensors import taken
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.captions import read_captions
@@ -55,22 +56,21 @@ def sample_batches(bundle: Bundle, captions: Sequence[list[int]], sizes: Sequenc
     lengths = np.array([len(row) for row in captions], np.int64)
     encoder = load_engine(bundle, "text_encoder", REFERENCE)
     text = encoder.run({"captions": Tokenizer.pad(list(captions)), "lengths": lengths})
-    z_size, eps_size = bundle.manifest.sizes.z, bundle.manifest.sizes.eps
+    manifest = bundle.manifest
     batches, start = [], 0
     for size in sizes:
         pictures = range(start, start + size)
         rows = [picture % len(captions) for picture in pictures]
         longest = int(lengths[rows].max())
         places = [(row, picture // len(captions)) for row, picture in zip(rows, pictures, strict=True)]
-        z, eps = noise_batch(seed, places, z_size, eps_size)
-        batches.append(
-            {
-                "sentence": text["sentence"][rows],
-                "words": np.ascontiguousarray(text["words"][rows, :, :longest]),
-                "mask": np.ascontiguousarray(text["mask"][rows, :longest]),
-                "z": z,
-                "eps": eps,
-            }
-        )
+        z, eps = noise_batch(seed, places, manifest.sizes.z, manifest.sizes.eps, truncation=manifest.truncation)
+        tensors = {
+            "sentence": text["sentence"][rows],
+            "words": np.ascontiguousarray(text["words"][rows, :, :longest]),
+            "mask": np.ascontiguousarray(text["mask"][rows, :longest]),
+            "z": z,
+            "eps": eps,
+        }
+        batches.append(taken(bundle, tensors))
         start += size
     return batches

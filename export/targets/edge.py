@@ -2,8 +2,9 @@
 
     captions string [N], z f32 [N, Z], eps f32 [N, E]  ->  pictures uint8 [N, S, S, 3], known int64 [N]
 
-The noise comes from outside, as everywhere: with that of `noise.noise_batch`, the pictures are those of
-`TextToImage.generate`. Unknown words are left out inside, and `known` counts the words of each caption that were not:
+There is no eps where the generator takes none. The noise comes from outside, as everywhere: with that of
+`noise.noise_batch`, the pictures are those of `TextToImage.generate`. Where the model is meant for truncated noise, the
+file's metadata say so. Unknown words are left out inside, and `known` counts the words of each caption that were not:
 where it is 0, the picture shows no caption. Known words behind the first `MAX_WORDS` are counted but not looked at.
 
 The numbers that reach the embedding come from the vocabulary in the graph and from nowhere else, and its size is
@@ -57,8 +58,8 @@ CONTRACT = (
 # Numbers are 0 for unknown words and filling. Each row is sorted: known words first, in their order, then zeros; and
 # cut to the longest row. A row without a known word keeps one zero, as no engine has an LSTM of length 0.
 FRONT = """
-front (string[N] captions, float[N, {z}] z, float[N, {eps}] eps)
-    => (int64[N, T] ids, int64[N] lengths, int64[N] known, float[N, {z}] z_noise, float[N, {eps}] eps_noise)
+front (string[N] captions{given})
+    => (int64[N, T] ids, int64[N] lengths, int64[N] known{passed})
 <int64 zero = {{0}}, int64 step = {{1}}, int64[1] rows = {{1}}, int64 one = {{1}}, int64 most = {{{most}}},
  int64[4] one_column = {{0, 0, 0, 1}}, string nothing = {{""}}, bool always = {{1}}>
 {{
@@ -90,8 +91,7 @@ front (string[N] captions, float[N, {z}] z, float[N, {eps}] eps)
     order = Where (is_known, place, last)
     sorted, chosen = TopK <axis = 1, largest = 0> (order, longest)
     ids = GatherElements <axis = 1> (numbers, chosen)
-    z_noise = Identity (z)
-    eps_noise = Identity (eps)
+    {copies}
 }}
 """
 
@@ -187,21 +187,31 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
     text_encoder = _part(bundle, "text_encoder", "fp32")
     generator = _part(bundle, "generator", precision)
     _check_embedding(bundle, text_encoder, len(tokenizer))
-    front = _front(FRONT.format(z=sizes.z, eps=sizes.eps, most=MAX_WORDS), tokenizer)
+    noise = {name: size for name, size in (("z", sizes.z), ("eps", sizes.eps)) if size}
+    text = FRONT.format(
+        given="".join(f", float[N, {size}] {name}" for name, size in noise.items()),
+        passed="".join(f", float[N, {size}] {name}_noise" for name, size in noise.items()),
+        copies="\n    ".join(f"{name}_noise = Identity ({name})" for name in noise),
+        most=MAX_WORDS,
+    )
+    front = _front(text, tokenizer)
     back = parser.parse_graph(BACK.format(size=size))
     imports, ir_version = _versions(bundle, text_encoder, generator)
 
     graph = compose.merge_graphs(
         front, text_encoder.graph, [("ids", "text_encoder/captions"), ("lengths", "text_encoder/lengths")]
     )
-    links = [(f"text_encoder/{name}", f"generator/{name}") for name in ("words", "sentence", "mask")]
-    links += [(f"{name}_noise", f"generator/{name}") for name in ("z", "eps")]
+    taken = bundle.graph("generator").inputs
+    links = [(f"text_encoder/{name}", f"generator/{name}") for name in ("words", "sentence", "mask") if name in taken]
+    links += [(f"{name}_noise", f"generator/{name}") for name in noise]
     graph = compose.merge_graphs(graph, generator.graph, links)
     graph = compose.merge_graphs(graph, back, [(f"generator/image_{size}", "image")])
     keep_outputs(graph, ("pictures", "known"))
     graph.name, graph.doc_string = "edge", CONTRACT
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version, producer_name="attngan-deploy")
     facts = {"model": bundle.name, "model_hash": bundle.hash, "precision": precision}
+    if (truncation := bundle.manifest.truncation) is not None:
+        facts |= {"truncation_clip": repr(truncation.clip), "truncation_scale": repr(truncation.scale)}
     helper.set_model_props(model, facts | {"licence": bundle.manifest.licence or ""})
     onnx.checker.check_model(model)
     return model
@@ -327,7 +337,9 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
     golden, options = load_golden(bundle), onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = limited_threads() or 0
-    inputs = {"captions": np.array(golden.captions, object), "z": golden.z, "eps": golden.eps}
+    inputs = {"captions": np.array(golden.captions, object), "z": golden.z}
+    if golden.eps.size:
+        inputs["eps"] = golden.eps
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         pictures, known = session.run(["pictures", "known"], inputs)

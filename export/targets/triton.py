@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from attngan_deploy.bundles.bundle import Bundle
@@ -16,6 +16,7 @@ _, BEST_BATCH, LARGEST_BATCH = DEFAULT_PROFILE.batch
 LONGEST_WAIT = 2000  # microseconds that a request waits for others to share its batch
 TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "bool": "TYPE_BOOL"}
 
+EPS_ROW = "| `eps` | FP32 | [N, {eps}] | noise of conditioning augmentation: {noise} |\n"
 README = """\
 # {name}: a Triton model repository
 
@@ -38,9 +39,8 @@ memory allows:
 |---|---|---|---|
 | `captions` | INT64 | [N, T] | line of each word in `vocabulary.txt`, counted from 0, then 0 as padding |
 | `lengths` | INT64 | [N, 1] | words of each caption, 1 to T |
-| `z` | FP32 | [N, {z}] | noise: standard normal numbers |
-| `eps` | FP32 | [N, {eps}] | noise of conditioning augmentation: standard normal numbers |
-
+| `z` | FP32 | [N, {z}] | noise: {noise} |
+{eps_row}
 Words are the matches of `\\w+` in the lower-cased caption; one that `vocabulary.txt` does not have is left out.
 A number outside the vocabulary or a length outside 1 to T is not caught by Triton: check before sending.
 `attngan_deploy.media.tokenizer.Tokenizer` and `attngan_deploy.generate.noise.noise_batch` do both parts, the same way
@@ -51,22 +51,22 @@ Outputs: {outputs}. Images are FP32 [N, 3, S, S] from -1 to 1.
 ## Dynamic batching
 
 Triton puts requests into one batch when their tensors have equal shapes: captions of different T are run one after
-another. Pad all captions to one T, such as {best_words}: padding behind `lengths` changes no picture, only time and the
-size of `attention`, which has a row for each of the T places. Ragged batches are not used: the graphs take none.
+another. Pad all captions to one T, such as {best_words}: padding behind `lengths` changes no picture, only time{rows}.
+Ragged batches are not used: the graphs take none.
 A request waits at most {wait} ms for others.
 
 ```python
 import numpy as np
 import tritonclient.http as triton
-from attngan_deploy.generate.noise import noise_batch
+{imports}from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.tokenizer import Tokenizer
 
 WORDS = {best_words}
 ids = Tokenizer.load("vocabulary.txt").encode("a small red bird with a short bill").ids[:WORDS]
 captions = np.zeros((1, WORDS), np.int64)
 captions[0, : len(ids)] = ids
-z, eps = noise_batch(0, [(0, 0)], {z}, {eps})  # seed 0, caption 0, sample 0
-tensors = {{"captions": captions, "lengths": np.array([[len(ids)]], np.int64), "z": z, "eps": eps}}
+z, eps = noise_batch(0, [(0, 0)], {z}, {eps}{truncation})  # seed 0, caption 0, sample 0
+tensors = {{"captions": captions, "lengths": np.array([[len(ids)]], np.int64), {tensors}}}
 inputs = []
 for name, tensor in tensors.items():
     kind = "INT64" if tensor.dtype == np.int64 else "FP32"
@@ -134,8 +134,8 @@ def _ensemble_config(bundle: Bundle) -> str:
             *_tensors("input", {**text.inputs, **from_client}, reshape=False),
             *_tensors("output", generator.outputs, reshape=False),
             "ensemble_scheduling {",
-            *_step(f"{bundle.name}_{TEXT_ENCODER}", text),
-            *_step(f"{bundle.name}_{GENERATOR}", generator),
+            *_step(f"{bundle.name}_{TEXT_ENCODER}", text, generator.inputs),
+            *_step(f"{bundle.name}_{GENERATOR}", generator, generator.outputs),
             "}",
             "",
         ]
@@ -155,20 +155,21 @@ def _tensors(kind: str, specs: Mapping[str, TensorSpec], reshape: bool = True) -
         yield "}"
 
 
-def _step(model: str, graph: Graph) -> Iterable[str]:
-    """A step of an ensemble; tensors have the same names inside and outside."""
+def _step(model: str, graph: Graph, wanted: Collection[str]) -> Iterable[str]:
+    """A step of an ensemble; tensors have the same names inside and outside, and unwanted outputs none."""
     yield "  step {"
     yield f'    model_name: "{model}"'
     yield "    model_version: -1"
-    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+    for kind, tensors in (("input", graph.inputs), ("output", [name for name in graph.outputs if name in wanted])):
         for name in tensors:
             yield f'    {kind}_map {{ key: "{name}" value: "{name}" }}'
     yield "  }"
 
 
 def _readme(bundle: Bundle, precision: str) -> str:
-    sizes = bundle.manifest.sizes
-    size = sizes.stages[-1]
+    sizes, truncation = bundle.manifest.sizes, bundle.manifest.truncation
+    size, noise = sizes.stages[-1], "standard normal numbers"
+    cut = "" if truncation is None else f", cut at {truncation.clip:g} and times {truncation.scale:g}"
     return README.format(
         name=bundle.name,
         precision=precision,
@@ -177,6 +178,12 @@ def _readme(bundle: Bundle, precision: str) -> str:
         largest=LARGEST_BATCH,
         z=sizes.z,
         eps=sizes.eps,
+        noise=noise + cut,
+        eps_row=EPS_ROW.format(eps=sizes.eps, noise=noise) if sizes.eps else "",
+        rows=" and the\nsize of `attention`, which has a row for each of the T places" * bool(sizes.attention),
+        imports="from attngan_deploy.bundles.truncation import Truncation\n" * (truncation is not None),
+        truncation="" if truncation is None else f", truncation={truncation!r}",
+        tensors=", ".join(f'"{name}": {name}' for name in ("z", "eps") if name in bundle.graph(GENERATOR).inputs),
         outputs=", ".join(f"`{name}`" for name in bundle.graph(GENERATOR).outputs),
         best_words=DEFAULT_PROFILE.words[1],
         wait=LONGEST_WAIT // 1000,

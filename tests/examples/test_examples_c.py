@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from attngan_deploy import TextToImage
+from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.generate.noise import LARGEST_SEED, noise_for
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests import DATA
@@ -40,6 +41,7 @@ HEADER_PLACES = ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime", "
 SANITIZED = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 WORST_LEVEL = 2
 ENGINES = ("openvino", "onnxruntime")
+CUT = Truncation(1.5, 0.7)
 
 pytestmark = pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("make")), reason="needs gcc and make")
 
@@ -191,12 +193,14 @@ def test_bytes_that_are_not_utf8(library: ctypes.CDLL, text: bytes) -> None:
 def test_same_noise(library: ctypes.CDLL, size: int) -> None:
     for seed in (0, 7, 2**32 + 5, LARGEST_SEED):
         for caption, sample, stream in ((0, 0, 0), (0, 0, 1), (5, 3, 1), (2**40, 1, 0)):
-            found = np.full(size + 1, -99, np.float32)
-            place = (ctypes.c_uint64(value) for value in (seed, caption, sample, stream))
-            library.noise_for(*place, found.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(size))
-            wanted = noise_for(seed, caption, sample, size, stream)
-            np.testing.assert_array_max_ulp(found[:size], wanted, maxulp=1)
-            assert found[size] == -99
+            place = [ctypes.c_uint64(value) for value in (seed, caption, sample, stream)]
+            for cut, more in ((None, []), (CUT, [ctypes.c_double(CUT.clip), ctypes.c_double(CUT.scale)])):
+                found = np.full(size + 1, -99, np.float32)
+                draw = library.truncated_noise_for if cut else library.noise_for
+                draw(*place, *more, found.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(size))
+                wanted = noise_for(seed, caption, sample, size, stream, cut)
+                np.testing.assert_array_max_ulp(found[:size], wanted, maxulp=1)
+                assert found[size] == -99
 
 
 def test_sha256(library: ctypes.CDLL) -> None:
@@ -349,14 +353,15 @@ def test_bad_manifests(checked_program: Path, tiny_bundle: Path, tmp_path: Path)
         ("{" * 5000, "found the end of the file at byte 5000; expected '}'"),
         (good[:-3], f"found the end of the file at byte {len(good.encode()) - 3}; expected '}}'"),
         (good + "}", f"found 0x7d at byte {len(good.encode())}; expected nothing"),
-        ("{}", "bundle.json has no schema that is a number; expected 1"),
-        ("{garbage}", "bundle.json has no schema that is a number; expected 1"),
-        (json.dumps({**manifest, "schema": 2}), "newer than this program: found schema 2; expected 1"),
+        ("{}", "bundle.json has no schema that is a number; expected 2"),
+        ("{garbage}", "bundle.json has no schema that is a number; expected 2"),
+        (json.dumps({**manifest, "schema": 3}), "newer than this program: found schema 3; expected 2"),
         (json.dumps({**manifest, "schema": 10**30}), "newer than this program: found schema "),
         (json.dumps({**manifest, "files": {}}), "bundle.json has no hash of vocabulary.txt"),
         (json.dumps({**manifest, "graphs": {}}), "bundle.json names no graph 'text_encoder'"),
         (json.dumps({**manifest, "sizes": {"z": 3}}), "no usable sizes: found z 3, eps 0, last stage 0; expected"),
         (json.dumps({**manifest, "sizes": {**manifest["sizes"], "z": 10**30}}), "bundle.json has no usable sizes"),
+        (json.dumps({**manifest, "truncation": {"clip": 0.0}}), "no usable truncation: found a clip of 0, times 1;"),
         (json.dumps({**manifest, "vocabulary": 3}), "bundle.json names no vocabulary"),
     ):
         path.write_text(text, encoding="utf-8")

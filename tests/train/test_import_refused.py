@@ -194,7 +194,7 @@ def test_a_whole_network_is_refused(files: PublishedFiles, capsys: pytest.Captur
     [
         (lambda state: [*state], "holds no weights; found list; expected a state dict"),
         (lambda state: {}, "holds no weights"),
-        (lambda state: {"epoch": 3, "netG": state}, "holds other things than weights; found 'epoch': int"),
+        (lambda state: {"epoch": 3, "weights": state}, "holds other things than weights; found 'epoch': int"),
         (lambda state: {1: torch.zeros(1)}, "holds other things than weights; found 1: Tensor"),
         (lambda state: state | {"x": torch.zeros(2, 2).to_sparse()}, "'x' is no plain tensor"),
         (lambda state: state | {"x": torch.zeros(2, device="meta")}, "'x' is no plain tensor"),

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.config import GeneratorConfig, TextEncoderConfig
+from attngan_deploy.train.config import ATTNGAN, DESCRIPTIONS, VARIANTS, GeneratorConfig, TextEncoderConfig
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.layers import Norm, followed_layers
@@ -109,8 +109,14 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
         captions: word numbers of the captions that it will be trained on; at least two.
 
     Raises:
-        BundleError: the graph is not one of ours.
+        BundleError: the graph is not one of ours, or of a family that is not trained here.
     """
+    if bundle.manifest.variant not in DESCRIPTIONS or DESCRIPTIONS[bundle.manifest.variant].family != ATTNGAN:
+        raise BundleError(
+            f"the generator of {bundle.folder} can't be trained here",
+            found=f"variant {bundle.manifest.variant}",
+            expected=", ".join(VARIANTS),
+        )
     weights = _Weights(bundle, "generator")
     sizes = bundle.manifest.sizes
     blocks = {name.split(".")[3] for name in weights.stored if name.startswith("later.0.residual.")}

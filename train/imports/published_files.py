@@ -1,7 +1,8 @@
-"""Weights of the published AttnGAN code, checked and given their configuration: sizes are read off the tensors."""
+"""Weights of the code of AttnGAN, DM-GAN and DF-GAN, checked and given their configuration, read off the tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -9,10 +10,18 @@ from torch import Tensor
 from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.media.tokenizer import PADDING
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.config import DESCRIPTIONS, GeneratorConfig, TextEncoderConfig
-from attngan_deploy.train.generator import Generator
-from attngan_deploy.train.imports.published_names import GENERATOR, TEXT_ENCODER, rename_published
-from attngan_deploy.train.imports.torch_file import load_state
+from attngan_deploy.train.config import ATTNGAN, DESCRIPTIONS, VARIANTS, GeneratorConfig, TextEncoderConfig
+from attngan_deploy.train.families import build_generator
+from attngan_deploy.train.imports.published_names import (
+    DF_GAN,
+    DM_GAN,
+    GENERATOR,
+    TEXT_ENCODER,
+    plain_name,
+    rename_published,
+    unknown_names,
+)
+from attngan_deploy.train.imports.torch_file import View, load_state
 from attngan_deploy.train.imports.unpickle import load_plain
 from attngan_deploy.train.runs.checkpoint import check_fits, save_checkpoint
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -20,12 +29,20 @@ from attngan_deploy.train.text_encoder import TextEncoder
 # Of each network of the published code: the start of one weight's name, what to call it, and its file.
 KINDS = (
     ("h_net1.", "generator", "netG_epoch_N.pth"),
+    ("GBlocks.", "generator", "state_epoch_N.pth"),
     ("rnn.", "text encoder", "text_encoderN.pth"),
     ("img_code_s16.", "discriminator", "netD0.pth"),
     ("emb_cnn_code.", "image encoder", "image_encoderN.pth"),
+    ("conv_img.", "discriminator", ""),
 )
-TABLES = {"generator": GENERATOR, "text encoder": TEXT_ENCODER}
-VARIANTS_BY_BLOCKS = {frozenset(told.blocks): variant for variant, told in DESCRIPTIONS.items()}
+FAMILIES = {ATTNGAN: ("AttnGAN", GENERATOR), "dmgan": ("DM-GAN", DM_GAN), "dfgan": ("DF-GAN", DF_GAN)}
+WRAPPERS = {  # keys that a state dict may lie behind; of several the first, as averaged weights make better pictures
+    "generator": ("netG_ema", "G_ema", "ema", "netG", "generator", "model", "state_dict"),
+    "text encoder": ("text_encoder", "model", "state_dict"),
+}
+MOST_WRAPPERS = 4  # around one another
+VARIANTS_BY_BLOCKS = {frozenset(DESCRIPTIONS[variant].blocks): variant for variant in VARIANTS}
+DF_GAN_BLOCKS = {4: 1, 5: 2, 6: 3}  # doublings of a map of 4 x 4, and the stages whose last has that size
 STRUCTURE = "[train captions, test captions, index to word, word to index]"
 LSTM_GATES = 4
 SELF_ATTENTION_HEADS = 8
@@ -42,13 +59,30 @@ class PublishedModel:
     vocabulary: list[str]  # the words in index order, `<end>` first
     files: dict[str, dict[str, str]]  # name and SHA-256 of each file it came from
 
+    @property
+    def family(self) -> str:
+        """Whose network the generator is, as people call it."""
+        return FAMILIES[self.generator.family][0]
+
+    @property
+    def description(self) -> str:
+        """What was read off the generator's weights, in one line."""
+        config = self.generator
+        parts = [f"{self.family} of width {config.width}", f"noise {config.noise}"]
+        if config.condition:
+            blocks = "1 residual block" if config.residual_blocks == 1 else f"{config.residual_blocks} residual blocks"
+            parts += [f"condition {config.condition}", f"{config.stages} stages", f"{blocks} a stage"]
+        if config.truncation:
+            parts.append(f"made for noise cut at {config.truncation.clip:g}, times {config.truncation.scale:g}")
+        return ", ".join(parts)
+
     def save(self, folder: Path, licence: str | None = None) -> None:
         """Write it as a checkpoint of kind "gan"."""
         description = {
             "kind": "gan",
             "generator": asdict(self.generator),
             "text_encoder": asdict(self.text_encoder),
-            "recipe": {"name": "weights of the published AttnGAN code, imported"},
+            "recipe": {"name": f"weights of the published {self.family} code, imported"},
             "imported": self.files,
         }
         if licence:
@@ -56,24 +90,32 @@ class PublishedModel:
         save_checkpoint(folder, description, self.tensors, self.vocabulary)
 
 
-def read_published(generator: Path, text_encoder: Path, captions: Path, stages: int | None = None) -> PublishedModel:
+def read_published(
+    generator: Path, text_encoder: Path, captions: Path, stages: int | None = None, family: str | None = None
+) -> PublishedModel:
     """Read and check the three files of a published model.
 
     Args:
         captions: `captions.pickle`, of which only the vocabulary is used.
         stages: 2 leaves the third stage of a three-stage generator out; None keeps what there is.
+        family: a key of `FAMILIES`; None where the names of the weights say it.
 
     Raises:
         CheckpointError: weights that are missing, damaged, hostile, of another network, not finite, or that don't fit
             each other or the vocabulary.
         DataError: `captions` is missing, damaged, hostile or without a vocabulary.
     """
-    generator_state = _published_state(generator, "generator")
-    text_state = _published_state(text_encoder, "text encoder")
-    config, generator_state = _keep_stages(generator, generator_state, stages)
+    found = _load(generator, "generator")
+    family = nearest_family(found) if family is None else family
+    label, table = FAMILIES[family]
+    generator_state = _renamed(generator, f"{label}'s generator", found, table)
+    found = _load(text_encoder, "text encoder")
+    text_state = _renamed(text_encoder, "AttnGAN's text encoder", found, TEXT_ENCODER)
+    read_config = _df_gan_config if family == "dfgan" else _keep_stages
+    config, generator_state = read_config(generator, generator_state, stages)
     text_config = _text_encoder_config(text_encoder, text_state)
     misfit = "'{}' does not fit the other weights"
-    check_fits(generator, lambda: Generator(config), lambda: generator_state, misfit)
+    check_fits(generator, lambda: build_generator(config), lambda: generator_state, misfit)
     check_fits(text_encoder, lambda: TextEncoder(text_config), lambda: text_state, misfit)
     if text_config.features != config.features:
         raise CheckpointError(
@@ -132,25 +174,46 @@ def _shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _published_state(path: Path, kind: str) -> State:
-    """Weights of a file under our names, as float32, finite."""
-    state = load_state(path)
-    names = [name.removeprefix("module.") for name in state]
+def nearest_family(names: Iterable[str]) -> str:
+    """The family whose generator has most of the names; a key of `FAMILIES`."""
+    names = list(names)
+    return min(FAMILIES, key=lambda family: len(unknown_names(names, FAMILIES[family][1])))
+
+
+def _load(path: Path, kind: str) -> State:
+    """The weights of a file under their own names, which are those of a network of this kind."""
+    state = load_state(path, partial(_unwrapped, kind=kind))
+    names = [plain_name(name) for name in state]
     found = next((what for start, what, _ in KINDS if any(name.startswith(start) for name in names)), None)
-    usual = next(file for _, what, file in KINDS if what == kind)
-    if found != kind:
-        raise CheckpointError(
-            f"{path} is no {kind} of the published code",
-            found=f"a {found}" if found else ", ".join(ascii(name)[:40] for name in names[:3]),
-            expected=f"a {kind}, as in {usual}",
-        )
-    try:
-        renamed = rename_published(state, TABLES[kind])
-    except KeyError as error:
-        raise CheckpointError(
-            f"{path} has a weight that AttnGAN's {kind} has not", found=ascii(error.args[0])[:80]
-        ) from error
-    return {name: _plain(path, name, value) for name, value in renamed.items()}
+    if found == kind:
+        return state
+    expected = f"a {kind}, as in {next(file for _, what, file in KINDS if what == kind)}"
+    label, table = FAMILIES[nearest_family(names)]
+    unknown = unknown_names(names, table)
+    if found is None and kind == "generator" and len(unknown) < len(names):
+        expected += f"; nearest is {label}, which has no {', '.join(ascii(name)[:40] for name in unknown[:3])}"
+    raise CheckpointError(
+        f"{path} is no {kind} of the published code",
+        found=f"a {found}" if found else ", ".join(ascii(name)[:40] for name in names[:3]),
+        expected=expected,
+    )
+
+
+def _unwrapped(loaded: object, kind: str) -> object:
+    """The state dict behind the keys that training code puts it behind, or what there is."""
+    for _ in range(MOST_WRAPPERS):
+        if not isinstance(loaded, dict) or any(isinstance(value, View) for value in loaded.values()):
+            break
+        loaded = next((loaded[key] for key in WRAPPERS[kind] if isinstance(loaded.get(key), dict)), loaded)
+    return loaded
+
+
+def _renamed(path: Path, whose: str, state: State, table: tuple[tuple[str, str], ...]) -> State:
+    """Weights of a file under our names, as float32, finite."""
+    if unknown := unknown_names(state, table):
+        found = ", ".join(ascii(name)[:80] for name in unknown[:3])
+        raise CheckpointError(f"{path} has a weight that {whose} has not", found=found)
+    return {name: _plain(path, name, value) for name, value in rename_published(state, table).items()}
 
 
 def _plain(path: Path, name: str, value: Tensor) -> Tensor:
@@ -175,7 +238,8 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
     kept = {name: value for name, value in state.items() if not name.startswith(dropped)}
     parts = {name.split(".")[2] for name in kept if name.startswith("later.")}
     blocks = frozenset(parts & frozenset[str]().union(*VARIANTS_BY_BLOCKS))
-    if blocks not in VARIANTS_BY_BLOCKS:
+    variant = "dmgan" if "word_importance" in parts else VARIANTS_BY_BLOCKS.get(blocks)
+    if variant is None:
         raise CheckpointError(
             f"{path} is of no known variant",
             found=f"the added blocks {', '.join(sorted(blocks))}",
@@ -190,7 +254,7 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
             expected="1 or more",
         )
     config = GeneratorConfig(
-        variant=VARIANTS_BY_BLOCKS[blocks],
+        variant=variant,
         stages=stages,
         width=_size(path, state, "to_image.0.conv.weight", 1),
         noise=noise,
@@ -205,6 +269,32 @@ def _keep_stages(path: Path, state: State, wanted: int | None) -> tuple[Generato
             expected=f"a multiple of {SELF_ATTENTION_HEADS}",
         )
     return config, kept
+
+
+def _df_gan_config(path: Path, state: State, wanted: int | None) -> tuple[GeneratorConfig, State]:
+    """The configuration that the tensors show; there is one stage, which can't be left out."""
+    blocks = len(_numbers(state, "blocks."))
+    if wanted is not None or blocks not in DF_GAN_BLOCKS:
+        raise CheckpointError(
+            f"{path} has another number of stages or blocks",
+            found="1 stage" if blocks in DF_GAN_BLOCKS else f"{blocks} blocks",
+            expected="no --stages, and 4, 5 or 6 blocks: pictures of 64, 128 or 256 px",
+        )
+    noise = _size(path, state, "linear.weight", 1)
+    features = _size(path, state, "blocks.0.fuse1.first.scale.0.weight", 1) - noise
+    if features < 1:
+        what = f"{path}: its blocks do not fit its noise"
+        raise CheckpointError(what, found=f"{features} text features", expected="1 or more")
+    config = GeneratorConfig(
+        variant="dfgan",
+        stages=DF_GAN_BLOCKS[blocks],
+        width=_size(path, state, "to_image.weight", 1),
+        noise=noise,
+        condition=0,
+        features=features,
+        residual_blocks=0,
+    )
+    return config, state
 
 
 def _text_encoder_config(path: Path, state: State) -> TextEncoderConfig:

@@ -108,8 +108,11 @@ class View:
         return torch.frombuffer(data, dtype=dtype).as_strided(self.shape, self.strides, self.offset)
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def load_state(path: Path, unwrap: Callable[[object], object] = lambda loaded: loaded) -> dict[str, Tensor]:
     """Read a state dict on the CPU.
+
+    Args:
+        unwrap: finds it in what the file holds, where a tensor is a `View`; nothing else of the file is read.
 
     Raises:
         CheckpointError: missing, damaged, hostile (it names code, or unpacks to more than it holds), or no state dict.
@@ -121,7 +124,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
             head, size = stream.read(4), path.stat().st_size
             stream.seek(0)
             read = _read_archive if head.startswith(b"PK") else _read_stream
-            return read(path, stream, size)
+            return read(path, stream, size, unwrap)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}", expected=STATE_DICT) from error
     except DAMAGED as error:
@@ -152,7 +155,7 @@ class _Stream(io.BufferedReader):
         return data
 
 
-def _read_archive(path: Path, stream: _Stream, size: int) -> dict[str, Tensor]:
+def _read_archive(path: Path, stream: _Stream, size: int, unwrap: Callable[[object], object]) -> dict[str, Tensor]:
     """The format of torch 1.6 and later: an archive of a pickle, and a file for each storage."""
     stream.limit = LARGEST_DIRECTORY
     with zipfile.ZipFile(stream) as archive:
@@ -170,19 +173,20 @@ def _read_archive(path: Path, stream: _Stream, size: int) -> dict[str, Tensor]:
                 raise zipfile.BadZipFile(f"{name} is packed, or larger than what it is for")
             return archive.read(file)
 
-        views = _checked(path, StateUnpickler(path).load(io.BytesIO(content("data.pkl", LARGEST_PICKLE))), size)
+        loaded = StateUnpickler(path).load(io.BytesIO(content("data.pkl", LARGEST_PICKLE)))
+        views = _checked(path, unwrap(loaded), size)
         if f"{folder}byteorder" in archive.namelist() and content("byteorder", 9) != b"little":
             raise zipfile.BadZipFile("its numbers are of a machine that writes them the other way round")
         return _tensors(views, lambda storage: bytearray(content(f"data/{storage.key}", storage.nbytes)))
 
 
-def _read_stream(path: Path, stream: _Stream, size: int) -> dict[str, Tensor]:
+def _read_stream(path: Path, stream: _Stream, size: int, unwrap: Callable[[object], object]) -> dict[str, Tensor]:
     """The format of torch before 1.6: five pickles, and then the storages."""
     pickles, unpickler = io.BytesIO(stream.read(LARGEST_PICKLE)), StateUnpickler(path)
     if unpickler.load(pickles) != MAGIC or unpickler.load(pickles) != PROTOCOL:
         raise pickle.UnpicklingError("it begins otherwise")
     unpickler.load(pickles)  # sizes of numbers where it was made; storages have their own everywhere
-    views = _checked(path, unpickler.load(pickles), size)
+    views = _checked(path, unwrap(unpickler.load(pickles)), size)
     keys, places = unpickler.load(pickles), dict[str, int]()
     place = pickles.tell()
     for key in keys:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import make_grid, to_uint8
 from attngan_deploy.train.data.picture_set import pad_captions
+from attngan_deploy.train.families import GeneratorNetwork, generate
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.text_encoder import TextEncoder
 
@@ -29,7 +30,7 @@ GRID_SAMPLES = 6
 
 @torch.inference_mode()
 def sample_pictures(
-    generator: Generator,
+    generator: GeneratorNetwork,
     text: TextEncoder,
     ids: Sequence[Sequence[int]],
     places: Sequence[tuple[int, int]],
@@ -49,10 +50,11 @@ def sample_pictures(
     """
     device = next(generator.parameters()).device
     generator.eval()
-    noise = noise_batch(seed, places, generator.config.noise, generator.config.condition)
+    config = generator.config
+    noise = noise_batch(seed, places, config.noise, config.condition, truncation=config.truncation)
     z, eps = (torch.from_numpy(value).to(device) for value in noise)
     encoded = text(*(value.to(device) for value in pad_captions(ids)))
-    made = generator(encoded.sentence, encoded.words, encoded.mask, z, eps)
+    made = generate(generator, {**encoded._asdict(), "z": z, "eps": eps})
     return to_uint8(made.images[-1].float().cpu().numpy())
 
 

@@ -193,7 +193,11 @@ def _sets(
         maps: list[NDArray[np.float32]] = []
         for batch in model.stream(texts, seed, batch_size=batch_size, shared_noise=True, places=places):
             pictures += list(batch.pictures)
-            assert batch.attention is not None
+            if batch.attention is None:
+                raise ScoreError(
+                    f"model {model.bundle.name} has no attention, which word fidelity measures",
+                    next_step="leave out word-fidelity, or choose another --model",
+                )
             maps += [
                 attention[words[text]].sum(axis=0)
                 for (text, _), attention in zip(batch.places, batch.attention, strict=True)

@@ -29,14 +29,15 @@ class Figures:
     samples: NDArray[np.uint8]  # Figure 6, uint8 [H, W, 3]: ten pictures of caption 1 in two rows
     # Figures 7 to 9: caption 2 in a colour, to a row of pictures; the same noise in every colour
     colours: Mapping[str, NDArray[np.uint8]]
-    attention: NDArray[np.uint8]  # the first picture of Figure 6, and what each word looked at
+    # the first picture of Figure 6, and what each word looked at; None of a model that looks at no words
+    attention: NDArray[np.uint8] | None
 
 
 def draw_figures(model: TextToImage, seed: int = 0) -> Figures:
     """Make the figures of one model."""
     samples = list(model.stream([CAPTION_1], seed, SAMPLES, SAMPLES))
     pictures = np.concatenate([batch.pictures for batch in samples])
-    assert samples[0].attention is not None
+    maps = samples[0].attention
     words = [model.tokenizer.words[number] for number in model.tokenizer.encode(CAPTION_1).ids]
     return Figures(
         make_grid(pictures, SAMPLES // 2),
@@ -46,5 +47,5 @@ def draw_figures(model: TextToImage, seed: int = 0) -> Figures:
             )
             for colour in COLOURS
         },
-        attention_sheet(pictures[0], samples[0].attention[0], words),
+        None if maps is None else attention_sheet(pictures[0], maps[0], words),
     )

@@ -32,7 +32,11 @@ def page(results: Results) -> str:
             *(_colours(drawn) for drawn in results.drawn),
             "<h2>What each word looked at</h2>",
             paragraph("The first picture of Figure 6; a word's share is that of the attention of all places."),
-            *(_figure(drawn, drawn.figures.attention, "attention of each word") for drawn in results.drawn),
+            *(
+                _figure(drawn, sheet, "attention of each word")
+                for drawn in results.drawn
+                if (sheet := drawn.figures.attention) is not None
+            ),
             _curves(results.drawn),
             "<h2>Passports</h2>",
             *(_passport(scored) for scored in [*results.models, *results.real]),

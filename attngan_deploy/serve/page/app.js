@@ -147,7 +147,8 @@ function prepare(caption, names, seed) {
 
 async function drawOne(caption, model, seed, signal) {
   const mine = pictures.filter((picture) => picture.model === model);
-  const attention = mine.length <= served.limits.attended;
+  const { attention: able } = served.models.find(({ name }) => name === model);
+  const attention = able && mine.length <= served.limits.attended;
   const work = [];
   for await (const event of askPictures({ caption, model, n: mine.length, attention }, seed, signal)) {
     if (event.event === "preview") work.push(mine[event.sample].showPreview(event));

@@ -1,5 +1,6 @@
 #include "bundle.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "json.h"
 #include "sha256.h"
 
-enum { NEWEST_SCHEMA = 1, LONGEST_NAME = 255, LARGEST_SIZE = 4096 };
+enum { NEWEST_SCHEMA = 2, LONGEST_NAME = 255, LARGEST_SIZE = 4096 };
 
 static char *join(const char *folder, const char *name)
 {
@@ -117,9 +118,24 @@ static bool read_sizes(bundle *opened, const char *manifest)
     opened->z = json_number(json_value(sizes, "z"), LARGEST_SIZE);
     opened->eps = json_number(json_value(sizes, "eps"), LARGEST_SIZE);
     opened->picture = json_last_number(json_value(sizes, "stages"), LARGEST_SIZE);
-    return (opened->z && opened->eps && opened->picture) ||
+    const char *inputs = json_value(json_value(json_value(manifest, "graphs"), "generator"), "inputs");
+    opened->looks_at_words = json_value(inputs, "words") != NULL;
+    bool takes_eps = json_value(inputs, "eps") != NULL;
+    if (!takes_eps)
+        opened->eps = 0;
+    return (opened->z && opened->picture && (opened->eps || !takes_eps)) ||
            failed("bundle.json has no usable sizes: found z %zu, eps %zu, last stage %zu; expected 1 to %d each",
                   opened->z, opened->eps, opened->picture, LARGEST_SIZE);
+}
+
+static bool read_truncation(bundle *opened, const char *manifest)
+{
+    const char *truncation = json_value(manifest, "truncation");
+    opened->clip = json_decimal(json_value(truncation, "clip"), INFINITY);
+    opened->scale = json_decimal(json_value(truncation, "scale"), 1.0);
+    return (opened->clip >= 0.5 && opened->scale <= 1.0) ||
+           failed("bundle.json has no usable truncation: found a clip of %g, times %g; expected 0.5 or more, times 0 to 1",
+                  opened->clip, opened->scale);
 }
 
 bool bundle_open(bundle *opened, const char *folder)
@@ -129,6 +145,7 @@ bool bundle_open(bundle *opened, const char *folder)
     char *path = join(folder, "bundle.json");
     char *manifest = path ? read_file(path, &size) : NULL;
     bool fine = manifest && is_object(path, manifest, size) && read_sizes(opened, manifest);
+    fine = fine && read_truncation(opened, manifest);
     fine = fine && (opened->vocabulary = vocabulary_text(manifest, folder, &opened->vocabulary_size));
     fine = fine && (opened->text_encoder = graph_path(manifest, folder, "text_encoder"));
     fine = fine && (opened->generator = graph_path(manifest, folder, "generator"));

@@ -10,7 +10,9 @@ typedef struct {
     char *generator;      /* path of the graph */
     char *vocabulary;     /* the text itself */
     size_t vocabulary_size;
-    size_t z, eps;        /* sizes of the noise */
+    bool looks_at_words;  /* the generator takes words and mask beside the sentence */
+    size_t z, eps;        /* sizes of the noise; eps is 0 where the generator takes none */
+    double clip, scale;   /* of z: where normal numbers end, and what they are multiplied with */
     size_t picture;       /* pixels along a side */
 } bundle;
 

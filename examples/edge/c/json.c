@@ -69,6 +69,11 @@ size_t json_number(const char *json, size_t largest)
     return number <= largest ? number : 0;
 }
 
+double json_decimal(const char *json, double missing)
+{
+    return json && *json >= '0' && *json <= '9' ? strtod(json, NULL) : missing;
+}
+
 size_t json_last_number(const char *list, size_t largest)
 {
     const char *end = list && *list == '[' ? strchr(list, ']') : NULL;

@@ -18,6 +18,9 @@ bool json_text(const char *json, char *text, size_t room);
 /* A whole number; 0 where there is none, or one above `largest`. */
 size_t json_number(const char *json, size_t largest);
 
+/* A number; `missing` where there is none. */
+double json_decimal(const char *json, double missing);
+
 /* The last of a list of numbers, as `json_number` reads it. */
 size_t json_last_number(const char *list, size_t largest);
 

@@ -67,14 +67,17 @@ static bool generate(engine *generator, const bundle *model, const tensor featur
     int64_t side = (int64_t)model->picture;
     snprintf(name, sizeof name, "image_%zu", model->picture);
     *image = (tensor){.name = name, .type = FLOAT32_TENSOR, .axes = 4};
-    tensor inputs[] = {
-        features[0],
-        features[1],
-        features[2],
-        {"z", FLOAT32_TENSOR, 2, {1, (int64_t)model->z}, z},
-        {"eps", FLOAT32_TENSOR, 2, {1, (int64_t)model->eps}, eps},
-    };
-    bool done = engine_run(generator, inputs, 5, image, 1);
+    size_t count = 0;
+    tensor inputs[5];
+    inputs[count++] = features[0];
+    inputs[count++] = (tensor){"z", FLOAT32_TENSOR, 2, {1, (int64_t)model->z}, z};
+    if (model->looks_at_words) {
+        inputs[count++] = features[1];
+        inputs[count++] = features[2];
+    }
+    if (model->eps)
+        inputs[count++] = (tensor){"eps", FLOAT32_TENSOR, 2, {1, (int64_t)model->eps}, eps};
+    bool done = engine_run(generator, inputs, count, image, 1);
     image->name = NULL;
     if (done && memcmp(image->shape, (int64_t[]){1, 3, side, side}, sizeof image->shape) != 0)
         return failed("the generator's image is not %zu pixels wide", model->picture);
@@ -84,11 +87,12 @@ static bool generate(engine *generator, const bundle *model, const tensor featur
 static bool paint(const bundle *model, const tokens *words, uint64_t seed, unsigned char *pixels)
 {
     tensor features[3], image;
-    float *z = malloc(model->z * sizeof *z), *eps = malloc(model->eps * sizeof *eps);
+    float *z = malloc(model->z * sizeof *z), *eps = malloc((model->eps + 1) * sizeof *eps); /* +1: not every system allocates nothing */
     engine *text_encoder = NULL, *generator = NULL;
     bool done = (z && eps) || failed("out of memory");
     if (done) {
-        noise_for(seed, 0, 0, Z_STREAM, z, model->z); /* the first picture of the first caption */
+        /* the first picture of the first caption */
+        truncated_noise_for(seed, 0, 0, Z_STREAM, model->clip, model->scale, z, model->z);
         noise_for(seed, 0, 0, EPS_STREAM, eps, model->eps);
     }
     done = done && (text_encoder = engine_load(model->text_encoder)) && encode(text_encoder, words, features);

@@ -38,17 +38,24 @@ static double inside_0_and_1(uint64_t bits)
 
 void noise_for(uint64_t seed, uint64_t caption, uint64_t sample, uint64_t stream, float *noise, size_t size)
 {
+    truncated_noise_for(seed, caption, sample, stream, INFINITY, 1.0, noise, size);
+}
+
+void truncated_noise_for(uint64_t seed, uint64_t caption, uint64_t sample, uint64_t stream, double clip, double scale,
+                         float *noise, size_t size)
+{
     uint64_t counter[4] = {0, stream, caption, sample}, bits[4];
-    for (size_t place = 0; place < size; place += 2) {
-        if (place % 4 == 0) {
+    for (size_t place = 0, drawn = 0; place < size; drawn += 2) {
+        if (drawn % 4 == 0) {
             counter[0]++;
             philox(seed, counter, bits);
         }
-        const uint64_t *pair = bits + place % 4;
+        const uint64_t *pair = bits + drawn % 4;
         double radius = sqrt(-2.0 * log(inside_0_and_1(pair[0]))); /* Box-Muller */
         double angle = TWO_PI * inside_0_and_1(pair[1]);
-        noise[place] = (float)(radius * cos(angle));
-        if (place + 1 < size)
-            noise[place + 1] = (float)(radius * sin(angle));
+        double both[2] = {radius * cos(angle), radius * sin(angle)};
+        for (size_t one = 0; one < 2 && place < size; one++)
+            if (fabs(both[one]) <= clip)
+                noise[place++] = (float)(both[one] * scale);
     }
 }

@@ -11,4 +11,8 @@ enum { Z_STREAM = 0, EPS_STREAM = 1 };
  * `caption` is the caption's place in the input and `sample` its sample number, both from 0. */
 void noise_for(uint64_t seed, uint64_t caption, uint64_t sample, uint64_t stream, float *noise, size_t size);
 
+/* The same without the numbers beyond `clip`, whose places the next ones take, times `scale`. */
+void truncated_noise_for(uint64_t seed, uint64_t caption, uint64_t sample, uint64_t stream, double clip, double scale,
+                         float *noise, size_t size);
+
 #endif
