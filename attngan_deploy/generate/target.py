@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.generate.storage import is_whole
+from attngan_deploy.generate.storage import is_begun, is_whole
 from attngan_deploy.system.durable import make_folders, sync_files, sync_folder
 from attngan_deploy.system.files import (
     ANOTHER_FOLDER,
