@@ -95,7 +95,7 @@ class OutputFolder:
                 self.engine = held_engine(self.target, record, self.run.engine)
 
     def _take_over(self) -> tuple[RunRecord, dict[str, EngineRecord] | None]:
-        """The record of the run, new where nothing is there; where it was damaged, engines of the files that are its."""
+        """The record of the run, new where nothing is there; where it was damaged, also the engines of its files."""
         kept = None
         try:
             record = find_record(self.target, self.run.record)

@@ -89,7 +89,7 @@ class Target:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
             files = (self.folder / name for name in self.sizes() if name != RUN)
-            return all((path.is_dir() and not any(path.iterdir())) or not path.lstat().st_size for path in files)
+            return all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
 
     def clear(self) -> None:
         """Remove what a run left that ended before its first picture."""
