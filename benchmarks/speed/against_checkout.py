@@ -3,7 +3,7 @@
     git worktree add ../before COMMIT && python benchmarks/speed/against_checkout.py ../before --pictures 200
 
 Each round makes the same pictures with both, the first of them in turns. Prints the median over rounds of the ratio
-this / other: of the speed that the command tells, and of the processor's time that it takes, which a busy machine disturbs
+this / other: of the speed that the command tells, and of the time of the processor, which a busy machine disturbs
 less. With --format and --shard-size as the command has them.
 """
 
