@@ -25,19 +25,16 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """How a graph is built; none of it changes what a graph of the same weights computes.
+    """How a graph is built; none of it changes what a graph of the same weights computes."""
 
-    Attributes:
-        split_glu: a GLU layer as a value layer times the sigmoid of a gate layer, so that no engine writes and reads
-            twice the channels; 1.05 to 1.3 x faster in ONNX Runtime, by machine.
-        transposed_upsampling: nearest x2 and a 3x3 convolution as one transposed convolution, 2.25 x less work;
-            faster in OpenVINO, and in ONNX Runtime with one thread but not with several.
-        weights: "mixed" stores large matrices and kernels in 8 bits with one scale a row and the others in half
-            precision, "fp16" stores all of them in half precision; all arithmetic is float32.
-    """
-
+    # a GLU layer as a value layer times the sigmoid of a gate layer, so that no engine writes and reads twice the
+    # channels; 1.05 to 1.3 x faster in ONNX Runtime, by machine
     split_glu: bool = True
+    # nearest x2 and a 3x3 convolution as one transposed convolution, 2.25 x less work; faster in OpenVINO, and in ONNX
+    # Runtime with one thread but not with several
     transposed_upsampling: bool = False
+    # "mixed" stores large matrices and kernels in 8 bits with one scale a row and the others in half precision, "fp16"
+    # stores all of them in half precision; all arithmetic is float32
     weights: Weights = "mixed"
 
 

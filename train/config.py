@@ -96,20 +96,15 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's.
-
-    `projected` is the width of one more, which looks at the last stage's picture through the image encoder's backbone;
-    0 for none. `pooled` is the width of its head on the backbone's pooled vector, 0 for none. With `two_terms` those of
-    the hinge loss have an unconditional output beside the conditional one, as AttnGAN's always has.
-    """
+    """One discriminator a stage: `published` is AttnGAN's, `one_way` is DF-GAN's."""
 
     kind: Literal["published", "one_way", "none"] = "published"
     width: int = 64
     features: int = 256
     unconditional: bool = True
-    projected: int = 0
-    pooled: int = 0
-    two_terms: bool = False
+    projected: int = 0  # width of one more, which looks at the last picture through the image encoder's backbone
+    pooled: int = 0  # width of its head on the backbone's pooled vector
+    two_terms: bool = False  # those of the hinge loss have an unconditional output too, as AttnGAN's always has
 
     def __post_init__(self) -> None:
         if self.kind == "none" and not self.projected:
@@ -118,10 +113,7 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class DamsmRecipe:
-    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration).
-
-    `text_encoder` is the hash of a bundle whose text encoder stays as it is, so that only the image side learns.
-    """
+    """Training of the text and image encoders (section 3.2 of AttnGAN; values of its bird configuration)."""
 
     name: str = "fast"
     epochs: int = 24
@@ -137,27 +129,18 @@ class DamsmRecipe:
     gamma2: float = 5.0
     gamma3: float = 10.0
     seed: int = 100
-    text_encoder: str = ""
+    text_encoder: str = ""  # hash of a bundle whose text encoder stays as it is: only the image side learns
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
 
 
 @dataclass(frozen=True)
 class GanRecipe:
-    """Training of a generator and its discriminators.
-
-    `pictures` counts real pictures seen; `head_start` is how many of them the discriminators see before the generator
-    begins to learn; over the last `decay` of them both rates fall to zero in a straight line; `shift` is how far, as a
-    share of their side, pictures move at random before the projected discriminator looks at them; `zoom` is how much
-    larger or smaller they become, as a share, and `colour` how far brightness, saturation and contrast change; it looks
-    at them at one of `backbone_sizes`, or at the image encoder's. `nearest_weight` weighs the pull of pictures towards
-    the nearest real ones in the backbone's pooled features, `spectrum_weight` the distance of their power spectrum from
-    that of real ones.
-    """
+    """Training of a generator and its discriminators."""
 
     name: str = "paper"
-    pictures: int = 600 * 8855
-    head_start: int = 0
-    decay: int = 0
+    pictures: int = 600 * 8855  # real ones that are seen
+    head_start: int = 0  # pictures that the discriminators see before the generator begins to learn
+    decay: int = 0  # pictures at the end, over which both rates fall to zero in a straight line
     batch_size: int = 20
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -174,12 +157,15 @@ class GanRecipe:
     gamma3: float = 10.0
     penalty_weight: float = 0.0
     penalty_every: int = 1
+    # what happens at random to pictures before the projected discriminator looks at them: how far they move and how
+    # much larger or smaller they become, as shares of their side; how far brightness, saturation and contrast change
     shift: float = 0.0
     zoom: float = 0.0
+    close_up: float = 0.0  # in steps without DAMSM it sees parts instead, from this share of their side up; 0: never
     colour: float = 0.0
-    backbone_sizes: tuple[int, ...] = ()
-    nearest_weight: float = 0.0
-    spectrum_weight: float = 0.0
+    backbone_sizes: tuple[int, ...] = ()  # it looks at them at one of these; () for the image encoder's
+    nearest_weight: float = 0.0  # of the pull towards the nearest real pictures in the backbone's pooled features
+    spectrum_weight: float = 0.0  # of the distance of their power spectrum from that of real pictures
     ema: float = 0.999
     max_words: int = 18
     crop: int = 128
@@ -294,6 +280,9 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             batch_size=32 if generator.stages == 1 else 16,
             discriminator=DiscriminatorConfig(kind="none", projected=PROJECTED_WIDTH, pooled=256, two_terms=True),
             zoom=0.1,
+            close_up=0.5 if generator.stages > 1 else 0.0,
+            generator_rate=2e-4 if generator.stages == 1 else 1e-4,
+            discriminator_rate=4e-4 if generator.stages == 1 else 2e-4,
             colour=0.15,
             backbone_sizes=(112, 128, 144),
             nearest_weight=1.0,

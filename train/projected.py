@@ -133,8 +133,10 @@ def recoloured(images: Tensor, amount: float) -> Tensor:
     return mean + (images - mean) * (1 + contrast)
 
 
-def shifted(images: Tensor, size: int, shift: float, zoom: float = 0.0) -> Tensor:
+def shifted(images: Tensor, size: int, shift: float, zoom: float = 0.0, close_up: float = 0.0) -> Tensor:
     """Images [N, 3, S, S] at side `size`, each moved by up to `shift` of its side, zoomed and mirrored at random.
+
+    With `close_up`, instead, a part of each: from that share of its side to all of it, anywhere in the picture.
 
     A network with strides likes some patterns at some places; what moves can't be drawn to please them, and a
     discriminator finds it harder to learn pictures by heart (differentiable augmentation, Zhao et al., 2020).
@@ -144,7 +146,11 @@ def shifted(images: Tensor, size: int, shift: float, zoom: float = 0.0) -> Tenso
     moves[:, 0, 0] = torch.randint(0, 2, (n,)).to(moves) * 2 - 1
     moves[:, 1, 1] = 1
     moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * 2 * shift
-    if zoom:
+    if close_up:
+        shares = close_up + (1 - close_up) * torch.rand(n, 1)
+        moves[:, :, :2] *= shares[:, :, None].to(moves)
+        moves[:, :, 2] = (torch.rand(n, 2) * 2 - 1).to(moves) * (1 - shares).to(moves)
+    elif zoom:
         moves[:, :, :2] *= (1 + zoom * (torch.rand(n, 1, 1) * 2 - 1)).to(moves)
     grid = F.affine_grid(moves, [n, 3, size, size], align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -1,6 +1,7 @@
 """The `t2i` command: each sub-command parses, calls one function and prints.
 
-Sub-commands live one per file; their heavy imports happen inside the functions, so that `t2i --help` stays fast.
+Sub-commands live one per file, of which only the one that is called is imported; their heavy imports happen inside the
+functions, so that `t2i --help`, which lists them all, stays fast.
 """
 
 import io
@@ -155,6 +156,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    for module in pkgutil.walk_packages(__path__, "attngan_deploy.cli."):
-        import_module(module.name)
+    """Run the command that is called, which may be none: then all are listed."""
+    modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    called = "".join(sys.argv[1:2]).replace("-", "_")
+    register(*([name for name in modules if name.rstrip("_") == called] or modules))
     app()

@@ -170,13 +170,10 @@ def generate(
 @contextmanager
 def _opened(source: str | None, column: str | None, texts: list[str], in_parts: bool) -> "Iterator[Captions]":
     """Yield the captions of a file, or those that were typed."""
-    from attngan_deploy.errors import CaptionError
     from attngan_deploy.media.captions import CaptionFile, CaptionList, from_texts, open_captions
 
     if source is None:
-        if not (typed := from_texts(texts)):
-            raise CaptionError("no captions were given", expected="--caption TEXT with a text")
-        yield CaptionList(typed)
+        yield CaptionList(from_texts(texts))
     elif in_parts:
         yield CaptionFile.measure(_everywhere(source), column)
     else:

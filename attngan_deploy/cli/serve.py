@@ -47,8 +47,19 @@ def serve(
         typer.Option(help="Origin whose pages may read answers, e.g. https://example.org; may be repeated."),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(help="Path of a proxy below which this server is met, e.g. /birds; the proxy may strip it.")
+        str,
+        typer.Option(
+            help="Path of a proxy below which this server is met, e.g. /birds, percent-encoded as in a URL; the proxy "
+            "may strip it."
+        ),
     ] = "",
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of this server in requests, besides those of loopback and --host, e.g. birds.example.org; "
+            "may be repeated, * for any."
+        ),
+    ] = None,
 ) -> None:
     """Serve models over HTTP, with a page to play with. Ctrl-C answers what was accepted, then stops."""
     from attngan_deploy.engines.request import EngineRequest
@@ -65,8 +76,19 @@ def serve(
     )
     engine = EngineRequest(backend, device, precision, threads, allow_fallback)
     key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
-    below, origins = root_path.rstrip("/"), tuple(cors_origin or ())
-    settings = Settings(_folders(model), engine, host, port, limits, batch_size, window / 1000, key, origins, below)
+    settings = Settings(
+        _folders(model),
+        engine,
+        host,
+        port,
+        limits,
+        batch_size,
+        window / 1000,
+        key,
+        cors_origins=tuple(cors_origin or ()),
+        root_path=root_path.rstrip("/"),
+        allowed_hosts=tuple(allowed_host or ()),
+    )
     server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
 
 

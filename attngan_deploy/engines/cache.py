@@ -21,21 +21,14 @@ SUFFIX, SIDECAR = ".engine", ".json"
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What decides a compiled engine: one that differs in anything is another engine.
+    """What decides a compiled engine: one that differs in anything is another engine."""
 
-    Attributes:
-        graph: SHA-256 of the ONNX file it was made from (`sha256_of`).
-        version: the backend's version.
-        device: what it runs on, e.g. "sm89" or "cpu".
-        profile: shapes it was made for, in words; "" where the backend knows no such thing.
-    """
-
-    graph: str
+    graph: str  # SHA-256 of the ONNX file it was made from (`sha256_of`)
     backend: str
-    version: str
-    device: str
+    version: str  # the backend's version
+    device: str  # what it runs on, e.g. "sm89" or "cpu"
     precision: str
-    profile: str = ""
+    profile: str = ""  # shapes it was made for, in words; "" where the backend knows no such thing
 
     @property
     def name(self) -> str:
@@ -46,19 +39,14 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class CachedEngine:
-    """A compiled engine in the cache.
+    """A compiled engine in the cache."""
 
-    Attributes:
-        path: its file; the sidecar stands beside it.
-        seconds: how long building it took.
-        facts: anything else its builder wants to remember, such as the bundle's name.
-    """
-
-    path: Path
+    path: Path  # its file; the sidecar stands beside it
     key: EngineKey
     bytes: int
     sha256: str
-    seconds: float
+    seconds: float  # how long building it took
+    # anything else its builder wants to remember, such as the bundle's name
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -13,25 +13,17 @@ Tensors = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What runs a graph, as it was read back from the engine after loading.
-
-    Attributes:
-        version: the backend's own version.
-        device: what it runs on, e.g. "cpu", "cuda:0" or "gpu".
-        threads: CPU threads inside one operator; None where the engine chooses.
-        providers: execution providers that were really got, in order (ONNX Runtime only).
-        elsewhere: nodes that were placed on another provider than the one asked for: provider to their number.
-        notes: anything else worth a line, e.g. "engine from the cache".
-    """
+    """What runs a graph, as it was read back from the engine after loading."""
 
     backend: str
-    version: str
-    device: str
+    version: str  # the backend's own version
+    device: str  # what it runs on, e.g. "cpu", "cuda:0" or "gpu"
     precision: str = "fp32"
-    threads: int | None = None
-    providers: tuple[str, ...] = ()
+    threads: int | None = None  # CPU threads inside one operator; None where the engine chooses
+    providers: tuple[str, ...] = ()  # execution providers that were really got, in order (ONNX Runtime only)
+    # nodes that were placed on another provider than the one asked for: provider to their number
     elsewhere: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # anything else worth a line, e.g. "engine from the cache"
 
     @property
     def short(self) -> str:
@@ -65,14 +57,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class PictureEngine(Engine, Protocol):
-    """An engine that can end a generator in bytes, and leave out what is not in the picture.
-
-    Attributes:
-        streams: how many calls of `pictures` it works on at the same time, each with its share of the threads.
-    """
+    """An engine that can end a generator in bytes, and leave out what is not in the picture."""
 
     makes_pictures: bool
-    streams: int
+    streams: int  # how many calls of `pictures` it works on at the same time, each with its share of the threads
 
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """Only what the last image shows: "pictures" uint8 [N, S, S, 3], and "sums" f32 [N] of its values.

@@ -28,20 +28,13 @@ UNREADABLE = (  # what numpy raises on damaged and hostile archives, found by fe
 
 @dataclass(frozen=True)
 class GoldenCases:
-    """What `golden.npz` holds: N captions, their noise, and the pictures that torch made of them in fp32.
-
-    Attributes:
-        ids: vocabulary indices of each caption's words.
-        z: f32 [N, z].
-        eps: f32 [N, eps].
-        images: f32 [N, 3, S, S] in [-1, 1].
-    """
+    """What `golden.npz` holds: N captions, their noise, and the pictures that torch made of them in fp32."""
 
     captions: list[str]
-    ids: list[list[int]]
-    z: NDArray[np.float32]
-    eps: NDArray[np.float32]
-    images: NDArray[np.float32]
+    ids: list[list[int]]  # vocabulary indices of each caption's words
+    z: NDArray[np.float32]  # f32 [N, z]
+    eps: NDArray[np.float32]  # f32 [N, eps]
+    images: NDArray[np.float32]  # f32 [N, 3, S, S] in [-1, 1]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -49,23 +42,16 @@ class GoldenCases:
 
 @dataclass(frozen=True)
 class Verification:
-    """How close an engine came to the golden pictures.
-
-    Attributes:
-        engine: what ran the generator.
-        pictures: number of golden pictures; 0 for a judge or matcher, which have none.
-        worst_level: largest difference of a pixel value, in levels of 255; None for a judge.
-        psnr_db: peak signal-to-noise ratio of all pictures together; None where they are equal, or for a judge.
-        required: what the precision asks for, in words.
-    """
+    """How close an engine came to the golden pictures."""
 
     model: str
     model_hash: str
-    engine: EngineFacts
-    pictures: int
-    worst_level: int | None
+    engine: EngineFacts  # what ran the generator
+    pictures: int  # number of golden pictures; 0 for a judge or matcher, which have none
+    worst_level: int | None  # largest difference of a pixel value, in levels of 255; None for a judge
+    # peak signal-to-noise ratio of all pictures together; None where they are equal, or for a judge
     psnr_db: float | None
-    required: str
+    required: str  # what the precision asks for, in words
     passed: bool
 
     def to_json(self) -> dict[str, Any]:

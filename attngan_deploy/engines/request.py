@@ -36,20 +36,14 @@ INSTALL = {
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """Which engine shall run a graph; "auto" leaves the choice to whoever loads it.
+    """Which engine shall run a graph; "auto" leaves the choice to whoever loads it."""
 
-    Attributes:
-        backend: "auto" or one of `BACKENDS`.
-        device: "auto" or one of the backend's devices, see `SUPPORTED`.
-        precision: "auto" or one of those of the device, of the generator; the text encoder always computes in fp32.
-        threads: CPU threads that compute one picture; None leaves it to the engine.
-        allow_fallback: where this can't be had here, take ONNX Runtime on the CPU in fp32; `EngineFacts` says so.
-    """
-
-    backend: str = AUTO
-    device: str = AUTO
+    backend: str = AUTO  # "auto" or one of `BACKENDS`
+    device: str = AUTO  # "auto" or one of the backend's devices, see `SUPPORTED`
+    # "auto" or one of those of the device, of the generator; the text encoder always computes in fp32
     precision: str = AUTO
-    threads: int | None = None
+    threads: int | None = None  # CPU threads that compute one picture; None leaves it to the engine
+    # where this can't be had here, take ONNX Runtime on the CPU in fp32; `EngineFacts` says so
     allow_fallback: bool = False
 
     @property

@@ -47,20 +47,13 @@ REINSTALL = "pip install --force-reinstall attngan-deploy"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was looked at."""
 
-    Attributes:
-        area: "system", "package", "GPU", "engine", "model", "cache" or "pictures".
-        status: "ok"; "off", for what this machine lacks, which is no fault; or "broken".
-        found: what was found, in words; the text of an error where there was one.
-        mend: the line to type, or what to change.
-    """
-
-    area: str
+    area: str  # "system", "package", "GPU", "engine", "model", "cache" or "pictures"
     name: str
-    status: str
-    found: str
-    mend: str = ""
+    status: str  # "ok"; "off", for what this machine lacks, which is no fault; or "broken"
+    found: str  # what was found, in words; the text of an error where there was one
+    mend: str = ""  # the line to type, or what to change
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,11 @@ Sheets = Sequence[NDArray[np.uint8]]  # pictures of attention, one for each pict
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the text encoder makes of captions; may be built by hand.
+    """What the text encoder makes of captions; may be built by hand."""
 
-    Attributes:
-        words: f32 [N, D, T], a feature for each word.
-        sentence: f32 [N, D], a feature for each caption.
-        mask: bool [N, T], True where there is a word; at least one in every row.
-    """
-
-    words: NDArray[np.float32]
-    sentence: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    words: NDArray[np.float32]  # f32 [N, D, T], a feature for each word
+    sentence: NDArray[np.float32]  # f32 [N, D], a feature for each caption
+    mask: NDArray[np.bool_]  # bool [N, T], True where there is a word; at least one in every row
 
     def __len__(self) -> int:
         return len(self.sentence)
@@ -34,30 +28,20 @@ class TextFeatures:
 
 @dataclass(frozen=True)
 class Stages:
-    """What the generator makes of text features and noise.
+    """What the generator makes of text features and noise."""
 
-    Attributes:
-        images: picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage.
-        attention: f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words.
-    """
-
-    images: dict[int, NDArray[np.float32]]
+    images: dict[int, NDArray[np.float32]]  # picture size to f32 [N, 3, size, size] in [-1, 1], one entry a stage
+    # f32 [N, T, A, A]: how much each place of the picture looked at each word; sums to 1 over words
     attention: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that were made together.
+    """Pictures that were made together."""
 
-    Attributes:
-        pictures: uint8 [N, S, S, 3].
-        places: the caption's place in the input and the sample number of each picture.
-        attention: f32 [N, T, A, A] of the last stage; None where it was not asked for.
-    """
-
-    pictures: NDArray[np.uint8]
-    places: list[tuple[int, int]]
-    attention: NDArray[np.float32] | None = None
+    pictures: NDArray[np.uint8]  # uint8 [N, S, S, 3]
+    places: list[tuple[int, int]]  # the caption's place in the input and the sample number of each picture
+    attention: NDArray[np.float32] | None = None  # f32 [N, T, A, A] of the last stage; None where it was not asked for
     captions: list[Caption] = field(default_factory=list, repr=False)
 
 

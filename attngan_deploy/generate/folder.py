@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import MANIFEST, engines_in, holds, manifest_line
+from attngan_deploy.generate.manifest import engines_in, holds, manifest_line
+from attngan_deploy.generate.placed_files import PlacedFiles
 from attngan_deploy.generate.plan import Part, Place, Share
 from attngan_deploy.generate.recovery import recover_record
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord, find_record, held_engine
 from attngan_deploy.generate.storage import LooseFiles, picture_store
-from attngan_deploy.generate.target import RUN, Target, written
+from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.system.durable import sync_files
@@ -66,13 +67,13 @@ class OutputFolder:
 
     def __init__(self, target: Target, run: Run) -> None:
         self.target, self.folder, self.run, self.made = target, target.folder, run, 0
-        self.files: dict[Place, str] = {}  # of pictures that stand there whole
+        self.files = PlacedFiles(run.samples, run.digits)  # of pictures that stand there whole
         self._attended: set[Place] = set()  # whose sheets of attention are there
         self._sheets = LooseFiles(self.folder / ATTENTION, "png")
         self.engine: EngineRecord | None = None  # that the run must have, as pictures of it are there
         self._engine = EngineRecord()
         self._pending: list[tuple[Place, Caption, str]] = []  # added, but without a final name yet
-        self._engine_of: dict[str, EngineRecord] = {}  # by file, where it is known
+        self._engine_of: dict[str, EngineRecord] = {}  # of files that were there; others are by the run's engine
         self._is_new = False  # whether this run wrote run.json
 
     def begin(self) -> None:
@@ -87,9 +88,10 @@ class OutputFolder:
             if kept is not None:
                 pictures = {name: file for name, file in pictures.items() if file in kept}
             places = self.run.places_of(pictures.keys() | sheets.keys())
-            self.files = {places[name]: file for name, file in pictures.items() if name in places}
+            self.files.update((places[name], file) for name, file in pictures.items() if name in places)
             self._attended = {places[name] for name in sheets if name in places}
-            self._engine_of = self._last_engine(record) | (kept or {}) | engines_in(self.folder / MANIFEST)
+            self._engine_of = dict.fromkeys(self.files.values(), EngineRecord()) | self._last_engine(record)
+            self._engine_of |= (kept or {}) | engines_in(self.folder / MANIFEST)
             self._rebuild_manifest()
             if self.files and record.engine.backend:
                 self.engine = held_engine(self.target, record, self.run.engine)
@@ -98,7 +100,7 @@ class OutputFolder:
         """The record of the run, new where nothing is there; where it was damaged, also the engines of its files."""
         kept = None
         try:
-            record = find_record(self.target, self.run.record)
+            record = find_record(self.target, self.run.record, self.run.captions)
         except DamagedRecordError as error:
             record, kept = recover_record(self.target, self.run, self._store, error)
             write_atomically(inside(self.folder, RUN), record.json())
@@ -207,7 +209,7 @@ class OutputFolder:
         record = self.run.picture_record(place, caption, file, self._engine)
         whole = self._store.add(name, encode_picture(picture, self._store.suffix, record), record)
         self._pending.append((place, caption, file))
-        self._engine_of[file] = self._engine
+        self._engine_of.pop(file, None)
         self.made += 1
         return self._settle_pending() if whole else []
 
@@ -223,7 +225,7 @@ class OutputFolder:
         return lines
 
     def _line(self, place: Place, caption: Caption, file: str) -> bytes:
-        engine = self._engine_of.get(file, EngineRecord())
+        engine = self._engine_of.get(file, self._engine)
         return manifest_line(self.run.picture_record(place, caption, file, engine))
 
     def _rebuild_manifest(self) -> None:
@@ -235,10 +237,9 @@ class OutputFolder:
 
     def _lines(self) -> Iterator[bytes]:
         """The lines of a whole manifest, one after another: together they may be large."""
-        places = sorted(self.files)
         captions = enumerate(self.run.captions.read())
         index, caption = -1, Caption("", 0)
-        for place in places:
+        for place in self.files:
             while index < place[0]:
                 index, caption = next(captions)
             yield self._line(place, caption, self.files[place])

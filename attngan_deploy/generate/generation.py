@@ -27,34 +27,26 @@ from attngan_deploy.generate.run_record import EngineRecord, another_engine
 from attngan_deploy.generate.shards import OutputShards, open_shards
 from attngan_deploy.generate.storage import TAR
 from attngan_deploy.generate.target import open_target
-from attngan_deploy.media.attention import attention_sheet
 from attngan_deploy.media.images import encode_picture, make_grid
-from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, encode_caption
+from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
 GRID_LIMIT = 100  # pictures in a grid
 REMEMBERED = 4096  # captions whose words need not be numbered again
-MOST_TOLD = 100  # unknown words
 
 Output = OutputFolder | OutputShards
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was done: pictures that were made now, and in how many seconds.
-
-    Attributes:
-        skipped: pictures of this share that were there already, or are another worker's at this moment.
-        gridded: pictures in the grid; 0 where none was asked for.
-        done: shards of the whole run that are there now, where it is in parts, of `shards`.
-    """
+    """What was done: pictures that were made now, and in how many seconds."""
 
     made: int
-    skipped: int
+    skipped: int  # pictures of this share that were there already, or are another worker's at this moment
     seconds: float
-    gridded: int = 0
-    done: int = 0
+    gridded: int = 0  # pictures in the grid; 0 where none was asked for
+    done: int = 0  # shards of the whole run that are there now, where it is in parts, of `shards`
     shards: int = 0
 
 
@@ -145,6 +137,7 @@ class Generation:
             if (engine := self._engine(settled)) != settled:
                 raise another_engine(output.target, settled.json(), engine.json())
         self._batch_size = settled.batch_size or None
+        self._unknown = set[str]()  # words that were left out, the first hundred of them
         self._encode = lru_cache(REMEMBERED)(partial(encode_caption, tokenizer=self.model.tokenizer, strict=run.strict))
 
     def make(
@@ -157,12 +150,14 @@ class Generation:
 
         Args:
             progress: called with the number of pictures of each batch.
-            tell: called with each word that is left out and the first line that it stands on.
+            tell: called with the words that are left out, of all parts the first hundred, each with its first line.
         """
         run, unknown = self.run, dict[str, int]()
         for caption in part.captions.read():
             for word in self._encode(caption).unknown:
-                unknown.setdefault(word, caption.line)
+                if word not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
+                    self._unknown.add(word)
+                    unknown[word] = caption.line
         tell(unknown)
         with self.output.writing(part) as add:
             if add is None:
@@ -178,6 +173,8 @@ class Generation:
                     progress(len(batch.places))
 
     def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
+        from attngan_deploy.media.attention import attention_sheet  # with Pillow, which few runs need
+
         assert batch.attention is not None
         words = [[self.model.tokenizer.words[number] for number in self._encode(each).ids] for each in batch.captions]
         return [attention_sheet(*each) for each in zip(batch.pictures, batch.attention, words, strict=True)]
@@ -193,7 +190,7 @@ class Generation:
             )
         if wanted is not None:
             asked = replace(asked, **{key: value for key, value in wanted.json().items() if key in asked.names})
-        return TextToImage.load_on(bundle.folder, asked)
+        return TextToImage.load_on(bundle, asked)
 
     def _engine(self, wanted: EngineRecord | None) -> EngineRecord:
         facts = self.model.facts
@@ -211,9 +208,9 @@ class UnknownWords:
     def tell(self, unknown: dict[str, int]) -> None:
         """Say which words are new, each with the line that it stands on."""
         for word, line in unknown.items():
-            if word not in self._told and len(self._told) < MOST_TOLD:
+            if word not in self._told and len(self._told) < MOST_UNKNOWN:
                 self._told.add(word)
-                more = "; more are not told" if len(self._told) == MOST_TOLD else ""
+                more = "; more are not told" if len(self._told) == MOST_UNKNOWN else ""
                 self._say(f"line {line}: left out {describe_unknown(word, self._tokenizer)}{more}")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.run_record import EngineRecord
+from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.system.files import read_file, sha256_of
 
-MANIFEST = "manifest.jsonl"
 LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
 

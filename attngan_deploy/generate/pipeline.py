@@ -22,7 +22,7 @@ from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import to_uint8
-from attngan_deploy.media.tokenizer import Tokenizer, describe_unknown, tokenize
+from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, tokenize
 
 DEFAULT_BATCH_SIZE = 16
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
@@ -73,9 +73,9 @@ class TextToImage:
         return cls.load_on(name_or_folder, EngineRequest(backend, device, precision, threads, allow_fallback))
 
     @classmethod
-    def load_on(cls, name_or_folder: str | Path, request: EngineRequest) -> "TextToImage":
-        """Like `load`, with all that it says of the engine in one value."""
-        bundle = open_bundle(name_or_folder)
+    def load_on(cls, source: Bundle | str | Path, request: EngineRequest) -> "TextToImage":
+        """Like `load`, of an opened bundle or of one to open, with all that it says of the engine in one value."""
+        bundle = source if isinstance(source, Bundle) else open_bundle(source)
         engine, notes = choose(bundle, request)
         text_encoder, generator = (load_engine(bundle, graph, engine) for graph in (TEXT_ENCODER, GENERATOR))
         _check_embedding(bundle, text_encoder)
@@ -245,10 +245,9 @@ class TextToImage:
             raise CaptionError("a caption is no text", found=repr(wrong[0])[:80], expected="str")
         numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
         tokenized = tokenize(numbered, self.tokenizer)
-        for word, line in tokenized.unknown.items():
-            warnings.warn(
-                f"caption {line}: left out {describe_unknown(word, self.tokenizer)}", UnknownWordWarning, stacklevel=3
-            )
+        for number, (word, line) in enumerate(tokenized.unknown.items()):
+            shown = describe_unknown(word, self.tokenizer) if number < MOST_UNKNOWN else f"'{word[:40]}'"
+            warnings.warn(f"caption {line}: left out {shown}", UnknownWordWarning, stacklevel=3)
         return list(zip(numbered, tokenized.ids, strict=True))
 
     def _encode_ids(self, ids: list[list[int]]) -> TextFeatures:

@@ -85,21 +85,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures that one worker makes as a whole: a shard, or all that an undivided run lacks.
+    """Pictures that one worker makes as a whole: a shard, or all that an undivided run lacks."""
 
-    Attributes:
-        number: of the shard.
-        size: how many pictures it has.
-        first: place of the first caption in the whole input.
-        is_wanted: whether a picture belongs to it.
-    """
-
-    number: int
-    size: int
+    number: int  # of the shard
+    size: int  # how many pictures it has
     captions: Captions
-    first: int
+    first: int  # place of the first caption in the whole input
     samples: int
-    is_wanted: Callable[[Place], bool]
+    is_wanted: Callable[[Place], bool]  # whether a picture belongs to it
 
     def __iter__(self) -> Iterator[tuple[Place, Caption]]:
         for index, caption in enumerate(self.captions.read(), self.first):

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from attngan_deploy.generate.manifest import LARGEST_MANIFEST, MANIFEST, records_in
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, records_in
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord
 from attngan_deploy.generate.storage import SHARD_NAME, LooseFiles
-from attngan_deploy.generate.target import RUN, Target
+from attngan_deploy.generate.target import MANIFEST, RUN, Target
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import METADATA_KEY
 

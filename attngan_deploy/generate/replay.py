@@ -17,9 +17,10 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.manifest import MANIFEST, read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture
@@ -38,11 +39,7 @@ FIELDS = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool,
 
 @dataclass(frozen=True)
 class Origin:
-    """What a picture was made from, as `Run.picture_record` says it.
-
-    Attributes:
-        backend: what made it; "" where nothing says, as after a run that was killed; so is the precision.
-    """
+    """What a picture was made from, as `Run.picture_record` says it."""
 
     caption: str
     index: int
@@ -51,30 +48,21 @@ class Origin:
     shared_noise: bool
     model: str
     model_hash: str
-    backend: str = ""
+    backend: str = ""  # what made it; "" where nothing says, as after a run that was killed; so is the precision
     precision: str = ""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A picture that was made again.
-
-    Attributes:
-        engine: what made it this time.
-        picture: uint8 [S, S, 3].
-        worst_level: largest difference from the file, in levels of 255; both went through the same file format.
-        differing: share of values that differ.
-        same: whether that is no more than rounding and precision do.
-        source: what told the origin: "its metadata", or the manifest.
-    """
+    """A picture that was made again."""
 
     origin: Origin
-    engine: EngineFacts
-    picture: NDArray[np.uint8]
-    worst_level: int
-    differing: float
-    same: bool
-    source: str
+    engine: EngineFacts  # what made it this time
+    picture: NDArray[np.uint8]  # uint8 [S, S, 3]
+    worst_level: int  # largest difference from the file, in levels of 255; both went through the same file format
+    differing: float  # share of values that differ
+    same: bool  # whether that is no more than rounding and precision do
+    source: str  # what told the origin: "its metadata", or the manifest
 
     def __str__(self) -> str:
         """In words, e.g. "identical"."""
@@ -105,7 +93,7 @@ def replay(path: Path, model: str | None = None, request: EngineRequest = ANY_EN
         backend = origin.backend or (REFERENCE.backend if precision == AUTO else AUTO)
     precision = (origin.precision or REFERENCE.precision) if precision == AUTO else precision
     request = replace(request, backend=backend, precision=precision)
-    network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()).folder, request)
+    network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()), request)
     side = network.picture_size
     if (width, height) != (side, side):
         raise DataError(f"{path} was resized", found=f"{width} x {height} px", expected=f"{side} x {side}")

@@ -22,35 +22,22 @@ class Run:
     """From captions to pictures: what decides them, and how they are made. It can be sent to other machines.
 
     A run that is not in parts has one share, which goes on picture by picture; its number of samples may grow.
-
-    Attributes:
-        captions: the whole input, in order; of a run in parts, a file that was measured.
-        seed: 0 to 2**64 - 1.
-        shared_noise: whether every caption has the same noise.
-        model: name of the bundle; its hash and folder follow.
-        file_format: one of `FORMATS`.
-        samples: pictures of each caption.
-        shard_size: pictures that are made as a whole, of a run in parts; None of one that is not.
-        batch_size: pictures made together; None for the run's, or else the model's default.
-        strict: whether an unknown word is an error.
-        grid: also write `grid.png`.
-        attention: also write a sheet of each picture's attention into `attention/`.
     """
 
-    captions: Captions
-    seed: int
-    shared_noise: bool
-    model: str
+    captions: Captions  # the whole input, in order; of a run in parts, a file that was measured
+    seed: int  # 0 to 2**64 - 1
+    shared_noise: bool  # whether every caption has the same noise
+    model: str  # name of the bundle; its hash and folder follow
     model_hash: str
-    file_format: str = "png"
-    samples: int = 1
-    shard_size: int | None = None
+    file_format: str = "png"  # one of `FORMATS`
+    samples: int = 1  # pictures of each caption
+    shard_size: int | None = None  # pictures that are made as a whole, of a run in parts; None of one that is not
     bundle: str = ""
     engine: EngineRequest = field(default_factory=EngineRequest)
-    batch_size: int | None = None
-    strict: bool = False
-    grid: bool = False
-    attention: bool = False
+    batch_size: int | None = None  # pictures made together; None for the run's, or else the model's default
+    strict: bool = False  # whether an unknown word is an error
+    grid: bool = False  # also write `grid.png`
+    attention: bool = False  # also write a sheet of each picture's attention into `attention/`
 
     @classmethod
     def of(cls, bundle: Bundle, captions: Captions, seed: int = 0, shared_noise: bool = False, **how: Any) -> "Run":
@@ -89,7 +76,7 @@ class Run:
 
     def name_of(self, caption: Caption, sample: int) -> str:
         """Name of a picture without suffix: line and sample number, e.g. "00001_00"."""
-        return f"{caption.line:0{self._width}d}_{sample:02d}"
+        return f"{caption.line:0{self.digits}d}_{sample:02d}"
 
     def places_of(self, names: Iterable[str]) -> dict[str, Place]:
         """The places that names were made from; names that this run does not make are left out."""
@@ -123,7 +110,8 @@ class Run:
         }
 
     @cached_property
-    def _width(self) -> int:
+    def digits(self) -> int:
+        """Digits of a line in the names of pictures."""
         return max(5, len(str(self.captions.last_line)))
 
 

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from shlex import quote
 from typing import Any
 
 from attngan_deploy.engines.request import AUTO, EngineRequest
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.other_captions import compare_captions
 from attngan_deploy.generate.target import RUN, Target
+from attngan_deploy.media.captions import Captions
 from attngan_deploy.system.files import ANOTHER_FOLDER
 from attngan_deploy.system.records import decode
 
@@ -39,27 +40,22 @@ class EngineRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What `run.json` holds: whose a folder or a place in a store is, and on which engine; fields are those of `Run`.
-
-    Attributes:
-        layout: `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column.
-        captions_sha256: hash of the lines and texts of captions; of a run in parts, of their file.
-        column: column of a table as asked for.
-        engine: what makes its pictures, all of them; of a run that is not in parts, backend and precision.
-    """
+    """What `run.json` holds: whose a folder or a store's place is, and on which engine; fields are those of `Run`."""
 
     version: int = RUN_VERSION
+    # `SHARDS` of a run in parts, else None, as are the number of captions, samples, shard size and column
     layout: str | None = None
     captions: int | None = None
     samples: int | None = None
     shard_size: int | None = None
-    captions_sha256: str
-    column: str | None = None
+    captions_sha256: str  # hash of the lines and texts of captions; of a run in parts, of their file
+    column: str | None = None  # column of a table as asked for
     seed: int
     shared_noise: bool
     model: str
     model_hash: str
     format: str
+    # what makes its pictures, all of them; of a run that is not in parts, backend and precision
     engine: EngineRecord = EngineRecord()
 
     @property
@@ -76,8 +72,11 @@ class DamagedRecordError(OutputError):
     """A `run.json` that says nothing any more, as a power cut or another program left it."""
 
 
-def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
+def find_record(target: Target, wanted: RunRecord, captions: Captions) -> RunRecord | None:
     """The record of the run that has a target, where that is the one that is wanted; None where the target is free.
+
+    Args:
+        captions: those of the run that is wanted, to say in what they differ.
 
     Raises:
         OutputError: it holds other things, or belongs to another run.
@@ -103,10 +102,14 @@ def find_record(target: Target, wanted: RunRecord) -> RunRecord | None:
     if found.layout != wanted.layout:
         kind = "a run in parts" if found.layout else "a run that is not in parts"
         raise OutputError(f"{target.where} belongs to {kind} (--shard, --engine ray)", next_step=ANOTHER_FOLDER)
+    kind, there, here = "", "", ""
+    if "captions_sha256" in differences:
+        kind, there, here = compare_captions(target, captions, found.captions)
+        differences = [key for key in differences if key != "captions"]  # their number, which is told with them
     raise OutputError(
-        f"{target.where} belongs to another run" + (" of other captions" * ("captions_sha256" in differences)),
-        found=_shown(found, differences, _captions_in(target), "as it was"),
-        expected=_shown(wanted, differences, "of that run", "as it is now"),
+        f"{target.where} belongs to another run {kind}".rstrip(),
+        found=_shown(found, differences, there, "as it was"),
+        expected=_shown(wanted, differences, here, "as it is now"),
         next_step=ANOTHER_FOLDER,
     )
 
@@ -142,15 +145,5 @@ def _shown(record: RunRecord, keys: list[str], captions: str, when: str) -> str:
         told["model_hash"] = f"model {record.model} {when}"
         told.pop("model", None)
     if "captions_sha256" in told:
-        told["captions_sha256"] = f"captions {captions}"
+        told["captions_sha256"] = captions
     return ", ".join(told.values())
-
-
-def _captions_in(target: Target) -> str:
-    """The first captions of what is there, as its manifest, or that of its first shard, says."""
-    texts: dict[str, None] = {}
-    for name in sorted(name for name in target.sizes() if name.endswith(".jsonl"))[:1]:
-        with suppress(ValueError, OutputError, KeyError, TypeError):
-            records = (json.loads(line) for line in target.read(name).splitlines())
-            texts = dict.fromkeys(f'"{record["caption"][:60]}"' for record in records if "caption" in record)
-    return ", ".join([*texts][:2]) + ", ..." * (len(texts) > 2) if texts else "that no manifest tells"

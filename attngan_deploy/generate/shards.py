@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import LARGEST_MANIFEST, MANIFEST, file_line, manifest_line, records_in
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, file_line, manifest_line, records_in
 from attngan_deploy.generate.plan import Part, Share, shard_captions
 from attngan_deploy.generate.recovery import recover_shared_record
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, find_record, held_engine
 from attngan_deploy.generate.storage import TAR, picture_store
-from attngan_deploy.generate.target import RUN, Target, written
+from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.system.files import ANOTHER_FOLDER
 
@@ -53,7 +53,7 @@ class OutputShards:
     def engine(self) -> EngineRecord | None:
         """The engine of the run; None where the target is free. Raise OutputError where run or engine is another."""
         try:
-            record = find_record(self.target, self.run.record)
+            record = find_record(self.target, self.run.record, self.run.captions)
         except DamagedRecordError as error:
             record = recover_shared_record(self.target, self.run, error)
         if record is None:
@@ -64,7 +64,7 @@ class OutputShards:
         """Make an engine that of the run, unless another worker was first; returns the run's, as `engine` does."""
         data = replace(self.run.record, engine=engine).json()
         try:
-            find_record(self.target, self.run.record)
+            find_record(self.target, self.run.record, self.run.captions)
         except DamagedRecordError:
             self.target.write(RUN, data)
         self.target.create(RUN, data)

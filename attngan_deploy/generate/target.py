@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+from typing import IO, cast
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.storage import is_begun, is_whole
@@ -34,6 +35,7 @@ from attngan_deploy.system.lock import is_lock, lock_byte, lock_folder
 from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
+MANIFEST = "manifest.jsonl"
 PATIENCE = 1.0  # seconds
 
 
@@ -84,6 +86,20 @@ class Target:
         """
         with written(self.where):
             return read_file(inside(self.folder, name), limit)
+
+    def lines(self, name: str, limit: int = LARGEST_JSON) -> Iterator[bytes]:
+        """The lines of a file, one after another, so that memory stays flat; raises as `read`."""
+        with written(self.where), self._opened(name) as stream:
+            while line := stream.readline(limit + 1):
+                if len(line) > limit:
+                    raise ValueError(f"a line has more than {limit:,} bytes")
+                yield line
+
+    def _opened(self, name: str) -> IO[bytes]:
+        path = self.folder / name
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        return path.open("rb")
 
     def is_blank(self) -> bool:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
@@ -251,6 +267,9 @@ class RemoteTarget(Target):
         with written(self.where):
             self._system.invalidate_cache()
             return bytes(self._system.cat_file(self._path(name)))
+
+    def _opened(self, name: str) -> IO[bytes]:
+        return cast("IO[bytes]", self._system.open(self._path(name), "rb"))
 
     def create(self, name: str, data: bytes) -> None:
         with written(self.where):

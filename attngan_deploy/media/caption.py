@@ -11,6 +11,8 @@ from attngan_deploy.system.filesystems import explained
 
 DEFAULT_COLUMN = "caption"
 HELP = "t2i generate --help"
+KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+SUFFIXES = (".txt", *KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ def opened(name: str) -> Iterator[None]:
         except FileNotFoundError as error:
             raise no_file(name) from error
         except IsADirectoryError as error:
-            raise CaptionError(f"{name} is a folder", expected="a .txt, .csv or .jsonl file") from error
+            raise CaptionError(
+                f"{name} is a folder", expected="a .txt, .csv or .jsonl file", next_step=_file_in(Path(name))
+            ) from error
         except PermissionError as error:
             raise CaptionError(f"{name} can't be opened: permission denied") from error
         except OSError as error:
@@ -62,11 +66,23 @@ def opened(name: str) -> Iterator[None]:
             raise no_file(name) from error
 
 
+def _file_in(folder: Path) -> str:
+    """What to type instead of a folder: a captions file in it, where there is one."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return f"name a file in it, such as {files[0]}" if files else HELP
+
+
 def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", or the only one. CaptionError: none, or it stands twice."""
+    """The column to read: the one asked for, or "caption", in whatever case, or the only one.
+
+    Raises:
+        CaptionError: none, or it stands twice.
+    """
     if column is None and DEFAULT_COLUMN not in columns and len(columns) == 1:
         return columns[0]
     wanted = DEFAULT_COLUMN if column is None else column
+    if wanted not in columns and len(alike := [name for name in columns if name.casefold() == wanted.casefold()]) == 1:
+        return alike[0]
     if wanted not in columns:
         names = ", ".join(columns[:10]) or "no columns"
         raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")

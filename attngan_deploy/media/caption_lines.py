@@ -6,20 +6,30 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.tokenizer import normalised, split_words
 
-CHUNK = 2**20  # bytes
 DELIMITERS = (",", ";", "\t", "|")
-MAX_FILE_BYTES = 256 * 2**20  # of what is held in memory, or spooled
-RECORD = '{"caption": "a red bird"}'
-MAX_LINE_BYTES = 16 * 2**20
+BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
+TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
+MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
+OTHER_FILES = (  # the first bytes, in lower case, of what people take for a text
+    (b"pk\x03\x04", "a packed file, or a document of an office program"),
+    (b"%pdf", "a PDF"),
+    (b"{\\rtf", "a document in RTF"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "XML"),
+    (b"\x89png", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
 ROW = re.compile(r"\S+\.(jpe?g|png|webp|bmp|gif|tiff?)(#\d+)?\s*[\t|;,]", re.IGNORECASE)  # of a table
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
@@ -62,7 +72,9 @@ def rows_of(
             yield line, start, partial(_csv_caption, name, row, line, len(header), place)
         return
     if kind == "json":
-        for start, record in enumerate(_json_records(stream, name, column)[offset:], offset):
+        stream.seek(0)
+        records = json_records(stream, name, column or DEFAULT_COLUMN)
+        for start, record in islice(enumerate(records), offset, None):
             yield (
                 start + 1,
                 start,
@@ -85,6 +97,13 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
         raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
     if offset == 0 and chunk.startswith(GZIP):
         raise CaptionError(f"{name} is packed by gzip", expected="text", next_step="unpack it: gunzip")
+    head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
+    if offset == 0 and (kind := next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")):
+        raise CaptionError(
+            f"{name} is {kind}",
+            expected="a .txt, .csv or .jsonl file",
+            next_step="save its captions as text, one a line",
+        )
     if offset == 0 and chunk.startswith(BYTE_ORDER_MARK):
         chunk, offset = chunk[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
     while True:
@@ -132,7 +151,7 @@ def csv_rows(
         CaptionError: what is no text or no CSV.
     """
     lines = _lines(stream, name)
-    first = next(lines, (1, 0, b""))
+    first = next((line for line in lines if line[2].strip(BLANK)), (1, 0, b""))
     text = _decoded(name, *first).strip('"')
     if text[:4].lower() == "sep=" and text[4:]:
         delimiter, first = text[4], next(lines, (2, 0, b""))
@@ -181,6 +200,10 @@ def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
 def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
     """Which cell of a row is the caption."""
     header = [cell.strip() for cell in header]
+    if any(ROW.match(f"{cell}\t") for cell in header):
+        raise CaptionError(
+            f"the first line of {name} is no line of column names", found=", ".join(header)[:60], next_step=TABLE
+        )
     if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
         raise CaptionError(
             f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
@@ -190,6 +213,8 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
             f"the first line of {name} is one column",
             found=repr(header[0][:60]),
             expected="columns between , ; | or tabs",
+            next_step="put one of those between the columns, and quotes around captions that have it; or call it .txt, "
+            "if each line is a caption",
         )
     return header.index(choose_column(f"the first line of {name}", header, column))
 
@@ -211,15 +236,26 @@ def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
             f"{name} looks like a table of pictures and captions",
             found=repr(text[:60]),
             expected="one caption a line",
-            next_step="put the columns' names on top, such as picture and caption, and call it .csv or .tsv",
+            next_step=TABLE,
         )
+    if line == 1 and text.startswith("{") and text.endswith("}") and DEFAULT_COLUMN in text:
+        raise CaptionError(f"{name} begins as JSON lines", found=repr(text[:60]), next_step="call it .jsonl")
+    cells = [cell.strip(" \"'").casefold() for cell in re.split(r"[,;\t|]", text)]
+    if line == 1 and len(cells) > 1 and DEFAULT_COLUMN in cells:
+        raise CaptionError(f"{name} begins as a table", found=repr(text[:60]), next_step="call it .csv or .tsv")
     return Caption(text, line)
 
 
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
     """The caption of a line of JSON."""
     where = f"line {line} of {name}"
-    return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+    try:
+        return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+    except CaptionError as error:
+        if line > 1 or not data.lstrip().startswith(b"["):
+            raise
+        whole = "a file that is one JSON array is called .json, which is read as a whole"
+        raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 
 def _parsed(where: str, text: str) -> Any:
@@ -227,24 +263,6 @@ def _parsed(where: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
-
-
-def _json_records(stream: "IO[bytes] | HashedStream", name: str, field: str | None) -> list[Any]:
-    """What a JSON file lists: COCO's annotations, a list of objects or texts, or the one object that it is."""
-    stream.seek(0)
-    data = stream.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines")
-    found = _parsed(name, _decoded(name, 1, 0, data.removeprefix(BYTE_ORDER_MARK)))
-    if isinstance(found, dict):
-        found = found.get("annotations", [found] if (field or DEFAULT_COLUMN) in found else None)
-    if not isinstance(found, list):
-        raise CaptionError(
-            f"{name} lists no captions",
-            found="a .json file of another form",
-            expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
-        )
-    return found
 
 
 def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
@@ -255,5 +273,5 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
         raise CaptionError(f"{where} is not a JSON object", expected=RECORD)
     caption = record[choose_column(where, list(record), field)]
     if not isinstance(caption, str):
-        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__)
+        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__, expected=RECORD)
     return checked_caption(name, caption, line)

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import Caption, no_captions, opened
-from attngan_deploy.media.caption_lines import CHUNK, MAX_FILE_BYTES, HashedStream, rows_of
+from attngan_deploy.media.caption import KINDS, Caption, no_captions, opened
+from attngan_deploy.media.caption_json import CHUNK, MAX_FILE_BYTES
+from attngan_deploy.media.caption_lines import HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
+from attngan_deploy.media.tokenizer import normalised, split_words
 from attngan_deploy.system.filesystems import is_url, open_binary
 
 STANDARD_INPUT = "-"
-KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 NOTED_EVERY = 1000  # captions
+MOST_CAPTIONS = 1_000_000  # that are held in memory
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
     """All captions of a file, or of standard input, in memory; arguments and errors are those of `open_captions`.
 
     Raises:
-        CaptionError: also where a caption is bad, or the file is too large.
+        CaptionError: also where a caption is bad, or the file is too large or has more than `MOST_CAPTIONS`.
     """
     if source != STANDARD_INPUT and not is_url(source) and Path(source).is_file():
         _check_size(str(source), Path(source).stat().st_size)
@@ -162,6 +164,9 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
             size += len(caption.text)
             _check_size(file.name, size)
             captions.append(caption)
+            if len(captions) > MOST_CAPTIONS:
+                what = f"{file.name} has too many captions to be held in memory"
+                raise CaptionError(what, expected=f"at most {MOST_CAPTIONS:,}")
     return captions
 
 
@@ -174,8 +179,20 @@ def kind_of(name: str, column: str | None = None) -> str:
 
 
 def from_texts(texts: Sequence[str]) -> list[Caption]:
-    """Number the lines of a text, or captions from a command line or a program, leaving out empty ones."""
-    return [Caption(text.strip(), line) for line, text in enumerate(texts, start=1) if text.strip()]
+    """Number captions from a command line, leaving out those of nothing that can be seen, as lines of a file.
+
+    Raises:
+        CaptionError: none is left, or one has no words.
+    """
+    captions = [Caption(text.strip(), line) for line, text in enumerate(texts, start=1) if normalised(text).strip()]
+    if not captions:
+        raise CaptionError("no captions were given", expected="--caption TEXT with a text")
+    for caption in captions:
+        if not split_words(caption.text):
+            raise CaptionError(
+                f"--caption {caption.text[:60]!r} has no words", expected='a description, as in --caption "a red bird"'
+            )
+    return captions
 
 
 def _is_stream(source: str) -> bool:

@@ -3,26 +3,29 @@
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from attngan_deploy.media.images import PNG_HEAD
 
 DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
 DECODERS = ("PNG", "WEBP", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
 MAX_PROFILE_BYTES = 4 * 2**20  # of an embedded profile; those of printing presses have up to 3 MB
 SRGB_LEVELS = 2  # a profile that moves no colour by more is sRGB itself, of which many versions are about
+UNREAD_PROFILE = "colour profile that can't be used: read as sRGB"
 # What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
 BAD_PICTURE = (
     *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks that Pillow refuses when they hold much
 ORIENTATION_SOURCES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 UPRIGHT = {
@@ -43,16 +46,27 @@ class TooManyPixelsError(OSError):
 def decode(data: bytes) -> Image.Image:
     """The bytes of a picture file as an upright RGB image; its `format` is "PNG", "WEBP" or "JPEG".
 
+    Its `info["notes"]` are those of `to_rgb`.
+
     Raises:
         OSError: as `load_picture`.
     """
     stored = load_picture(data)
     try:
-        image = turn_upright(to_rgb(stored)[0], orientation_of(stored))
+        image, notes = to_rgb(stored)
+        image = turn_upright(image, orientation_of(stored))
     except BAD_PICTURE as error:
         raise OSError(str(error) or type(error).__name__) from error
-    image.format = stored.format
+    image.format, image.info["notes"] = stored.format, notes
     return image
+
+
+def unread_profiles(names: Sequence[str]) -> tuple[str, ...]:
+    """The line that is said of pictures with an `UNREAD_PROFILE`; none where there are no such pictures."""
+    if not names:
+        return ()
+    pictures = "1 picture has a" if len(names) == 1 else f"{len(names)} pictures have a"
+    return (f"{pictures} {UNREAD_PROFILE} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})",)
 
 
 def load_picture(
@@ -77,7 +91,10 @@ def load_picture(
             data = source if isinstance(source, bytes) else source.read_bytes()
             if not data.startswith(PNG_HEAD) or len(shorter := without_large_texts(data)) == len(data):
                 raise
-            return _load(shorter, formats, most_pixels, pixels)
+            image = _load(shorter, formats, most_pixels, pixels)
+            if data.count(b"iCCP") > shorter.count(b"iCCP"):
+                image.info.setdefault("icc_profile", None)  # as Pillow says of one that it can't unpack
+            return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError(str(error)) from error
     except UnidentifiedImageError as error:  # whose text holds an address in memory
@@ -142,14 +159,14 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def to_rgb(stored: Image.Image) -> tuple[Image.Image, list[str]]:
     """Any mode of Pillow to 8-bit sRGB, and notes on what that took: 16 bits by their upper byte, an embedded profile,
-    transparency on white.
+    transparency on white. A profile that can't be used leaves the pixels as they are.
 
     Raises:
         ValueError: floating-point pixels, which have no agreed range.
     """
     if stored.mode == "F":
         raise ValueError("floating-point pixels")
-    profile, clear, grey = stored.info.get("icc_profile"), stored.has_transparency_data, stored.mode in ("1", "L", "LA")
+    clear, grey = stored.has_transparency_data, stored.mode in ("1", "L", "LA")
     image, notes = stored, []
     if stored.mode.startswith("I"):
         levels = np.asarray(stored).astype(np.int64)
@@ -157,41 +174,51 @@ def to_rgb(stored: Image.Image) -> tuple[Image.Image, list[str]]:
         if clear:
             image.putalpha(Image.fromarray(np.where(levels == stored.info["transparency"], 0, 255).astype(np.uint8)))
     image = image.convert("RGBA") if clear else image
-    if profile and (in_srgb := _by_profile(image, profile, grey)) is not None:
-        image = in_srgb
-        notes.append("colours brought to sRGB")
+    if "icc_profile" in stored.info:
+        try:
+            in_srgb = _by_profile(image, _profile(stored.info["icc_profile"] or b""), grey)
+        except ValueError:
+            notes.append(UNREAD_PROFILE)
+        else:
+            notes += ["colours brought to sRGB"] * (in_srgb is not None)
+            image = in_srgb or image
     if clear and image.getchannel("A").getextrema() != (255, 255):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         notes.append("transparency laid on white")
     return image if image.mode == "RGB" else image.convert("RGB"), notes
 
 
-def _by_profile(image: Image.Image, profile: bytes, grey: bool) -> Image.Image | None:
-    """A picture in sRGB, RGB or RGBA as it was; None where the profile does not fit it or changes nothing."""
-    transform = _transform(profile)
-    if transform is None or (image.mode == "CMYK") != (transform.input_mode == "CMYK"):
+def _by_profile(image: Image.Image, profile: "_Profile | None", grey: bool) -> Image.Image | None:
+    """A picture in sRGB, RGB or RGBA as it was; None where its profile is sRGB itself. ValueError: it does not fit."""
+    if profile is None or (image.mode == "CMYK") != (profile.mode == "CMYK") or (profile.mode == "L" and not grey):
+        raise ValueError(UNREAD_PROFILE)
+    if profile.transform is None:
         return None
-    if transform.input_mode == "L":
-        colours = image.getchannel(0) if grey else None
-    else:
-        colours = image if image.mode == "CMYK" else image.convert("RGB")
-    if colours is None:
-        return None
-    made: Image.Image = transform.apply(colours.convert(transform.input_mode))
+    colours = image.getchannel(0) if profile.mode == "L" else image
+    if colours.mode not in ("L", "CMYK"):
+        colours = colours.convert("RGB")
+    made: Image.Image = profile.transform.apply(colours.convert(profile.mode))
     if image.mode == "RGBA":
         made.putalpha(image.getchannel("A"))
     return made
 
 
+class _Profile(NamedTuple):
+    """The mode of pixels that a profile describes, and what takes them to sRGB; None where that changes nothing."""
+
+    mode: str
+    transform: Any
+
+
 @lru_cache(maxsize=16)
-def _transform(profile: bytes) -> Any:
-    """What takes pixels of a profile to sRGB; None where it is too large, broken, of no use, or sRGB itself."""
+def _profile(data: bytes) -> _Profile | None:
+    """An embedded profile; None where it is too large, broken, or of a space that no picture here has."""
     from PIL import ImageCms
 
-    if len(profile) > MAX_PROFILE_BYTES:
+    if len(data) > MAX_PROFILE_BYTES:
         return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(data))
         mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (OSError, ImageCms.PyCMSError, *BAD_PICTURE):
@@ -199,8 +226,8 @@ def _transform(profile: bytes) -> Any:
     if mode == "RGB":
         colours = _colours()
         moved = np.asarray(transform.apply(Image.fromarray(colours))).astype(int) - colours
-        return transform if np.abs(moved).max() > SRGB_LEVELS else None
-    return transform
+        return _Profile(mode, transform if np.abs(moved).max() > SRGB_LEVELS else None)
+    return _Profile(mode, transform)
 
 
 def _colours() -> NDArray[np.uint8]:

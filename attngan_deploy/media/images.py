@@ -1,4 +1,7 @@
-"""Pictures as arrays: from a generator's floats to bytes of a picture file, and many into one grid."""
+"""Pictures as arrays: from a generator's floats to bytes of a picture file, and many into one grid.
+
+A PNG is written without Pillow, which is imported where another format, or a picture that is read, needs it.
+"""
 
 import io
 import json
@@ -9,12 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-
-from attngan_deploy.media.decoder import PNG_HEAD, decode
 
 FORMATS = ("png", "webp", "jpg")
 METADATA_KEY = "t2i"
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 WHITE = 255
 PNG_END = (b"IEND", b"")
 PNG_RGB, PNG_UP = 2, 2  # colour type; filter of a row: the difference to the one above
@@ -56,6 +57,8 @@ def encode_picture(
     """
     if file_format == "png":
         return _encode_png(picture, None if metadata is None else json.dumps(metadata))
+    from PIL import Image
+
     image, stream = Image.fromarray(picture), io.BytesIO()
     if file_format == "webp":
         image.save(stream, "WEBP", lossless=True, method=0, quality=0)  # 8 times faster than 2 and 50, 7 % larger
@@ -88,6 +91,8 @@ def _encode_png(picture: NDArray[np.uint8], text: str | None) -> bytes:
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
     """The bytes of a picture file as uint8 [H, W, 3]; raises OSError as `decode` does."""
+    from attngan_deploy.media.decoder import decode
+
     return np.asarray(decode(data))
 
 

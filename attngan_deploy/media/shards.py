@@ -17,6 +17,7 @@ from attngan_deploy.system.os_errors import advice, reason
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
 # Pictures all the same, to be named where they are met: `t2i data build` reads some of them.
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm")
+PACKED = (".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # of archives that people unpack
 SIDECAR = ".json"
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
 NO_CLASS, MAX_CLASS = -1, 2**31 - 1

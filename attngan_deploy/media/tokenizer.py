@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ INVISIBLE = (
 )
 _INVISIBLE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in INVISIBLE)}]")
 LONGEST_LOOKED_UP = 40  # a longer "word" is no misspelling, and difflib is quadratic
+MAX_LETTERS = 20_000  # of a caption
+MOST_UNKNOWN = 100  # words that are listed, of a caption, and whose nearest known words are looked up, of many
 MAX_WORDS = 1000  # memory grows with a batch's longest caption; models are trained on captions of some 18 words
 REMEMBERED = 10_000  # looked-up words; a server meets new ones for ever
 
@@ -49,7 +52,7 @@ class Encoded:
     """A caption as numbers."""
 
     ids: list[int]  # vocabulary indices of the known words, in order
-    unknown: list[str]  # the words that the vocabulary lacks, in order, each once
+    unknown: list[str]  # the first hundred words that the vocabulary lacks, in order, each once
 
 
 class Tokenizer:
@@ -104,8 +107,8 @@ class Tokenizer:
         """Number the words of a caption; unknown words are left out and listed."""
         words = split_words(text)
         ids = [self.index[word] for word in words if word in self.index]
-        unknown = list(dict.fromkeys(word for word in words if word not in self.index))
-        return Encoded(ids, unknown)
+        unknown = dict.fromkeys(word for word in words if word not in self.index)
+        return Encoded(ids, list(islice(unknown, MOST_UNKNOWN)))
 
     def nearest(self, word: str) -> str | None:
         """The known word that looks most like `word`, or None when none does."""
@@ -150,9 +153,15 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
     """Number the words of a caption.
 
     Raises:
-        CaptionError: no words, unknown words only, or more than `MAX_WORDS`; with `strict`, any unknown word. It names
-            the line.
+        CaptionError: no words, unknown words only, or more than `MAX_WORDS` or `MAX_LETTERS`; with `strict`, any
+            unknown word. It names the line.
     """
+    if len(caption.text) > MAX_LETTERS:
+        raise CaptionError(
+            f"the caption on line {caption.line} is too long",
+            found=f"{len(caption.text):,} characters",
+            expected=f"at most {MAX_LETTERS:,}",
+        )
     if not caption.text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in caption.text):
         raise CaptionError(f"the caption on line {caption.line} is not text", found="bytes that are not UTF-8")
     encoded = tokenizer.encode(caption.text)

@@ -69,10 +69,6 @@ class GeneratedPictures:
     Raises:
         ScoreError: no pictures are asked for, or as many classes as captions are not given.
         CaptionError: a caption without a known word, or a long one; line n is the nth caption.
-
-    Attributes:
-        source: name of the model.
-        batch_size: the one that is used.
     """
 
     order, other_files, places, notes = "manifest", list[str](), None, tuple[str, ...]()

@@ -40,13 +40,6 @@ class Judge:
 
     Raises:
         BundleError: the manifest does not say how pictures go in.
-
-    Attributes:
-        bundle: its bundle.
-        fields: what its manifest says of it.
-        classes: number of classes C: the logits of its graph, less those that are dropped.
-        dropped: places of the logits that are dropped before anything is computed of them.
-        size: side of the pictures that it looks at, in pixels.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
@@ -58,6 +51,7 @@ class Judge:
                 f"judge {bundle.folder} does not say how pictures go in: {error.found}",
                 expected='"classes" and "input" with size, mean, std and resize in bundle.json',
             ) from error
+        # C classes: the logits of its graph, less those at the places that are dropped before anything else
         how, self.classes, self.dropped = self.fields.input, self.fields.classes, list(self.fields.drop_outputs)
         self.size, self.resize = how.size, how.resize
         self._mean, self._std = np.array(how.mean, np.float32), np.array(how.std, np.float32)

@@ -36,23 +36,17 @@ class Matcher:
 
     Raises:
         BundleError: the manifest does not say which judge's features it reads, or says what can't be of real pictures.
-
-    Attributes:
-        bundle: its bundle.
-        hash: of its graphs and vocabulary: two matchers with one hash give the same scores.
-        judge_hash: hash of the judge whose features it reads.
-        features: length of such a feature vector.
-        real: its R-precision on real pictures: "r_precision", "candidates", how many "pictures", and which "data".
     """
 
     def __init__(self, bundle: Bundle, text_encoder: Engine, picture_encoder: Engine) -> None:
         self.bundle, self.text_encoder, self.picture_encoder = bundle, text_encoder, picture_encoder
-        self.name, self.hash = bundle.name, bundle.hash
+        self.name, self.hash = bundle.name, bundle.hash  # two matchers with one hash give the same scores
         self.tokenizer = Tokenizer.load(bundle.vocabulary)
         try:
             document: Mapping[str, Any] = bundle.manifest.document
-            self.judge_hash = str(document["judge"])
+            self.judge_hash = str(document["judge"])  # of the judge whose features it reads
             self.features = int(str(bundle.graph(PICTURE_ENCODER).inputs["features"].shape[1]))
+            # its R-precision on real pictures: "r_precision", "candidates", how many "pictures", and which "data"
             self.real: Mapping[str, Any] = dict(document["real"])
             known = 0 <= self.real["r_precision"] <= 1 and self.real["candidates"] > 1
         except (KeyError, TypeError, ValueError, IndexError) as error:

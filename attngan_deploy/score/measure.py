@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
-from attngan_deploy.media.decoder import DECODER
+from attngan_deploy.media.decoder import DECODER, UNREAD_PROFILE, unread_profiles
 from attngan_deploy.score.generated import PictureSource
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Needs
@@ -171,6 +171,7 @@ def measure_by(
         notes += (
             f"the pictures have {len(sizes)} sizes, from {width} x {height} px up; of each the centre was cut out",
         )
+    notes += unread_profiles([item.name for item in kept if UNREAD_PROFILE in item.notes])
     facts = PictureFacts(
         source=source.source,
         found=len(kept) + len(skipped),

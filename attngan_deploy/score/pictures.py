@@ -12,12 +12,15 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
-from attngan_deploy.generate.manifest import MANIFEST, ForeignManifestError, read_manifest
+from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
+from attngan_deploy.generate.target import MANIFEST
+from attngan_deploy.media.caption import SUFFIXES
 from attngan_deploy.media.shards import (
     BAD_TAR,
     MAX_MEMBER_BYTES,
     NO_CLASS,
     OTHER_SUFFIXES,
+    PACKED,
     PICTURE_SUFFIXES,
     iter_samples,
     read_facts,
@@ -48,9 +51,8 @@ class PictureFiles:
     places: Mapping[str, int] | None = None  # place of each picture by name, where a manifest says it
     # caption of each picture by name, where a manifest says it
     captions: Mapping[str, str] = field(default_factory=dict)
-    described: frozenset[str] = (
-        frozenset()
-    )  # loose pictures that have a `.json` of their class and captions beside them
+    # loose pictures that have a `.json` of their class and captions beside them
+    described: frozenset[str] = frozenset()
     folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
@@ -179,10 +181,25 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
 
 def _tar(path: Path, order: str) -> PictureFiles:
     if path.suffix.lower() != ".tar":
-        raise ScoreError(f"{path} is neither a folder nor a .tar", next_step=NEXT_STEP)
+        raise ScoreError(
+            f"{path} is neither a folder nor a .tar",
+            found="a picture" if _is_picture(path.name) else "a file",
+            expected="a folder of pictures, or a .tar shard of them",
+            next_step=_instead_of(path),
+        )
     if order == "manifest":
         raise ScoreError(f"{path} has no {MANIFEST}", next_step="add --order stored or --order name")
     return PictureFiles(path.name, "name" if order == "name" else "stored", shards=[path])
+
+
+def _instead_of(path: Path) -> str:
+    """What to do where a file was named that holds no pictures, or is one."""
+    suffix = path.suffix.lower()
+    if suffix in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES):
+        return f"name the folder that it is in: {path.parent}"
+    if suffix in PACKED:
+        return "unpack it, and name the folder"
+    return f"t2i generate {path} -o out/, which makes pictures of captions" if suffix in SUFFIXES else NEXT_STEP
 
 
 def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[str]]:

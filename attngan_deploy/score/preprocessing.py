@@ -22,6 +22,7 @@ class PreparedPicture:
     reason: str = ""  # why there are no pixels
     caption: str = ""  # what it shows, or ""
     class_id: int = NO_CLASS  # its class, or -1
+    notes: tuple[str, ...] = ()  # of its decoder
 
 
 def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> PreparedPicture:
@@ -42,7 +43,8 @@ def prepare(name: str, data: bytes, size: int, crop: int | None = None) -> Prepa
     except OSError as error:
         return PreparedPicture(name, reason=f"can't be decoded ({one_line(error)})")
     check_shape(name, *image.size, crop)
-    return PreparedPicture(name, fit(image, size, crop), image.size, _format_of(data, image.format or ""))
+    file_format, notes = _format_of(data, image.format or ""), tuple(image.info["notes"])
+    return PreparedPicture(name, fit(image, size, crop), image.size, file_format, notes=notes)
 
 
 def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.uint8]:

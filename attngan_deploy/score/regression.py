@@ -68,9 +68,7 @@ class Check:
     b: float
     difference: float  # mean over seeds; of the distance, the distance itself
     noise: float  # its standard error over seeds
-    limit: (
-        float  # what |difference| + 2 standard errors may be at most. A noisy measurement so can't pass by its noise.
-    )
+    limit: float  # what |difference| + 2 standard errors may be at most: a noisy measurement can't pass by its noise
 
     @property
     def passed(self) -> bool:

@@ -50,7 +50,7 @@ def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
             engines = (load_engine(bundle, key, request) for key in MATCHER_GRAPHS)
             verify = partial(verify_matcher, Matcher(bundle, *engines))
         else:
-            verify = partial(verify_model, TextToImage.load_on(bundle.folder, request))
+            verify = partial(verify_model, TextToImage.load_on(bundle, request))
     except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
         return Outcome(request, REFUSED, why=str(error))
     try:

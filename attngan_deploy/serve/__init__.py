@@ -1,6 +1,6 @@
 """Models behind HTTP: `t2i serve`.
 
-    request -> protection -> app (routes) -> intake (checks) -> batcher -> worker process -> answers -> response
+    connection -> protocol -> protection -> app (routes) -> intake (checks) -> batcher -> worker process -> answers
 
 The engines live in a process of their own: what kills it leaves the server standing, and the noise contract makes it
 harmless to make a picture again. FastAPI, uvicorn and prometheus-client come with the extra `serve`.

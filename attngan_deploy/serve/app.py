@@ -29,7 +29,7 @@ from attngan_deploy.serve.intake import (
 )
 from attngan_deploy.serve.messages import PictureResult
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.protection import Protection, refusal
+from attngan_deploy.serve.protection import SENTENCE, Protection, refusal
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Settings
 
@@ -44,6 +44,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.Problem, "description": "A key is wanted"},
     408: {"model": schemas.Problem, "description": "The body came too slowly"},
     413: {"model": schemas.Problem, "description": "The body is too large"},
+    421: {"model": schemas.Problem, "description": "The server has another name"},
     422: {"model": schemas.Problem, "description": "Something is wrong with the request"},
     429: {"model": schemas.Problem, "description": "Too much is waiting; Retry-After says when to come again"},
     500: {"model": schemas.Problem, "description": "A picture could not be made"},
@@ -121,6 +122,7 @@ def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batch
         responses={503: {"model": schemas.HealthAnswer, "description": "They can't, for now"}},
     )
     async def health() -> Response:
+        batcher.ping()
         down = batcher.why_down
         state = schemas.HealthAnswer(status="down" if down else "ok", why=down, waiting=batcher.waiting)
         return JSONResponse(state.model_dump(), 503 if down else 200)
@@ -261,6 +263,6 @@ async def _lines(
     except TimeoutError:
         yield answers.line({"event": "error", "detail": _too_late(seconds)})
     except T2IError as error:
-        yield answers.line({"event": "error", "detail": str(error)})
+        yield answers.line({"event": "error", "detail": str(error)[:SENTENCE]})
     finally:
         ticket.cancel()

@@ -67,7 +67,17 @@ class Batcher:
     @property
     def why_down(self) -> str:
         """Why no picture can be made now; "" where they can."""
-        return "" if self._worker is not None else self._why_down
+        if self._worker is None:
+            return self._why_down
+        quiet = asyncio.get_running_loop().time() - self._flights[0].head_since if self._flights else 0.0
+        return f"the worker has not answered for {quiet:.0f} s" if quiet > self._limits.quiet_seconds else ""
+
+    def ping(self) -> None:
+        """Send an empty batch to a worker that has nothing to do, so that `why_down` soon knows of one that hangs."""
+        if self._worker is not None and not self._flights:
+            self._flights.append(Flight([], asyncio.get_running_loop().time()))
+            with suppress(WorkerDied):  # whoever reads its answers learns it, too
+                self._worker.write(BatchOrder("", []))
 
     async def start(self) -> None:
         """Start the worker, and go on as long as `stop` is not called.
@@ -185,7 +195,7 @@ class Batcher:
             self._flights[0].head_since = asyncio.get_running_loop().time()
         if isinstance(answer, Failure):
             self._retry(items, answer.why)
-        else:
+        elif items:
             speed = len(items) / max(answer.seconds, 1e-6)
             self._speed = 0.8 * self._speed + 0.2 * speed if self._speed else speed
             self._metrics.batch(items[0].model, len(items), answer.seconds)

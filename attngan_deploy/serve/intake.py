@@ -34,19 +34,13 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class AcceptedRequest:
-    """A request that was accepted.
-
-    Attributes:
-        orders: a picture each.
-        run: what names the pictures and says what made them.
-        unknown: the words of each caption that are left out.
-    """
+    """A request that was accepted."""
 
     served: ServedModel
     request: GenerateRequest
-    orders: list[Order]
-    run: Run
-    unknown: list[list[str]]
+    orders: list[Order]  # a picture each
+    run: Run  # what names the pictures and says what made them
+    unknown: list[list[str]]  # the words of each caption that are left out
 
 
 def open_models(folders: Mapping[str, Path]) -> dict[str, ServedModel]:

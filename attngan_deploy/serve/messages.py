@@ -69,7 +69,7 @@ class PictureResult:
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Pictures of one model to make together."""
+    """Pictures of one model to make together; none, to hear whether the worker is well."""
 
     model: str
     orders: list[Order]

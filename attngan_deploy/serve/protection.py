@@ -1,21 +1,24 @@
-"""What stands before the routes: the key, the size of the body and the time it takes, and the count of requests."""
+"""What stands before the routes: names, the key, the size of the body and its time, and the count of requests."""
 
 import asyncio
 import hmac
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from attngan_deploy.serve.hosts import AllowedHosts
 from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.settings import Settings
 
-OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key; so are the files of the page
-PAGE = "/page/"
+SENTENCE = 500  # letters of what an answer says was wrong: an engine's own words may be pages
 BODIES = ("POST", "PUT", "PATCH", "DELETE")
 DRAINED_BYTES = 2**20  # read and dropped of a body that is too large, so that its sender sees the answer
-OTHER = "other"
+PAGE, HEALTH, OTHER = "/page/", "/health", "other"
+OPEN_PATHS = ("/", HEALTH, "/openapi.json")  # without a key; so are the files of the page
+CROWDED = "crowded"  # in the state of a connection's requests where there is no room for it
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -28,11 +31,16 @@ class Protection:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, paths: frozenset[str] = frozenset()) -> None:
         self._app, self._limits, self._metrics, self._paths = app, settings.limits, metrics, paths
-        self._key, self._above = settings.api_key.encode(), settings.root_path + "/"
+        self._key, self._above = settings.api_key.encode(), unquote(settings.root_path) + "/"
+        self._hosts = AllowedHosts(settings.host, settings.allowed_hosts)
+        self._below = settings.root_path.rpartition("/")[2] + "/"  # the same address, seen from the one without a slash
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] + "/" == self._above:  # the page's relative addresses would lead beside it
+            await RedirectResponse(self._below, 308)(scope, receive, send)
             return
         scope = self._plain(scope)
         start, status = time.perf_counter(), 0
@@ -66,6 +74,14 @@ class Protection:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        host = headers.get(b"host")
+        if host is not None and host.decode("latin-1") not in self._hosts:
+            await refusal(421, "this server has another name; its option --allowed-host adds one")(scope, receive, send)
+            return
+        if scope["path"] != HEALTH and scope.get("state", {}).get(CROWDED):
+            close = {"Retry-After": "5", "Connection": "close"}
+            await refusal(503, "there are too many connections; try again later", close)(scope, receive, send)
+            return
         if self._key and not self._is_open(scope) and not hmac.compare_digest(_key_of(headers), self._key):
             await refusal(401, "this server wants an API key", {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
@@ -107,7 +123,7 @@ class Protection:
 
 
 def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": sentence}, status, headers)
+    return JSONResponse({"detail": sentence[:SENTENCE]}, status, headers)
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> bytes:

@@ -10,6 +10,8 @@ from attngan_deploy.generate.batching import MAX_BATCH_WORDS
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.serve.messages import Order, PictureResult
 
+SHORTEST = 1e-6  # seconds: a shorter wait may be lost in rounding, and never end
+
 
 class QueueFullError(T2IError):
     """More pictures wait than the queue may hold; in `retry_after` whole seconds there should be room."""
@@ -66,22 +68,15 @@ class Ticket:
 
 @dataclass
 class Item:
-    """An order that waits or is being made.
-
-    Attributes:
-        number: its place in the ticket.
-        arrived: when it was accepted, in the loop's time.
-        words: length of its caption.
-        deaths: how many workers died while they made it; after the first it is made alone.
-    """
+    """An order that waits or is being made."""
 
     model: str
     order: Order
     ticket: Ticket
-    number: int
-    arrived: float
-    words: int
-    deaths: int = 0
+    number: int  # its place in the ticket
+    arrived: float  # when it was accepted, in the loop's time
+    words: int  # length of its caption
+    deaths: int = 0  # how many workers died while they made it; after the first it is made alone
 
 
 @dataclass
@@ -114,7 +109,8 @@ class PictureQueue:
         line = self._next_line()
         if not line:
             return None
-        return 0.0 if len(line) >= self.batch_size else max(0.0, line[0].arrived + self.window - now)
+        left = line[0].arrived + self.window - now
+        return 0.0 if len(line) >= self.batch_size or left < SHORTEST else left
 
     def take(self) -> list[Item]:
         """The next batch, of one model: as many as go together; a picture that met a worker's death goes alone."""

@@ -1,8 +1,8 @@
 """What requests and answers look like; FastAPI makes the OpenAPI schema from it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.serve.settings import ServerLimits
@@ -10,7 +10,21 @@ from attngan_deploy.serve.settings import ServerLimits
 CAPTION = "a small red bird with black wings and a short beak"
 
 
-class GenerateRequest(BaseModel):
+class _Request(BaseModel):
+    """What a client sends: of what is wrong with it little is kept, as one sentence will say the first of it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unknown(cls, values: Any) -> Any:
+        """Leave one of the fields that there are not: an error for each may be as many as fit into a body."""
+        if not isinstance(values, dict):
+            return values
+        unknown = [name for name in values if name not in cls.model_fields]
+        known = {name: value for name, value in values.items() if name in cls.model_fields}
+        return known | {name: values[name] for name in unknown[:1]}
+
+
+class GenerateRequest(_Request):
     """Captions to draw. The same seed gives the same pictures as `t2i generate` with these captions in this order."""
 
     model_config = ConfigDict(
@@ -25,7 +39,9 @@ class GenerateRequest(BaseModel):
         },
     )
 
-    captions: list[str] = Field(min_length=1, description="One picture or more of each; places count from 0.")
+    captions: Annotated[list[str], FailFast()] = Field(
+        min_length=1, description="One picture or more of each; places count from 0."
+    )
     n: int = Field(1, ge=1, description="Pictures of each caption.")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Same seed, same pictures.")
     model: str | None = Field(None, description="One of GET /models; the default model where it is left out.")
@@ -39,7 +55,7 @@ class GenerateRequest(BaseModel):
     )
 
 
-class WordsRequest(BaseModel):
+class WordsRequest(_Request):
     """A caption of which to know the words that a model lacks."""
 
     model_config = ConfigDict(

@@ -1,25 +1,36 @@
 """The server: its socket, its worker, and an end at which everything that was accepted is answered."""
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import uvicorn
 
 from attngan_deploy.errors import T2IError
 from attngan_deploy.serve.app import build_app
 from attngan_deploy.serve.batcher import Batcher
+from attngan_deploy.serve.crowd import RESERVED
 from attngan_deploy.serve.intake import open_models
+from attngan_deploy.serve.log import bound_logs
 from attngan_deploy.serve.messages import Load
 from attngan_deploy.serve.metrics import Metrics
-from attngan_deploy.serve.settings import Settings
+from attngan_deploy.serve.protocol import limited_protocol
+from attngan_deploy.serve.settings import ServerLimits, Settings
 from attngan_deploy.serve.worker_process import WorkerProcess
 
-CONNECTIONS = 1000  # beyond it, uvicorn answers 503
+WAITING = 1024  # connections that the system keeps until they are taken: at the start, as long as models are loaded
+BACKLOG = 64  # that are taken at once: few, so that one that was taken can ask before many newer ones come
+OTHER_FILES = 64  # that are open beside the connections
 KEEP_ALIVE_SECONDS = 15
+STEPS = {
+    errno.EADDRINUSE: "another --port (0 takes a free one), or end what listens there",
+    errno.EACCES: "a --port above 1023",
+}
 
 
 def run(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -32,6 +43,7 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
         BundleError, EngineError, MissingExtraError: a model can't be had.
         T2IError: the address is taken.
     """
+    settings = replace(settings, limits=fit_limits(settings.limits))
     with _listen(settings.host, settings.port) as listener:
         asyncio.run(_serve(settings, listener, tell))
 
@@ -44,20 +56,22 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
 
     batcher = Batcher(start_worker, settings.limits, settings.batch_size, settings.window, metrics)
     await batcher.start()
+    bound_logs()
     try:
         config = uvicorn.Config(
             build_app(settings, models, batcher, metrics),
-            log_level="error",  # a line for every broken request would be one more way to fill a disk
+            http=limited_protocol(settings.limits),
+            ws="none",
+            log_config=None,
             access_log=False,
             server_header=False,
             lifespan="off",
-            limit_concurrency=CONNECTIONS,
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.limits.seconds) + 10,
         )
         for name, engine in batcher.engines.items():
             tell(f"model {name} {models[name].bundle.hash[:12]}, {engine}")
-        listener.listen(CONNECTIONS)  # so that whoever reads the next line can connect at once
         tell(f"serving at {_address(listener)} (Ctrl-C stops)")
         serving = asyncio.create_task(Server(config).serve([listener]))
         broken = asyncio.create_task(batcher.wait())
@@ -72,6 +86,12 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
 
 class Server(uvicorn.Server):
     """A uvicorn server that ends with status 0 when it is asked to; its own raises the signal again."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; asyncio lets only as many connections wait as it takes at once."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,19 +111,40 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
+def fit_limits(limits: ServerLimits) -> ServerLimits:
+    """As many connections as the system gives this process files for, having asked for enough of them."""
+    if sys.platform == "win32":
+        return limits
+    import resource
+
+    wanted = limits.connections + RESERVED + 3 * BACKLOG + OTHER_FILES
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files >= wanted:
+        return limits
+    files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    connections = max(files - wanted + limits.connections, files // 4)
+    return replace(limits, connections=min(limits.connections, connections))
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at once, so that a second server on the port fails before it loads its models."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sys.platform != "win32":  # where it lets two servers share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
+            listener.listen(WAITING)
         except BaseException:
             listener.close()
             raise
     except (OSError, UnicodeError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise T2IError(f"can't listen on {host} port {port}: {why}", next_step="another --port or --host") from error
+        number = error.errno if isinstance(error, OSError) else None
+        step = STEPS.get(number or 0, "another --host: an address of this machine")
+        raise T2IError(f"can't listen on {host} port {port}: {why}", next_step=step) from error
     return listener
 
 

@@ -3,11 +3,15 @@
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import quote
 
 from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
+from attngan_deploy.serve.hosts import AllowedHosts
 
 KEY_VARIABLE = "T2I_API_KEY"
+# Of a URL: percent-encoded are spaces and what is beyond ASCII.
+ROOT_PATH = re.compile(r"(/(?!\.+(/|$))([\w.~-]|%20|%[89A-F][\dA-F])+)+", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,14 @@ class ServerLimits:
         queue: pictures that were accepted and are not answered yet, of all requests together.
         seconds: how long a request may wait for its pictures.
         body_seconds: how long a request's body may take to arrive.
+        quiet_seconds: a worker that answers nothing for so long is not well: /health says so.
         hanging_seconds: a batch that takes longer counts as hanging, and its worker is replaced.
+        url_bytes, headers, head_bytes: length of a path with its query, number of headers, and size of both together.
+        head_seconds: how long a connection may take until its first request's head is complete.
+        reading_seconds: how long a client may take to read what it was sent.
+        unread_bytes: answers that wait to be read, of all connections together.
+        connections: connections at a time; a few more are told whether the server is well.
+        connections_per_address: those of one address, which may be a proxy's.
     """
 
     caption_letters: int = 500
@@ -31,7 +42,16 @@ class ServerLimits:
     queue: int = 256
     seconds: float = 60.0
     body_seconds: float = 10.0
+    quiet_seconds: float = 10.0
     hanging_seconds: float = 120.0
+    url_bytes: int = 8192
+    headers: int = 100
+    head_bytes: int = 16384
+    head_seconds: float = 10.0
+    reading_seconds: float = 60.0
+    unread_bytes: int = 32 * 2**20
+    connections: int = 512
+    connections_per_address: int = 256
 
     def __post_init__(self) -> None:
         """Refuse limits with which no request could be answered."""
@@ -59,7 +79,8 @@ class Settings:
         window: seconds that a picture waits for others to share its batch.
         api_key: what requests must carry; "" for none.
         cors_origins: origins whose pages may read answers.
-        root_path: the path of a proxy below which this server is met, e.g. "/birds"; "" for none.
+        root_path: the path of a proxy below which this server is met, e.g. "/birds", as a URL has it; "" for none.
+        allowed_hosts: names of the server in requests, besides those of loopback and `host`; "*" for any.
     """
 
     models: dict[str, Path]
@@ -72,12 +93,18 @@ class Settings:
     api_key: str = ""
     cors_origins: tuple[str, ...] = ()
     root_path: str = ""
+    allowed_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a root path that is none."""
-        if self.root_path and not re.fullmatch(r"(/(?!\.+(/|$))[\w.~-]+)+", self.root_path, re.ASCII):
+        """Refuse a root path that is none, and names that are none."""
+        AllowedHosts(self.host, self.allowed_hosts)
+        if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
+            encoded = quote(self.root_path, errors="replace")
             raise T2IError(
-                "--root-path is not a path", found=ascii(self.root_path)[:100], expected="a path such as /birds"
+                "--root-path is not a path",
+                found=ascii(self.root_path)[:100],
+                expected="a path such as /birds, in ASCII; other letters percent-encoded",
+                next_step=f"--root-path {encoded[:100]}" if ROOT_PATH.fullmatch(encoded) else "",
             )
 
 

@@ -66,7 +66,7 @@ def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | F
     """Make a batch; an error of the toolkit becomes its text."""
     start = time.perf_counter()
     try:
-        pictures = make(models[batch.model], batch.orders)
+        pictures = make(models[batch.model], batch.orders) if batch.orders else []
     except T2IError as error:
         return Failure(str(error))
     return BatchResult(pictures, time.perf_counter() - start)

@@ -23,23 +23,16 @@ SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the dr
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine and what is installed on it.
-
-    Attributes:
-        usable_cores: how many this process may use.
-        memory_bytes: main memory; None where the system does not say.
-        gpus: names of the NVIDIA GPUs that CUDA sees.
-        packages: versions of what matters here and is installed, by name.
-    """
+    """A machine and what is installed on it."""
 
     cpu: str
     cores: int
-    usable_cores: int
-    memory_bytes: int | None
+    usable_cores: int  # how many this process may use
+    memory_bytes: int | None  # main memory; None where the system does not say
     system: str
     python: str
-    gpus: tuple[str, ...]
-    packages: dict[str, str]
+    gpus: tuple[str, ...]  # names of the NVIDIA GPUs that CUDA sees
+    packages: dict[str, str]  # versions of what matters here and is installed, by name
 
     def __str__(self) -> str:
         """One line, e.g. "AMD EPYC, 2 of 8 cores, 16.0 GB, Linux 6.1 x86_64, Python 3.11.9"."""
@@ -52,19 +45,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Nvidia:
-    """The NVIDIA driver and its GPUs.
+    """The NVIDIA driver and its GPUs."""
 
-    Attributes:
-        gpus: name and compute capability of each GPU, e.g. "NVIDIA L4 (8.9)".
-        cuda: version of CUDA that the driver speaks, e.g. "12.4"; "" without a driver.
-        driver: the driver's own version, where nvidia-smi says it.
-        why: why there is none.
-    """
-
-    gpus: tuple[str, ...] = ()
-    cuda: str = ""
-    driver: str = ""
-    why: str = ""
+    gpus: tuple[str, ...] = ()  # name and compute capability of each GPU, e.g. "NVIDIA L4 (8.9)"
+    cuda: str = ""  # version of CUDA that the driver speaks, e.g. "12.4"; "" without a driver
+    driver: str = ""  # the driver's own version, where nvidia-smi says it
+    why: str = ""  # why there is none
 
 
 def this_machine() -> Machine:

@@ -27,11 +27,13 @@ class Served:
         process: it.
         port: where it listens.
         engines: the lines that say what runs each model.
+        said: what it wrote on standard error since it serves.
     """
 
     process: subprocess.Popen[bytes]
     port: int
     engines: list[str]
+    said: bytearray
 
     @property
     def url(self) -> str:
@@ -76,10 +78,10 @@ def serve(*options: str) -> Iterator[Served]:
     if not port:
         raise SystemExit(f"the server did not start: exit status {process.wait()}")
     said = bytearray()
-    reading = threading.Thread(target=lambda: said.extend(process.stderr.read() if process.stderr else b""))
+    reading = threading.Thread(target=lambda: [said.extend(line) for line in process.stderr or ()])
     reading.start()  # a pipe that nobody reads would stop the server
     try:
-        yield Served(process, port, engines)
+        yield Served(process, port, engines, said)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

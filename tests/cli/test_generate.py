@@ -125,7 +125,9 @@ def test_rerun_says_what_it_skipped(t2i: T2I, capsys: pytest.CaptureFixture[str]
     Path("c.txt").write_text("a black bird\n")
     assert t2i(*arguments, "out") == 1
     told = capsys.readouterr().err
-    assert 'found captions "a small red bird with black wings", "this bird is blue"; expected captions of that' in told
+    assert (
+        'of other captions; found "a small red bird with black wings" as caption 1; expected "a black bird" as' in told
+    )
     assert "Next: choose another -o: t2i generate c.txt --out out-2 --model tiny --backend onnxruntime" in told
     Path("out-2").mkdir()
     parts = ("--shard", "0/1", "--strict")
@@ -213,6 +215,7 @@ def test_captions_from_everywhere(t2i: T2I, monkeypatch: pytest.MonkeyPatch) -> 
         (["latin.txt"], 1, "is not UTF-8: byte 2, on line 1"),
         (["unknown.txt"], 1, "the caption on line 2 has only unknown words"),
         (["--caption", " "], 1, "no captions were given"),
+        (["--caption", "\u200b\u00ad", "--model", "none"], 1, "no captions were given; expected --caption TEXT"),
         (["c.txt", "--model", "none"], 1, "no model 'none'"),
         (["c.txt", "--model", "damaged"], 1, "generator.onnx has"),
         (["c.txt", "--backend", "torch"], 1, "no backend 'torch'; expected auto, onnxruntime, openvino, "),

@@ -54,6 +54,16 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return err
 
 
+def test_pictures_whose_profile_can_not_be_used_are_counted(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
+    before = passport(tmp_path / "out", "--judge", judge)
+    for number in (3, 5, 8, 9):
+        Image.fromarray(birds[number]).save(tmp_path / f"out/{number:05d}_00.png", icc_profile=b"damaged")
+    told = run(tmp_path / "out", "--judge", judge)[1]
+    files = "00003_00.png, 00005_00.png, 00008_00.png, ..."
+    assert f"warning: 4 pictures have a colour profile that can't be used: read as sRGB ({files})\n" in told
+    assert passport(tmp_path / "out", "--judge", judge)["scores"] == before["scores"]
+
+
 def test_the_number_is_that_of_the_array_functions(tmp_path: Path, birds: np.ndarray, judge: Path) -> None:
     facts = passport(tmp_path / "out", "--judge", judge, "--splits", "4", "--batch-size", "7", "--no-shuffle")
     expected = inception_score(Judge.load(judge).predict(birds)[0], 4)

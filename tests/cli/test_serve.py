@@ -62,6 +62,11 @@ def test_what_is_refused_is_one_line(
             ),
             ((*tiny, "--root-path", "https://example.org/birds"), "expected a path such as /birds"),
             ((*tiny, "--root-path", "/birds?x=1"), "expected a path such as /birds"),
+            (
+                (*tiny, "--root-path", "/vögel"),
+                "in ASCII; other letters percent-encoded. Next: --root-path /v%C3%B6gel",
+            ),
+            ((*tiny, "--root-path", "/a%2Fb"), "expected a path such as /birds"),
             ((*tiny, "--queue", "3"), "the queue is shorter than one request may be; found 3 pictures"),
             (("--model", str(tiny_bundle), "--backend", "openvino", "--device", "cuda"), "openvino has no device cuda"),
         ):

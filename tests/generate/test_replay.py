@@ -116,7 +116,7 @@ def test_of_bundles_of_one_hash_the_one_that_stores_the_precision(
     assert read_manifest(models / "a").hash == read_manifest(models / "b").hash
     opened: list[Path] = []
     real = TextToImage.load_on
-    monkeypatch.setattr(TextToImage, "load_on", lambda folder, *engine: opened.append(folder) or real(folder, *engine))
+    monkeypatch.setattr(TextToImage, "load_on", lambda of, *engine: opened.append(of.folder) or real(of, *engine))
     assert replay(path, request=EngineRequest(threads=1)).same
     with_manifest(models / "c", name="mine")
     plain = rewritten(out / "00001_01.png", lambda told: told.update(model="mine"))

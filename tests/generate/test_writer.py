@@ -131,11 +131,16 @@ def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, file_format: str) ->
         ({"file_format": "webp"}, "found format png; expected format webp"),
         (
             {"captions": CaptionList(CAPTIONS[:1])},
-            'found captions "a red bird", "a blue bird"; expected captions of that run',
+            'of more captions; found "a blue bird" after those here; expected 1 caption',
         ),
         (
             {"captions": CaptionList([CAPTIONS[0], Caption("a blue bird", 4)])},
-            'of other captions; found captions "a red bird"',
+            'other captions; found "a blue bird" on line 3 as caption 2; expected "a blue bird" on line 4 as caption 2',
+        ),
+        (
+            {"captions": CaptionList([*CAPTIONS, Caption("a bird", 4), Caption("a jay", 5)]), "seed": 6},
+            'of fewer captions; found pictures of 2 captions, seed 5; expected 4: those and more, from "a bird" on '
+            "line 4 on, seed 6",
         ),
     ],
 )

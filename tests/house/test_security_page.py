@@ -8,6 +8,8 @@ from PIL import PngImagePlugin
 from attngan_deploy.engines import golden
 from attngan_deploy.generate import manifest, replay
 from attngan_deploy.media import captions, decoder, shards, tokenizer
+from attngan_deploy.serve import log, protocol
+from attngan_deploy.serve.server import KEEP_ALIVE_SECONDS
 from attngan_deploy.serve.settings import ServerLimits
 from attngan_deploy.system import files
 from attngan_deploy.train.data import pictures as data_pictures
@@ -47,6 +49,15 @@ def size(count: int) -> str:
         ("`captions.pickle` | 256", (size(unpickle.LARGEST), f"{unpickle.MOST_OPERATIONS:,} operations")),
         ("list of names for a split", (size(data_split.MAX_SPLIT_BYTES),)),
         ("picture of `t2i replay`", (size(replay.MAX_FILE_BYTES),)),
+        ("bytes of a request's head", (f"{SERVER.head_bytes:,}; {SERVER.headers}; {SERVER.url_bytes:,} |",)),
+        ("time until a head is complete", (f"{SERVER.head_seconds:g} s; {KEEP_ALIVE_SECONDS} s |",)),
+        ("requests sent ahead", (f"{protocol.READ_BYTES:,} bytes",)),
+        ("chunks of a body", (f"{protocol.CHUNKS:,} | 413",)),
+        ("time without an answer of the worker", (f"{SERVER.quiet_seconds:g} s | `/health` turns to 503",)),
+        ("time to read what was sent", (f"{SERVER.reading_seconds:g} s |",)),
+        ("answers that wait to be read", (size(SERVER.unread_bytes),)),
+        ("connections; of one address", (f"{SERVER.connections}; {SERVER.connections_per_address} |",)),
+        ("records of errors in the log", (f"{log.RECORDS} a minute, {log.LETTERS:,} letters",)),
         ("bytes of a body", (f"{SERVER.body_bytes:,} | 413",)),
         ("time for a body to arrive", (f"{SERVER.body_seconds:g} s | 408",)),
         ("characters of a caption", (f"{SERVER.caption_letters} | 422",)),

@@ -24,11 +24,11 @@ from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.errors import DataError, T2IError
 from attngan_deploy.generate.folder import open_folder
-from attngan_deploy.generate.manifest import MANIFEST, read_manifest
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import EngineRecord, find_record
 from attngan_deploy.generate.storage import TarShards
-from attngan_deploy.generate.target import open_target
+from attngan_deploy.generate.target import MANIFEST, open_target
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionList, from_texts, read_captions
 from attngan_deploy.media.images import decode_picture, encode_picture
@@ -272,7 +272,7 @@ def _pictures(ground: Path) -> list[Target]:
         for path in pictures.iterdir():
             path.unlink()
         (pictures / "run.json").write_bytes(data)
-        find_record(open_target(str(pictures)), run.record)
+        find_record(open_target(str(pictures)), run.record, run.captions)
         with open_folder(open_target(str(pictures)), run):
             pass
 

@@ -48,6 +48,9 @@ def test_json_lines(tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("c.csv", "id;caption\n1;a red, small bird\n;\n2;a bird\n"),
+        ("c.csv", "\n ;\n\nid;caption\n1;a red, small bird\n2;a bird\n"),
+        ("c.csv", "ID;Caption\n1;a red, small bird\n2;a bird\n"),
+        ("c.jsonl", '{"CAPTION": "a red, small bird", "a": 1}\n{"Caption": "a bird", "a": 2}\n'),
         ("c.csv", "id\tcaption\n1\ta red, small bird\n2\ta bird\n"),
         ("c.csv", 'id|"caption"\n1|"a red, small bird"\n2|a bird\n'),
         ("c.csv", "sep=;\nid;caption\n1;a red, small bird\n2;a bird\n"),
@@ -58,6 +61,11 @@ def test_json_lines(tmp_path: Path) -> None:
         ("c.json", '{"images": [], "annotations": [{"caption": "a red, small bird", "id": 1}, {"caption": "a bird"}]}'),
         ("c.json", '[{"caption": "a red, small bird"}, {"caption": "a bird", "key": "1"}]'),
         ("c.json", '["a red, small bird", "a bird"]'),
+        (
+            "dataset_flickr8k.json",
+            '{"images": [{"sentences": [{"raw": "a red, small bird ", "tokens": ["a"]}], "split": "train"},'
+            ' {"sentences": []}, {"sentences": [{"raw": "a bird", "imgid": 1}]}], "dataset": "flickr8k"}',
+        ),
         ("c.jsonl", '{"url": "u", "caption": "a red, small bird", "key": "0"}\n{"caption": "a bird", "width": 1}\n'),
     ],
 )
@@ -80,7 +88,20 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("c.csv", b"id^caption\n1^a bird\n", "is one column; found 'id.caption'; expected columns between"),
+        (
+            "c.csv",
+            b"id^caption\n1^a bird\n",
+            "is one column; found 'id.caption'; expected columns between .* Next: put one of those between",
+        ),
+        (
+            "c.jsonl",
+            b'[{"caption": "a bird"},\n{"caption": "b"}]',
+            "is not JSON.* Next: .* one JSON array is called .json",
+        ),
+        ("c.ndjson", b'[\n{"caption": "a bird"}\n]', "is not JSON: .* one JSON array is called .json, which"),
+        ("c.json", b'{"caption": "a bird"}\n{"caption": "b"}\n', "is not JSON: .* Next: call it .jsonl"),
+        ("c.json", b'{"images": [{"sentences": [{"tokens": []}]}]}', "caption 1 of .* not a text; found list"),
+        ("c.json", b'{"images": [{"file_name": "a.jpg"}]}', "found a .json file of another form"),
         ("c.csv", b"id:caption\n1:a bird\n", "is one column"),
         ("c.csv", b"id;text\n1;a bird\n", "no column 'caption'; found id, text"),
         (
@@ -110,6 +131,18 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
         ("c.txt", b"\x1f\x8b\x08\0", "packed by gzip; expected text. Next: unpack it: gunzip"),
         ("flickr.token", b"100.jpg#0\ta small red bird\n", "looks like a table .* found '100.jpg#0"),
         ("c.txt", b"a.PNG | a small red bird\n", "looks like a table"),
+        ("c.txt", b"image,caption\na.jpg,a bird\n", "begins as a table; .* Next: call it .csv or .tsv"),
+        ("c.txt", b'"Caption"\timage\na bird\ta.jpg\n', "begins as a table"),
+        ("c.txt", b'{"caption": "a bird"}\n', "begins as JSON lines; .* Next: call it .jsonl"),
+        ("c.tsv", b"a.jpg\ta bird\nb.jpg\ta jay\n", "no line of column names; found a.jpg, a bird. Next: put the col"),
+        ("c.csv", b"caption,Caption,CAPTION \n", "has no captions"),
+        ("c.csv", b"id,Caption,CAPTION\n1,a,b\n", "no column 'caption'; found id, Caption, CAPTION"),
+        ("c.xlsx", b"PK\x03\x04\x14\0\6", "is a packed file, or a document of an office program; .* Next: save its"),
+        ("c.pdf", b"%PDF-1.7\n", "is a PDF"),
+        ("c.txt", b"{\\rtf1\\ansi a bird}", "is a document in RTF"),
+        ("c.txt", b"\xef\xbb\xbf<!DOCTYPE html>\n<p>a bird</p>", "is a web page"),
+        ("c.txt", b"\x89PNG\r\n\x1a\n\0\0", "is a picture"),
+        ("c.jsonl", b'{"captions": ["a", "b"]}\n', "not a text; found list; expected .*a red bird"),
         ("c.csv", b"id,text\n1,a bird\n", "no column 'caption'; found id, text. Next: choose one with --column"),
         ("c.csv", b"caption\na bird, red\n", "line 2 of .* has 2 cells"),
         ("c.csv", b"a small red bird\na blue bird\n", "looks like a caption"),
@@ -135,7 +168,11 @@ def test_bad_files(tmp_path: Path, name: str, data: bytes, message: str) -> None
 def test_missing_folder_and_column_of_a_text(tmp_path: Path) -> None:
     with pytest.raises(CaptionError, match="no captions file"):
         read_captions(tmp_path / "none.txt")
-    with pytest.raises(CaptionError, match="is a folder"):
+    with pytest.raises(CaptionError, match=r"is a folder; .* Next: t2i generate --help"):
+        read_captions(tmp_path)
+    for name in ("b.TXT", "notes.md", "c.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(CaptionError, match=r"is a folder; expected .* Next: name a file in it, such as .*b\.TXT$"):
         read_captions(tmp_path)
     (tmp_path / "c.txt").write_text("a bird")
     with pytest.raises(CaptionError, match="has no columns"):
@@ -186,3 +223,16 @@ def test_a_pipe_can_be_read_more_than_once(tmp_path: Path) -> None:
             assert [caption.text for caption in captions.read()] == ["a red bird", "a blue bird"]
         spool = Path(captions.source)
     assert not spool.exists()
+
+
+def test_typed_captions_are_refused_in_terms_of_their_option() -> None:
+    assert from_texts(["", " a bird\u200b", "\u200b\u00ad", "a jay"]) == [
+        Caption("a bird\u200b", 2),
+        Caption("a jay", 4),
+    ]
+    for texts in ([], [" ", "\u200b\u00ad"], ["\ufe0f\u3164"]):
+        with pytest.raises(CaptionError, match="no captions were given; expected --caption TEXT"):
+            from_texts(texts)
+    for text in ("?! ...", "\u200b-\u200b"):
+        with pytest.raises(CaptionError, match=r"^--caption '.*' has no words; expected a description"):
+            from_texts(["a bird", text])

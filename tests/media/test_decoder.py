@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from attngan_deploy.media.decoder import decode, without_large_texts
+from attngan_deploy.media.decoder import UNREAD_PROFILE, decode, unread_profiles, without_large_texts
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.score.preprocessing import prepare
 from tests.makers.odd_pictures import (
@@ -31,6 +31,16 @@ PLAIN = encode_picture(BIRD)
 MUCH = RNG.integers(97, 123, 3 * 2**20, np.uint8).tobytes()
 
 
+def pack(data: bytes, suffix: str, shard: Path) -> Path:
+    """A shard of one picture."""
+    with tarfile.open(shard, "w") as tar:
+        for name, content in ((f"a{suffix}", data), ("a.json", json.dumps({"captions": ["a bird"]}).encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return shard
+
+
 def every_reader(data: bytes, suffix: str, folder: Path) -> dict[str, NDArray[np.uint8]]:
     """What score, training and the data build read from one file."""
     found = {"decode": decode_picture(data), "score": prepare("a", data, SIDE).pixels}
@@ -38,12 +48,7 @@ def every_reader(data: bytes, suffix: str, folder: Path) -> dict[str, NDArray[np
     from attngan_deploy.train.data.picture_set import read_pictures
     from attngan_deploy.train.data.pictures import prepare_picture, refuse_decompression_bombs
 
-    with tarfile.open(folder / "a.tar", "w") as tar:
-        for name, content in ((f"a{suffix}", data), ("a.json", json.dumps({"captions": ["a bird"]}).encode())):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    found["training"] = read_pictures([folder / "a.tar"]).pictures[0]
+    found["training"] = read_pictures([pack(data, suffix, folder / "a.tar")]).pictures[0]
     (folder / f"a{suffix}").write_bytes(data)
     with refuse_decompression_bombs():
         made = prepare_picture(folder / f"a{suffix}", None, SIDE, 100).data
@@ -159,6 +164,40 @@ def test_a_profile_that_does_not_fit_changes_nothing(profile: bytes) -> None:
     assert np.array_equal(decode_picture(encoded(Image.fromarray(BIRD), icc_profile=profile)), BIRD)
 
 
+def in_pieces(profile: bytes, of: int) -> bytes:
+    """A JPEG whose profile says that it is in so many pieces."""
+    data = bytearray(encoded(Image.fromarray(BIRD), "JPEG", quality=100, subsampling=0, icc_profile=profile))
+    data[data.find(b"ICC_PROFILE\0") + 13] = of
+    return bytes(data)
+
+
+WIDE = rgb_profile("Display P3")
+UNUSABLE = {
+    "broken": encoded(Image.fromarray(BIRD), icc_profile=b"profile"),
+    "cut": encoded(Image.fromarray(BIRD), "WEBP", lossless=True, icc_profile=WIDE[:200]),
+    "of grey": encoded(Image.fromarray(BIRD), icc_profile=grey_profile(2.2)),
+    "of a press": encoded(Image.fromarray(BIRD), icc_profile=press_profile()),
+    "in fewer pieces": in_pieces(WIDE, 3),
+    "not packed": with_chunk(PLAIN, b"iCCP", b"wide\0\0" + WIDE),
+    "too large": with_chunk(PLAIN, b"iCCP", b"wide\0\0" + zlib.compress(MUCH)),
+}
+
+
+@pytest.mark.parametrize("data", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_profile_that_can_not_be_used_is_told_by_every_reader(tmp_path: Path, data: bytes) -> None:
+    assert decode(data).info["notes"] == [UNREAD_PROFILE] == list(prepare("a", data, SIDE).notes)
+    assert np.abs(decode_picture(data).astype(int) - BIRD).max() <= 5
+    pytest.importorskip("nltk", reason="needs the train extra")
+    from attngan_deploy.train.data.picture_set import read_pictures
+    from attngan_deploy.train.data.pictures import prepare_picture, refuse_decompression_bombs
+
+    told = read_pictures([pack(data, ".png", tmp_path / "a.tar")]).remarks
+    assert told == [f"1 picture has a {UNREAD_PROFILE} (a)"]
+    (tmp_path / "a.png").write_bytes(data)
+    with refuse_decompression_bombs():
+        assert prepare_picture(tmp_path / "a.png", None, SIDE, 80).notes == [UNREAD_PROFILE]
+
+
 def test_a_profile_of_srgb_changes_nothing() -> None:
     from PIL import ImageCms
 
@@ -166,6 +205,8 @@ def test_a_profile_of_srgb_changes_nothing() -> None:
     assert np.array_equal(decode_picture(encoded(Image.fromarray(BIRD), icc_profile=srgb)), BIRD)
     grey = Image.fromarray(BIRD).convert("L")
     assert np.array_equal(decode_picture(encoded(grey, icc_profile=srgb))[..., 0], np.asarray(grey))
+    assert decode(encoded(grey, icc_profile=srgb)).info["notes"] == decode(PLAIN).info["notes"] == []
+    assert unread_profiles([]) == ()
 
 
 def test_a_picture_of_a_phone_counts_as_jpeg(tmp_path: Path) -> None:

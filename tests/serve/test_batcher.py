@@ -227,6 +227,43 @@ def test_a_hanging_worker_is_replaced() -> None:
     assert workers[0].is_killed
 
 
+def test_a_worker_that_hangs_is_not_well_before_it_is_replaced() -> None:
+    async def scene(batcher: Batcher, workers: list[PlayedWorker]) -> None:
+        assert batcher.why_down == ""
+        batcher.ping()  # nothing waits: whether it hangs only an answer tells
+        batcher.ping()
+        assert [batch.orders for batch in workers[0].batches] == [[]]
+        await asyncio.sleep(1.0)
+        assert batcher.why_down == ""
+        await asyncio.sleep(1.5)
+        assert batcher.why_down.startswith("the worker has not answered for ")
+        workers[0].finish(workers[0].batches[0])
+        await until(lambda: not batcher.why_down)
+        ticket = batcher.submit("base", orders(1))
+        await until(lambda: len(workers[0].batches) == 2)
+        await asyncio.sleep(2.5)
+        assert batcher.why_down.startswith("the worker has not answered for ")
+        batcher.ping()
+        workers[0].finish(workers[0].batches[1])
+        assert await collect(ticket) == {0: 1}
+        assert batcher.why_down == "" and batcher.waiting == 0
+
+    assert len(play(scene, replace(LIMITS, quiet_seconds=2.0))[0].batches) == 2
+
+
+def test_a_worker_that_dies_at_a_ping_costs_no_picture() -> None:
+    async def scene(batcher: Batcher, workers: list[PlayedWorker]) -> None:
+        batcher.ping()
+        ticket = batcher.submit("base", orders(1, 2, 3, 4))
+        await until(lambda: len(workers[0].batches) == 2)
+        workers[0].die()
+        await until(lambda: len(workers) == 2 and workers[1].batches)
+        workers[1].finish(workers[1].batches[0])
+        assert await collect(ticket) == {0: 1, 1: 2, 2: 3, 3: 4}  # in one batch: they were not yet being made
+
+    assert [len(batch.orders) for batch in play(scene)[1].batches] == [4]
+
+
 def test_while_the_worker_can_not_be_started_requests_are_refused_at_once() -> None:
     async def scene(batcher: Batcher, workers: list[PlayedWorker]) -> None:
         workers[0].die()

@@ -4,9 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from attngan_deploy.generate.pipeline import TextToImage
@@ -15,7 +19,7 @@ from attngan_deploy.serve.protection import Protection
 from attngan_deploy.serve.settings import ServerLimits, Settings
 from benchmarks.serve.served import Served, serve
 from tests.makers.alike import alike
-from tests.makers.asking import ask, pixels
+from tests.makers.asking import ask, pixels, raw
 from tests.makers.commands import PATIENCE, wait_for
 from tests.makers.virtual_clock import run_at_once
 
@@ -65,6 +69,114 @@ def check_killed_worker(server: Served, tiny_bundle: Path) -> None:
     assert server.workers() not in ([worker], [])
     assert b"t2i_worker_deaths_total 1.0" in ask(server, "/metrics").body
     assert ask(server, "/health").status == 200
+
+
+def test_a_worker_that_hangs_is_told_and_a_second_server_is_refused_before_it_loads(tiny_bundle: Path) -> None:
+    with serve("--model", str(tiny_bundle), *ENGINE) as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)  # nothing waits for it
+        wait_for(lambda: ask(server, "/health").status == 503)
+        assert ask(server, "/health").json["why"].startswith("the worker has not answered for ")
+        os.kill(worker, signal.SIGCONT)
+        wait_for(lambda: ask(server, "/health").status == 200)
+        assert ask(server, "/generate", {"captions": CAPTIONS}).status == 200
+        for model in (str(tiny_bundle), "base"):
+            second = run_second("--port", str(server.port), "--model", model)
+            assert second.startswith(
+                f"t2i: can't listen on 127.0.0.1 port {server.port}: Address already in use. Next: "
+            )
+            assert "another --port (0 takes a free one)" in second and second.count("\n") == 1
+
+
+def run_second(*options: str) -> str:
+    command = [sys.executable, "-m", "attngan_deploy.cli", "serve", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_a_server_that_still_loads_has_its_port(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "attngan_deploy.cli", "serve", "--port", "0", "--model", str(tiny_bundle)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        try:
+            wait_for(lambda: listening(first.pid), first)
+            first.send_signal(signal.SIGSTOP)
+            second = run_second("--port", str(listening(first.pid)), "--model", str(tiny_bundle))
+            assert "Address already in use" in second
+        finally:
+            first.kill()
+
+
+def listening(process: int) -> int:
+    """The port of 127.0.0.1 on which a process listens, 0 where there is none yet; skips where nobody tells."""
+    table = Path(f"/proc/{process}/net/tcp")
+    if not table.is_file():
+        pytest.skip("this system does not tell who listens")
+    own = {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir() if file.is_symlink()}
+    for line in table.read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+            return int(fields[1].partition(":")[2], 16)
+    return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address")
+def test_silent_connections_and_floods_lock_nobody_out(tiny_bundle: Path) -> None:
+    import resource  # no such thing on Windows
+
+    with serve("--model", str(tiny_bundle), *ENGINE) as server:
+        assert ask(server, "/generate", {"captions": CAPTIONS, "n": 16, "format": "json"}).status == 200
+        idle, (worker,) = server.megabytes()["server"], server.workers()
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (300, 300))  # fewer files than it counted on
+        places = [f"127.0.0.{number % 100 + 2}" for number in range(300)] + ["127.0.0.1"] * 500
+        connections = [
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE, source_address=(place, 0))
+            for place in places[:200]
+        ]
+        assert ask(server, "/health").status == 200
+        for place in places[200:]:
+            connections.append(socket.socket())
+            connections[-1].settimeout(0.2)
+            connections[-1].bind((place, 0))
+            with suppress(OSError):
+                connections[-1].connect(("127.0.0.1", server.port))
+                connections[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 90)
+        wait_for(lambda: ask(server, "/health").status == 200)
+        for flood in (b"a: " + b"b" * 4000 + b"\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port), 1.0) as connection, suppress(OSError):
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+                for _ in range(1000):
+                    connection.sendall(flood * (65536 // len(flood)))
+        assert ask(server, "/health").status == 200
+        assert server.megabytes()["server"] - idle < 100
+        assert server.workers() == [worker]
+        for connection in connections:
+            connection.close()
+        assert ask(server, "/generate", {"captions": CAPTIONS}).status == 200
+    assert len(server.said) < 200_000
+
+
+def test_only_its_own_names_are_answered(tiny_bundle: Path) -> None:
+    with serve("--model", str(tiny_bundle), *ENGINE, "--allowed-host", "birds.example.org") as server:
+        for host in ("localhost", f"127.0.0.1:{server.port}", "[::1]", "birds.example.org"):
+            assert ask(server, "/models", headers={"Host": host}).status == 200
+        for host, path in (("evil.example", "/"), ("evil.example", "/health"), ("10.0.0.1", "/models")):
+            refused = ask(server, path, headers={"Host": host})
+            assert (refused.status, refused.json["detail"][:28]) == (421, "this server has another name")
+        assert raw(server, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")  # no browser leaves it out
+
+
+def test_as_many_connections_as_there_are_files() -> None:
+    code = """if True:
+        import resource, sys
+        from attngan_deploy.serve.server import fit_limits
+        from attngan_deploy.serve.settings import ServerLimits
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+        print(fit_limits(ServerLimits()).connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    """
+    for soft, hard, told in (("1024", "1024", "512 1024\n"), ("256", "1024", "512 800\n"), ("200", "200", "50 200\n")):
+        done = subprocess.run([sys.executable, "-c", code, soft, hard], capture_output=True, text=True, check=True)
+        assert done.stdout == told
 
 
 def check_stop(server: Served) -> None:
@@ -160,3 +272,24 @@ def test_a_body_that_comes_too_slowly_or_breaks_off() -> None:
     assert sent[0]["status"] == 413 and reached == []
     play(part(b"{" * 4), part(b"}" * 4, more=False))
     assert reached == [b"{{{{}}}}"]
+
+
+def test_the_path_of_a_proxy_in_other_letters() -> None:
+    met: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        met.append(scope["path"])
+
+    sent: list[Message] = []
+
+    async def nothing(*messages: Message) -> Message:
+        sent.extend(messages)
+        return {}
+
+    protection = Protection(app, Settings({}, root_path="/v%C3%B6gel/all%20birds"), Metrics())
+    for path in ("/vögel/all birds/models", "/models", "/vögel/models"):  # as servers decode them
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        run_at_once(protection(scope, nothing, nothing))
+    assert met == ["/models", "/models", "/vögel/models"] and sent == []
+    run_at_once(protection(scope | {"path": "/vögel/all birds"}, nothing, nothing))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"location"]) == (308, b"all%20birds/")

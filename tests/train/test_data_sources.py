@@ -12,6 +12,7 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.media.captions import read_captions
 from attngan_deploy.train.data import build as data_build
 from attngan_deploy.train.data.build import BuildOptions
+from attngan_deploy.train.data.split import SplitRule
 from tests.makers.data_makers import (
     BLUE,
     EVERYTHING,
@@ -305,3 +306,65 @@ def test_classes_that_look_alike_are_one(tmp_path: Path) -> None:
     assert (tmp_path / "out/classes.txt").read_text(encoding="utf-8").splitlines() == ["caf\u00e9"]
     assert sorted(samples(tmp_path / "out")) == ["caf\u00e9/a", "caf\u00e9/b"]
     assert report["skipped"]["reasons"] == {"duplicate name": 1}
+
+
+def test_folders_that_are_a_split_are_one(tmp_path: Path) -> None:
+    for name in ("train/A/1.jpg", "train/B/1.jpg", "test/A/2.jpg", "val/A/3.jpg"):
+        described(tmp_path / "in" / name)
+    report = run(tmp_path / "in", tmp_path / "0", split=SplitRule())
+    assert list(samples(tmp_path / "0", "test")) == ["test/A/2"] and report["train"]["pictures"] == 2
+    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A"])
+    assert report["skipped"]["reasons"] == {"split neither train nor test": 1}
+    assert (tmp_path / "0/classes.txt").read_text() == "A\nB\n"
+    assert run(tmp_path / "in", tmp_path / "1", split=SplitRule(test_classes=1))["skipped"]["count"] == 0
+    described(tmp_path / "in/other/1.jpg")
+    assert "drawn by seed" in run(tmp_path / "in", tmp_path / "2", split=SplitRule())["split"]
+
+
+def test_captions_that_keep_the_suffix_of_their_picture(tmp_path: Path) -> None:
+    for name in ("A/1.jpg", "B/1.PNG"):
+        described(tmp_path / "in" / name)
+        (tmp_path / "in" / name).with_suffix(".txt").rename(tmp_path / "in" / f"{name}.txt")
+    assert run(tmp_path / "in", tmp_path / "out")["skipped"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("file_name,text", "Next: in its first line, call 'file_name' picture and 'text' caption"),
+        ("Picture;Title", "Next: in its first line, call 'title' caption"),
+        ("url,caption", "Next: t2i data build --help"),
+    ],
+)
+def test_columns_of_other_programs_are_named(tmp_path: Path, header: str, told: str) -> None:
+    (tmp_path / "metadata.csv").write_text(f"{header}\n")
+    with pytest.raises(DataError, match=f"lacks its columns; .* {told}"):
+        run(tmp_path / "metadata.csv", tmp_path / "out")
+
+
+def test_cub_as_its_archives_unpack(tmp_path: Path) -> None:
+    """The pictures' archive has folders and lists that no build needs; the captions' have one of two names."""
+    root = make_cub(tmp_path / "dl/CUB_200_2011")
+    (root / "train_test_split.txt").write_text("".join(f"{number} {number % 2}\n" for number in range(1, 9)))
+    for name in ("README", "parts/parts.txt", "attributes/attributes.txt", "../attributes.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("1 back\n")
+    captions = tmp_path / "birds"
+    captions.mkdir()
+    (root / "text").rename(captions / "text")
+    report = run(root, tmp_path / "0", captions=captions / "text", split=SplitRule(root / "train_test_split.txt"))
+    assert (report["train"]["captions"], report["test"]["captions"], report["skipped"]["count"]) == (40, 40, 0)
+    (captions / "text").rename(captions / "text_c10")
+    assert run(root, tmp_path / "1", captions=captions)["train"]["pictures"] == 6
+    for source in (tmp_path / "dl", root / "images"):
+        with pytest.raises(
+            DataError, match=r"found --kind folder. Next: name the CUB-200-2011 folder, .*CUB_200_2011$"
+        ):
+            run(source, tmp_path / "2", captions=captions)
+    (captions / "text_c10").rename(tmp_path / "text")
+    (captions / "text.zip").touch()
+    with pytest.raises(DataError, match=r"Next: unpack .*birds.text\.zip, and name the folder"):
+        run(root, tmp_path / "2", captions=captions)
+    (tmp_path / "CUB_200_2011.tgz").touch()
+    with pytest.raises(DataError, match=r"found another kind of file; .* Next: unpack it, and name the folder"):
+        run(tmp_path / "CUB_200_2011.tgz", tmp_path / "2")

@@ -36,6 +36,23 @@ def test_the_published_split_is_read_from_its_pickles(tmp_path: Path) -> None:
         run(root, tmp_path / "out", split=SplitRule(folder / "train/filenames.pickle"))
 
 
+def test_a_split_of_two_texts_is_read_from_their_folder(tmp_path: Path) -> None:
+    root, folder = make_cub(tmp_path / "cub"), tmp_path / "birds"
+    folder.mkdir()
+    with pytest.raises(DataError, match="no split in the folder"):
+        run(root, tmp_path / "out", split=SplitRule(folder))
+    (folder / "train.txt").write_text("001.Bird_1/Bird_1_0.jpg\n1 002.Bird_2\n")
+    (folder / "test.txt").write_text("./003.Bird_3/\n")
+    report = run(root, tmp_path / "out", split=SplitRule(folder))
+    assert list(samples(tmp_path / "out", "test")) == ["003.Bird_3/Bird_3_0", "003.Bird_3/Bird_3_1"]
+    assert (report["train"]["pictures"], report["skipped"]["reasons"]) == (3, {"not in the split file": 3})
+    with pytest.raises(DataError, match=r"lists training pictures; .*birds \(the folder of both lists"):
+        run(root, tmp_path / "none", split=SplitRule(folder / "train.txt"))
+    side = published_split(tmp_path / "both", ["001.Bird_1/Bird_1_0"], ["002.Bird_2/Bird_2_0"]) / "test"
+    run(root, tmp_path / "side", split=SplitRule(side))
+    assert list(samples(tmp_path / "side", "test")) == ["002.Bird_2/Bird_2_0"]
+
+
 def test_a_text_list_of_classes_or_pictures_splits(tmp_path: Path) -> None:
     root = make_cub(tmp_path / "cub")
     (tmp_path / "split.txt").write_text("003.Bird_3\n\n001.Bird_1/Bird_1_0.jpg\nunheard of\n")
@@ -87,6 +104,50 @@ def test_names_of_other_systems_are_found_in_the_split(tmp_path: Path) -> None:
         report = run(tmp_path / "in", tmp_path / f"out{number}", split=SplitRule(tmp_path / "split.txt"))
         assert list(samples(tmp_path / f"out{number}", "test")) == ["caf\u00e9/a_b"]
         assert report["skipped"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "test"),
+    [
+        ("A/\n./B\n", "AB"),
+        (".\\A\\\nimages/B/\n", "AB"),
+        ("1 A\n2 B\n", "AB"),
+        ("1 A\n", "A"),
+        ("\"A\"\n'images/B'\n", "AB"),
+        ("17 A/1.jpg\n18 ./B/1\n", "AB"),
+        ("3 C", ""),
+        ("0 A\n1 B\n", "'0 A' for 'A', '1 B' for 'B'"),
+        ("1 A\n1 B\n", "'1 A' for 'A'"),
+        ("A 0\n", "'A 0' for 'A'"),
+        ("A/1.jpg,test\n", "'A/1.jpg,test' for 'A/1.jpg'"),
+        ('A\n"B",\n', "'\"B\",' for 'B'"),
+    ],
+)
+def test_names_as_other_lists_have_them_are_understood_or_named(tmp_path: Path, lines: str, test: str) -> None:
+    for name in ("A", "B", "Grey A"):
+        described(tmp_path / "in" / name / "1.jpg")
+    (tmp_path / "split.txt").write_text(lines)
+
+    def build() -> dict[str, Any]:
+        return run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+
+    if not test or "for" in test:
+        wrong = f"has more than a name on .* of its lines; found {test}" if test else "names nothing .* found '3 C'"
+        with pytest.raises(DataError, match=wrong):
+            build()
+        return
+    report = build()
+    assert list(samples(tmp_path / "out", "test")) == [f"{name}/1" for name in test]
+    assert report["skipped"]["count"] == 0
+
+
+def test_a_name_of_several_words_is_a_name(tmp_path: Path) -> None:
+    for name in ("Tern", "1 Jay", "Jay"):
+        described(tmp_path / "in" / name / "1.jpg")
+    (tmp_path / "split.txt").write_text("Arctic Tern\n1 Jay\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
+    assert list(samples(tmp_path / "out", "test")) == ["1 Jay/1"]
+    assert [skip["name"] for skip in report["skipped"]["list"]] == ["Arctic Tern"]
 
 
 def test_the_official_split_of_cub(tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_the_average_follows_the_parameters_and_takes_live_statistics(ground: Gr
     assert 0 < (averaged[weight] - live[weight]).abs().max() < 0.1
 
 
+def test_an_average_that_starts_with_trained_weights_does_not_begin_anew(ground: Ground, tmp_path: Path) -> None:
+    recipe = tiny_gan_recipe(ema=0.999)
+    first = ground.train(recipe, tmp_path / "first")
+    start = load_checkpoint(first).tensors("generator")
+    again = ground.run(recipe, tmp_path / "again", start=[first])
+    again.train()
+    assert again.training.average.rate_now == 0.999
+    averaged, live = load_checkpoint(tmp_path / "again").tensors("generator"), again.training.generator.state_dict()
+    weight = "first.linear.weight"
+    assert (averaged[weight] - start[weight]).norm() < 0.1 * (live[weight] - start[weight]).norm()
+    resumed = ground.run(recipe, tmp_path / "again", resume=True)
+    assert resumed.training.average.rate_now == 0.999
+    assert ground.run(recipe, tmp_path / "new").training.average.rate_now == 0.1
+
+
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(ground: Ground, tmp_path: Path) -> None:
     """SIGKILL in the middle of writing the third checkpoint, then resume from the second."""
     recipe = tiny_gan_recipe(checkpoint_minutes=0.0)

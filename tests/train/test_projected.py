@@ -104,6 +104,16 @@ def test_without_a_shift_it_only_resizes() -> None:
     assert errors.amin(0).max() < 1e-5
 
 
+def test_a_close_up_is_a_part_of_the_picture_at_least_so_large() -> None:
+    torch.manual_seed(0)
+    across = torch.linspace(-1, 1, 64).expand(256, 3, 64, 64)
+    found = shifted(across, 64, 1 / 16, zoom=0.1, close_up=0.5)
+    left, right = found[..., 0].mean((1, 2)), found[..., -1].mean((1, 2))
+    shares = (right - left).abs() / 2
+    assert 0.48 < shares.min() < 0.55 and 0.95 < shares.max() <= 1
+    assert (left < -0.9).any() and (right > 0.9).any()  # anywhere: up to both edges
+
+
 def test_no_discriminator_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="no discriminator"):
         DiscriminatorConfig("none")

@@ -60,7 +60,9 @@ def test_other_files_are_one_line(
     (tmp_path / "file.tflite").write_bytes(content)
     assert convert(tmp_path / "file.tflite", tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "file.tflite is not the bird MobileNetV2 of TensorFlow Lite" in line
+    assert "file.tflite is not the bird MobileNetV2 of TensorFlow Lite" in line and "Next: fetch it from" in line
     assert convert(tmp_path / "none", tmp_path / "out") == 1
-    assert "none can't be read: No such file" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert "none can't be read: No such file or directory; expected mobilenet_v2_1.0_224_inat_bird_quant.tflite" in line
+    assert "Next: fetch it from https://github.com/google-coral/test_data, as the README links to it" in line
     assert not (tmp_path / "out").exists()

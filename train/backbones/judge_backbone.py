@@ -14,15 +14,10 @@ from attngan_deploy.score.preprocessing import resize_pictures
 
 
 class Backbone(nn.Module):
-    """A frozen network: images [N, 3, S, S] in [-1, 1] to raw regions [N, R, h, w] and a raw pooled vector [N, P].
+    """A frozen network: images [N, 3, S, S] in [-1, 1] to raw regions [N, R, h, w] and a raw pooled vector [N, P]."""
 
-    Attributes:
-        region_channels: R.
-        pooled_channels: P.
-    """
-
-    region_channels: int
-    pooled_channels: int
+    region_channels: int  # R
+    pooled_channels: int  # P
 
 
 class JudgeBackbone(Backbone):

@@ -18,6 +18,8 @@ from attngan_deploy.system.files import read_file, sha256_of, write_atomically
 from attngan_deploy.train.image_encoder import BirdMobileNet
 
 LARGEST = 2**26
+PUBLISHED = "mobilenet_v2_1.0_224_inat_bird_quant.tflite"
+ADDRESS = "https://github.com/google-coral/test_data, as the README links to it"
 CONVOLUTIONS = (3, 4)  # numbers of CONV_2D and DEPTHWISE_CONV_2D among TensorFlow Lite's operators
 STORED = {2: "<i4", 3: "u1"}  # what its numbers of types mean
 SLOTS = {"operators": 1, "graphs": 2, "buffers": 4}  # places of fields in its schema's tables
@@ -35,11 +37,14 @@ def convert_backbone(file: Path, out: Path) -> str:
         pairs = zip(wanted.items(), found, strict=True)
         tensors = {name: _placed(values, like) for (name, like), values in pairs}
     except OSError as error:
-        raise CheckpointError(f"{file} can't be read: {error.strerror or error}") from error
+        raise CheckpointError(
+            f"{file} can't be read: {error.strerror or error}", expected=PUBLISHED, next_step=f"fetch it from {ADDRESS}"
+        ) from error
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise CheckpointError(
             f"{file} is not the bird MobileNetV2 of TensorFlow Lite: {error}",
-            expected="mobilenet_v2_1.0_224_inat_bird_quant.tflite",
+            expected=PUBLISHED,
+            next_step=f"fetch it from {ADDRESS}",
         ) from error
     digest = sha256_of(file)
     write_atomically(out, save(tensors, {"source": f"{file.name}, SHA-256 {digest}"}))

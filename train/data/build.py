@@ -134,13 +134,21 @@ def read_source(options: BuildOptions) -> Source:
     kind = options.kind or sources.detect_kind(options.source)
     for option, value, owner in (("--captions", options.captions, "cub"), ("--root", options.root, "csv")):
         if value is not None and kind != owner:
-            raise DataError(f"{option} belongs to --kind {owner}", found=f"--kind {kind}", next_step=HELP)
+            near = sources.cub_near(options.source) if owner == "cub" and options.kind is None else None
+            raise DataError(
+                f"{option} belongs to --kind {owner}",
+                found=f"--kind {kind}",
+                next_step=f"name the CUB-200-2011 folder, {near}" if near else HELP,
+            )
     if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
         raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
     if kind == "cub":
         return sources.read_cub(options.source, options.captions)
     if kind == "folder":
-        return sources.read_folder(options.source)
+        source = sources.read_folder(options.source)
+        if options.split.file is None and options.split.test_classes is None:
+            sources.split_by_folders(source)
+        return source
     if kind == "csv":
         return sources.read_csv(options.source, options.root)
     raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
@@ -265,6 +273,6 @@ def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
-        expected="pictures with captions",
+        expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
         next_step=HELP,
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.media.images import decode_picture
+from attngan_deploy.media.decoder import UNREAD_PROFILE, decode, unread_profiles
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.pictures import results_ahead
@@ -34,16 +34,22 @@ class PictureSet:
     captions: list[list[str]]  # captions of each picture
     names: list[str]  # name of each picture
     skipped: list[str] = field(default_factory=list)  # "name: reason" of every picture that could not be used
+    notes: list[str] = field(default_factory=list)  # on those that could be used
     memory: SharedMemory | None = None  # what holds the pictures, where other processes may look at them too
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def remarks(self) -> list[str]:
+        """Lines that a person should see."""
+        return [*(f"skipped {line}" for line in self.skipped), *self.notes]
+
     def share(self) -> dict[str, Any] | None:
         """What `shared` makes the same set of in another process of this machine; None where there is no way."""
         if self.memory is None or (place := self.memory.place) is None:
             return None
-        facts = {name: getattr(self, name) for name in ("classes", "captions", "names", "skipped")}
+        facts = {name: getattr(self, name) for name in ("classes", "captions", "names", "skipped", "notes")}
         return facts | {"place": place, "shape": self.pictures.shape}
 
     @classmethod
@@ -65,7 +71,8 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
     skipped: list[str] = []
     kept: list[Sample] = []
     memory, shape = SharedMemory(), None
-    for sample, decoded in results_ahead((partial(_decode, sample) for sample in samples), AHEAD):
+    unread: list[str] = []
+    for sample, (decoded, notes) in results_ahead((partial(_decode, sample) for sample in samples), AHEAD):
         if isinstance(decoded, str):
             skipped.append(f"{sample.name}: {decoded}")
         elif not any(caption.split() for caption in sample.captions):
@@ -75,6 +82,7 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
         else:
             shape = decoded.shape
             memory.write(decoded)
+            unread += [sample.name] * (UNREAD_PROFILE in notes)
             kept.append(replace(sample, picture=b""))
     if shape is None:
         reason = f"; the first was skipped as {skipped[0]}" if skipped else ""
@@ -85,18 +93,20 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
         [[caption for caption in sample.captions if caption.split()] for sample in kept],
         [sample.name for sample in kept],
         skipped,
+        list(unread_profiles(unread)),
         memory,
     )
 
 
-def _decode(sample: Sample) -> tuple[Sample, NDArray[np.uint8] | str]:
+def _decode(sample: Sample) -> tuple[Sample, tuple[NDArray[np.uint8] | str, list[str]]]:
+    """A sample, its pixels or why there are none, and the notes of the decoder."""
     try:
-        pixels = decode_picture(sample.picture)
+        image = decode(sample.picture)
     except OSError as error:
-        return sample, f"can't be decoded ({error})"
-    if pixels.shape[0] != pixels.shape[1]:
-        return sample, f"{pixels.shape[1]} x {pixels.shape[0]} px is not a square"
-    return sample, pixels
+        return sample, (f"can't be decoded ({error})", [])
+    if image.width != image.height:
+        return sample, (f"{image.width} x {image.height} px is not a square", [])
+    return sample, (np.asarray(image), image.info["notes"])
 
 
 class TrainingBatches:

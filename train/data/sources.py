@@ -13,14 +13,21 @@ from pathlib import Path
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import split_lines
 from attngan_deploy.media.caption_lines import csv_rows
-from attngan_deploy.media.shards import OTHER_SUFFIXES
+from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
+TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
+VALIDATION = ("val", "valid", "validation")
+# What other programs call the columns of a CSV; these are named, not read.
+OTHER_COLUMNS = {
+    "picture": ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+    "caption": ("captions", "text", "title", "description", "sentence", "comment", "raw"),
+}
 MAX_LIST_BYTES = 2**30  # of a CSV or of one of CUB's lists
 HELP = "t2i data build --help"
 
@@ -94,9 +101,22 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
+    unpack = path.is_file() and path.suffix.lower() in PACKED
     raise DataError(
-        f"no pictures at {path}", found=found, expected="a CUB-200-2011 folder, a folder or a .csv", next_step=HELP
+        f"no pictures at {path}",
+        found=found,
+        expected="a CUB-200-2011 folder, a folder or a .csv",
+        next_step="unpack it, and name the folder" if unpack else HELP,
     )
+
+
+def cub_near(path: Path) -> Path | None:
+    """A CUB-200-2011 folder in or above one that is none."""
+    try:
+        near = [path.resolve().parent, *sorted(each for each in path.iterdir() if each.is_dir())]
+    except OSError:
+        return None
+    return next((each for each in near if detect_kind(each) == "cub"), None)
 
 
 def read_cub(root: Path, captions: Path | None) -> Source:
@@ -106,7 +126,7 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
     Args:
         root: folder of `images.txt`, `image_class_labels.txt`, `bounding_boxes.txt`, `classes.txt` and `images/`.
-        captions: folder of caption files, or the one above its `text/`; None looks inside `root`.
+        captions: folder of caption files, or the one above its `text/` or `text_c10/`; None looks inside `root`.
 
     Raises:
         DataError: a list is missing or can't be read, or there are no caption files.
@@ -114,13 +134,16 @@ def read_cub(root: Path, captions: Path | None) -> Source:
     missing = [name for name in CUB_FILES if not (root / name).is_file()]
     if missing:
         raise DataError(f"{root} is not a CUB-200-2011 folder", found=f"no {', '.join(missing)}", next_step=HELP)
-    text = (captions or root) / "text"
-    text = text if text.is_dir() else captions or text
-    if not text.is_dir():
+    above = captions or root
+    text = next((above / name for name in TEXTS if (above / name).is_dir()), captions or above / TEXTS[0])
+    packed = above if above.suffix.lower() in PACKED else above / "text.zip"
+    if not text.is_dir() or (text == above and packed.is_file()):
         raise DataError(
             f"no caption files at {text}",
             expected="the text/ folder published with AttnGAN",
-            next_step="t2i data build CUB_200_2011 --captions birds -o shards",
+            next_step=f"unpack {packed}, and name the folder"
+            if packed.is_file()
+            else "t2i data build CUB_200_2011 --captions birds -o shards",
         )
     paths, labels, boxes, class_names = (numbered(root / name) for name in CUB_FILES)
     source = Source("cub", classes=[composed(name) for name in class_names.values()])
@@ -145,7 +168,7 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
 
 def read_folder(root: Path) -> Source:
-    """Read pictures with a `name.txt` beside each, a caption a line; the class is the sub-folder, in sorted order.
+    """Read pictures with a `name.txt`, or `name.jpg.txt`, beside each, a caption a line; the class is the sub-folder.
 
     Pictures directly in `root` have no class. Hidden files and folders are not looked at. Links are followed, but for
     one that leads to a folder above it.
@@ -159,10 +182,11 @@ def read_folder(root: Path) -> Source:
             source.skip((folder / name).as_posix(), "link to a folder above it")
         files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
         pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
-        described = {composed(Path(name).stem).casefold() for name in pictures}
+        described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
         for file in pictures:
             name = shard_name((folder / file).as_posix())
-            lines = _caption_lines(source, name, finder.find(root / folder, f"{Path(file).stem}.txt"))
+            beside = finder.find(root / folder, f"{Path(file).stem}.txt") or finder.find(root / folder, f"{file}.txt")
+            lines = _caption_lines(source, name, beside)
             if lines is not None:
                 class_name = None if folder == Path() else folder.as_posix()
                 source.add(Entry(name, root / folder / file, tuple(lines), class_name))
@@ -174,6 +198,20 @@ def read_folder(root: Path) -> Source:
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
     return source
+
+
+def split_by_folders(source: Source) -> None:
+    """Take `train/` and `test/`, where a folder has these (and one for validation) and nothing else, as its split."""
+    tops = {entry.class_name.partition("/")[0] if entry.class_name else "" for entry in source.entries}
+    if not {"train", "test"} <= tops <= {"train", "test", *VALIDATION}:
+        return
+    entries, source.entries = source.entries, []
+    for entry in entries:
+        split, _, class_name = str(entry.class_name).partition("/")
+        if split in VALIDATION:
+            source.skip(entry.name, "split neither train nor test", split)
+        else:
+            source.entries.append(replace(entry, class_name=class_name or None, split=split))
 
 
 def read_csv(path: Path, root: Path | None) -> Source:
@@ -194,7 +232,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
             f"{path} lacks its columns",
             found=", ".join(columns) or "an empty first line",
             expected="picture and caption, each once, and optionally class and split",
-            next_step=HELP,
+            next_step=_renamed(columns) or HELP,
         )
     base = path.parent.resolve()
     allowed = [base, *([root.resolve()] if root else [])]
@@ -224,6 +262,18 @@ def read_csv(path: Path, root: Path | None) -> Source:
             captions = tuple(row["caption"] for row in group)
             source.add(Entry(name, picture, captions, next(iter(classes), None), None, next(iter(splits), None)))
     return source
+
+
+def _renamed(columns: list[str]) -> str:
+    """Which columns to rename, where other programs' names of those that are missing are there."""
+    found = {
+        name: next((each for each in others if each in columns), "")
+        for name, others in OTHER_COLUMNS.items()
+        if name not in columns
+    }
+    if not all(found.values()):
+        return ""
+    return "in its first line, call " + " and ".join(f"{other!r} {name}" for name, other in found.items())
 
 
 def numbered(path: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ Captions of unseen classes are what a text-to-image model is tested on, so the s
 import difflib
 import hashlib
 import re
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -19,25 +20,24 @@ DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 
 MAX_SPLIT_BYTES = 16 * 2**20
 NUMBERED_SIDE = re.compile(r"\d+\s+[01]")  # a line of CUB's train_test_split.txt
 SIDES = ("test", "train")
+NUMBERED_NAME = re.compile(r"(\d+)\s+(\S.*)")  # a line of CUB's classes.txt or images.txt
+BETWEEN_CELLS = re.compile(r"\s*[\s,;:|]\s*")
+SIDE = re.compile(r"\d+|train|test|val|true|false", re.IGNORECASE)  # behind or in front of a name
 NEAR = 0.85  # how alike two spellings of a class are, by difflib
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """How to split.
+    """How to split."""
 
-    Attributes:
-        file: names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder
-            with the published `train/filenames.pickle` and `test/filenames.pickle`; or CUB's `train_test_split.txt`
-            beside its `images.txt`. It beats everything else.
-        test_classes: how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set.
-            It beats what the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
-        seed: draws the classes.
-    """
-
+    # names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder with the
+    # published `train/filenames.pickle` and `test/filenames.pickle`, or `train.txt` and `test.txt`; or CUB's
+    # `train_test_split.txt` beside its `images.txt`. It beats everything else.
     file: Path | None = None
+    # how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set. It beats what
+    # the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
     test_classes: int | float | None = None
-    seed: int = 0
+    seed: int = 0  # draws the classes
 
 
 def split_entries(entries: list[Entry], rule: SplitRule) -> tuple[dict[str, str], list[Skip], str]:
@@ -91,26 +91,30 @@ def read_split_names(path: Path) -> list[str]:
 
 
 def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Skip], str]:
+    if file.is_dir() and (file / "filenames.pickle").is_file():  # one of the two folders of the published split
+        file /= "filenames.pickle"
     if file.is_dir():
-        lists = {side: read_split_names(file / side / "filenames.pickle") for side in ("train", "test")}
+        lists = {side: read_split_names(path) for side, path in _lists_in(file).items()}
         listed, otherwise = {name: side for side, names in lists.items() for name in names}, None
-    elif file.parent.name == "train" and file.name == "filenames.pickle":
+    elif (file.parent.name == "train" and file.name == "filenames.pickle") or file.name == "train.txt":
+        folder = file.parent if file.suffix == ".txt" else file.parent.parent
         raise DataError(
             f"{file} lists training pictures",
             expected="names of the test set",
-            next_step=f"--split-file {file.parent.parent} (the folder above train/ and test/)",
+            next_step=f"--split-file {folder} (the folder of both lists)",
         )
     elif (names := read_split_names(file)) and all(NUMBERED_SIDE.fullmatch(name) for name in names):
         listed, otherwise = _official(file, names), None
     else:
         listed, otherwise = dict.fromkeys(names, "test"), "train"
-    listed = {composed(name.replace("\\", "/")): side for name, side in listed.items()}
+    known = {name for entry in entries for name in _names_of(entry)}
+    meant = _meant(listed, known)
+    listed = {meant[name]: side for name, side in listed.items()}
     splits: dict[str, str] = {}
     skipped = []
     used: set[str] = set()
     for entry in entries:
-        names = [entry.name, f"{entry.name}{entry.picture.suffix}", class_of(entry)]
-        found = [name for name in names if name in listed]
+        found = [name for name in _names_of(entry) if name in listed]
         used.update(found)
         side = listed[found[0]] if found else otherwise
         if side is None:
@@ -118,6 +122,7 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
         else:
             splits[entry.name] = side
     unmatched = [name for name in listed if name not in used]
+    _check_cells(file, unmatched, known)
     _check_spelling(file, unmatched, {class_of(entry) for entry in entries})
     if "test" not in splits.values():
         raise DataError(
@@ -128,6 +133,51 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
         )
     skipped += [Skip(name, "in the split file, but no usable picture") for name in unmatched]
     return splits, skipped, f"by {file.name}"
+
+
+def _lists_in(folder: Path) -> dict[str, Path]:
+    """The lists of both sides, as published or as text; raise DataError where they are not there."""
+    for pattern in ("{}/filenames.pickle", "{}.txt"):
+        lists = {side: folder / pattern.format(side) for side in ("train", "test")}
+        if all(path.is_file() for path in lists.values()):
+            return lists
+    raise DataError(
+        f"no split in the folder {folder}",
+        expected="train/filenames.pickle and test/filenames.pickle, or train.txt and test.txt",
+        next_step="name a file with the names of the test set",
+    )
+
+
+def _names_of(entry: Entry) -> list[str]:
+    """What a list may call a picture by."""
+    return [entry.name, f"{entry.name}{entry.picture.suffix}", class_of(entry)]
+
+
+def _meant(listed: Iterable[str], known: Container[str]) -> dict[str, str]:
+    """The name of the data that each listed one means, where it means one.
+
+    Other systems and programs write a backslash, letters taken apart, quotes, "./", "images/" and a slash at the end;
+    and a number in front, which is a place in a list where no two are alike, and else may be a side.
+    """
+    found = {name: _tidy(name, known) for name in listed}
+    matches = {name: match for name, tidy in found.items() if tidy not in known if (match := NUMBERED_NAME.match(tidy))}
+    numbers = {int(match[1]) for match in matches.values()}
+    if len(numbers) == len(matches) and not (0 in numbers and numbers <= {0, 1}):
+        found |= {name: tidy for name, match in matches.items() if (tidy := _tidy(match[2], known)) in known}
+    return found
+
+
+def _tidy(written: str, known: Container[str]) -> str:
+    """A listed name as the data has it, unless it is one as it stands."""
+    name = composed(written.replace("\\", "/"))
+    if name in known:
+        return name
+    if name[:1] == name[-1:] and name[:1] in ("'", '"'):
+        name = name[1:-1].strip()
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    name = "/".join(parts)
+    below = "/".join(parts[1:])
+    return below if name not in known and parts[:1] == ["images"] and below in known else name
 
 
 def _official(file: Path, names: list[str]) -> dict[str, str]:
@@ -155,6 +205,24 @@ def _check_spelling(file: Path, names: list[str], classes: set[str]) -> None:
             found=shown,
             expected="the same names",
             next_step="mend the list: those classes would be left in training",
+        )
+
+
+def _check_cells(file: Path, lines: Iterable[str], known: Container[str]) -> None:
+    """Raise DataError where a line has a name of the data in one of several cells: it would be left in training."""
+    wrong: dict[str, str] = {}
+    for line in lines:
+        for place in BETWEEN_CELLS.finditer(line):
+            parts = line[: place.start()], line[place.end() :]
+            for cell, other in (parts, parts[::-1]):
+                if _tidy(cell, known) in known and (place[0].strip(" ") or SIDE.fullmatch(other)):
+                    wrong[line] = _tidy(cell, known)
+    if wrong:
+        raise DataError(
+            f"{file} has more than a name on {len(wrong)} of its lines",
+            found=", ".join(f"{line!r} for {name!r}" for line, name in list(wrong.items())[:3]),
+            expected="a test class or picture a line, or a number and a name where no two numbers are alike",
+            next_step="leave only the names of the test set in the list",
         )
 
 

@@ -198,8 +198,8 @@ def train_damsm(
     say("reading pictures")
     train, test = read_pictures([data / "train.tar"]), _unseen_species(data / "test.tar")
     run = RunFolder(out, recipe, resume=resume)
-    for line in train.skipped + test.skipped:
-        say(f"skipped {line}")
+    for line in train.remarks + test.remarks:
+        say(line)
     judge = {"judge": net.facts} if isinstance(net, JudgeBackbone) else {}
     checkpoint = run.latest()
     if checkpoint is not None:

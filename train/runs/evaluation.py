@@ -35,6 +35,7 @@ class Evaluation:
     def __init__(self, judge: str, data: Path, tokenizer: Tokenizer, pictures: int, crop: int, size: int) -> None:
         self.judge, self.pictures = Judge.load(judge), pictures
         real = read_pictures([data / "test.tar"])
+        self.remarks = real.remarks  # lines on them that a person should see
         self.captions = self._choose(real, tokenizer)
         cropped = centre_crop(real.pictures, crop)
         self.probe = self._probe(cropped, real, tokenizer)

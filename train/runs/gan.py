@@ -37,18 +37,15 @@ COMPILED_FROM = 2000  # steps of a run: compiling takes a minute or two
 
 
 class GanData:
-    """The training shard of a run.
-
-    Attributes:
-        captions: word numbers of the first caption of each picture that has one.
-    """
+    """The training shard of a run."""
 
     def __init__(self, folder: Path, recipe: GanRecipe, tokenizer: Tokenizer, processes: Processes) -> None:
         processes.say("reading pictures")
         pictures = self._read(folder / "train.tar", processes)
-        for line in pictures.skipped:
-            processes.say(f"skipped {line}")
+        for line in pictures.remarks:
+            processes.say(line)
         self.recipe, self.tokenizer, self.processes = recipe, tokenizer, processes
+        # word numbers of the first caption of each picture that has one
         first = (tokenizer.encode(captions[0]).ids for captions in pictures.captions)
         self.captions = [ids for ids in first if ids]
         self.batches = TrainingBatches(pictures, tokenizer, recipe.crop, recipe.batch_size, recipe.max_words)
@@ -167,6 +164,8 @@ class GanRun:
             evaluation = Evaluation(
                 recipe.judge, data, tokenizer, recipe.score_pictures, recipe.crop, recipe.generator.sizes[-1]
             )
+            for line in evaluation.remarks:
+                processes.say(line)
             training.probe = evaluation.probe
         folder = RunFolder(out, recipe, resume=resume, writes=processes.rank == 0)
         run = cls(recipe, material, checkpoint, training, evaluation, folder)
@@ -332,6 +331,7 @@ class GanRun:
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
             "since_last_line": self.means.values,
+            "average_updates": self.training.average.updates,
             "training_pictures": len(self.data),
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.document.get(key) for key in ("image_encoder", "r_precision", "step")},

@@ -1,6 +1,6 @@
 """One training step of the generator and its discriminators, and the state it changes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train import losses
@@ -20,6 +19,7 @@ from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
 from attngan_deploy.train.projected import POOLED_ROOT_MEAN_SQUARE, recoloured, shifted
+from attngan_deploy.train.runs.average import ESTABLISHED, ParameterAverage
 from attngan_deploy.train.runs.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.machine import lay_out
@@ -68,40 +68,18 @@ class FeatureMemory:
         return {"real": self.real, "generated": self.generated}
 
 
-class ParameterAverage:
-    """Average of parameters only, as published; what is saved has the live batch-norm statistics beside them.
-
-    The rate starts low and rises to `rate`, so that the first steps are forgotten quickly.
-    """
-
-    def __init__(self, net: nn.Module, rate: float) -> None:
-        self.rate, self.updates = rate, 0
-        self.parameters = {name: value.detach().clone() for name, value in net.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Move towards the net's parameters."""
-        self.updates += 1
-        rate = min(self.rate, (1 + self.updates) / (10 + self.updates))
-        live = [value.detach() for value in net.parameters()]
-        get_ema_multi_avg_fn(rate)(list(self.parameters.values()), live, self.updates)
-
-    def state_dict(self, net: nn.Module) -> dict[str, Tensor]:
-        """Averaged parameters with the live buffers of the net."""
-        return net.state_dict() | self.parameters
-
-    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
-        """Continue from what `state_dict` gave after that many updates."""
-        for name, value in self.parameters.items():
-            value.copy_(state[name])
-        self.updates = updates
-
-
 @dataclass(frozen=True)
 class _Origin:
     """What is asked of another run's checkpoint; its recipe may have fields of earlier code."""
 
     recipe: GanRecipe
+
+
+@dataclass(frozen=True)
+class _Average:
+    """What a checkpoint tells of its average; earlier ones nothing."""
+
+    average_updates: int | None = None
 
 
 class GanTraining:
@@ -141,6 +119,7 @@ class GanTraining:
                 frozen.requires_grad_(False)
         self.trained = [parameter for parameter in self.generator.parameters() if parameter.requires_grad]
         self.average = ParameterAverage(self.generator, recipe.ema)
+        self._started: set[str] = set()  # weights that other runs or bundles have trained
         self.generator_optimizer = torch.optim.Adam(self.trained, recipe.generator_rate, betas=recipe.betas)
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminators.parameters(), recipe.discriminator_rate, betas=recipe.betas
@@ -189,17 +168,19 @@ class GanTraining:
         with self._autocast():
             generated = self.generator(text.sentence, text.words, text.mask, z, eps)
         size = int(rng.choice(recipe.backbone_sizes)) if recipe.backbone_sizes else self.image.config.input_size
-        real = self._real_views(batch, size)
-        fake = self._views(generated.images[-len(self.sizes) :], size)
+        close_up = recipe.close_up if number % recipe.damsm_every else 0.0  # DAMSM needs the whole bird
+        real = self._real_views(batch, size, close_up)
+        fake = self._views(generated.images[-len(self.sizes) :], size, close_up)
         metrics = {"loss/discriminator": self._update_discriminators(real, fake, text.sentence, number)}
         if self.probe is not None and number % METER_EVERY == 0:
             metrics |= self._logits("train", real, text.sentence) | self._logits("generated", fake, text.sentence)
             unseen = self._real_views(self.probe, size)
             metrics |= self._logits("test", unseen, self._encode_text(self.probe).sentence)
-        if recipe.nearest_weight and real.scales is not None and fake.scales is not None:
+        if recipe.nearest_weight and real.scales is not None and fake.scales is not None and not close_up:
             self.memory.add(real.scales.pooled, fake.scales.pooled.detach())
         if seen >= recipe.head_start:
-            metrics |= self._update_generator(generated, real, fake, text, batch.classes.to(device), number)
+            classes = batch.classes.to(device)
+            metrics |= self._update_generator(generated, real, fake, text, classes, number, close_up)
             self.average.update(self.generator)
         return metrics
 
@@ -219,11 +200,13 @@ class GanTraining:
         return text
 
     @torch.no_grad()
-    def _real_views(self, batch: TrainingBatch, size: int) -> Views:
+    def _real_views(self, batch: TrainingBatch, size: int, close_up: float = 0.0) -> Views:
         images = to_images(batch.pictures.to(self.device)).contiguous(memory_format=self.layout)
-        return self._views([F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size)
+        return self._views(
+            [F.interpolate(images, size=(side, side), mode="area") for side in self.sizes], size, close_up
+        )
 
-    def _views(self, images: Sequence[Tensor], size: int) -> Views:
+    def _views(self, images: Sequence[Tensor], size: int, close_up: float) -> Views:
         """What each discriminator looks at; DAMSM shares the backbone's pass over the last image, at side `size`."""
         recipe = self.recipe
         inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
@@ -231,7 +214,7 @@ class GanTraining:
             return Views(images, inputs, None)
         last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
         with self._autocast():
-            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom))
+            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom, close_up))
         maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
         return Views(images, [*inputs, maps], scales)
 
@@ -281,7 +264,14 @@ class GanTraining:
         return total.item()
 
     def _update_generator(
-        self, generated: Generated, real: Views, fake: Views, text: EncodedText, classes: Tensor, number: int
+        self,
+        generated: Generated,
+        real: Views,
+        fake: Views,
+        text: EncodedText,
+        classes: Tensor,
+        number: int,
+        close_up: float,
     ) -> dict[str, float]:
         recipe = self.recipe
         self.discriminators.requires_grad_(False)
@@ -293,7 +283,7 @@ class GanTraining:
             with self._autocast():
                 encoded = self._encode(fake)
             damsm = losses.damsm_terms(encoded, text, self.gammas, classes)
-        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full:
+        if recipe.nearest_weight and fake.scales is not None and self.memory.is_full and not close_up:
             nearest = losses.nearest_loss(
                 fake.scales.pooled.float(), self.memory.real.float(), self.memory.generated.float()
             )
@@ -331,7 +321,8 @@ class GanTraining:
         """Continue from a checkpoint of this run."""
         checkpoint.load_into("live_generator", self.generator)
         checkpoint.load_into("discriminators", self.discriminators)
-        self.average.load(checkpoint.tensors("generator"), checkpoint.step)
+        updates = checkpoint.facts(_Average).average_updates
+        self.average.load(checkpoint.tensors("generator"), checkpoint.step if updates is None else updates)
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
         if self.recipe.nearest_weight:
@@ -353,8 +344,10 @@ class GanTraining:
 
     def start_with(self, generator: dict[str, Tensor]) -> None:
         """Take over what another generator's weights have in common with this one's."""
-        _take_over(self.generator, generator)
+        self._started |= _take_over(self.generator, generator)
         self.average = ParameterAverage(self.generator, self.recipe.ema)
+        if self.average.parameters.keys() <= self._started:
+            self.average.updates = ESTABLISHED
 
 
 def discriminator_sizes(recipe: GanRecipe) -> tuple[int, ...]:
@@ -370,10 +363,12 @@ def discriminator_names(recipe: GanRecipe) -> list[str]:
     return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
 
 
-def _take_over(net: nn.Module, state: dict[str, Tensor]) -> None:
+def _take_over(net: nn.Module, state: dict[str, Tensor]) -> set[str]:
+    """Load what has the name and shape of a weight of the net; returns the names."""
     own: dict[str, Tensor] = net.state_dict()
     shared = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     net.load_state_dict(own | shared)
+    return set(shared)
 
 
 def initialise(net: nn.Module) -> None:

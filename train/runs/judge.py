@@ -225,8 +225,8 @@ def train_judge(
     """
     source = published_weights(weights)
     pictures = read_pictures(data)
-    for line in pictures.skipped:
-        say(f"skipped {line}")
+    for line in pictures.remarks:
+        say(line)
     training = JudgeTraining(recipe, pictures, source)
     run = RunFolder(out, recipe, resume=resume)
     checkpoint = run.latest()

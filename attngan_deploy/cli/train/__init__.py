@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from attngan_deploy.cli import app
+from attngan_deploy.cli import app, register
 from attngan_deploy.errors import T2IError
 
 train_app = typer.Typer(no_args_is_help=True)
@@ -29,3 +29,5 @@ OUT = typer.Option("--out", "-o", help="Run folder.")
 BACKBONE = typer.Option("--backbone", help="Weights of the image encoder's frozen backbone.")
 RESUME = typer.Option("--resume", help="Continue the run in --out.")
 DRY_RUN = typer.Option("--dry-run", help="Print the resolved recipe and stop.")
+
+register("train.all", "train.damsm", "train.gan", "train.judge")

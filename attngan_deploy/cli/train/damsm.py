@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.bundles.bundle import check_replaceable, open_bundle
-from attngan_deploy.bundles.manifest import MATCHER
 from attngan_deploy.cli import extra
 from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
@@ -58,6 +56,9 @@ def train_damsm(
     if dry_run:
         print(json.dumps({"data": str(data), "out": str(out), **asdict(chosen)}, indent=1))
         return
+    from attngan_deploy.bundles.bundle import check_replaceable, open_bundle
+    from attngan_deploy.bundles.manifest import MATCHER
+
     with extra("train"):
         from attngan_deploy.train.runs import damsm
         from attngan_deploy.train.runs.checkpoint import document_of

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from attngan_deploy.bundles.bundle import check_replaceable
-from attngan_deploy.bundles.manifest import JUDGE
 from attngan_deploy.cli import extra
 from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
@@ -37,6 +35,9 @@ def train_judge(
         print(json.dumps({"data": [str(path) for path in data], "out": str(out), **asdict(recipe)}, indent=1))
         return
     if bundle is not None:  # now, not after hours
+        from attngan_deploy.bundles.bundle import check_replaceable
+        from attngan_deploy.bundles.manifest import JUDGE
+
         check_replaceable(bundle, JUDGE, {"provenance": document_of(out)}, force)
     accuracy = judge.train_judge(recipe, data, out, weights, resume=resume)
     print(f"held-out accuracy {accuracy:.1%}: {out}")

@@ -43,15 +43,10 @@ Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1
 
 @dataclass(frozen=True)
 class Profile:
-    """Sizes that an engine takes, each as smallest, best and largest.
+    """Sizes that an engine takes, each as smallest, best and largest."""
 
-    Attributes:
-        batch: pictures; larger batches are cut into pieces when the engine runs.
-        words: words of the longest caption.
-    """
-
-    batch: tuple[int, int, int] = (1, 16, 64)
-    words: tuple[int, int, int] = (1, 18, 64)
+    batch: tuple[int, int, int] = (1, 16, 64)  # pictures; larger batches are cut into pieces when the engine runs
+    words: tuple[int, int, int] = (1, 18, 64)  # words of the longest caption
 
     def __str__(self) -> str:
         return f"batch {'-'.join(map(str, self.batch))}, words {'-'.join(map(str, self.words))}"

@@ -66,40 +66,28 @@ class Process(AbstractContextManager["Process"]):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to measure: each number of pictures made together for itself, in rounds, of which speeds are the medians.
-
-    Attributes:
-        seconds: how long a turn of an engine lasts at least.
-        threads: CPU threads of each engine; None for one a core.
-    """
+    """How to measure: each number of pictures made together for itself, in rounds, of which speeds are the medians."""
 
     batches: Sequence[int] = (1, 16)
     rounds: int = 5
-    seconds: float = 0.5
-    threads: int | None = None
+    seconds: float = 0.5  # how long a turn of an engine lasts at least
+    threads: int | None = None  # CPU threads of each engine; None for one a core
 
 
 @dataclass
 class Row:
-    """An engine at one batch size.
+    """An engine at one batch size."""
 
-    Attributes:
-        request: what was asked for.
-        speeds: pictures a second in each round, from captions to uint8 pictures; none where it failed.
-        latencies: seconds of each call; [] for a batch of more than one picture.
-        memory: most bytes that its process had held by then; None where the system does not say.
-        ratio: its speed against that of the first row of its batch.
-        why: the error that ended it.
-    """
-
-    request: EngineRequest
+    request: EngineRequest  # what was asked for
     loaded: LoadedEngine
     batch: int
+    # pictures a second in each round, from captions to uint8 pictures; none where it failed
     speeds: list[float] = field(default_factory=list)
+    # seconds of each call; [] for a batch of more than one picture
     latencies: list[float] = field(default_factory=list)
-    memory: int | None = None
-    ratio: float | None = None
-    why: str = ""
+    memory: int | None = None  # most bytes that its process had held by then; None where the system does not say
+    ratio: float | None = None  # its speed against that of the first row of its batch
+    why: str = ""  # the error that ended it
 
     @property
     def speed(self) -> float | None:

@@ -31,20 +31,14 @@ SHOWN_CAPTIONS, SHOWN_SAMPLES, SHOWN_SEED = 2, 2, 0
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """An engine that is ready.
-
-    Attributes:
-        seconds: from a fresh Python to ready, imports included.
-        bytes: size of the files of its graphs.
-        captions: the caption of each picture to look at.
-        pictures: those pictures, uint8 [N, S, S, 3]: the same captions, seed and noise on every engine.
-    """
+    """An engine that is ready."""
 
     facts: "EngineFacts"
-    seconds: float
-    bytes: int
+    seconds: float  # from a fresh Python to ready, imports included
+    bytes: int  # size of the files of its graphs
     verification: "Verification"
-    captions: list[str]
+    captions: list[str]  # the caption of each picture to look at
+    # those pictures, uint8 [N, S, S, 3]: the same captions, seed and noise on every engine
     pictures: "NDArray[np.uint8]"
 
 

@@ -1,0 +1,190 @@
+"""Records of a JSON file of captions, one after another.
+
+They are COCO's annotations, the sentences of Karpathy's splits, the values of a list, or the one object that it is.
+
+The file is not held: what stands before and behind the records is read a value at a time, and passed over.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn, Protocol
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.caption import DEFAULT_COLUMN
+
+CHUNK = 2**20  # bytes
+MAX_FILE_BYTES = 256 * 2**20
+MAX_RECORD = 2**20  # characters of a value
+MOST_KEYS = 1000  # of the one object that is a file, and COCO has five
+BYTE_ORDER_MARK = "\ufeff"
+RECORD = '{"caption": "a red bird"}'
+SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many, and none at the end."""
+
+
+def json_records(stream: "Readable", name: str, field: str) -> Iterator[Any]:
+    """Yield what a JSON file lists: annotations, sentences of images, the values of a list, or the one object.
+
+    Args:
+        stream: at its start; it is read to its end.
+        field: what an object has that is a caption's record.
+
+    Raises:
+        CaptionError: no JSON, not UTF-8, of another form, too large, or with a value that is.
+    """
+    text = _JsonText(stream, name)
+    first = text.peek()
+    if first == "[":
+        yield from text.values()
+    elif first == "{":
+        yield from _annotations(text, name, field)
+    else:
+        text.value()
+        raise _another_form(name)
+    text.end()
+
+
+def _annotations(text: "_JsonText", name: str, field: str) -> Iterator[Any]:
+    record: dict[str, Any] = {}
+    is_listed = False
+    for key in text.names():
+        opens = text.peek()
+        if key == "annotations":
+            if opens != "[" or is_listed:
+                raise _another_form(name)
+            is_listed = True
+            yield from text.values()
+            continue
+        value = None
+        if opens == "[":
+            for image in text.values():  # COCO's images, which may be as many as its captions
+                if key == "images" and isinstance(image, dict) and isinstance(image.get("sentences"), list):
+                    is_listed = True
+                    yield from map(_sentence, image["sentences"])
+        else:
+            value = text.value()
+        if len(record) < MOST_KEYS or key == field:
+            record[key] = value
+    if not is_listed:
+        if field not in record:
+            raise _another_form(name)
+        yield record
+
+
+def _sentence(record: Any) -> Any:
+    """A sentence of Karpathy's splits of Flickr8k, Flickr30k and COCO, whose text is called "raw"."""
+    return {DEFAULT_COLUMN: record["raw"], **record} if isinstance(record, dict) and "raw" in record else record
+
+
+def _another_form(name: str) -> CaptionError:
+    return CaptionError(
+        f"{name} lists no captions",
+        found="a .json file of another form",
+        expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
+    )
+
+
+class _JsonText:
+    """The text of a JSON file, of which a value and a chunk are held."""
+
+    def __init__(self, stream: "Readable", name: str) -> None:
+        self._stream, self._name = stream, name
+        self._decode = codecs.getincrementaldecoder("utf-8")()
+        self._parse = json.JSONDecoder().raw_decode
+        self._text, self._place, self._before, self._bytes, self._ended = "", 0, 0, 0, False
+        self._more()
+        self._place = int(self._text.startswith(BYTE_ORDER_MARK))
+
+    def peek(self) -> str:
+        """The next character that is no white space; "" at the end."""
+        while True:
+            if match := SPACE.match(self._text, self._place):
+                self._place = match.end()
+            if self._place < len(self._text) or self._ended:
+                return self._text[self._place : self._place + 1]
+            self._more()
+
+    def take(self, letters: str) -> str:
+        """Pass over the next character, which must be one of these."""
+        if not (letter := self.peek()) or letter not in letters:
+            self._refuse(f"expecting one of {' '.join(letters)}", self._place)
+        self._place += 1
+        return letter
+
+    def value(self) -> Any:
+        """The value that stands here, which is passed over."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._parse(self._text, self._place)
+            except ValueError as error:
+                if self._ended:
+                    self._refuse(getattr(error, "msg", str(error)), getattr(error, "pos", self._place))
+            except RecursionError:
+                self._refuse("it is nested too deeply", self._place)
+            else:
+                if self._ended or self._text[end : end + 1] or self._text[end - 1] in '"]}':
+                    self._place = end
+                    return value
+            if len(self._text) - self._place > MAX_RECORD:
+                self._refuse("a value is too long, or has no end", self._place)
+            self._more()
+
+    def values(self) -> Iterator[Any]:
+        """The values of the list that begins here."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        yield self.value()
+        while self.take(",]") == ",":
+            yield self.value()
+
+    def names(self) -> Iterator[str]:
+        """The names in the object that begins here; whoever takes one reads its value."""
+        self.take("{")
+        if self.peek() == "}":
+            self.take("}")
+            return
+        following = ","
+        while following == ",":
+            if self.peek() != '"':
+                self._refuse("expecting a name in quotes", self._place)
+            key = self.value()
+            self.take(":")
+            yield key
+            following = self.take(",}")
+
+    def end(self) -> None:
+        """See that nothing follows."""
+        if following := self.peek():
+            hint = "call it .jsonl, if each line is one" if following == "{" else ""
+            self._refuse("extra data", self._place, hint)
+
+    def _more(self) -> None:
+        self._before += self._place
+        data = self._stream.read(CHUNK)
+        self._bytes += len(data)
+        if self._bytes > MAX_FILE_BYTES:
+            most = f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines"
+            raise CaptionError(f"{self._name} is too large", expected=most)
+        try:
+            self._text = self._text[self._place :] + self._decode.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            what = f"{self._name} is not UTF-8: {error.reason}"
+            raise CaptionError(
+                what, found=f"0x{error.object[error.start]:02x}", next_step="save it as UTF-8"
+            ) from error
+        self._place, self._ended = 0, not data
+
+    def _refuse(self, why: str, place: int, next_step: str = "") -> NoReturn:
+        where = f"character {self._before + place + 1}"
+        raise CaptionError(f"{self._name} is not JSON: {why} at {where}", expected=RECORD, next_step=next_step)
