@@ -91,13 +91,13 @@ class OutputFolder:
             self.files.update((places[name], file) for name, file in pictures.items() if name in places)
             self._attended = {places[name] for name in sheets if name in places}
             self._engine_of = dict.fromkeys(self.files.values(), EngineRecord()) | self._last_engine(record)
-            self._engine_of |= engines_in(self.folder / MANIFEST)
+            self._engine_of |= (kept or {}) | engines_in(self.folder / MANIFEST)
             self._rebuild_manifest()
             if self.files and record.engine.backend:
                 self.engine = held_engine(self.target, record, self.run.engine)
 
-    def _take_over(self) -> tuple[RunRecord, set[str] | None]:
-        """The record of the run, new where nothing is there; and which pictures are its own, where it was damaged."""
+    def _take_over(self) -> tuple[RunRecord, dict[str, EngineRecord] | None]:
+        """The record of the run, new where nothing is there; where it was damaged, also the engines of its files."""
         kept = None
         try:
             record = find_record(self.target, self.run.record, self.run.captions)

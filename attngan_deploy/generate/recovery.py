@@ -12,8 +12,8 @@ from typing import Any
 from attngan_deploy.generate.manifest import LARGEST_MANIFEST, records_in
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord
-from attngan_deploy.generate.storage import LooseFiles
-from attngan_deploy.generate.target import MANIFEST, Target
+from attngan_deploy.generate.storage import SHARD_NAME, LooseFiles
+from attngan_deploy.generate.target import MANIFEST, RUN, Target
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import METADATA_KEY
 
@@ -22,8 +22,8 @@ Records = list[dict[str, Any]]
 
 def recover_record(
     target: Target, run: Run, store: LooseFiles, damage: DamagedRecordError
-) -> tuple[RunRecord, set[str]]:
-    """The record of a folder of which every picture that says its origin is of one run, and those pictures.
+) -> tuple[RunRecord, dict[str, EngineRecord]]:
+    """The record of a folder of which every picture that says its origin is of one run, and those files' engines.
 
     Raises:
         DamagedRecordError: nothing says its origin, or something is of another run.
@@ -32,12 +32,20 @@ def recover_record(
     for file in store.scan().values():
         if file not in records and (told := _told_by(store.read(file))):
             records[file] = told
-    return _checked(run, list(records.values()), damage), set(records)
+    engines = {file: EngineRecord.of_picture(record) for file, record in records.items()}
+    return _checked(run, list(records.values()), damage), engines
 
 
 def recover_shared_record(target: Target, run: Run, damage: DamagedRecordError) -> RunRecord:
-    """The record of a run in parts, of which every line of a shard says the same; raises as `recover_record`."""
-    return _checked(run, list(_in_manifests(target)), damage)
+    """The record of a run in parts, of which every line of a shard says the same; raises as `recover_record`.
+
+    Without any line no shard is done, so that nothing is lost where the run begins again.
+    """
+    records = list(_in_manifests(target))
+    shards = {name.partition(".")[0] for name in target.sizes()} - {RUN.partition(".")[0], MANIFEST.partition(".")[0]}
+    if not records and all(SHARD_NAME.fullmatch(f"{shard}.tar") for shard in shards):
+        return run.record
+    return _checked(run, records, damage)
 
 
 def _in_manifests(target: Target) -> Iterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ class TarShards(LooseFiles):
     def scan(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for _, path in self._shards():
-            if not _is_begun(path):
+            if not is_begun(path):
                 path.unlink()
                 continue
             try:
@@ -203,8 +203,8 @@ def _member(name: str, data: bytes) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
 
 
-def _is_begun(path: Path) -> bool:
-    """Whether a shard has a first block: what a power cut empties has none, or one of zeros."""
+def is_begun(path: Path) -> bool:
+    """Whether a file has a first block: what a power cut empties has none, or one of zeros."""
     with path.open("rb") as stream:
         return any(stream.read(BLOCK))
 
@@ -215,7 +215,7 @@ def is_whole(path: Path, file_format: str) -> bool:
         with path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(max(0, size - len(END)))
-            return _is_begun(path) and size % BLOCK == 0 and stream.read() == END
+            return is_begun(path) and size % BLOCK == 0 and stream.read() == END
     with path.open("rb") as stream:
         head = stream.read(12)
         size = stream.seek(0, io.SEEK_END)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from attngan_deploy.errors import OutputError
-from attngan_deploy.generate.storage import is_whole
+from attngan_deploy.generate.storage import is_begun, is_whole
 from attngan_deploy.system.durable import make_folders, sync_files, sync_folder
 from attngan_deploy.system.files import (
     ANOTHER_FOLDER,
@@ -105,7 +105,7 @@ class Target:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
             files = (self.folder / name for name in self.sizes() if name != RUN)
-            return all((path.is_dir() and not any(path.iterdir())) or not path.lstat().st_size for path in files)
+            return all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
 
     def clear(self) -> None:
         """Remove what a run left that ended before its first picture."""

@@ -1,6 +1,7 @@
 """`t2i replay`, as a person types it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,18 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: list[str], tol
     assert len(captured.err.splitlines()) == 1
     assert told in captured.err
     assert not list(Path().glob("*.png"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe that has a name")
+def test_what_is_no_file_is_not_opened(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.png")
+    Path("zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png", "/dev/full"):
+        assert t2i("replay", name) == 1
+        assert f"{name} is no picture of ours: it is a pipe or a device, no file" in capsys.readouterr().err
+    assert t2i("replay", picture, "-o", "pipe.png", "--threads", "1") == 1
+    assert "pipe.png is not a file, and is left alone" in capsys.readouterr().err
+    Path("large.png").touch()
+    os.truncate("large.png", 2**27)
+    assert t2i("replay", "large.png") == 1
+    assert "large.png is no picture of ours: it has more than" in capsys.readouterr().err

@@ -91,3 +91,13 @@ def test_bad_input(data: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest
     told = said(*report(data, tmp_path / "file", "--models", str(tiny_bundle)))
     assert "is not a folder" in told and "Next: choose another -o" in told
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("judges")
+def test_a_link_in_the_folder_is_not_written_through(data: Path, tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    mine.touch()
+    out.mkdir()
+    (out / "report.html").symlink_to(mine)
+    result = CliRunner().invoke(app, report(data, out), catch_exceptions=True)
+    assert "report.html is a link, and is left alone" in str(result.exception) and not mine.read_bytes()

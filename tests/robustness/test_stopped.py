@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM at any moment of a command: one line, exit status 130, no traceback."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import MissingExtraError
-from tests.makers.commands import PATIENCE, wait_for
+from tests.makers.commands import PATIENCE, children, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = "t2i: stopped"
@@ -131,3 +132,29 @@ def test_a_command_that_is_ended_leaves_what_a_kill_leaves(tiny_bundle: Path, tm
     assert process.returncode == -number
     assert "Traceback" not in errors
     assert len(list(tmp_path.glob("*.png"))) > 20
+
+
+ALONE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]  # a container's processes
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode,
+    reason="needs a name space of processes",
+)
+def test_the_first_process_of_a_container_is_stopped(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The system spares it a SIGTERM about which it does nothing."""
+    command = ["generate", "--caption", "a red bird", "--model", str(tiny_bundle), "--n", "5000"]
+    process = subprocess.Popen(
+        [*ALONE, sys.executable, "-m", "attngan_deploy", *command, "-o", str(tmp_path), "--backend", "onnxruntime"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(list(tmp_path.glob("*.png"))) > 20, process)
+    (first,) = children(process.pid)
+    os.kill(int(first), signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("t2i: stopped; what is done is kept") and "Traceback" not in errors
+    assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines())
