@@ -176,4 +176,4 @@ class _JsonText:
 
     def _refuse(self, why: str, place: int) -> NoReturn:
         where = f"character {self._before + place + 1}"
-        raise CaptionError(f"{self._name} is not JSON: {why} at {where}", expected=RECORD)
+        raise CaptionError(f"{self._name} is not JSON: {why}, {where}", expected=RECORD)
