@@ -8,6 +8,7 @@ import io
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -152,7 +153,13 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    sys.exit(report_errors(_run))
+    status = report_errors(_run)
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if status == StoppedError.exit_status and not all(thread.daemon for thread in others):
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+        os._exit(status)  # a thread that decodes can't be stopped, and Python would wait for it
+    sys.exit(status)
 
 
 def _run() -> None:

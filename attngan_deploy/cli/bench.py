@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
+from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads, check_memory
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.bench.rounds import BenchReport
@@ -22,6 +22,7 @@ def parse_batches(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and len(part) < 5 and int(part) for part in parts):
         raise typer.BadParameter(f"{text!r} is not a list of numbers from 1 to 9999 such as 1,16", param_hint="--batch")
+    check_memory("--batch", max(map(int, parts)))
     return tuple(sorted({int(part) for part in parts}))
 
 

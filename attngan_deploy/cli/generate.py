@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads, typed_again
+from attngan_deploy.cli.options import Threads, check_batch, typed_again
 from attngan_deploy.system.filesystems import is_url
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def generate(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="An unknown word is an error, not a warning.")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures made together; changes speed, not pictures.")
+        int | None,
+        typer.Option(min=1, callback=check_batch, help="Pictures made together; changes speed, not pictures."),
     ] = None,
     backend: Annotated[
         str,
@@ -109,10 +110,12 @@ def generate(
         ),
     ] = Runner.local,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --engine ray: engines at once. (default: one a GPU or core)")
+        int | None,
+        typer.Option(min=1, max=10_000, help="With --engine ray: engines at once. (default: one a GPU or core)"),
     ] = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="With --shard or --engine ray: pictures that are made as a whole.")
+        int,
+        typer.Option(min=1, max=1_000_000, help="With --shard or --engine ray: pictures that are made as a whole."),
     ] = 1000,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""

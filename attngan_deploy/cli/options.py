@@ -1,21 +1,55 @@
 """Options of several commands: which model, and which engine."""
 
+import os
 import shlex
 import sys
 from typing import Annotated
 
 import typer
 
+from attngan_deploy.errors import EngineError, T2IError
+from attngan_deploy.system.memory import main_memory
 from attngan_deploy.system.processor import usable_cores
+
+LEAST_THREADS = 64  # that may be asked for anywhere
+THREADS_A_CORE = 8  # beyond which more are no mistake of counting
+BATCH_PICTURE = 4 * 2**20  # bytes that a picture takes at least while it is made or judged
+SCORED_PICTURE = 1000  # bytes that are kept at least of a picture that is scored
 
 
 def _note_many(context: typer.Context, threads: int | None) -> int | None:
-    """Say in a line that there are not so many cores; those of a Ray cluster are not known here."""
+    """Say in a line that there are not so many cores; those of a Ray cluster are not known here.
+
+    Raises:
+        EngineError: many more than any machine like this can use; each takes memory before it is of any use.
+    """
+    most = max(LEAST_THREADS, THREADS_A_CORE * (os.cpu_count() or 1))
+    if threads is not None and threads > most:
+        raise EngineError(f"--threads {threads} is more than this machine can use", expected=f"at most {most}")
     if threads is not None and threads > (cores := usable_cores()) and context.params.get("engine") != "ray":
         have = "the one core" if cores == 1 else f"the {cores} cores"
         less = f"slower than --threads {cores}"
         print(f"t2i: {threads} threads are more than {have} that this process may use: {less}", file=sys.stderr)
     return threads
+
+
+def check_memory(option: str, count: int | None, size: int = BATCH_PICTURE) -> int | None:
+    """Return a number of things of `size` bytes; a T2IError where no memory of this machine could hold them."""
+    memory = main_memory()
+    if count is not None and memory is not None and count * size > memory:
+        what = f"{option} {count} needs more memory than this machine has"
+        raise T2IError(what, found=f"{memory / 1e9:.1f} GB", expected=f"at most {memory // size:,}")
+    return count
+
+
+def check_batch(option: typer.CallbackParam, count: int | None) -> int | None:
+    """Refuse more pictures at once than memory could hold; a T2IError."""
+    return check_memory(option.opts[0], count)
+
+
+def check_scored(option: typer.CallbackParam, count: int | None) -> int | None:
+    """Refuse to score more pictures than memory could hold the outputs of; a T2IError."""
+    return check_memory(option.opts[0], count, SCORED_PICTURE)
 
 
 Model = Annotated[str | None, typer.Argument(help="Name or folder of a bundle. (default: the best that ships)")]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads
+from attngan_deploy.cli.options import Threads, check_scored
 
 
 @app.command()
@@ -24,7 +24,7 @@ def report(
         typer.Option("--models", help="Name or folder of a model; may be repeated. (default: base, att1 and att2)"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="3,000 pictures of each model instead of 30,000.")] = False,
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Pictures of each model.")] = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, callback=check_scored, help="Pictures of each model.")] = None,
     splits: Annotated[
         int | None,
         typer.Option(min=1, help="Splits of the Inception Score. (default: 10, or as there are pictures for)"),

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Threads, listed
+from attngan_deploy.cli.options import Threads, check_batch, check_scored, listed
 
 
 class _ScoreCommand(TyperCommand):
@@ -34,7 +34,10 @@ def score(
         Path | None, typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="Pictures that --model makes. (default: one of each caption)")
+        int | None,
+        typer.Option(
+            "--n", min=1, callback=check_scored, help="Pictures that --model makes. (default: one of each caption)"
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of --model's pictures. (default: 0)")
@@ -66,7 +69,10 @@ def score(
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the shuffle; the default is torch-fidelity's.")
     ] = 2020,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures made or judged together; changes speed and memory only.")
+        int | None,
+        typer.Option(
+            min=1, callback=check_batch, help="Pictures made or judged together; changes speed and memory only."
+        ),
     ] = None,
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="A broken picture is an error.")] = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Threads
+from attngan_deploy.cli.options import Threads, check_batch
 
 
 @app.command()
@@ -30,7 +30,7 @@ def serve(
     allow_fallback: Annotated[
         bool, typer.Option("--allow-fallback", help="Use onnxruntime on the CPU where what was asked for can't be had.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures made together at most.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, callback=check_batch, help="Pictures made together at most.")] = 16,
     window: Annotated[float, typer.Option(min=0, help="Milliseconds that a picture waits for others.")] = 4.0,
     max_letters: Annotated[int, typer.Option(min=1, help="Characters of a caption.")] = 500,
     max_captions: Annotated[int, typer.Option(min=1, help="Captions of a request.")] = 16,

@@ -4,6 +4,7 @@ One road for a folder of one process, a share of many and an actor of a cluster:
 parts that it lacks, and make each: check its captions, make its pictures, write them while the next ones are made.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unk
 from attngan_deploy.system.filesystems import is_url
 
 GRID = "grid.png"
+LEAST_PICTURE = 200  # bytes of a picture with what is said of it
 GRID_LIMIT = 100  # pictures in a grid
 REMEMBERED = 4096  # captions whose words need not be numbered again
 
@@ -101,6 +103,7 @@ def generate(
         total, parts = output.missing(share)
         seconds = 0.0
         if total:
+            _check_room(out, total)
             worker = Generation(run, output, model)
             words = UnknownWords(worker.model.tokenizer, say)
             say(f"model {run.model} {run.model_hash[:12]}, {worker.model.description}")
@@ -212,6 +215,20 @@ class UnknownWords:
                 self._told.add(word)
                 more = "; more are not told" if len(self._told) == MOST_UNKNOWN else ""
                 self._say(f"line {line}: left out {describe_unknown(word, self._tokenizer)}{more}")
+
+
+def _check_room(out: str, pictures: int) -> None:
+    """Raise OutputError where pictures can't fit on a disk, however small they become."""
+    if is_url(out):
+        return
+    free = shutil.disk_usage(out).free
+    if pictures * LEAST_PICTURE > free:
+        raise OutputError(
+            f"{pictures:,} pictures don't fit where {out} is",
+            found=f"{free / 1e9:.1f} GB free",
+            expected=f"more than {pictures * LEAST_PICTURE / 1e9:.1f} GB",
+            next_step="fewer captions or a smaller --n, or another -o",
+        )
 
 
 def _write_grid(out: OutputFolder) -> int:

@@ -187,4 +187,4 @@ class _JsonText:
 
     def _refuse(self, why: str, place: int, next_step: str = "") -> NoReturn:
         where = f"character {self._before + place + 1}"
-        raise CaptionError(f"{self._name} is not JSON: {why} at {where}", expected=RECORD, next_step=next_step)
+        raise CaptionError(f"{self._name} is not JSON: {why}, {where}", expected=RECORD, next_step=next_step)

@@ -1,11 +1,13 @@
 """The one decoder of picture files: upright, 8-bit sRGB, transparency on white. Passports of scores say its name."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attngan_deploy.media.images import PNG_HEAD
+from attngan_deploy.media.picture_work import SLOW, check_pieces, check_scans, interruptibly
 
 DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
 DECODERS = ("PNG", "WEBP", "JPEG")
@@ -26,6 +29,7 @@ BAD_PICTURE = (
     *(ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, MemoryError),
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
+SCANNED = ("JPEG", "MPO", "TIFF")  # formats whose files hold JPEGs
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks that Pillow refuses when they hold much
 ORIENTATION_SOURCES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 UPRIGHT = {
@@ -83,6 +87,7 @@ def load_picture(
     Raises:
         OSError: of another format, or broken.
         TooManyPixelsError: more than `most_pixels`.
+        TooMuchWorkError: more pieces or scans than its pixels need.
     """
     try:
         try:
@@ -105,16 +110,32 @@ def load_picture(
 
 
 def _load(source: bytes | Path, formats: tuple[str, ...], most_pixels: int, pixels: bool) -> Image.Image:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+    with ExitStack() as held:
+        data = source if isinstance(source, bytes) else _mapped(source, held)
+        check_pieces(data)
+        stored = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = held.enter_context(Image.open(stored, formats=formats))
         if image.width * image.height > most_pixels:
             raise TooManyPixelsError(f"{image.width} x {image.height} px are too many to be decoded safely")
-        animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))  # n_frames reads all of them
         if pixels:
-            image.load()
+            scanned = check_scans(data, image.width * image.height) if image.format in SCANNED else 0
+            if scanned > SLOW:
+                interruptibly(image.load)
+            else:
+                image.load()
         if image.format == "MPO":  # a phone's JPEG with a second view or a depth map behind it
             image.format = "JPEG"
         image.info["animated"] = animated
         return image
+
+
+def _mapped(path: Path, held: ExitStack) -> bytes | mmap:
+    """The bytes of a file, which are not read before they are looked at."""
+    stream = held.enter_context(path.open("rb"))
+    if not os.fstat(stream.fileno()).st_size:
+        return b""
+    return held.enter_context(mmap(stream.fileno(), 0, access=ACCESS_READ))
 
 
 def without_large_texts(data: bytes) -> bytes:

@@ -153,7 +153,7 @@ def spread(captions: int, count: int) -> Iterator[tuple[int, int]]:
 
 def made_ahead(batches: Iterator[Batch], ahead: int = AHEAD) -> Generator[Batch, None, None]:
     """Yield batches that a thread makes, `ahead` of those that are asked for; closing this ends the thread."""
-    for batch in results_ahead(repeat(partial(next, batches, None)), ahead + 1, 1, "generator"):
+    for batch in results_ahead(repeat(partial(next, batches, None)), ahead + 1, 1, "generator", waits=True):
         if batch is None:
             return
         yield batch

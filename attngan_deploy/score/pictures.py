@@ -260,7 +260,7 @@ def _count_members(shard: Path) -> int:
 
 
 def results_ahead(
-    calls: Iterable[Callable[[], T]], ahead: int, threads: int | None = None, name: str = ""
+    calls: Iterable[Callable[[], T]], ahead: int, threads: int | None = None, name: str = "", waits: bool = False
 ) -> Generator[T, None, None]:
     """Yield what calls return, in their order, while threads make those that follow; closing this ends the threads.
 
@@ -270,18 +270,20 @@ def results_ahead(
         ahead: at most this many results wait, or are being made.
         threads: None for one a core that this process may use.
         name: what the names of the threads begin with.
+        waits: whether ending this early waits for calls that are being made; who presses Ctrl-C would not want that.
     """
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads or usable_cores(), name) as pool:
-        try:
-            for call in calls:
-                waiting.append(pool.submit(call))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(threads or usable_cores(), name)
+    try:
+        for call in calls:
+            waiting.append(pool.submit(call))
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for the rest
+        while waiting:
+            yield waiting.popleft().result()
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=waits, cancel_futures=True)
 
 
 def _load_and_prepare(

@@ -7,11 +7,10 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.tokenizer import PADDING, split_words
+from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
-from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
@@ -213,7 +212,7 @@ def _write_shards(
 
 
 def _prepared(entries: list[Entry], options: BuildOptions) -> Iterator[tuple[Entry, PreparedPicture | Skip]]:
-    """Pictures in the order of `entries`, decoded a chunk at a time on all cores."""
+    """Pictures in the order of `entries`, decoded on all cores."""
 
     def prepare(entry: Entry) -> PreparedPicture | Skip:
         try:
@@ -221,10 +220,8 @@ def _prepared(entries: list[Entry], options: BuildOptions) -> Iterator[tuple[Ent
         except DataError as error:
             return Skip(entry.name, error.what, error.found)
 
-    queue = iter(entries)
-    with refuse_decompression_bombs(), ThreadPoolExecutor(usable_cores()) as pool:
-        while chunk := list(islice(queue, CHUNK)):
-            yield from zip(chunk, pool.map(prepare, chunk), strict=True)
+    with refuse_decompression_bombs():
+        yield from zip(entries, results_ahead((partial(prepare, entry) for entry in entries), CHUNK), strict=True)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
