@@ -169,8 +169,9 @@ def main() -> None:
         os.environ["T2I_CACHE"] = str(ground / "cache")
         (ground / "ground").mkdir()
         with contextlib.redirect_stdout(sys.stderr):
-            made = jobs(ground / "ground", options.captions, options.pictures)
-            wanted = [job for job in made if job.name.startswith(tuple(options.only))]
+            only = tuple(options.only)
+            made = jobs(ground / "ground", only, options.captions, options.pictures)
+            wanted = [job for job in made if job.name.startswith(only)]
         for number, job in enumerate(wanted):
             found, lost, steps = cut(job, library, ground / str(number), options.states, options.seed, options.deaf)
             cells = (steps, found.moments, found.half_written, lost, found.failed, found.different, found.left)
