@@ -10,7 +10,6 @@ from attngan_deploy.generate.batching import MAX_BATCH_WORDS
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.serve.messages import Order, PictureResult
 
-
 SHORTEST = 1e-6  # seconds: a shorter wait may be lost in rounding, and never end
 
 

@@ -39,7 +39,9 @@ class GenerateRequest(_Request):
         },
     )
 
-    captions: Annotated[list[str], FailFast()] = Field(min_length=1, description="One picture or more of each; places count from 0.")
+    captions: Annotated[list[str], FailFast()] = Field(
+        min_length=1, description="One picture or more of each; places count from 0."
+    )
     n: int = Field(1, ge=1, description="Pictures of each caption.")
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Same seed, same pictures.")
     model: str | None = Field(None, description="One of GET /models; the default model where it is left out.")
