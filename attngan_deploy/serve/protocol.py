@@ -6,6 +6,7 @@ connection holds one head, one part of a body and one read at most.
 
 import asyncio
 import json
+import selectors
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,7 @@ from attngan_deploy.serve.settings import ServerLimits
 
 READ_BYTES = 16384  # read from a connection at once; asyncio's own would be 262,144
 CHUNKS = 1000  # of a body: each costs the server as much as many bytes
+SELECTOR: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 PROBE_SECONDS, NEXT_PROBE_SECONDS = 5.0, 1.0
 
 
@@ -102,8 +104,8 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
 
     @property
     def is_replaceable(self) -> bool:
-        """Whether it has sent no request that waits for its answer."""
-        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        """Whether it has sent no request that waits for its answer; what it has just sent may be one."""
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self._has_sent_more()
 
     @property
     def unread_bytes(self) -> int:
@@ -191,6 +193,11 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
             self._reading.cancel()
             self._reading = None
         self.crowd.remove_unread(self)
+
+    def _has_sent_more(self) -> bool:
+        with SELECTOR() as selector:
+            selector.register(self.transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _refuse(self, status: int, sentence: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

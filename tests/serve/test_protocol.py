@@ -41,6 +41,8 @@ class Toy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = (await receive()).get("body", b"")
         self.seen.append(scope["method"].encode() + b" " + scope["path"].encode() + b" " + body)
+        if scope["path"] == "/busy":
+            time.sleep(1.0)
         if scope["path"] == "/slow":
             left = asyncio.create_task(receive())
             while not self.answering.is_set() and not left.done():
@@ -288,6 +290,16 @@ def test_where_every_place_waits_for_an_answer_health_is_still_answered() -> Non
         toy.answering.set()
         assert all(each.recv(65536).startswith(b"HTTP/1.1 200 ") for each in waiting)
         assert status(port, "/any") == 200
+
+
+def test_who_has_asked_keeps_the_place_until_the_server_comes_to_read_it() -> None:
+    with running(replace(LIMITS, connections=4)) as (port, toy):
+        busy = connect(port, GET.replace(b"health", b"busy"))
+        wait_for(lambda: toy.seen)
+        asking = connect(port, GET)
+        flood = [connect(port) for _ in range(50)]  # made while the server has no time, and newer
+        assert asking.recv(65536).startswith(b"HTTP/1.1 200 ") and busy.recv(9) == b"HTTP/1.1 "
+        assert sum(is_open(each) for each in flood) <= 4
 
 
 def test_addresses() -> None:
