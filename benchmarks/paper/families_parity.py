@@ -3,6 +3,7 @@
 python benchmarks/paper/families_parity.py
 """
 
+import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +11,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.cli import report_errors, script_extra
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
-from attngan_deploy.export.precision import writer
-from attngan_deploy.export.published import import_published
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.makers.published import EVERY_THIRD, Published
-from tests.makers.published_model import PublishedFiles
+with script_extra("train"):
+    from attngan_deploy.export.precision import writer
+    from attngan_deploy.export.published import import_published
+    from tests.makers.published import EVERY_THIRD, Published
+    from tests.makers.published_model import PublishedFiles
 
 NETWORKS = {"DM-GAN": "dmgan_branch2_b1mask", "DF-GAN": "dfgan_64_b3"}
 PRECISIONS = ("fp16", "bf16", "int8")
@@ -47,6 +50,7 @@ def _difference(bundle: Bundle, published: Published, backend: str) -> float:
 
 def main() -> None:
     """Measure, print."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     print("| | ONNX Runtime fp32 | OpenVINO fp32 | " + " | ".join(PRECISIONS) + " |\n|" + " --- |" * 6)
     for family, network in NETWORKS.items():
         with TemporaryDirectory() as folder:
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(report_errors(main))
