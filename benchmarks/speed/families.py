@@ -6,7 +6,9 @@ One thread, and seconds of processor time instead of the clock's, so that a busy
 docs/performance.md and docs/parity.md take their rows from the file.
 """
 
+import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,20 +17,24 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-import openvino
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from attngan_deploy.engines.openvino.graph import rewrite
-from attngan_deploy.export.deploy import GraphOptions, deploy
-from attngan_deploy.export.graphs.network import generator_graph
+from attngan_deploy.cli import report_errors, script_extra
 from attngan_deploy.system.machine import this_machine
-from attngan_deploy.train.config import GeneratorConfig
-from attngan_deploy.train.df_gan import UpBlock
-from attngan_deploy.train.families import build_generator, generate
+
+with script_extra("dev"):
+    import onnx
+    import onnxruntime
+    import openvino
+    import torch
+    from torch import Tensor
+    from torch.nn import functional as F
+
+    from attngan_deploy.engines.openvino.graph import rewrite
+    from attngan_deploy.export.deploy import GraphOptions, deploy
+    from attngan_deploy.export.graphs.network import generator_graph
+    from attngan_deploy.train.config import GeneratorConfig
+    from attngan_deploy.train.df_gan import UpBlock
+    from attngan_deploy.train.families import build_generator, generate
 
 MEASURED = Path(__file__).with_name("families.json")
 CONFIGS = {  # both for 128 px; DF-GAN's has one stage
@@ -142,6 +148,7 @@ with a quarter of the work. In OpenVINO, doubling and the convolution behind it 
 
 def main() -> None:
     """Measure, print JSON."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = {name: measure(config, Path(folder)) for name, config in CONFIGS.items()}
@@ -150,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(report_errors(main))

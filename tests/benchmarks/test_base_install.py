@@ -11,7 +11,17 @@ from tests.makers.commands import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [path for path in sorted((ROOT / "benchmarks").glob("*/*.py")) if "__main__" in path.read_text()]
-NEED = {"training_speed", "generation_speed", "parity", "families_parity", "power_cuts", "kill_at_random", "check", "fuzz"}
+NEED = {
+    "check",
+    "families",
+    "families_parity",
+    "fuzz",
+    "generation_speed",
+    "kill_at_random",
+    "parity",
+    "power_cuts",
+    "training_speed",
+}
 RUN = """
 import contextlib, importlib.abc, io, json, runpy, sys
 extras = {"torch", "onnx", "onnxscript", "safetensors", "openvino", "fastapi", "uvicorn", "hypothesis", "nltk", "scipy"}
