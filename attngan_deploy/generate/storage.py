@@ -15,7 +15,7 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.media.images import is_complete
 from attngan_deploy.media.shards import BAD_TAR
-from attngan_deploy.system.durable import move, sync_files, sync_folder, sync_handle
+from attngan_deploy.system.durable import sync_files, sync_folder, sync_handle
 from attngan_deploy.system.files import inside, part_path, replaceable_file, write_all
 
 TAR = "tar"
@@ -30,10 +30,13 @@ class LooseFiles:
     """Pictures by name, e.g. "00001_00", encoded by the caller, each in a file of its own.
 
     They get final names together: to wait for the disk takes as long for many as for one.
+
+    Args:
+        waits: for the disk; False where it is waited for once everything is there.
     """
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self.folder, self.suffix = folder, suffix
+    def __init__(self, folder: Path, suffix: str, waits: bool = True) -> None:
+        self.folder, self.suffix, self.waits = folder, suffix, waits
         self._added: list[tuple[Path, Path]] = []  # temporary and final place
 
     def file_of(self, name: str) -> str:
@@ -74,10 +77,12 @@ class LooseFiles:
         Nothing takes them away any more, a power cut included.
         """
         if self._added:
-            sync_files(part for part, _ in self._added)
+            if self.waits:
+                sync_files(part for part, _ in self._added)
             for part, final in self._added:
                 part.replace(final)
-            sync_folder(self.folder)
+            if self.waits:
+                sync_folder(self.folder)
             self._added.clear()
         return True
 
@@ -101,8 +106,8 @@ class TarShards(LooseFiles):
     a disk that is full has room for the end of what was whole. With a name, it is that of the only shard.
     """
 
-    def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None) -> None:
-        super().__init__(folder, "png")
+    def __init__(self, folder: Path, shard_size: int = SHARD_SIZE, name: str | None = None, waits: bool = True) -> None:
+        super().__init__(folder, "png", waits)
         self.shard_size, self._name = shard_size, name
         self._next = self._number_of_next()
         self._stream: io.FileIO | None = None
@@ -177,8 +182,11 @@ class TarShards(LooseFiles):
             stream.seek(self._end)
             write_all(stream, END)
             stream.truncate()
-            sync_handle(stream.fileno())
-        move(self._part, self.folder / self._shard)
+            if self.waits:
+                sync_handle(stream.fileno())
+        self._part.replace(self.folder / self._shard)
+        if self.waits:
+            sync_folder(self.folder)
         self._stream = None
         self._next += 1
 
@@ -190,10 +198,13 @@ class TarShards(LooseFiles):
 
 
 def picture_store(folder: Path, file_format: str, shard_size: int | None = None, name: str | None = None) -> LooseFiles:
-    """What holds pictures of a format of `t2i generate`; the last two are for shards, see `TarShards`."""
+    """What holds pictures of a format of `t2i generate`.
+
+    The last two are for shards that `Target.take` gives their places, and waits for; see `TarShards`.
+    """
     if file_format != TAR:
-        return LooseFiles(folder, file_format)
-    return TarShards(folder, shard_size or SHARD_SIZE, name)
+        return LooseFiles(folder, file_format, waits=name is None)
+    return TarShards(folder, shard_size or SHARD_SIZE, name, waits=name is None)
 
 
 def _member(name: str, data: bytes) -> bytes:
