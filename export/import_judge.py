@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
+from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
@@ -63,7 +63,7 @@ def import_onnx_judge(file: Path, out: Path, options: JudgeOptions) -> Judge:
         OutputError: something else is at `out`.
     """
     mean, std = _three("--mean", options.mean), _three("--std", options.std)
-    model = _read(file)
+    model = read_graph(file)
     source, size, transposed = _find_input(file, model, options.size)
     logits = _find_logits(file, model, options.logits)
     features = _find_features(file, model, logits, options.features)
@@ -125,17 +125,6 @@ def write_judge(
         write_manifest(folder, fields)
         Judge.load(folder).predict(np.random.default_rng(1).integers(0, 256, (2, size, size, 3), np.uint8))
     return Judge.load(out)
-
-
-def _read(file: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load(file)
-        onnx.checker.check_model(model)
-    except OSError as error:
-        raise BundleError(f"{file} can't be read: {error.strerror or error}", expected="an .onnx file") from error
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise BundleError(f"{file} is no ONNX model, or a damaged one: {error}"[:300]) from error
-    return model
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:

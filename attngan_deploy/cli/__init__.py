@@ -19,6 +19,9 @@ import typer
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.terminal import show
+
+PRINTED = {"models", "bench", "score", "--version", "--help"}  # commands of which nothing but what they print is kept
 
 app = typer.Typer(
     name="t2i",
@@ -127,8 +130,7 @@ def _tell(line: str, status: int = 1) -> int:
     """Print a line on standard error; names of files may hold what would steer a terminal, which is shown instead."""
     if status == StoppedError.exit_status and not speaks():
         return status
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
-    print(f"t2i: {shown}", file=sys.stderr)
+    show(f"t2i: {line}", error=True)
     return status
 
 
@@ -154,6 +156,8 @@ def main() -> None:
     if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     status = report_errors(_run)
+    if not status and getattr(sys.stdout, "lost", False) and not PRINTED.isdisjoint(sys.argv[1:2] or ["--help"]):
+        status = _tell("standard output is closed, and the answer would have gone there. Next: open it")
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if status == StoppedError.exit_status and not all(thread.daemon for thread in others):
         with suppress(OSError, ValueError, AttributeError):

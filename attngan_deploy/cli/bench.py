@@ -10,6 +10,7 @@ import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads, check_memory
+from attngan_deploy.system.terminal import printable, show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.bench.rounds import BenchReport
@@ -65,7 +66,7 @@ def bench(
         schedule = Schedule(batches, rounds, seconds, threads)
 
         def tell(line: str) -> None:
-            print(f"t2i: {line}", file=sys.stderr)
+            show(f"t2i: {line}", error=True)
 
         with show_progress("bench", "turns") as progress:
             report = run_rounds(bundle, requests, schedule, tell, progress)
@@ -87,15 +88,15 @@ def _print(report: "BenchReport") -> None:
     from attngan_deploy.generate.bench.page import HEADINGS, TEXT_COLUMNS, cells, notes
 
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}")
+    console.print(printable(f"{report.bundle.name} {report.bundle.hash[:12]} on {report.machine}"))
     if report.rows:
         table = Table()
         for place, heading in enumerate(HEADINGS):
             table.add_column(heading, justify="left" if place < TEXT_COLUMNS else "right", overflow="fold")
         for row, after in zip(report.rows, [*report.rows[1:], report.rows[-1]], strict=True):
-            table.add_row(*cells(row), end_section=after.batch != row.batch)
+            table.add_row(*map(printable, cells(row)), end_section=after.batch != row.batch)
         console.print(table)
         for line in notes(report):
-            console.print(line)
+            console.print(printable(line))
     for line in refusal_lines(report.refused, [row.request for row in report.rows]):
-        console.print(line)
+        console.print(printable(line))

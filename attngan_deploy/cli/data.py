@@ -9,6 +9,7 @@ import typer
 
 from attngan_deploy.cli import app, extra
 from attngan_deploy.system.progress import show_progress
+from attngan_deploy.system.terminal import show
 
 group = typer.Typer(help="Training data.", no_args_is_help=True)
 app.add_typer(group, name="data")
@@ -89,7 +90,7 @@ def build(
     )
     with show_progress("data build", "img") as progress:
         report = build(options, progress)
-    print(json.dumps(report, indent=1) if as_json else _summary(report, output))
+    show(json.dumps(report, indent=1) if as_json else _summary(report, output), lines=True)
 
 
 def _summary(report: dict[str, Any], output: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.system.terminal import show
 
 
 @app.command()
@@ -22,11 +23,11 @@ def doctor(
             continue
         if finding.area != area:
             area = finding.area
-            print(area)
+            show(area)
         label = "mend" if finding.status == "broken" else "for it"
         mend = f"\n          {label}: {finding.mend}" if finding.mend else ""
-        print(f"  {finding.status:<7} {finding.name}: {finding.found}{mend}", flush=True)
+        show(f"  {finding.status:<7} {finding.name}: {finding.found}{mend}", lines=True)
     diagnosis = Diagnosis(findings)
-    print(json.dumps(diagnosis.to_json(), indent=2) if as_json else diagnosis)
+    show(json.dumps(diagnosis.to_json(), indent=2) if as_json else diagnosis, lines=True)
     if not diagnosis.works:
         raise typer.Exit(1)

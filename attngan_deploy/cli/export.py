@@ -1,7 +1,6 @@
 """`t2i export`: checkpoint to verified bundle, and bundles to other precisions and places to run."""
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import Force, listed
 from attngan_deploy.errors import BundleError, CheckpointError, ParityError
+from attngan_deploy.system.terminal import printable, show
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Bundle
@@ -107,7 +107,7 @@ def export(
     if gone := [name for name in before if name not in opened.precisions("generator")]:
         path = f"./{folder}" if str(folder) == folder.name else folder  # a lone name means an installed model first
         again = f"t2i export --bundle {path} --precision {','.join(gone)}"
-        print(f"{folder} had {','.join(gone)} before and has not now; to add: {again}", file=sys.stderr)
+        show(f"{folder} had {','.join(gone)} before and has not now; to add: {again}", error=True)
     products = []
     for name in targets:
         products += making.build_target(opened, name, precisions, target_output, listed(device))
@@ -126,7 +126,7 @@ def export(
         _print_parity(opened.manifest.parity)
     _print_made(opened, new, products)
     if new or output is not None or not products:
-        print(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
+        show(f"{opened.folder}  {opened.bytes / 1e6:.2f} MB  {opened.hash[:12]}")
 
 
 def _has_run(folder: Path) -> bool:
@@ -142,11 +142,11 @@ def _place_of_shipped(
 
     if weights is not None:
         raise typer.BadParameter(f"--weights: of no use without a run at {RUNS / variant}; --precision says it")
-    print(f"there is no run at {RUNS / variant}: this exports the {variant} that ships, {ships}", file=sys.stderr)
+    show(f"there is no run at {RUNS / variant}: this exports the {variant} that ships, {ships}", error=True)
     verified = verify_model(TextToImage.load(ships, backend="onnxruntime", precision="fp32"))
     if not verified.passed:
         raise ParityError(f"{ships} does not make its golden pictures", found=str(verified), next_step="t2i verify")
-    print(f"checked: {verified}", file=sys.stderr)
+    show(f"checked: {verified}", error=True)
     place, added = output or MODELS / variant, [name for name in precisions if name != "fp32"]
     if output is None and place.is_dir() and place.samefile(ships):  # in a checkout; what ships is not changed
         return Path("-".join([variant, *added])) if added else None
@@ -170,10 +170,10 @@ def _from_checkpoint(
                 expected="a run folder, or --checkpoint",
                 next_step=f"t2i train gan --variant {variant} --data DATA --damsm RUN --out {source}",
             )
-        print(f"no --checkpoint: using {source}", file=sys.stderr)
+        show(f"no --checkpoint: using {source}", error=True)
     writer = load_extra("attngan_deploy.export.bundle_writer", "train")
     deploy = load_extra("attngan_deploy.export.deploy", "train")
-    print(f"exporting {source} to {folder}", file=sys.stderr)
+    show(f"exporting {source} to {folder}", error=True)
     options = deploy.GraphOptions(weights=weights.value)
     made: Path = writer.export_bundle(
         source, folder, options, variant=str(variant), precisions=precisions, captions=captions, force=force
@@ -209,14 +209,14 @@ def _print_made(bundle: "Bundle", new: list[str], products: list[Any]) -> None:
         precision = graphs.get(file, "")
         if (precision or "fp32") in new:
             cost = _cost(stored[precision]) if precision in stored else []
-            table.add_row(file, precision, f"{entry.bytes / 1e6:.2f}", *cost)
+            table.add_row(printable(file), precision, f"{entry.bytes / 1e6:.2f}", *map(printable, cost))
     for made in products:
-        table.add_row(f"{made.target}: {made.what}", made.precision, f"{made.bytes / 1e6:.2f}")
+        table.add_row(printable(f"{made.target}: {made.what}"), made.precision, f"{made.bytes / 1e6:.2f}")
     if table.rows:
-        Console().print(table)
+        Console(markup=False, highlight=False).print(table)
     for made in products:
         took = "" if made.seconds is None else f"  built in {made.seconds:.1f} s"
-        print(f"{made.path}{took}")
+        show(f"{made.path}{took}")
 
 
 def _cost(entry: "StoredPrecision") -> list[str]:
@@ -233,12 +233,12 @@ def _print_parity(parity: "Parity") -> None:
     table = Table("output", "worst difference", "tolerance", "pixel values that differ")
     for name, output in parity.outputs.items():
         pixels = "" if output.pixels is None else f"{output.pixels_differ} of {output.pixels}"
-        table.add_row(name, f"{output.worst:.2e}", f"{output.tolerance:.0e}", pixels)
-    print(f"{parity.engine} against {parity.reference}, the same folded and rounded weights:")
-    Console().print(table)
+        table.add_row(printable(name), f"{output.worst:.2e}", f"{output.tolerance:.0e}", pixels)
+    show(f"{parity.engine} against {parity.reference}, the same folded and rounded weights:")
+    Console(markup=False, highlight=False).print(table)
     stored = parity.stored_weights
     psnr = "no difference" if stored.psnr_db is None else f"{stored.psnr_db} dB"
-    print(
+    show(
         f"stored weights against trained ones: {psnr}, at most {stored.worst_level} of 255 levels; "
         f"golden pictures: at most {parity.golden_worst_level}"
     )

@@ -12,6 +12,7 @@ import typer
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads, check_batch, typed_again
 from attngan_deploy.system.filesystems import is_url
+from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.generation import Report
@@ -172,11 +173,11 @@ def generate(
             ) from error
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
-    print(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")
+    show(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")
     if in_parts:
-        print(f"{report.done} of {report.shards} shards of the run are there")
+        show(f"{report.done} of {report.shards} shards of the run are there")
     if 0 < report.gridded < run.pictures:
-        print(f"grid.png shows the first {report.gridded} of {run.pictures}")
+        show(f"grid.png shows the first {report.gridded} of {run.pictures}")
 
 
 @contextmanager

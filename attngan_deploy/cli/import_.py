@@ -1,7 +1,6 @@
 """`t2i import`: weights of published code, of AttnGAN, DM-GAN or DF-GAN, to a checkpoint and a bundle."""
 
 import json
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import Force
+from attngan_deploy.system.terminal import show
 
 Family = StrEnum("Family", ["attngan", "dmgan", "dfgan"])
 
@@ -41,7 +41,7 @@ def import_(
     Its weights stay float32; `t2i export --checkpoint` makes smaller bundles of the checkpoint.
     """
     published = load_extra("attngan_deploy.export.published", "train")
-    print(f"importing {generator}, {text_encoder} and {captions}", file=sys.stderr)
+    show(f"importing {generator}, {text_encoder} and {captions}", error=True)
     started = time.perf_counter()
     made = published.import_published(
         generator,
@@ -79,12 +79,12 @@ def import_(
         print(json.dumps(facts, indent=2))
         return
     pixels = ", ".join(str(size) for size in sizes.stages)
-    print(f"{manifest.variant}: pictures of {pixels} px, {words} words, {sizes.features} text features")
-    print(made.model.description)
+    show(f"{manifest.variant}: pictures of {pixels} px, {words} words, {sizes.features} text features")
+    show(made.model.description)
     if manifest.parity is not None:
         worst = manifest.parity.outputs[f"image_{sizes.stages[-1]}"].worst
-        print(f"compared with torch: pictures differ by at most {worst:.1e} of 2")
-    print(f"checkpoint  {made.checkpoint}")
-    print(f"bundle      {made.bundle}  {bundle.bytes / 1e6:.2f} MB  {bundle.hash[:12]}")
+        show(f"compared with torch: pictures differ by at most {worst:.1e} of 2")
+    show(f"checkpoint  {made.checkpoint}")
+    show(f"bundle      {made.bundle}  {bundle.bytes / 1e6:.2f} MB  {bundle.hash[:12]}")
     held = "" if memory is None else f", at most {memory / 1e6:.0f} MB of memory"
-    print(f"took {seconds:.1f} s{held}")
+    show(f"took {seconds:.1f} s{held}")

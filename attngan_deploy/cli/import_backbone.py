@@ -1,12 +1,12 @@
 """`t2i import-backbone`: the published bird MobileNetV2 becomes the weights that `--backbone` names."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attngan_deploy.cli import app, extra
+from attngan_deploy.system.terminal import show
 
 
 @app.command("import-backbone")
@@ -21,5 +21,5 @@ def import_backbone(
     """Convert the backbone of the image encoder, which is frozen: dequantised, batch norm folded. No code is run."""
     with extra("train"):
         from attngan_deploy.train.backbones.tflite import convert_backbone
-    print(f"{file}: SHA-256 {convert_backbone(file, output)}", file=sys.stderr)
-    print(output)
+    show(f"{file}: SHA-256 {convert_backbone(file, output)}", error=True)
+    show(output)

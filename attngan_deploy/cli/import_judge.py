@@ -9,6 +9,7 @@ import typer
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import Force
 from attngan_deploy.errors import BundleError
+from attngan_deploy.system.terminal import show
 
 
 @app.command("import-judge")
@@ -75,14 +76,14 @@ def import_judge(
         facts |= {key: document[key] for key in ("tensors", "parity") if key in document}
         print(json.dumps(facts, indent=2))
         return
-    print(f"{judge.name}: {fields.network}")
-    print(f"{judge.classes} classes, {fields.features} features, pictures of {judge.size} px")
+    show(f"{judge.name}: {fields.network}")
+    show(f"{judge.classes} classes, {fields.features} features, pictures of {judge.size} px")
     if fields.tensors:
-        print(f"logits are {fields.tensors['logits']}, features are {fields.tensors['features']}")
+        show(f"logits are {fields.tensors['logits']}, features are {fields.tensors['features']}")
     if fields.note:
-        print(fields.note)
-    print(f"judge       {output}  {judge.bundle.bytes / 1e6:.2f} MB  {judge.hash[:12]}")
-    print(f"t2i score PICTURES --judge {output}")
+        show(fields.note)
+    show(f"judge       {output}  {judge.bundle.bytes / 1e6:.2f} MB  {judge.hash[:12]}")
+    show(f"t2i score PICTURES --judge {output}")
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -1,12 +1,12 @@
 """`t2i models`: what is installed."""
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Entry
@@ -33,12 +33,12 @@ def models(
         if not as_json:
             _print(entry, check)
         if entry.damaged:
-            print(f"t2i: {entry.damaged}", file=sys.stderr)
+            show(f"t2i: {entry.damaged}", error=True)
     missing = missing_roots()
     for root in missing:
-        print(f"t2i: T2I_MODELS names {root}, which is no folder", file=sys.stderr)
+        show(f"t2i: T2I_MODELS names {root}, which is no folder", error=True)
     if not entries:
-        print("no bundles are installed: t2i export --variant base --checkpoint RUN makes one", file=sys.stderr)
+        show("no bundles are installed: t2i export --variant base --checkpoint RUN makes one", error=True)
     if check and (missing or any(entry.damaged for entry in entries)):
         raise typer.Exit(1)
 
@@ -48,10 +48,10 @@ def _print(entry: "Entry", checked: bool) -> None:
 
     bundle, default = entry.bundle, "  (default)" if entry.is_default else ""
     if bundle is None:
-        print(f"{entry.name:<12} damaged  {entry.folder}")
+        show(f"{entry.name:<12} damaged  {entry.folder}")
         return
     size, state = f"{bundle.bytes / 1e6:.1f} MB", "  damaged" if entry.damaged else "  whole" if checked else ""
-    print(f"{entry.name:<12} {bundle.kind:<14} {bundle.hash[:12]} {size:>9}  {entry.folder}{default}{state}")
+    show(f"{entry.name:<12} {bundle.kind:<14} {bundle.hash[:12]} {size:>9}  {entry.folder}{default}{state}")
     facts = {"precisions": ", ".join(entry.precisions), "licence": bundle.manifest.licence or "not stated"}
     for what, text in [*facts.items(), *(("score", line) for line in describe_scores(bundle))]:
-        print(f"    {what}: {text}")
+        show(f"    {what}: {text}")

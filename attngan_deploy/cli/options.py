@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.system.memory import main_memory
 from attngan_deploy.system.processor import usable_cores
+from attngan_deploy.system.terminal import show
 
 LEAST_THREADS = 64  # that may be asked for anywhere
 THREADS_A_CORE = 8  # beyond which more are no mistake of counting
@@ -29,7 +29,7 @@ def _note_many(context: typer.Context, threads: int | None) -> int | None:
     if threads is not None and threads > (cores := usable_cores()) and context.params.get("engine") != "ray":
         have = "the one core" if cores == 1 else f"the {cores} cores"
         less = f"slower than --threads {cores}"
-        print(f"t2i: {threads} threads are more than {have} that this process may use: {less}", file=sys.stderr)
+        show(f"t2i: {threads} threads are more than {have} that this process may use: {less}", error=True)
     return threads
 
 

@@ -1,7 +1,6 @@
 """`t2i replay`: a picture again, from its own metadata."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads
+from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.replay import Replay
@@ -59,7 +59,7 @@ def replay(
         facts = {"file": str(target), "same": made.same, "worst_level": made.worst_level, "differing": made.differing}
         print(json.dumps({**facts, "origin": asdict(made.origin), "engine": asdict(made.engine)}, indent=2))
     else:
-        print(f"{made} ({made.engine}): {target}")
+        show(f"{made} ({made.engine}): {target}")
     if not made.same:
-        print(f"t2i: {picture} {_verdict(made)}", file=sys.stderr)
+        show(f"t2i: {picture} {_verdict(made)}", error=True)
         raise typer.Exit(1)

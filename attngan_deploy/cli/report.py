@@ -1,7 +1,6 @@
 """`t2i report`: the paper's table and figures, from the models that are here."""
 
 import json
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads, check_scored
+from attngan_deploy.system.terminal import show
 
 
 @app.command()
@@ -58,12 +58,12 @@ def report(
     check_writable(inside(out, "report.html"))
     names = models or ["base", "att1", "att2"]
 
-    def show(step: str) -> AbstractContextManager[Callable[[int, int], None]]:
-        print(f"t2i: report, {step}", file=sys.stderr)
+    def show_step(step: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        show(f"t2i: report, {step}", error=True)
         return show_progress(f"report, {step}", "img")
 
     with writing(out):
-        results = collect(names, data, options, show)
+        results = collect(names, data, options, show_step)
         passports = {
             row.name: [passport.to_json() for passport in row.passports] for row in [*results.models, *results.real]
         }
@@ -73,5 +73,5 @@ def report(
         write_atomically(inside(out, "passports.json"), json.dumps(passports, indent=1) + "\n")
         if keep:
             record(names, results)
-    print(text)
-    print(f"t2i: {out / 'report.html'}", file=sys.stderr)
+    show(text, lines=True)
+    show(f"t2i: {out / 'report.html'}", error=True)

@@ -1,13 +1,13 @@
 """`t2i verify`: does a bundle make its golden pictures on this device?"""
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
+from attngan_deploy.system.terminal import show
 
 
 @app.command()
@@ -35,16 +35,16 @@ def verify(
     if as_json:
         print(json.dumps([outcome.to_json() for outcome in outcomes], indent=2))
     else:
-        print(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest.files)} files match their hashes")
+        show(f"{bundle.name} {bundle.hash[:12]}: all {len(bundle.manifest.files)} files match their hashes")
         for outcome in outcomes:
             if outcome.verification:
-                print(f"{outcome.verification.engine}: {outcome.verification}")
+                show(f"{outcome.verification.engine}: {outcome.verification}")
     for outcome in outcomes:
         if outcome.status == FAILED and outcome.why:
-            print(f"t2i: {outcome.request}: FAILED: {outcome.why}", file=sys.stderr)
+            show(f"t2i: {outcome.request}: FAILED: {outcome.why}", error=True)
     refusals = [(outcome.request, outcome.why) for outcome in outcomes if outcome.status == REFUSED]
     for line in refusal_lines(refusals, [outcome.request for outcome in outcomes if outcome.status != REFUSED]):
-        print(f"t2i: {line}", file=sys.stderr)
+        show(f"t2i: {line}", error=True)
     statuses = {outcome.status for outcome in outcomes}
     if FAILED in statuses or statuses == {REFUSED}:
         raise typer.Exit(1)

@@ -5,7 +5,6 @@ parts that it lacks, and make each: check its captions, make its pictures, write
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -31,6 +30,7 @@ from attngan_deploy.generate.target import open_target
 from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
+from attngan_deploy.system.terminal import show
 
 GRID = "grid.png"
 LEAST_PICTURE = 200  # bytes of a picture with what is said of it
@@ -54,7 +54,7 @@ class Report:
 
 def say_to_person(line: str) -> None:
     """Print a line that is worth showing on standard error."""
-    print(f"t2i: {line}", file=sys.stderr)
+    show(f"t2i: {line}", error=True)
 
 
 def check_ray() -> None:

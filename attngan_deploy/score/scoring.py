@@ -1,6 +1,5 @@
 """What `t2i score` is asked for, and its answer: pictures -> what a judge gives of them -> metrics -> passport."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from attngan_deploy.score.pictures import find_pictures
 from attngan_deploy.score.reference_cache import measure_reference
 from attngan_deploy.score.regression import SEEDS, PictureMaker, Regression, regression
 from attngan_deploy.system.progress import show_progress
+from attngan_deploy.system.terminal import show
 
 PICTURES = 1000  # a seed, where an engine is judged by another
 
@@ -66,7 +66,7 @@ class ScoreRequest:
         assert self.model is not None
         names = (self.backend or AUTO, self.device or AUTO, self.precision or AUTO)
         model = TextToImage.load_on(self.model, EngineRequest(*names, self.options.threads))
-        print(f"t2i: model {model.bundle.name} {model.bundle.hash[:12]}, {model.description}", file=sys.stderr)
+        show(f"t2i: model {model.bundle.name} {model.bundle.hash[:12]}, {model.description}", error=True)
         return model
 
     def caption_list(self) -> tuple[list[str], list[int] | None]:

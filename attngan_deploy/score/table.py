@@ -12,6 +12,7 @@ from attngan_deploy.score.metrics.metric import Rows
 from attngan_deploy.score.metrics.registry import METRICS
 from attngan_deploy.score.passport import NOT_COMPARABLE, Passport, PictureFacts
 from attngan_deploy.score.regression import Regression
+from attngan_deploy.system.terminal import printable, show
 
 LISTED = 10  # lines of skipped or other files that are printed
 WIDTH = 140  # where standard output is no terminal
@@ -26,15 +27,15 @@ def print_answer(found: Passport | Comparison | Regression, as_json: bool) -> bo
     elif isinstance(found, Comparison):
         print_comparison(found)
     else:
-        print(found)
+        show(found, lines=True)
     for warning in found.warnings if isinstance(found, Passport) else ():
-        print(f"t2i: warning: {warning}", file=sys.stderr)
+        show(f"t2i: warning: {warning}", error=True)
     return not isinstance(found, Regression) or found.passed
 
 
 def print_passport(passport: Passport) -> None:
     """Print the scores and all that they depend on as one table."""
-    table = Table(show_header=False, title=f"Score of {passport.pictures.source}", title_justify="left")
+    table = Table(show_header=False, title=f"Score of {printable(passport.pictures.source)}", title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     scores = [(metric, passport.scores[metric.key]) for metric in METRICS.values() if metric.key in passport.scores]
@@ -44,7 +45,7 @@ def print_passport(passport: Passport) -> None:
         sections.append([("reference", passport.reference.source), *_picture_rows(passport.reference)])
     for rows in sections:
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, printable(value, lines=True))
         table.add_section()
     console = _console()
     console.print(table)
@@ -54,15 +55,16 @@ def print_passport(passport: Passport) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the differences of two passports' scores, and what else is not the same."""
-    table = Table(title=f"{comparison.b} against {comparison.a}", title_justify="left")
-    for name in ("score", comparison.a, comparison.b, "difference", "its noise"):
+    first, second = printable(comparison.a), printable(comparison.b)
+    table = Table(title=f"{second} against {first}", title_justify="left")
+    for name in ("score", first, second, "difference", "its noise"):
         table.add_column(name, overflow="fold")
     for row in comparison.rows():
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console = _console()
     console.print(table)
     for note in comparison.notes():
-        console.print(f"differs: {note}")
+        console.print(printable(f"differs: {note}"))
 
 
 def _console() -> Console:

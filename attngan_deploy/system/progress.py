@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from attngan_deploy.system.terminal import printable
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -16,6 +18,7 @@ def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
     The unit is what is counted, in short, e.g. "img"; the speed is shown as "img/s".
     """
+    what = printable(what)
     if sys.stderr.isatty():
         with _bar(what, unit) as update:
             yield update

@@ -2,8 +2,8 @@
 
 python benchmarks/speed/families.py > benchmarks/speed/families.json
 
-One thread, and seconds of processor time instead of the clock's, so that a busy machine can measure too. The pages
-docs/performance.md and docs/parity.md take their rows from the file.
+One thread, and seconds of processor time instead of the clock's, so that a busy machine can measure too.
+`performance_page.py` makes a section of docs/performance.md of the file.
 """
 
 import argparse
@@ -36,7 +36,6 @@ with script_extra("dev"):
     from attngan_deploy.train.df_gan import UpBlock
     from attngan_deploy.train.families import build_generator, generate
 
-MEASURED = Path(__file__).with_name("families.json")
 CONFIGS = {  # both for 128 px; DF-GAN's has one stage
     "DM-GAN": GeneratorConfig("dmgan", 2, 32, 100, 100, 256, 2),
     "DF-GAN": GeneratorConfig("dfgan", 2, 32, 100, 0, 256, 0),
@@ -114,36 +113,6 @@ def _engines(path: Path, inputs: dict[str, np.ndarray], image: str) -> dict[str,
         "ONNX Runtime fp32": lambda: np.asarray(session.run([image], inputs)[0]),
         "OpenVINO fp32": in_openvino,
     }
-
-
-def table(column: str) -> str:
-    """A row for each family and engine, from what was measured."""
-    told = json.loads(MEASURED.read_text())
-    lines = ["| | " + " | ".join(told["rows"]["DM-GAN"]) + " |", "| --- | ---: | ---: |"]
-    for family, row in told["rows"].items():
-        lines.append(f"| {family}, 128 px | " + " | ".join(f"{each[column]:g}" for each in row.values()) + " |")
-    return "\n".join(lines)
-
-
-def section() -> str:
-    """What docs/performance.md says of the families."""
-    told = json.loads(MEASURED.read_text())
-    return f"""## DM-GAN and DF-GAN
-
-```
-python benchmarks/speed/families.py > benchmarks/speed/families.json
-```
-
-Engine : eager torch of the same network as its authors wrote it, in processor time of one thread, on {told["cpu"]}:
-{told["pictures"]} pictures of 128 px, width 32, random weights, as none of the published ones were here; medians of
-{told["rounds"]} rounds.
-
-{table("of_eager")}
-
-DM-GAN has its batch norms folded and its GLUs split, as AttnGAN, and the first convolution of each later stage, which
-is given the same features twice, takes them once with summed weights. DF-GAN has no batch norm, and its affine layers
-are those of each picture; its first fusion and the convolution on its shortcut are computed before the map is doubled,
-with a quarter of the work. In OpenVINO, doubling and the convolution behind it are one transposed convolution."""
 
 
 def main() -> None:

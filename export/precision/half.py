@@ -17,6 +17,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference, version_converter
 from onnx.reference import ReferenceEvaluator
 
+from attngan_deploy.bundles.graph_file import read_graph
+
 FLOAT = TensorProto.FLOAT
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 BF16_OPSET, BF16_IR = 22, 10  # the first with bfloat16 convolutions
@@ -27,8 +29,11 @@ EARLIER_STAGE = re.compile(r"first|stage\d+")
 
 
 def load_plain(path: Path) -> ModelProto:
-    """The graph with every stored weight as one float32 initializer: its casts and scales folded away."""
-    return fold_constants(onnx.load(path))
+    """The graph with every stored weight as one float32 initializer: its casts and scales folded away.
+
+    Raises as `read_graph`.
+    """
+    return fold_constants(read_graph(path))
 
 
 def fold_constants(model: ModelProto) -> ModelProto:

@@ -22,10 +22,10 @@ from unicodedata import normalize
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 from onnx import compose, helper, parser
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
@@ -224,10 +224,7 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
     """A graph of the bundle; its key stands before all its names."""
     path = bundle.graph_path(key, precision)
-    try:
-        model = onnx.load(path)
-    except DecodeError as error:
-        raise BundleError(f"{path} is no ONNX graph: {error}", next_step="export the bundle again") from error
+    model = read_graph(path)
     del model.graph.value_info[:]
     return compose.add_prefix(model, f"{key}/")
 

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.train.config import ATTNGAN, DESCRIPTIONS, VARIANTS, GeneratorConfig, TextEncoderConfig
@@ -217,10 +216,7 @@ class _Weights:
 
     def __init__(self, bundle: Bundle, graph: str) -> None:
         self.path = bundle.graph_path(graph)
-        try:
-            model = onnx.load(self.path)
-        except (DecodeError, OSError) as error:
-            raise BundleError(f"{self.path} can't be read: {error}") from error
+        model = read_graph(self.path)
         self.stored = {_present_name(item.name): item for item in model.graph.initializer}
 
     def take(self, name: str) -> Tensor:

@@ -1,13 +1,14 @@
 """How far a run is, in time and in numbers, and what is said of it while it trains."""
 
-import sys
 import time
 from collections.abc import Mapping
+
+from attngan_deploy.system.terminal import show
 
 
 def say(line: str) -> None:
     """Tell the person who trains, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    show(line, error=True)
 
 
 class Clock:

@@ -1,7 +1,6 @@
 """`t2i train all`: DAMSM, first stage, a second stage for each variant, and their bundles."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from attngan_deploy.cli import extra
 from attngan_deploy.cli.options import Force, listed
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, RESUME, train_app
+from attngan_deploy.system.terminal import show
 
 FIRST_PICTURES, SECOND_PICTURES = 600_000, 200_000
 
@@ -59,5 +59,5 @@ def train_all(
         print(json.dumps(asdict(plan), indent=1, default=str))
         return
     bundles = everything.make_everything(plan, resume=resume, force=force)
-    print(f"next: t2i generate captions.txt --model {bundles[0]}", file=sys.stderr)
+    show(f"next: t2i generate captions.txt --model {bundles[0]}", error=True)
     print(json.dumps({"bundles": [str(bundle) for bundle in bundles]}))

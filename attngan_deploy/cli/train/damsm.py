@@ -1,7 +1,6 @@
 """`t2i train damsm`: train the text and image encoders that a generator is conditioned on, or a matcher's."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from attngan_deploy.cli import extra
 from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
+from attngan_deploy.system.terminal import show
 
 
 @train_app.command("damsm")
@@ -79,5 +79,5 @@ def train_damsm(
     if is_matcher:
         again = f"the same with --resume --bundle {out.name}"
         following = again if bundle is None else f"t2i score PICTURES --metric r-precision --matcher {bundle}"
-    print(f"best R-precision {precision:.1%}; next: {following}", file=sys.stderr)
+    show(f"best R-precision {precision:.1%}; next: {following}", error=True)
     print(json.dumps(facts))

@@ -1,7 +1,6 @@
 """`t2i train gan`: train a generator against its discriminators and a frozen DAMSM."""
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ import typer
 
 from attngan_deploy.cli import extra, speaks
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, OUT, RESUME, train_app
+from attngan_deploy.system.terminal import show
 
 
 @train_app.command("gan")
@@ -84,5 +84,5 @@ def train_gan(
     run = GanRun.prepare(chosen, data, damsm, out, backbone, start=start or (), resume=resume)
     folder = run.train()
     if speaks():
-        print(f"next: t2i export --variant {variant} --checkpoint {folder}", file=sys.stderr)
+        show(f"next: t2i export --variant {variant} --checkpoint {folder}", error=True)
         print(json.dumps({"run": str(folder), "pictures": run.seen}))

@@ -10,6 +10,7 @@ import typer
 from attngan_deploy.cli import extra
 from attngan_deploy.cli.options import Force
 from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
+from attngan_deploy.system.terminal import show
 
 
 @train_app.command("judge")
@@ -40,9 +41,9 @@ def train_judge(
 
         check_replaceable(bundle, JUDGE, {"provenance": document_of(out)}, force)
     accuracy = judge.train_judge(recipe, data, out, weights, resume=resume)
-    print(f"held-out accuracy {accuracy:.1%}: {out}")
+    show(f"held-out accuracy {accuracy:.1%}: {out}")
     if bundle is not None:
         with extra("train"):
             from attngan_deploy.export.judge import export_judge
         parity = export_judge(out, bundle, bundle.resolve().name, force)
-        print(f"bundle, logits within {parity['logits']:.1e} of torch's: {bundle}")
+        show(f"bundle, logits within {parity['logits']:.1e} of torch's: {bundle}")

@@ -45,6 +45,19 @@ static char *checked(const char *manifest, const char *name, const char *path, s
     return NULL;
 }
 
+/* Whether a graph says that some of its weights are in another file, of which bundle.json has no hash: there is the key
+ * of ONNX's external data, behind its length. */
+static bool names_other_files(const char *bytes, size_t size)
+{
+    static const char key[] = "location";
+    const size_t length = sizeof key - 1;
+    for (size_t place = 1; place + length <= size; place++)
+        if (bytes[place] == key[0] && (bytes[place - 1] == 8 || bytes[place - 1] == 0) &&
+            memcmp(bytes + place, key, length) == 0)
+            return true;
+    return false;
+}
+
 /* The path of a graph whose file is as it should be. */
 static char *graph_path(const char *manifest, const char *folder, const char *key)
 {
@@ -56,11 +69,14 @@ static char *graph_path(const char *manifest, const char *folder, const char *ke
     }
     char *path = join(folder, name);
     char *bytes = path ? checked(manifest, name, path, &size) : NULL;
-    if (!bytes) {
+    bool fine = bytes && (!names_other_files(bytes, size) ||
+                          failed("%s is refused: it names other files for its weights; expected a graph that holds them",
+                                 path));
+    free(bytes);
+    if (!fine) {
         free(path);
         path = NULL;
     }
-    free(bytes);
     return path;
 }
 

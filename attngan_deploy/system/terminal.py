@@ -1,0 +1,20 @@
+"""What reaches a terminal: names and texts of others may hold what would steer it, which is shown instead of done."""
+
+import sys
+
+
+def printable(text: str, lines: bool = False) -> str:
+    r"""A text whose characters can all be seen: others are written as Python does, e.g. an escape as \x1b.
+
+    Args:
+        lines: leave ends of lines and tabs as they are.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(letter if letter.isprintable() or letter in kept else ascii(letter)[1:-1] for letter in text)
+
+
+def show(text: object = "", error: bool = False, lines: bool = False) -> None:
+    """Print what may hold texts of others: a line on standard output, or on standard error, or several lines."""
+    print(printable(str(text), lines), file=sys.stderr if error else sys.stdout, flush=True)
