@@ -104,11 +104,11 @@ def test_work_beyond_the_pixels(tmp_path: Path, attack: str) -> None:
     ],
     ids=["progressive", "many scans", "PNG", "JPEG", "comment", "GIF", "BMP", "TIFF", "animation"],
 )
-def test_usual_pictures_are_read(tmp_path: Path, data: bytes) -> None:
+def test_usual_pictures_are_read(tmp_path: Path, data: bytes, request: pytest.FixtureRequest) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     with refuse_decompression_bombs():
         prepared = prepare_picture(tmp_path / "a.jpg", None, 64, 80)
-    assert ("animated: first frame taken" in prepared.notes) == (data.count(b"\x21\xf9") > 1)
+    assert ("animated: first frame taken" in prepared.notes) == ("animation" in request.node.name)
 
 
 def test_a_slow_picture_is_decoded_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from attngan_deploy.bundles import bundle
 from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.bundles.bundle import read_manifest as read_bundle
 from attngan_deploy.engines.golden import load_golden
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
@@ -261,7 +261,7 @@ def test_a_graph_whose_weights_are_elsewhere(tiny_bundle: Path, tmp_path: Path, 
     with pytest.raises(BundleError, match=r"generator\.onnx names other files for its weights"):
         TextToImage.load(folder, backend=backend, precision="fp32", threads=1)
     with pytest.raises(EngineError, match=r"generator\.onnx"):  # nor would the engine read it
-        load_engine(bundle.read_manifest(folder), "generator", EngineRequest(backend, "cpu", "fp32", 1))
+        load_engine(read_bundle(folder), "generator", EngineRequest(backend, "cpu", "fp32", 1))
 
 
 def test_what_never_ends_is_not_opened(tmp_path: Path, tiny_bundle: Path, checkpoint: Path) -> None:

@@ -321,6 +321,7 @@ class GanRun:
 
     def save(self, scores: Mapping[str, float] | None = None) -> None:
         """Write a checkpoint; one that was scored may become the best."""
+        updates = self.training.average.updates
         description = {
             "kind": "gan",
             "generator": asdict(self.recipe.generator),
@@ -331,10 +332,10 @@ class GanRun:
             "started_from": self.started_from,
             "curve": training_curve(self.folder.path),
             "since_last_line": self.means.values,
-            "average_updates": self.training.average.updates,
             "training_pictures": len(self.data),
             "effective_batch": self.effective_batch,
             "damsm": {key: self.damsm.document.get(key) for key in ("image_encoder", "r_precision", "step")},
+            **({} if updates == self.step else {"average_updates": updates}),
         }
         name = f"score/{self.recipe.best}"
         self.folder.save(

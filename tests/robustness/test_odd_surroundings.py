@@ -1,0 +1,75 @@
+"""Commands where standard streams are closed, or the user has no home folder: one line, or what was asked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="how shells of POSIX close streams")
+ENGINE = "--backend onnxruntime --precision fp32 --threads 1"
+NOBODY = """
+import os, pwd, runpy, sys
+def missing(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = missing
+for name in ("HOME", "XDG_CACHE_HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "T2I_CACHE"):
+    os.environ.pop(name, None)
+os.environ.update({change.partition("=")[0]: change.partition("=")[2] for change in sys.argv.pop(1).split() })
+runpy.run_module("attngan_deploy", run_name="__main__", alter_sys=True)
+"""
+
+
+def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    python = f"'{sys.executable}' -m attngan_deploy"
+    return subprocess.run(
+        ["sh", "-c", f"{python} {command}"], cwd=folder, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_pictures_need_no_standard_streams(tiny_bundle: Path, tmp_path: Path, closed: str) -> None:
+    """No file takes the place of a stream that is closed, and gets what is printed."""
+    done = shell(f"generate --caption 'a red bird' --model {tiny_bundle} -o out {ENGINE} {closed}", tmp_path)
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "00001_00.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "manifest.jsonl").read_text().count("\n") == 1
+    assert "made 1 picture" in done.stdout or ">&-" in closed.split("2")[0]
+
+
+@pytest.mark.parametrize("command", ["models", "--version", "--help", "models --json"])
+def test_an_answer_that_nobody_can_read_is_a_line(tmp_path: Path, command: str) -> None:
+    done = shell(f"{command} >&-", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "t2i: standard output is closed, and the answer would have gone there. Next: open it\n"
+    assert shell(f"{command} 2>&- <&-", tmp_path).returncode == 0
+
+
+def test_an_error_that_nobody_can_read_is_a_status(tmp_path: Path) -> None:
+    done = shell("verify nothing 2>&-", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_captions_of_a_closed_input(tiny_bundle: Path, tmp_path: Path) -> None:
+    done = shell(f"generate - --model {tiny_bundle} -o out {ENGINE} <&-", tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("t2i: standard input is empty")
+
+
+@pytest.mark.parametrize("home", ["", "T2I_CACHE=~/cache", "HOME=/", "HOME=/none"])
+def test_a_user_without_a_home_folder(tiny_bundle: Path, tmp_path: Path, home: str) -> None:
+    """As many containers run: a number without a name. What is cached is kept for the process, and not in place."""
+    arguments = ["generate", "--caption", "a red bird", "--model", str(tiny_bundle), "-o", "out", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", NOBODY, home, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
