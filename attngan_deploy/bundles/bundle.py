@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundles.graph_file import names_other_files
+from attngan_deploy.bundles.graph_file import check_graph
 from attngan_deploy.bundles.manifest import (
     GRAPHS,
     MANIFEST,
@@ -281,19 +281,9 @@ def read_manifest(folder: Path) -> Bundle:
 
 
 def _check_graphs(bundle: Bundle) -> None:
-    """Refuse graphs that engines would read other files for: the hashes say nothing of those."""
     for key in bundle.manifest.graphs:
         for precision in bundle.precisions(key):
-            path = bundle.graph_path(key, precision)
-            if path.suffix != ".onnx":
-                raise damaged(bundle.folder, f"the graph {path.name} is no .onnx file")
-            if names_other_files(path):
-                raise BundleError(
-                    f"bundle {bundle.folder} is refused: {path.name} names other files for its weights",
-                    found="external data, which bundle.json has no hash of",
-                    expected="graphs that hold their weights",
-                    next_step="export the bundle again",
-                )
+            check_graph(bundle.folder, bundle.graph_path(key, precision))
 
 
 def _check_vocabulary(bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attngan_deploy.bundles.manifest import damaged
 from attngan_deploy.errors import BundleError
 
 if TYPE_CHECKING:
@@ -49,3 +50,20 @@ def read_graph(path: Path) -> "onnx.ModelProto":
     except (DecodeError, onnx.checker.ValidationError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} is no ONNX model, or a damaged one: {str(error)[:200]}") from error
     return model
+
+
+def check_graph(folder: Path, path: Path) -> None:
+    """Refuse a graph of a bundle that engines would read other files for: its hashes say nothing of those.
+
+    Raises:
+        BundleError: it names other files, or is no ONNX file by its name.
+    """
+    if path.suffix != ".onnx":
+        raise damaged(folder, f"the graph {path.name} is no .onnx file")
+    if names_other_files(path):
+        raise BundleError(
+            f"bundle {folder} is refused: {path.name} names other files for its weights",
+            found="external data, which bundle.json has no hash of",
+            expected="graphs that hold their weights",
+            next_step="export the bundle again",
+        )

@@ -272,6 +272,7 @@ def _pictures(ground: Path) -> list[Target]:
         for path in pictures.iterdir():
             path.unlink()
         (pictures / "run.json").write_bytes(data)
+        (pictures / "00001_00.png").write_bytes(files["png"])  # without any, a damaged record is no loss
         find_record(open_target(str(pictures)), run.record, run.captions)
         with open_folder(open_target(str(pictures)), run):
             pass

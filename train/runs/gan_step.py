@@ -77,7 +77,7 @@ class _Origin:
 
 @dataclass(frozen=True)
 class _Average:
-    """What a checkpoint tells of its average: nothing where it has as many updates as steps, or is of earlier code."""
+    """What a checkpoint tells of its average: nothing where it has as many updates as steps."""
 
     average_updates: int | None = None
 
