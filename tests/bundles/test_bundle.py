@@ -86,11 +86,11 @@ def test_floors_have_defaults(copy: Path) -> None:
 
 
 def test_precisions_are_graphs_of_their_own(copy: Path) -> None:
-    entry = {"file": "vocabulary.txt"}
+    entry = {"file": "text_encoder.onnx"}
     change(copy, lambda manifest: manifest["graphs"]["generator"].update(precisions={"fp16": entry}))
     bundle = open_bundle(copy)
     assert bundle.precisions("generator") == ("fp32", "fp16")
-    assert bundle.graph_path("generator", "fp16").name == "vocabulary.txt"
+    assert bundle.graph_path("generator", "fp16").name == "text_encoder.onnx"
     message = "no graph 'generator' in int8; found fp32, fp16. Next: t2i export --bundle .* --precision int8"
     with pytest.raises(BundleError, match=message):
         bundle.graph_path("generator", "int8")
