@@ -51,5 +51,5 @@ def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror or error}", expected="an .onnx file") from error
     except (DecodeError, onnx.checker.ValidationError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is no ONNX model, or a damaged one: {str(error)[:200]}") from error
+        raise BundleError(f"{path} can't be read: it is no ONNX model, or a damaged one: {str(error)[:200]}") from error
     return model
