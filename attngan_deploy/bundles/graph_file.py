@@ -31,8 +31,11 @@ def names_other_files(path: Path) -> bool:
     return False
 
 
-def read_graph(path: Path) -> "onnx.ModelProto":
+def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
     """A graph as onnx has it, with its weights; needs the package onnx.
+
+    Args:
+        check: whether it must be a sound graph, and not only weights by their names.
 
     Raises:
         BundleError: it can't be read, is no ONNX graph or a damaged one, or its weights are in other files.
@@ -44,11 +47,12 @@ def read_graph(path: Path) -> "onnx.ModelProto":
         if names_other_files(path):
             raise BundleError(f"{path} is refused: it names other files for its weights", expected="one .onnx file")
         model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
+        if check:
+            onnx.checker.check_model(model)
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror or error}", expected="an .onnx file") from error
     except (DecodeError, onnx.checker.ValidationError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is no ONNX model, or a damaged one: {str(error)[:200]}") from error
+        raise BundleError(f"{path} can't be read: it is no ONNX model, or a damaged one: {str(error)[:200]}") from error
     return model
 
 

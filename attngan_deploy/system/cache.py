@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,19 +17,15 @@ def cache_folder() -> Path:
     Where there is no home folder, as for a user without an entry in a container, it is one of this process alone: what
     is cached is run, so that a place that others may write to won't do.
     """
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser() if not chosen.startswith("~") or _has_home() else _own_folder()
-    from platformdirs import user_cache_path
+    with suppress(RuntimeError):  # there is no home folder
+        if chosen := os.environ.get(CACHE_VARIABLE):
+            return Path(chosen).expanduser()
+        from platformdirs import user_cache_path
 
-    found = user_cache_path("attngan-deploy", appauthor=False)
-    return found if found.is_absolute() else _own_folder()
-
-
-def _has_home() -> bool:
-    try:
-        return Path.home().is_absolute()
-    except RuntimeError:
-        return False
+        found = user_cache_path("attngan-deploy", appauthor=False)
+        if found.is_absolute():  # older versions leave the ~ as it is
+            return found
+    return _own_folder()
 
 
 @cache

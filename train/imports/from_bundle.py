@@ -216,7 +216,7 @@ class _Weights:
 
     def __init__(self, bundle: Bundle, graph: str) -> None:
         self.path = bundle.graph_path(graph)
-        model = read_graph(self.path)
+        model = read_graph(self.path, check=False)
         self.stored = {_present_name(item.name): item for item in model.graph.initializer}
 
     def take(self, name: str) -> Tensor:
