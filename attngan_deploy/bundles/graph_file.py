@@ -30,6 +30,17 @@ def names_other_files(path: Path) -> bool:
     return False
 
 
+def check_alone(path: Path) -> None:
+    """Refuse a graph of a bundle that engines would read other files for, by a BundleError: no hash is of those."""
+    if path.suffix != ".onnx" or names_other_files(path):
+        other = "is no .onnx file" if path.suffix != ".onnx" else "names other files for its weights"
+        raise BundleError(
+            f"bundle {path.parent} is refused: {path.name} {other}",
+            expected="graphs that hold their weights",
+            next_step="export the bundle again",
+        )
+
+
 def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
     """A graph as onnx has it, with its weights; needs the package onnx.
 
