@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attngan_deploy.bundles.graph_file import check_graph
+from attngan_deploy.bundles.graph_file import check_alone
 from attngan_deploy.bundles.manifest import (
     GRAPHS,
     MANIFEST,
@@ -156,7 +156,9 @@ def _checked(bundle: Bundle, kind: str | None) -> Bundle:
     for file, entry in bundle.manifest.files.items():
         stamps[file] = _stamp(bundle.folder / file)
         _check_file(bundle.folder, file, entry)
-    _check_graphs(bundle)
+    for key in bundle.manifest.graphs:
+        for precision in bundle.precisions(key):
+            check_alone(bundle.graph_path(key, precision))
     _check_vocabulary(bundle)
     checked = replace(bundle, stamps=stamps)
     checked.check_unchanged()
@@ -278,12 +280,6 @@ def read_manifest(folder: Path) -> Bundle:
             f"{path} can't be read: {reason(error)}", expected="a bundle that you may read", next_step=advice(error)
         ) from error
     return Bundle(folder, decode_manifest(folder, document))
-
-
-def _check_graphs(bundle: Bundle) -> None:
-    for key in bundle.manifest.graphs:
-        for precision in bundle.precisions(key):
-            check_graph(bundle.folder, bundle.graph_path(key, precision))
 
 
 def _check_vocabulary(bundle: Bundle) -> None:

@@ -4,7 +4,6 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attngan_deploy.bundles.manifest import damaged
 from attngan_deploy.errors import BundleError
 
 if TYPE_CHECKING:
@@ -31,6 +30,17 @@ def names_other_files(path: Path) -> bool:
     return False
 
 
+def check_alone(path: Path) -> None:
+    """Refuse a graph of a bundle that engines would read other files for, by a BundleError: no hash is of those."""
+    if path.suffix != ".onnx" or names_other_files(path):
+        other = "is no .onnx file" if path.suffix != ".onnx" else "names other files for its weights"
+        raise BundleError(
+            f"bundle {path.parent} is refused: {path.name} {other}",
+            expected="graphs that hold their weights",
+            next_step="export the bundle again",
+        )
+
+
 def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
     """A graph as onnx has it, with its weights; needs the package onnx.
 
@@ -54,20 +64,3 @@ def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
     except (DecodeError, onnx.checker.ValidationError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} can't be read: it is no ONNX model, or a damaged one: {str(error)[:200]}") from error
     return model
-
-
-def check_graph(folder: Path, path: Path) -> None:
-    """Refuse a graph of a bundle that engines would read other files for: its hashes say nothing of those.
-
-    Raises:
-        BundleError: it names other files, or is no ONNX file by its name.
-    """
-    if path.suffix != ".onnx":
-        raise damaged(folder, f"the graph {path.name} is no .onnx file")
-    if names_other_files(path):
-        raise BundleError(
-            f"bundle {folder} is refused: {path.name} names other files for its weights",
-            found="external data, which bundle.json has no hash of",
-            expected="graphs that hold their weights",
-            next_step="export the bundle again",
-        )

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import PngImagePlugin
 
+from attngan_deploy.cli import options
 from attngan_deploy.engines import golden
-from attngan_deploy.generate import manifest, replay
-from attngan_deploy.media import captions, decoder, shards, tokenizer
+from attngan_deploy.generate import generation, manifest, replay
+from attngan_deploy.media import caption_json, caption_lines, captions, decoder, picture_work, shards, tokenizer
 from attngan_deploy.serve import log, protocol
 from attngan_deploy.serve.server import KEEP_ALIVE_SECONDS
 from attngan_deploy.serve.settings import ServerLimits
@@ -15,7 +16,7 @@ from attngan_deploy.system import files
 from attngan_deploy.train.data import pictures as data_pictures
 from attngan_deploy.train.data import sources as data_sources
 from attngan_deploy.train.data import split as data_split
-from attngan_deploy.train.imports import unpickle
+from attngan_deploy.train.imports import torch_file, unpickle
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 MIB, GIB = 2**20, 2**30
@@ -29,7 +30,42 @@ def size(count: int) -> str:
 @pytest.mark.parametrize(
     ("what", "limits"),
     [
-        ("captions file, standard input", (size(captions.MAX_FILE_BYTES), f"{tokenizer.MAX_WORDS:,} known words")),
+        (
+            "captions file, standard input",
+            (
+                size(captions.MAX_FILE_BYTES),
+                f"{tokenizer.MAX_WORDS:,} known words and {tokenizer.MAX_LETTERS:,} characters",
+                f"{captions.MOST_CAPTIONS:,} captions",
+            ),
+        ),
+        ("line of a captions file", (size(caption_lines.MAX_LINE_BYTES), f"{caption_json.MAX_RECORD:,} characters")),
+        ("scans of a JPEG", (f"{picture_work.MOST_SCANS}, and {picture_work.MOST_SCANNED:,} px",)),
+        (
+            "pieces of a picture",
+            (
+                f"{picture_work.MOST_CHUNKS:,} chunks",
+                f"{picture_work.MOST_SEGMENTS:,} segments",
+                f"{picture_work.MOST_BLOCKS:,} blocks",
+                f"{size(picture_work.MOST_RUNS_BYTES)} of a packed BMP",
+            ),
+        ),
+        (
+            "list of weights in a `.pth`",
+            (
+                size(torch_file.LARGEST_PICKLE),
+                f"{torch_file.MOST_OPERATIONS:,} operations",
+                f"{size(torch_file.MOST_MEMORY)} of",
+            ),
+        ),
+        (
+            "`--threads`; `--batch-size`",
+            (
+                f"{options.LEAST_THREADS}, or {options.THREADS_A_CORE} a core",
+                f"{size(options.BATCH_PICTURE)} a picture",
+                f"{options.SCORED_PICTURE:,} bytes",
+                f"{generation.LEAST_PICTURE} bytes",
+            ),
+        ),
         ("vocabulary", (size(tokenizer.LARGEST),)),
         ("`bundle.json`, `run.json`", (size(files.LARGEST_JSON),)),
         ("`manifest.jsonl`", (size(manifest.LARGEST_MANIFEST),)),
@@ -46,7 +82,13 @@ def size(count: int) -> str:
             "captions of one picture, lists of CUB and CSV files",
             (f"{size(data_sources.MAX_CAPTIONS_BYTES)}, {size(data_sources.MAX_LIST_BYTES)}",),
         ),
-        ("`captions.pickle` | 256", (size(unpickle.LARGEST), f"{unpickle.MOST_OPERATIONS:,} operations")),
+        (
+            "`captions.pickle` | 256",
+            (
+                size(unpickle.LARGEST),
+                f"{unpickle.MOST_OPERATIONS:,} operations, {size(unpickle.MOST_MEMORY)}",
+            ),
+        ),
         ("list of names for a split", (size(data_split.MAX_SPLIT_BYTES),)),
         ("picture of `t2i replay`", (size(replay.MAX_FILE_BYTES),)),
         ("bytes of a request's head", (f"{SERVER.head_bytes:,}; {SERVER.headers}; {SERVER.url_bytes:,} |",)),
