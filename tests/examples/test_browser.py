@@ -334,7 +334,7 @@ def test_what_is_wrong_is_one_clear_line(page: Page, server: Server, root: Path)
     for fault, message in (
         ("missing", "models/tiny/generator.onnx can't be loaded: the server answers 404. Is the site complete?"),
         ("changed", "models/tiny/vocabulary.txt is not the file that this site was built with."),
-        ("newer", "Model tiny was made for a newer version of this page: it has schema 99, and this page knows 1."),
+        ("newer", "Model tiny was made for a newer version of this page: it has schema 99, and this page knows 2."),
         ("broken", "Model tiny can't be started: "),
     ):
         check_fault(page, server, root, fault, message)
