@@ -75,6 +75,7 @@ class OutputFolder:
         self._pending: list[tuple[Place, Caption, str]] = []  # added, but without a final name yet
         self._engine_of: dict[str, EngineRecord] = {}  # of files that were there; others are by the run's engine
         self._is_new = False  # whether this run wrote run.json
+        self._is_sorted = False  # whether the manifest is as a run leaves it
 
     def begin(self) -> None:
         """Find out what is there, and put right what a killed run left."""
@@ -161,15 +162,17 @@ class OutputFolder:
                 if self._store.settle():
                     lines += self._settle_pending()
                 if lines:  # of what is on the disk
+                    self._is_sorted = False
                     append_whole(inside(self.folder, MANIFEST), b"".join(lines))
 
     def finish(self) -> None:
         """Give final names to all that was added, and sort the manifest; raises what `add` does."""
         with written(self.target.where), uninterrupted():
             try:
+                self._sheets.finish()
                 self._store.finish()
-                self._settle_pending()
-                self._rebuild_manifest()
+                if self._settle_pending() or not self._is_sorted:
+                    self._rebuild_manifest()
             except (OSError, OutputError):
                 self._store.abandon()
                 self._sheets.abandon()
@@ -234,6 +237,7 @@ class OutputFolder:
             sync_files([path])
         else:
             write_atomically(path, self._lines())
+        self._is_sorted = True
 
     def _lines(self) -> Iterator[bytes]:
         """The lines of a whole manifest, one after another: together they may be large."""

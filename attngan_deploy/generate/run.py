@@ -130,7 +130,7 @@ class Run:
             "model_hash": self.model_hash,
             "shared_noise": self.shared_noise,
             **({} if self.truncation == 1 else {"truncation": self.truncation}),
-            **EngineRecord.of_picture(asdict(engine)).json(),
+            **engine.told_of_picture,
         }
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from shlex import quote
 from typing import Any
 
@@ -35,7 +35,13 @@ class EngineRecord:
         return cls(**told)
 
     def json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value}
+        return {key: value for key, value in vars(self).items() if value}
+
+    @property
+    def told_of_picture(self) -> dict[str, str]:
+        """What `of_picture` reads again."""
+        told = {"backend": self.backend, "precision": self.precision}
+        return {key: value for key, value in told.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

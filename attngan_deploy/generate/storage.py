@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from attngan_deploy.system.files import inside, part_path, replaceable_file, wri
 
 TAR = "tar"
 SHARD_SIZE = 1000
+SETTLED_EVERY = 0.25  # seconds in which a fast engine's pictures wait for the disk together
 SHARD_NAME = re.compile(r"pictures-(\d{5,})\.tar")
 NO_CLASS = -1
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)  # of a tar
+HEADER = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
+HEADER[148:156] = b" " * 8  # its checksum
 
 
 class LooseFiles:
@@ -38,6 +42,7 @@ class LooseFiles:
     def __init__(self, folder: Path, suffix: str, waits: bool = True) -> None:
         self.folder, self.suffix, self.waits = folder, suffix, waits
         self._added: list[tuple[Path, Path]] = []  # temporary and final place
+        self._due = 0.0  # when what was added is to get final names
 
     def file_of(self, name: str) -> str:
         """The file that a picture added now goes to, relative to the folder."""
@@ -72,10 +77,17 @@ class LooseFiles:
         return False
 
     def settle(self) -> bool:
-        """Give final names to what was added, as far as that can be now; returns whether it was all of it.
+        """Give final names to what was added, some times a second; returns whether it was all of it.
 
         Nothing takes them away any more, a power cut included.
         """
+        if time.monotonic() < self._due:
+            return False
+        self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Give final names to all that was added."""
         if self._added:
             if self.waits:
                 sync_files(part for part, _ in self._added)
@@ -84,11 +96,7 @@ class LooseFiles:
             if self.waits:
                 sync_folder(self.folder)
             self._added.clear()
-        return True
-
-    def finish(self) -> None:
-        """Give final names to all that was added."""
-        self.settle()
+        self._due = time.monotonic() + SETTLED_EVERY
 
     def abandon(self) -> None:
         """Drop what has no final name yet."""
@@ -209,9 +217,11 @@ def picture_store(folder: Path, file_format: str, shard_size: int | None = None,
 
 def _member(name: str, data: bytes) -> bytes:
     """A file as it stands in a tar; without time and owner, so that equal runs make equal shards."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % BLOCK)
+    header = bytearray(HEADER)
+    header[: len(name)] = name.encode()
+    header[124:136] = b"%011o\0" % len(data)
+    header[148:156] = b"%06o\0 " % sum(header)  # of a header with spaces in its own place
+    return bytes(header) + data + bytes(-len(data) % BLOCK)
 
 
 def is_begun(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_png_of_any_size_is_lossless(shape: tuple[int, int]) -> None:
             image.verify()  # the checksum of every chunk
     sheet = np.zeros((4, 8, 3), np.uint8)[:, ::2]  # not contiguous
     assert np.array_equal(decode_picture(encode_picture(sheet)), sheet)
+
+
+def test_png_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    plain = encode_picture(PICTURE)
+    assert np.array_equal(decode_picture(plain), PICTURE)
+    monkeypatch.undo()
+    assert encode_picture(PICTURE) != plain
 
 
 def test_png_carries_metadata() -> None:
