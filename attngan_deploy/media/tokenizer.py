@@ -105,9 +105,13 @@ class Tokenizer:
 
     def encode(self, text: str) -> Encoded:
         """Number the words of a caption; unknown words are left out and listed."""
-        words = split_words(text)
-        ids = [self.index[word] for word in words if word in self.index]
-        unknown = dict.fromkeys(word for word in words if word not in self.index)
+        ids: list[int] = []
+        unknown: dict[str, None] = {}
+        for word in split_words(text):
+            if place := self.index.get(word):  # 0 is no word's
+                ids.append(place)
+            else:
+                unknown[word] = None
         return Encoded(ids, list(islice(unknown, MOST_UNKNOWN)))
 
     def nearest(self, word: str) -> str | None:
