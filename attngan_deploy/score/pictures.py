@@ -53,6 +53,7 @@ class PictureFiles:
     captions: Mapping[str, str] = field(default_factory=dict)
     # loose pictures that have a `.json` of their class and captions beside them
     described: frozenset[str] = frozenset()
+    lost: list[str] = field(default_factory=list)  # links of shards that lead out of them, filled while they are read
     folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
@@ -107,9 +108,10 @@ class PictureFiles:
                 sidecar = path.with_suffix(SIDECAR)
                 class_id, captions = read_facts(_read_sidecar(sidecar), str(sidecar))
             yield call(name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
+        self.lost.clear()
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
-            for sample in iter_samples(shard):
+            for sample in iter_samples(shard, self.lost):
                 name = f"{prefix}{sample.name}{sample.suffix}"
                 yield call(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
@@ -254,7 +256,8 @@ def _read_sidecar(path: Path) -> bytes:
 def _count_members(shard: Path) -> int:
     try:
         with tarfile.open(shard, "r:") as tar:
-            return sum(sample_part(member)[1] in PICTURE_SUFFIXES for member in tar)
+            parts = map(sample_part, tar)
+            return len({name for name, suffix in parts if suffix in PICTURE_SUFFIXES})
     except (*BAD_TAR, OSError):
         return 0  # reading it says what is wrong
 

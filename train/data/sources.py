@@ -101,7 +101,7 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
-    unpack = path.is_file() and path.suffix.lower() in PACKED
+    unpack = path.is_file() and path.suffix.lower() in (*PACKED, ".tar")
     raise DataError(
         f"no pictures at {path}",
         found=found,
