@@ -45,8 +45,8 @@ def build(
     split_file: Annotated[
         Path | None,
         typer.Option(
-            help="Names of test classes or pictures, one a line or pickled; or the folder of the published split; or "
-            "CUB's train_test_split.txt."
+            help="Names of test classes or pictures, one a line or pickled, or of training ones in a file that is "
+            "called so; or the folder of the published split; or CUB's train_test_split.txt."
         ),
     ] = None,
     test_classes: Annotated[
@@ -94,7 +94,8 @@ def build(
 
 
 def _summary(report: dict[str, Any], output: Path) -> str:
-    lines = [f"{output}: split {report['split']}"]
+    train, test = report["train"]["classes"], report["test"]["classes"]
+    lines = [f"{output}: split {report['split']}: {train} classes for training, {test} for testing"]
     for split in ("train", "test"):
         part = report[split]
         lines.append(f"  {split}: {part['pictures']} pictures, {part['captions']} captions, {part['classes']} classes")

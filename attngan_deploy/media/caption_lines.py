@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.tokenizer import normalised, split_words
 
@@ -94,7 +94,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     stream.seek(offset)
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
+        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step=saved_as_utf8(name))
     if offset == 0 and chunk.startswith(GZIP):
         raise CaptionError(f"{name} is packed by gzip", expected="text", next_step="unpack it: gunzip")
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
@@ -115,7 +115,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
             raise CaptionError(
                 f"{name} is not text: a zero byte on line {number}",
                 expected="one caption a line, in UTF-8",
-                next_step="if it is text in UTF-16, save it as UTF-8",
+                next_step=f"if it is text in UTF-16, {saved_as_utf8(name)}",
             )
         for piece in pieces:
             yield number, offset, piece.rstrip(b"\r\n")

@@ -23,6 +23,7 @@ from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.sides import split_by_folders
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
 
@@ -146,7 +147,7 @@ def read_source(options: BuildOptions) -> Source:
     if kind == "folder":
         source = sources.read_folder(options.source)
         if options.split.file is None and options.split.test_classes is None:
-            sources.split_by_folders(source)
+            split_by_folders(source)
         return source
     if kind == "csv":
         return sources.read_csv(options.source, options.root)

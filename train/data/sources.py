@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
-from attngan_deploy.media.caption import split_lines
+from attngan_deploy.media.caption import saved_as_utf8, split_lines
 from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
+from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
-VALIDATION = ("val", "valid", "validation")
 # What other programs call the columns of a CSV; these are named, not read.
 OTHER_COLUMNS = {
     "picture": ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
@@ -200,20 +200,6 @@ def read_folder(root: Path) -> Source:
     return source
 
 
-def split_by_folders(source: Source) -> None:
-    """Take `train/` and `test/`, where a folder has these (and one for validation) and nothing else, as its split."""
-    tops = {entry.class_name.partition("/")[0] if entry.class_name else "" for entry in source.entries}
-    if not {"train", "test"} <= tops <= {"train", "test", *VALIDATION}:
-        return
-    entries, source.entries = source.entries, []
-    for entry in entries:
-        split, _, class_name = str(entry.class_name).partition("/")
-        if split in VALIDATION:
-            source.skip(entry.name, "split neither train nor test", split)
-        else:
-            source.entries.append(replace(entry, class_name=class_name or None, split=split))
-
-
 def read_csv(path: Path, root: Path | None) -> Source:
     """Read a CSV with columns picture and caption, and optionally class and split; a picture may have several rows.
 
@@ -251,10 +237,10 @@ def read_csv(path: Path, root: Path | None) -> Source:
         home = next(folder for folder in allowed if picture.is_relative_to(folder))
         name = shard_name(picture.relative_to(home).as_posix())
         classes = {composed(row.get("class", "")) for row in group} - {""}
-        splits = {row.get("split", "").lower() for row in group} - {""}
+        splits = {side_of(row.get("split", "")) for row in group} - {""}
         if len(classes) > 1 or len(splits) > 1:
             source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
-        elif not splits <= {"train", "test"}:
+        elif not splits <= {TRAIN, TEST}:
             source.skip(name, "split neither train nor test", *splits)
         elif not _is_file(picture):
             source.skip(name, "missing picture")
@@ -308,9 +294,11 @@ def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=HELP) from error
+        raise DataError(
+            f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=saved_as_utf8(str(path))
+        ) from error
     if "\0" in text:
-        raise DataError(f"{path} is not text", found="a zero byte", next_step=HELP)
+        raise DataError(f"{path} is not text", found="a zero byte", next_step=saved_as_utf8(str(path)))
     return text
 
 
