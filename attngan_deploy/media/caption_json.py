@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN
+from attngan_deploy.media.caption_kind import called
 
 CHUNK = 2**20  # bytes
 MAX_FILE_BYTES = 256 * 2**20
@@ -166,7 +167,7 @@ class _JsonText:
     def end(self) -> None:
         """See that nothing follows."""
         if following := self.peek():
-            hint = "call it .jsonl, if each line is one" if following == "{" else ""
+            hint = f"{called(self._name, '.jsonl')}, if each line is one" if following == "{" else ""
             self._refuse("extra data", self._place, hint)
 
     def _more(self) -> None:

@@ -7,16 +7,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
+from attngan_deploy.media.caption_kind import ROW, TABLE, called
 from attngan_deploy.media.tokenizer import normalised, split_words
 
 DELIMITERS = (",", ";", "\t", "|")
 BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
-TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -30,7 +32,6 @@ OTHER_FILES = (  # the first bytes, in lower case, of what people take for a tex
     (b"\x89png", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
-ROW = re.compile(r"\S+\.(jpe?g|png|webp|bmp|gif|tiff?)(#\d+)?\s*[\t|;,]", re.IGNORECASE)  # of a table
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
 
@@ -96,7 +97,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step=saved_as_utf8(name))
     if offset == 0 and chunk.startswith(GZIP):
-        raise CaptionError(f"{name} is packed by gzip", expected="text", next_step="unpack it: gunzip")
+        raise CaptionError(f"{name} is packed by gzip", expected="text", next_step=_unpacked(name))
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
     if offset == 0 and (kind := next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")):
         raise CaptionError(
@@ -130,6 +131,14 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
         if not chunk:
             return
         chunk = stream.read(CHUNK)
+
+
+def _unpacked(name: str) -> str:
+    path = Path(name)
+    if not path.is_file():
+        return "unpack it: gunzip"
+    new = path.with_suffix("") if path.suffix.lower() == ".gz" else path.with_name(f"{path.stem}-unpacked{path.suffix}")
+    return f"unpack it: gunzip -c < {quote(name)} > {quote(str(new))}"
 
 
 def _is_text(data: bytes) -> bool:
@@ -230,20 +239,7 @@ def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: in
 
 
 def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
-    text = _decoded(name, line, offset, data).strip()
-    if line == 1 and ROW.match(text):
-        raise CaptionError(
-            f"{name} looks like a table of pictures and captions",
-            found=repr(text[:60]),
-            expected="one caption a line",
-            next_step=TABLE,
-        )
-    if line == 1 and text.startswith("{") and text.endswith("}") and DEFAULT_COLUMN in text:
-        raise CaptionError(f"{name} begins as JSON lines", found=repr(text[:60]), next_step="call it .jsonl")
-    cells = [cell.strip(" \"'").casefold() for cell in re.split(r"[,;\t|]", text)]
-    if line == 1 and len(cells) > 1 and DEFAULT_COLUMN in cells:
-        raise CaptionError(f"{name} begins as a table", found=repr(text[:60]), next_step="call it .csv or .tsv")
-    return Caption(text, line)
+    return Caption(_decoded(name, line, offset, data).strip(), line)
 
 
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
@@ -254,7 +250,7 @@ def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | N
     except CaptionError as error:
         if line > 1 or not data.lstrip().startswith(b"["):
             raise
-        whole = "a file that is one JSON array is called .json, which is read as a whole"
+        whole = f"a file that is one JSON array is called .json, which is read as a whole; {called(name, '.json')}"
         raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import saved_as_utf8, split_lines
+from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
 from attngan_deploy.media.tokenizer import split_words
@@ -321,7 +322,9 @@ def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | 
         elif "\0" in (text := path.read_bytes().decode("utf-8-sig")):
             source.skip(name, "captions not text", "a zero byte")
         else:
-            return split_lines(text)
+            written = [line.strip() for line in split_lines(text)]
+            source.notes["marks of a list left out"] += (lines := without_marks(written)) != written
+            return lines
     except UnicodeDecodeError as error:
         source.skip(name, "captions not UTF-8", f"byte {error.start}")
     except OSError as error:
