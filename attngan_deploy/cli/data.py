@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, extra
+from attngan_deploy.cli.typed import check_one
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.terminal import show
 
@@ -36,8 +37,9 @@ def data() -> None:
     """Training data."""
 
 
-@group.command()
+@group.command(context_settings={"allow_extra_args": True})
 def build(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="CUB-200-2011 folder, folder of pictures, or CSV.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     kind: Annotated[Kind | None, typer.Option(help="What SOURCE is, when looking at it is not enough.")] = None,
@@ -71,6 +73,7 @@ def build(
     to a square of 1.5 times the larger side of the bird's box, shifted and shrunk to fit into the picture; others to
     their centre square. What is skipped, and why, is listed in report.json.
     """
+    check_one(context, "source")
     share = None if test_classes is None else parse_test_classes(test_classes)
     with extra("data"):
         from attngan_deploy.train.data.build import BuildOptions, build
