@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,7 +74,7 @@ def typed_again(context: typer.Context, **changed: object) -> str:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
         given = source is not None and source.name == "COMMANDLINE"
-        value = changed.get(name, context.params[name] if given else None)
+        value: Any = changed.get(name, context.params[name] if given else None)
         several = isinstance(value, list | tuple) and parameter.nargs == 1
         for each in value if several else [value] if value is not None else []:
             if parameter.param_type_name == "option":
