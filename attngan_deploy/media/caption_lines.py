@@ -7,21 +7,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
-from shlex import quote
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.caption_kind import ROW, TABLE, called
+from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
 
 DELIMITERS = (",", ";", "\t", "|")
 BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
 MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-GZIP = b"\x1f\x8b"
 OTHER_FILES = (  # the first bytes, in lower case, of what people take for a text
     (b"pk\x03\x04", "a packed file, or a document of an office program"),
     (b"%pdf", "a PDF"),
@@ -96,8 +94,8 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step=saved_as_utf8(name))
-    if offset == 0 and chunk.startswith(GZIP):
-        raise CaptionError(f"{name} is packed by gzip", expected="text", next_step=_unpacked(name))
+    if offset == 0 and (packer := packer_of(chunk)):
+        raise CaptionError(f"{name} is packed by {packer}", expected="text", next_step=unpacking_line(name, packer))
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
     if offset == 0 and (kind := next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")):
         raise CaptionError(
@@ -131,14 +129,6 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
         if not chunk:
             return
         chunk = stream.read(CHUNK)
-
-
-def _unpacked(name: str) -> str:
-    path = Path(name)
-    if not path.is_file():
-        return "unpack it: gunzip"
-    new = path.with_suffix("") if path.suffix.lower() == ".gz" else path.with_name(f"{path.stem}-unpacked{path.suffix}")
-    return f"unpack it: gunzip -c < {quote(name)} > {quote(str(new))}"
 
 
 def _is_text(data: bytes) -> bool:

@@ -12,13 +12,13 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.system.os_errors import advice, reason
 
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
 # Pictures all the same, to be named where they are met: `t2i data build` reads some of them.
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm")
-PACKED = (".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # of archives that people unpack
 SIDECAR = ".json"
 MOST_LINKS = 40  # that lead from one to the next, as in Linux
 FOLLOWED = "pack the folder again with tar -chf, which packs what links lead to"
@@ -79,6 +79,13 @@ def iter_samples(path: str | Path, lost: list[str] | None = None) -> Iterator[Sa
             if failure is not None:
                 raise failure
     except BAD_TAR as error:
+        with path.open("rb") as stream:
+            packer = packer_of(stream.read(8))
+        if packer:
+            raise DataError(
+                f"{path} is not a complete tar file: it is packed by {packer}",
+                next_step=unpacking_line(str(path), packer),
+            ) from error
         raise DataError(
             f"{path} is not a complete tar file: {str(error) or type(error).__name__}",
             expected="an uncompressed WebDataset shard",

@@ -1,5 +1,7 @@
 """`t2i score` of what people bring: it is read, or the line that refuses it has a next step that works."""
 
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -63,3 +65,44 @@ def test_links_of_a_tar(birds: Path, judge: Path, capsys: pytest.CaptureFixture[
     assert status == 1 and "links.tar has no usable picture" in told
     status, told = score(capsys, "--model", "base", "--captions", "links.tar", "--n", "1", "--judge", judge)
     assert status == 1 and "which the tar does not hold; found 12 such links" in told
+
+
+@pytest.mark.parametrize(("suffix", "packer"), [(".gz", "gzip"), (".bz2", "bzip2"), (".xz", "xz")])
+def test_a_packed_tar_is_unpacked_by_its_next_step(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], suffix: str, packer: str
+) -> None:
+    with tarfile.open("all birds.tar", f"w:{suffix[1:]}") as tar:
+        tar.add(birds)
+    status, told = score(capsys, "all birds.tar", "--judge", judge)
+    assert status == 1 and f"is packed by {packer}. Next: unpack it: " in told
+    if not shutil.which(packer):
+        pytest.skip(f"needs {packer}")
+    subprocess.run(told.strip().partition("unpack it: ")[2], shell=True, check=True)
+    assert score(capsys, "all birds-unpacked.tar", "--judge", judge)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["birds.zip", "birds.tgz", "all birds.tar.gz"])
+def test_an_archive_is_unpacked_by_its_next_step(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.make_archive("made", "zip" if name.endswith("zip") else "gztar", birds)
+    next(Path().glob("made*")).rename(name)
+    shutil.rmtree(birds)
+    status, told = score(capsys, name, "--judge", judge)
+    assert status == 1 and "Next: unpack it, and name the folder: " in told
+    line = told.strip().partition("name the folder: ")[2]
+    if not shutil.which(line.split()[0]):
+        pytest.skip(f"needs {line.split()[0]}")
+    subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert "12 used of 12 found" in score(capsys, name.partition(".")[0], "--judge", judge)[1]
+
+
+def test_shards_in_a_sub_folder(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("top/my shards").mkdir(parents=True)
+    for number in range(2):
+        with tarfile.open(f"top/my shards/{number}.tar", "w") as tar:
+            for file in sorted(birds.iterdir())[number::2]:
+                tar.add(file, file.name)
+    status, told = score(capsys, "top", "--judge", judge)
+    assert status == 1 and "Next: t2i score 'top/my shards'" in told
+    assert "12 used of 12 found" in score(capsys, "top/my shards", "--judge", judge)[1]

@@ -14,7 +14,8 @@ from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
-from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
+from attngan_deploy.media.packed import ARCHIVES, archive_line
+from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
@@ -102,12 +103,12 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
-    unpack = path.is_file() and path.suffix.lower() in (*PACKED, ".tar")
+    unpack = path.is_file() and path.suffix.lower() in (*ARCHIVES, ".tar")
     raise DataError(
         f"no pictures at {path}",
         found=found,
         expected="a CUB-200-2011 folder, a folder or a .csv",
-        next_step="unpack it, and name the folder" if unpack else HELP,
+        next_step=archive_line(path) if unpack else HELP,
     )
 
 
@@ -137,7 +138,7 @@ def read_cub(root: Path, captions: Path | None) -> Source:
         raise DataError(f"{root} is not a CUB-200-2011 folder", found=f"no {', '.join(missing)}", next_step=HELP)
     above = captions or root
     text = next((above / name for name in TEXTS if (above / name).is_dir()), captions or above / TEXTS[0])
-    packed = above if above.suffix.lower() in PACKED else above / "text.zip"
+    packed = above if above.suffix.lower() in ARCHIVES else above / "text.zip"
     if not text.is_dir() or (text == above and packed.is_file()):
         raise DataError(
             f"no caption files at {text}",
