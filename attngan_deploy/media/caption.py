@@ -50,10 +50,12 @@ def saved_as_utf8(name: str) -> str:
             start = stream.read(4)
     except OSError:
         start = b""
-    if not path.is_file() or not (start.startswith((b"\xff\xfe", b"\xfe\xff"))):
+    if not path.is_file():
         return "save it as UTF-8"
     new = path.with_name(f"{path.stem}-utf8{path.suffix}")
-    return f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {quote(name)} > {quote(str(new))}"
+    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    line = f"iconv -f {'UTF-16' if is_wide else 'CP1252'} -t UTF-8 {quote(name)} > {quote(str(new))}"
+    return f"save it as UTF-8: {line}" + ("" if is_wide else ", if it is of Windows in Western Europe")
 
 
 def split_lines(text: str) -> list[str]:

@@ -192,7 +192,7 @@ def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
         raise CaptionError(
             f"{name} is not UTF-8: byte {offset + error.start}, on line {number}",
             found=f"0x{data[error.start]:02x}",
-            next_step="save it as UTF-8",
+            next_step=saved_as_utf8(name),
         ) from error
 
 

@@ -65,7 +65,7 @@ class CaptionFile:
     # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
-    marks: str = ""  # pattern of the marks of a list, which all lines of a text have and no caption
+    marks: str = ""  # pattern of the marks of a list, which all captions have
 
     @classmethod
     def measure(cls, source: str, column: str | None = None, name: str = "", is_spool: bool = False) -> "CaptionFile":
@@ -101,7 +101,7 @@ class CaptionFile:
                         offsets.append(offset)
                         numbers.append(last)
                     count += 1
-                    if kind == "text" and not marks.is_settled:
+                    if not marks.is_settled:
                         with suppress(CaptionError):  # it is said when its part is read
                             marks.see(caption().text)
             except CaptionError:
@@ -109,9 +109,8 @@ class CaptionFile:
                     raise
         if not count:
             raise no_captions(name, "has no captions" if hashed.has_text else "is empty")
-        return cls(
-            source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers, marks.of_all(name)
-        )
+        pattern = marks.of_all(name) if kind == "text" else marks.shared
+        return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers, pattern)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
         """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.

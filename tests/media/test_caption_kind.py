@@ -31,6 +31,11 @@ TWO = ["a small red bird", "a blue bird"]
         ("c.jsonl", json.dumps(TWO, indent=1)),
         ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
         ("c.txt", str(TWO)),
+        ("c.txt", "1.jpg a small red bird\n2.jpg a blue bird\n"),
+        ("c.token", "1.jpg#0\ta small red bird\n2.jpg#0\ta blue bird\n"),
+        ("c.txt", "1\na small red bird\n\n2\na blue bird\n"),
+        ("c.md", "## Birds\n\na small red bird\na blue bird\n"),
+        ("c.json", json.dumps({"1.jpg": TWO[0], "2.jpg": TWO[1]})),
         ("c.md", "| # | Caption |\n|---|:--|\n| 1 | a small red bird |\n| 2 | a blue bird |\n"),
     ],
 )
@@ -41,7 +46,7 @@ def test_the_next_step_leads_to_the_captions(
     Path(name).write_text(text)
     with pytest.raises(CaptionError) as refused:
         read_captions(name)
-    line = re.search(r"(mv|python|awk) .*?(?=$|, if each)", str(refused.value))
+    line = re.search(r"(mv|python|awk|grep|cut) -?\S.*?(?=$|, if each)", str(refused.value))
     assert line is not None and shutil.which(line[1]), refused.value
     before = set(Path().iterdir())
     subprocess.run(line[0], shell=True, check=True)
@@ -105,6 +110,8 @@ def test_marks_of_a_list_are_no_part_of_its_captions(
     path.write_text(f"{first}{TWO[0]}\n\n  {second}{TWO[1]}\n", encoding="utf-8")
     assert [(caption.text, caption.line) for caption in read_captions(path)] == [(TWO[0], 1), (TWO[1], 3)]
     assert [caption.text for caption in CaptionFile.measure(str(path)).read(1)] == TWO[1:]
+    (tmp_path / "c.json").write_text(json.dumps([first + TWO[0], second + TWO[1]]))
+    assert [caption.text for caption in read_captions(tmp_path / "c.json")] == TWO
     path.write_text("a bird\n" + path.read_text(encoding="utf-8") + "a jay\n", encoding="utf-8")
     assert read_captions(path)[1].text == f"{first}{TWO[0]}".strip()
 
@@ -130,3 +137,20 @@ def test_a_few_lines_of_many_that_look_like_items_are_captions(tmp_path: Path) -
     texts = [f"{number}. bird" if number % 3 else "a bird" for number in range(1, 1000)] + ["a bird"] * 1000
     (tmp_path / "c.txt").write_text("\n".join(texts[::-1]))
     assert len(read_captions(tmp_path / "c.txt")) == len(texts)
+
+
+@pytest.mark.parametrize("key", ["captions", "data", "sentences"])
+def test_lists_by_other_names(tmp_path: Path, key: str) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"version": 1, key: TWO}))
+    assert [caption.text for caption in read_captions(tmp_path / "c.json")] == TWO
+
+
+def test_a_list_of_windows_is_written_anew_by_its_next_step(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes("caption\na café\n".encode("cp1252"))
+    with pytest.raises(CaptionError, match="save it as UTF-8: iconv -f CP1252") as refused:
+        read_captions(tmp_path / "c.csv")
+    if not shutil.which("iconv"):
+        pytest.skip("needs iconv")
+    line = str(refused.value).rpartition("as UTF-8: ")[2].partition(", if it")[0]
+    subprocess.run(line, shell=True, check=True)
+    assert [caption.text for caption in read_captions(tmp_path / "c-utf8.csv")] == ["a café"]

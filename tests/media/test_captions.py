@@ -143,7 +143,7 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
             b"Here are 3:\n1. a red bird\n2. a jay\n3. a tern\n",
             "lines that are none of its items; found 'Here are",
         ),
-        ("c.md", b"# Birds\n\n- a red bird\n- a jay\n", "lines that are none of its items; found '# Birds'"),
+        ("c.md", b"# Birds\n\n- a red bird\n- a jay\n", "headings on lines of their own; found '# Birds'"),
         ("c.tsv", b"a.jpg\ta bird\nb.jpg\ta jay\n", "no line of column names; found a.jpg, a bird. Next: put the col"),
         ("c.csv", b"caption,Caption,CAPTION \n", "has no captions"),
         ("c.csv", b"id,Caption,CAPTION\n1,a,b\n", "no column 'caption'; found id, Caption, CAPTION"),
