@@ -50,11 +50,12 @@ def saved_as_utf8(name: str) -> str:
             start = stream.read(4)
     except OSError:
         start = b""
-    if not path.is_file():
+    if not path.is_file() or start[:2] == b"\0\0":
         return "save it as UTF-8"
     new = path.with_name(f"{path.stem}-utf8{path.suffix}")
-    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))
-    line = f"iconv -f {'UTF-16' if is_wide else 'CP1252'} -t UTF-8 {quote(name)} > {quote(str(new))}"
+    ends = {start[:1]: "UTF-16BE", start[1:2]: "UTF-16LE"}.get(b"\0", "CP1252")
+    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff")) or ends != "CP1252"
+    line = f"iconv -f {'UTF-16' if start[:1] >= bytes([0xFE]) else ends} -t UTF-8 {quote(name)} > {quote(str(new))}"
     return f"save it as UTF-8: {line}" + ("" if is_wide else ", if it is of Windows in Western Europe")
 
 

@@ -35,7 +35,12 @@ def kind_of(name: str, column: str | None = None) -> str:
     """What a captions file is by its name; a CaptionError for a column of a text."""
     kind = KINDS.get(Path(name).suffix.lower(), "text")
     if kind == "text" and column is not None:
-        raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
+        raise CaptionError(
+            f"{name} has no columns",
+            found=f"--column {column}",
+            expected="a .csv or .jsonl file",
+            next_step="leave out --column",
+        )
     return kind
 
 
@@ -70,7 +75,7 @@ def kind_of_text(head: bytes, name: str, has_name: bool) -> str:
         rows = f"awk -F'|' 'NR > 2 {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
         lines = f"{rows}{_lines_of(name, has_name)}"
         _refuse(f"{name} begins as a table of Markdown", first, f"one caption a line: {lines}")
-    elif len(cells) > 1 and DEFAULT_COLUMN in cells:
+    elif DEFAULT_COLUMN in cells and (len(cells) > 1 or text.strip().casefold() != DEFAULT_COLUMN):
         kind, what = "csv", "begins as a table"
     else:
         return "text"

@@ -30,6 +30,7 @@ OTHER_FILES = (  # the first bytes, in lower case, of what people take for a tex
     (b"\x89png", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
+TAR = "a tar"
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
 
@@ -97,7 +98,8 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     if offset == 0 and (packer := packer_of(chunk)):
         raise CaptionError(f"{name} is packed by {packer}", expected="text", next_step=unpacking_line(name, packer))
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
-    if offset == 0 and (kind := next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")):
+    kind = next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")
+    if offset == 0 and (kind := kind or TAR * (chunk[257:262] == b"ustar")):
         raise CaptionError(
             f"{name} is {kind}",
             expected="a .txt, .csv or .jsonl file",
@@ -114,7 +116,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
             raise CaptionError(
                 f"{name} is not text: a zero byte on line {number}",
                 expected="one caption a line, in UTF-8",
-                next_step=f"if it is text in UTF-16, {saved_as_utf8(name)}",
+                next_step=f"if it is text in UTF-16, {saved_as_utf8(name)}".partition(", if it is of")[0],
             )
         for piece in pieces:
             yield number, offset, piece.rstrip(b"\r\n")
@@ -205,7 +207,9 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
         )
     if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
         raise CaptionError(
-            f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
+            f"the first line of {name} looks like a caption",
+            expected=f"column names, e.g. {DEFAULT_COLUMN}",
+            next_step=f"if each line is a caption, {called(name, '.txt')}",
         )
     if len(header) == 1 and column is None and re.search(r"[^\w\s.-]", header[0]):
         raise CaptionError(

@@ -12,6 +12,8 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 
 from attngan_deploy.errors import DataError
+from attngan_deploy.media.caption import split_lines
+from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.system.os_errors import advice, reason
@@ -20,6 +22,11 @@ PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
 # Pictures all the same, to be named where they are met: `t2i data build` reads some of them.
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm")
 SIDECAR = ".json"
+TEXT, CLASS = (
+    ".txt",
+    ".cls",
+)  # of WebDataset: captions, one a line, and a class's number, where no `.json` has them
+MAX_TEXT_BYTES = 2**20
 MOST_LINKS = 40  # that lead from one to the next, as in Linux
 FOLLOWED = "pack the folder again with tar -chf, which packs what links lead to"
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
@@ -41,7 +48,8 @@ class Sample:
 
 
 def iter_samples(path: str | Path, lost: list[str] | None = None) -> Iterator[Sample]:
-    """Yield the samples of one tar, pictures in stored order, each with the `.json` of its name, wherever that stands.
+    """Yield the samples of one tar, pictures in stored order, each with the `.json` of its name, wherever that stands;
+    or with the captions of a `.txt` and the class of a `.cls`.
 
     A link, such as `tar` makes of a file's second name, is read as the file of the tar that it leads to.
 
@@ -143,7 +151,7 @@ def sample_part(member: tarfile.TarInfo) -> tuple[str, str]:
     name, dot, suffix = file.rpartition(".")
     suffix = (dot + suffix).lower()
     is_file = member.isfile() or _is_link(member)
-    is_part = is_file and not is_ignored(file) and (suffix == SIDECAR or suffix in PICTURE_SUFFIXES)
+    is_part = is_file and not is_ignored(file) and suffix in (SIDECAR, TEXT, CLASS, *PICTURE_SUFFIXES)
     return folder + slash + name, suffix if is_part else ""
 
 
@@ -162,8 +170,23 @@ def _join(path: Path, tar: tarfile.TarFile, name: str, parts: dict[str, tuple[in
         return stream.read() if stream else b""
 
     facts = read_facts(read(SIDECAR), f"{path}: {name}{SIDECAR}") if SIDECAR in parts else (NO_CLASS, [])
+    class_id, captions = facts
+    if not captions and TEXT in parts:
+        captions = _lines(read(TEXT), f"{path}: {name}{TEXT}")
+    if class_id == NO_CLASS and CLASS in parts and (number := read(CLASS)[:10].strip()).isdigit():
+        class_id = min(int(number), MAX_CLASS)
     suffix = _picture_suffix(parts)
-    return Sample(name, suffix, read(suffix), *facts)
+    return Sample(name, suffix, read(suffix), class_id, captions)
+
+
+def _lines(data: bytes, where: str) -> list[str]:
+    """The captions of a text, one a line."""
+    try:
+        if len(data) > MAX_TEXT_BYTES:
+            raise ValueError("it is too large")
+        return [line for line in without_marks(split_lines(data.decode("utf-8-sig"))) if line]
+    except ValueError as error:
+        raise DataError(f"{where} can't be read ({error})", expected="one caption a line, in UTF-8") from error
 
 
 def _picture_suffix(parts: Container[str]) -> str:

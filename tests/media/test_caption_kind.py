@@ -30,6 +30,8 @@ TWO = ["a small red bird", "a blue bird"]
         ("c.json", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
         ("c.jsonl", json.dumps(TWO, indent=1)),
         ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
+        ("c.csv.txt", "caption\na small red bird\na blue bird\n"),
+        ("c.csv", "a small red bird\na blue bird\n"),
         ("c.txt", str(TWO)),
         ("c.txt", "1.jpg a small red bird\n2.jpg a blue bird\n"),
         ("c.token", "1.jpg#0\ta small red bird\n2.jpg#0\ta blue bird\n"),

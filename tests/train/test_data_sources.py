@@ -321,24 +321,12 @@ def test_folders_that_are_a_split_are_one(tmp_path: Path) -> None:
     assert "drawn by seed" in run(tmp_path / "in", tmp_path / "2", split=SplitRule())["split"]
 
 
-def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
-    for name in ("Training/A/1.jpg", "Training/B/1.jpg", "Validation/A/2.jpg"):
-        described(tmp_path / "in" / name)
-    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
-    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A"])
-    assert list(samples(tmp_path / "out", "test")) == ["Validation/A/2"]
-    assert report["notes"]["picture for validation taken for testing"] == 1
-    (tmp_path / "in/list.csv").write_text(
-        "picture,caption,split\nTraining/A/1.jpg,a bird,Training\nValidation/A/2.jpg,a bird,testing\n"
-    )
-    report = run(tmp_path / "in/list.csv", tmp_path / "csv", split=SplitRule())
-    assert (report["train"]["pictures"], report["test"]["pictures"]) == (1, 1)
-
-
 def test_captions_that_keep_the_suffix_of_their_picture(tmp_path: Path) -> None:
     for name in ("A/1.jpg", "B/1.PNG"):
         described(tmp_path / "in" / name)
         (tmp_path / "in" / name).with_suffix(".txt").rename(tmp_path / "in" / f"{name}.txt")
+    described(tmp_path / "in/C/1.jpg")
+    (tmp_path / "in/C/1.txt").rename(tmp_path / "in/C/1.caption")
     assert run(tmp_path / "in", tmp_path / "out")["skipped"]["count"] == 0
 
 

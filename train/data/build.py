@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import PIL
@@ -267,10 +268,12 @@ def _report(
 
 
 def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
+    tables = sorted(path.rglob("*.[ct]sv")) if path.is_dir() else []
+    table = tables[0] if len(tables) == 1 else None
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
         expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
-        next_step=HELP,
+        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data" if table else HELP,
     )

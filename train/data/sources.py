@@ -170,10 +170,10 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
 
 def read_folder(root: Path) -> Source:
-    """Read pictures with a `name.txt`, or `name.jpg.txt`, beside each, a caption a line; the class is the sub-folder.
+    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, a caption a line.
 
-    Pictures directly in `root` have no class. Hidden files and folders are not looked at. Links are followed, but for
-    one that leads to a folder above it.
+    The class is the sub-folder; pictures directly in `root` have none. Hidden files and folders are not looked at.
+    Links are followed, but for one that leads to a folder above it.
     """
     source, finder = Source("folder"), Folders()
     for here, folders, files in os.walk(root, followlinks=True):
@@ -187,7 +187,8 @@ def read_folder(root: Path) -> Source:
         described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
         for file in pictures:
             name = shard_name((folder / file).as_posix())
-            beside = finder.find(root / folder, f"{Path(file).stem}.txt") or finder.find(root / folder, f"{file}.txt")
+            names = (f"{Path(file).stem}.txt", f"{file}.txt", f"{Path(file).stem}.caption")
+            beside = next(filter(None, (finder.find(root / folder, each) for each in names)), None)
             lines = _caption_lines(source, name, beside)
             if lines is not None:
                 class_name = None if folder == Path() else folder.as_posix()
@@ -235,6 +236,10 @@ def read_csv(path: Path, root: Path | None) -> Source:
             source.skip(row["picture"], "path outside the data folder", f"line {line}; --root allows another folder")
         else:
             grouped.setdefault(picture, []).append(row)
+    every = [row for group in grouped.values() for row in group]
+    for row, plain in zip(every, without_marks(row["caption"] for row in every), strict=True):
+        source.notes["marks of a list left out"] += plain != row["caption"]
+        row["caption"] = plain
     for picture, group in grouped.items():
         home = next(folder for folder in allowed if picture.is_relative_to(folder))
         name = shard_name(picture.relative_to(home).as_posix())
