@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, extra
+from attngan_deploy.cli.typed import check_one
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.terminal import show
 
@@ -36,8 +37,9 @@ def data() -> None:
     """Training data."""
 
 
-@group.command()
+@group.command(context_settings={"allow_extra_args": True})
 def build(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="CUB-200-2011 folder, folder of pictures, or CSV.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
     kind: Annotated[Kind | None, typer.Option(help="What SOURCE is, when looking at it is not enough.")] = None,
@@ -45,8 +47,8 @@ def build(
     split_file: Annotated[
         Path | None,
         typer.Option(
-            help="Names of test classes or pictures, one a line or pickled; or the folder of the published split; or "
-            "CUB's train_test_split.txt."
+            help="Names of test classes or pictures, one a line or pickled, or of training ones in a file that is "
+            "called so; or the folder of the published split; or CUB's train_test_split.txt."
         ),
     ] = None,
     test_classes: Annotated[
@@ -71,6 +73,7 @@ def build(
     to a square of 1.5 times the larger side of the bird's box, shifted and shrunk to fit into the picture; others to
     their centre square. What is skipped, and why, is listed in report.json.
     """
+    check_one(context, "source")
     share = None if test_classes is None else parse_test_classes(test_classes)
     with extra("data"):
         from attngan_deploy.train.data.build import BuildOptions, build
@@ -94,7 +97,8 @@ def build(
 
 
 def _summary(report: dict[str, Any], output: Path) -> str:
-    lines = [f"{output}: split {report['split']}"]
+    train, test = report["train"]["classes"], report["test"]["classes"]
+    lines = [f"{output}: split {report['split']}: {train} classes for training, {test} for testing"]
     for split in ("train", "test"):
         part = report[split]
         lines.append(f"  {split}: {part['pictures']} pictures, {part['captions']} captions, {part['classes']} classes")

@@ -11,6 +11,7 @@ import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads, check_batch, typed_again
+from attngan_deploy.cli.typed import check_captions
 from attngan_deploy.system.filesystems import is_url
 from attngan_deploy.system.terminal import show
 
@@ -120,11 +121,7 @@ def generate(
     ] = 1000,
 ) -> None:
     """Make pictures of captions. A rerun makes only what is missing."""
-    if context.args:
-        words = " ".join([captions or "", *context.args])
-        raise typer.BadParameter(f'one file is read; a caption goes behind --caption "{words}"', param_hint="CAPTIONS")
-    if (captions is None) == (not caption):
-        raise typer.BadParameter("give either a captions file or --caption TEXT", param_hint="CAPTIONS")
+    check_captions(context, captions, caption or [])
     on_ray = engine is Runner.ray
     in_parts = on_ray or shard is not None
     if in_parts and (captions is None or grid or attention):

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,15 +68,19 @@ Force = Annotated[
 
 def typed_again(context: typer.Context, **changed: object) -> str:
     """The line of a command as it was typed, with other values of some options."""
-    words = ["t2i", str(context.info_name)]
+    group = [] if context.parent is None or context.parent.parent is None else [str(context.parent.info_name)]
+    words = ["t2i", *group, str(context.info_name)]
     for parameter in context.command.params:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
         given = source is not None and source.name == "COMMANDLINE"
-        value = changed.get(name, context.params[name] if given else None)
-        for each in value if isinstance(value, list | tuple) else [value] if value is not None else []:
-            words += [parameter.opts[0]] if parameter.param_type_name == "option" else []
-            words += [] if each is True else [str(each)]
+        value: Any = changed.get(name, context.params[name] if given else None)
+        several = isinstance(value, list | tuple) and parameter.nargs == 1
+        for each in value if several else [value] if value is not None else []:
+            if parameter.param_type_name == "option":
+                words += (parameter.secondary_opts if each is False else parameter.opts)[:1]
+            if not isinstance(each, bool):
+                words += map(str, each if isinstance(each, list | tuple) else [each])
     return shlex.join(words)
 
 

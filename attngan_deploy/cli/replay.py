@@ -9,6 +9,7 @@ import typer
 
 from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads
+from attngan_deploy.cli.typed import check_one
 from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def _verdict(made: "Replay") -> str:
     )
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def replay(
+    context: typer.Context,
     picture: Annotated[Path, typer.Argument(help="A picture of t2i generate.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write. (default: NAME-again.png in this folder)")
@@ -48,6 +50,7 @@ def replay(
     Refused when the model that is here is not the one that made it. Exit status 1 when the two differ by more than
     rounding does. WebP and JPEG carry no metadata: theirs is read from the manifest.jsonl beside them.
     """
+    check_one(context, "picture", takes_folder=False)
     from attngan_deploy.engines.request import EngineRequest
     from attngan_deploy.generate.replay import replay as make_again
     from attngan_deploy.generate.replay import write_replay

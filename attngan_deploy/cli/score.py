@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import Threads, check_batch, check_scored, listed
+from attngan_deploy.cli.typed import check_one
 
 
 class _ScoreCommand(TyperCommand):
@@ -24,8 +25,9 @@ class _ScoreCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-@app.command(cls=_ScoreCommand)
+@app.command(cls=_ScoreCommand, context_settings={"allow_extra_args": True})
 def score(
+    context: typer.Context,
     path: Annotated[Path | None, typer.Argument(help="Folder of pictures, or a .tar of them.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Instead of PATH: score what this model makes, without files.")
@@ -93,6 +95,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""
+    check_one(context, "path")
     from attngan_deploy.score.outputs import BATCH_SIZE, ScoreOptions
     from attngan_deploy.score.scoring import ScoreRequest, answer
     from attngan_deploy.score.table import print_answer

@@ -147,7 +147,7 @@ class TarShards(LooseFiles):
                 continue
             try:
                 with tarfile.open(path, "r:") as tar:
-                    members = [member.name for member in tar]
+                    members = [member.name for member in tar if member.isfile() or member.islnk()]
             except BAD_TAR as error:
                 raise OutputError(
                     f"{path} is damaged ({error})", next_step="delete it and run the same again"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.system.filesystems import explained
@@ -39,6 +40,23 @@ def no_file(name: str) -> CaptionError:
         expected="a file; a caption itself goes behind --caption",
         next_step=f't2i generate --caption "{shown}"',
     )
+
+
+def saved_as_utf8(name: str) -> str:
+    """What to do with a text in another encoding: the line that writes it anew, where its encoding is seen."""
+    path = Path(name)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError:
+        start = b""
+    if not path.is_file() or start[:2] == b"\0\0":
+        return "save it as UTF-8"
+    new = path.with_name(f"{path.stem}-utf8{path.suffix}")
+    ends = {start[:1]: "UTF-16BE", start[1:2]: "UTF-16LE"}.get(b"\0", "CP1252")
+    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff")) or ends != "CP1252"
+    line = f"iconv -f {'UTF-16' if start[:1] >= bytes([0xFE]) else ends} -t UTF-8 {quote(name)} > {quote(str(new))}"
+    return f"save it as UTF-8: {line}" + ("" if is_wide else ", if it is of Windows in Western Europe")
 
 
 def split_lines(text: str) -> list[str]:

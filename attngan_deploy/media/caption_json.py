@@ -9,17 +9,21 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any, NoReturn, Protocol
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN
+from attngan_deploy.media.caption_kind import called
 
 CHUNK = 2**20  # bytes
 MAX_FILE_BYTES = 256 * 2**20
 MAX_RECORD = 2**20  # characters of a value
+LISTS = ("captions", "data", "sentences")  # what others call the list of all captions
 MOST_KEYS = 1000  # of the one object that is a file, and COCO has five
 BYTE_ORDER_MARK = "\ufeff"
 RECORD = '{"caption": "a red bird"}'
+VALUES = r"""python -c "import json, sys; print(*json.load(sys.stdin).values(), sep='\n')" """
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -57,7 +61,7 @@ def _annotations(text: "_JsonText", name: str, field: str) -> Iterator[Any]:
     is_listed = False
     for key in text.names():
         opens = text.peek()
-        if key == "annotations":
+        if key == "annotations" or (key in LISTS and opens == "["):
             if opens != "[" or is_listed:
                 raise _another_form(name)
             is_listed = True
@@ -89,6 +93,7 @@ def _another_form(name: str) -> CaptionError:
         f"{name} lists no captions",
         found="a .json file of another form",
         expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
+        next_step=f"if each value is a caption, one a line: {VALUES}< {quote(name)} > lines.txt",
     )
 
 
@@ -166,7 +171,7 @@ class _JsonText:
     def end(self) -> None:
         """See that nothing follows."""
         if following := self.peek():
-            hint = "call it .jsonl, if each line is one" if following == "{" else ""
+            hint = f"{called(self._name, '.jsonl')}, if each line is one" if following == "{" else ""
             self._refuse("extra data", self._place, hint)
 
     def _more(self) -> None:

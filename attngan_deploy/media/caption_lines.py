@@ -10,16 +10,16 @@ from itertools import chain, islice
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column
+from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
+from attngan_deploy.media.caption_kind import ROW, TABLE, called
+from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
 
 DELIMITERS = (",", ";", "\t", "|")
 BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
-TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-GZIP = b"\x1f\x8b"
 OTHER_FILES = (  # the first bytes, in lower case, of what people take for a text
     (b"pk\x03\x04", "a packed file, or a document of an office program"),
     (b"%pdf", "a PDF"),
@@ -30,7 +30,7 @@ OTHER_FILES = (  # the first bytes, in lower case, of what people take for a tex
     (b"\x89png", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
-ROW = re.compile(r"\S+\.(jpe?g|png|webp|bmp|gif|tiff?)(#\d+)?\s*[\t|;,]", re.IGNORECASE)  # of a table
+TAR = "a tar"
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
 
@@ -94,11 +94,12 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     stream.seek(offset)
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
     if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step="save it as UTF-8")
-    if offset == 0 and chunk.startswith(GZIP):
-        raise CaptionError(f"{name} is packed by gzip", expected="text", next_step="unpack it: gunzip")
+        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step=saved_as_utf8(name))
+    if offset == 0 and (packer := packer_of(chunk)):
+        raise CaptionError(f"{name} is packed by {packer}", expected="text", next_step=unpacking_line(name, packer))
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
-    if offset == 0 and (kind := next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")):
+    kind = next((kind for start, kind in OTHER_FILES if head.startswith(start)), "")
+    if offset == 0 and (kind := kind or TAR * (chunk[257:262] == b"ustar")):
         raise CaptionError(
             f"{name} is {kind}",
             expected="a .txt, .csv or .jsonl file",
@@ -115,7 +116,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
             raise CaptionError(
                 f"{name} is not text: a zero byte on line {number}",
                 expected="one caption a line, in UTF-8",
-                next_step="if it is text in UTF-16, save it as UTF-8",
+                next_step=f"if it is text in UTF-16, {saved_as_utf8(name)}".partition(", if it is of")[0],
             )
         for piece in pieces:
             yield number, offset, piece.rstrip(b"\r\n")
@@ -193,7 +194,7 @@ def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
         raise CaptionError(
             f"{name} is not UTF-8: byte {offset + error.start}, on line {number}",
             found=f"0x{data[error.start]:02x}",
-            next_step="save it as UTF-8",
+            next_step=saved_as_utf8(name),
         ) from error
 
 
@@ -206,7 +207,9 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
         )
     if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
         raise CaptionError(
-            f"the first line of {name} looks like a caption", expected=f"column names, e.g. {DEFAULT_COLUMN}"
+            f"the first line of {name} looks like a caption",
+            expected=f"column names, e.g. {DEFAULT_COLUMN}",
+            next_step=f"if each line is a caption, {called(name, '.txt')}",
         )
     if len(header) == 1 and column is None and re.search(r"[^\w\s.-]", header[0]):
         raise CaptionError(
@@ -230,20 +233,7 @@ def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: in
 
 
 def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
-    text = _decoded(name, line, offset, data).strip()
-    if line == 1 and ROW.match(text):
-        raise CaptionError(
-            f"{name} looks like a table of pictures and captions",
-            found=repr(text[:60]),
-            expected="one caption a line",
-            next_step=TABLE,
-        )
-    if line == 1 and text.startswith("{") and text.endswith("}") and DEFAULT_COLUMN in text:
-        raise CaptionError(f"{name} begins as JSON lines", found=repr(text[:60]), next_step="call it .jsonl")
-    cells = [cell.strip(" \"'").casefold() for cell in re.split(r"[,;\t|]", text)]
-    if line == 1 and len(cells) > 1 and DEFAULT_COLUMN in cells:
-        raise CaptionError(f"{name} begins as a table", found=repr(text[:60]), next_step="call it .csv or .tsv")
-    return Caption(text, line)
+    return Caption(_decoded(name, line, offset, data).strip(), line)
 
 
 def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
@@ -254,7 +244,7 @@ def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | N
     except CaptionError as error:
         if line > 1 or not data.lstrip().startswith(b"["):
             raise
-        whole = "a file that is one JSON array is called .json, which is read as a whole"
+        whole = f"a file that is one JSON array is called .json, which is read as a whole; {called(name, '.json')}"
         raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 

@@ -5,19 +5,21 @@ where every thousandth caption starts is noted (16 bytes each). Any part is then
 stays flat. What is wrong with a caption is said when its part is read.
 """
 
+import re
 import stat
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import KINDS, Caption, no_captions, opened
+from attngan_deploy.media.caption import Caption, no_captions, opened
 from attngan_deploy.media.caption_json import CHUNK, MAX_FILE_BYTES
+from attngan_deploy.media.caption_kind import HEAD_BYTES, ListMarks, kind_of, kind_of_text
 from attngan_deploy.media.caption_lines import HashedStream, rows_of
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.media.tokenizer import normalised, split_words
@@ -63,13 +65,15 @@ class CaptionFile:
     # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
+    marks: str = ""  # pattern of the marks of a list, which all captions have
 
     @classmethod
-    def measure(cls, source: str, column: str | None = None, name: str = "") -> "CaptionFile":
+    def measure(cls, source: str, column: str | None = None, name: str = "", is_spool: bool = False) -> "CaptionFile":
         """Look through a file once.
 
         Args:
             name: what errors call it, where that is not its path; the kind of file is seen by it.
+            is_spool: of a stream, whose kind is seen by how it begins where its name says none.
 
         Raises:
             CaptionError: standard input, or a file that is missing, empty, of another kind, binary, or no CSV.
@@ -78,26 +82,35 @@ class CaptionFile:
         name = name or source
         if source == STANDARD_INPUT:
             raise CaptionError("standard input can't be read in parts", expected="a file, or a URL such as s3://...")
-        kind = kind_of(name, column)
+        kind = kind_of(name, None if is_spool else column)
+        if kind == "text":
+            with opened(name), open_binary(source) as stream:
+                kind = kind_of_text(stream.read(HEAD_BYTES), name, has_name=not is_spool)
+        if kind == "text":
+            kind_of(name, column)
         if kind == "parquet":
             rows, digest = measure_table(source, column)
             return cls(source, column, name, kind, rows, rows, digest)
         with opened(name), open_binary(source) as stream:
-            hashed = HashedStream(stream)
+            hashed, marks = HashedStream(stream), ListMarks()
             count = last = 0
             offsets, numbers = array("q"), array("q")
             try:
-                for last, offset, _ in rows_of(hashed, name, kind, column):
+                for last, offset, caption in rows_of(hashed, name, kind, column):
                     if count % NOTED_EVERY == 0:
                         offsets.append(offset)
                         numbers.append(last)
                     count += 1
+                    if not marks.is_settled:
+                        with suppress(CaptionError):  # it is said when its part is read
+                            marks.see(caption().text)
             except CaptionError:
                 if hashed.has_text:
                     raise
         if not count:
             raise no_captions(name, "has no captions" if hashed.has_text else "is empty")
-        return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers)
+        pattern = marks.of_all(name) if kind == "text" else marks.shared
+        return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers, pattern)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
         """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.
@@ -116,7 +129,8 @@ class CaptionFile:
             note = start // NOTED_EVERY
             rows = rows_of(stream, self.name, self.kind, self.column, self.offsets[note], self.lines[note])
             for _, _, caption in islice(rows, start % NOTED_EVERY, start % NOTED_EVERY + stop - start):
-                yield caption()
+                read = caption()
+                yield replace(read, text=re.sub(f"^(?:{self.marks})", "", read.text)) if self.marks else read
                 found += 1
         if found < stop:
             raise CaptionError(f"{self.name} became shorter while it was read", found=f"{found} captions")
@@ -133,7 +147,6 @@ def open_captions(source: str | Path, column: str | None = None) -> Iterator[Cap
     """
     source = str(source)
     name = "standard input" if source == STANDARD_INPUT else source
-    kind_of(name, column)  # refuses, before anything is read
     if source != STANDARD_INPUT and not _is_stream(source):
         yield CaptionFile.measure(source, column)
         return
@@ -147,7 +160,7 @@ def open_captions(source: str | Path, column: str | None = None) -> Iterator[Cap
             else:
                 with open_binary(source) as stream:
                     _copy(name, stream, copy)
-        yield CaptionFile.measure(str(spool), column, name)
+        yield CaptionFile.measure(str(spool), column, name, is_spool=True)
 
 
 def read_captions(source: str | Path, column: str | None = None) -> list[Caption]:
@@ -168,14 +181,6 @@ def read_captions(source: str | Path, column: str | None = None) -> list[Caption
                 what = f"{file.name} has too many captions to be held in memory"
                 raise CaptionError(what, expected=f"at most {MOST_CAPTIONS:,}")
     return captions
-
-
-def kind_of(name: str, column: str | None = None) -> str:
-    """What a captions file is by its name; a CaptionError for a column of a text."""
-    kind = KINDS.get(Path(name).suffix.lower(), "text")
-    if kind == "text" and column is not None:
-        raise CaptionError(f"{name} has no columns", found=f"--column {column}", expected="a .csv or .jsonl file")
-    return kind
 
 
 def from_texts(texts: Sequence[str]) -> list[Caption]:

@@ -71,7 +71,7 @@ class GeneratedPictures:
         CaptionError: a caption without a known word, or a long one; line n is the nth caption.
     """
 
-    order, other_files, places, notes = "manifest", list[str](), None, tuple[str, ...]()
+    order, other_files, lost, places, notes = "manifest", list[str](), tuple[str, ...](), None, tuple[str, ...]()
 
     def __init__(
         self,

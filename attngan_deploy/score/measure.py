@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.media.decoder import DECODER, UNREAD_PROFILE, unread_profiles
+from attngan_deploy.media.shards import FOLLOWED
 from attngan_deploy.score.generated import PictureSource
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.metric import Needs
@@ -158,11 +159,16 @@ def measure_by(
             seen += len(batch)
             if progress is not None:
                 progress(seen, max(total, seen))
+    skipped += source.lost
     skipped += [f"{name}: in the manifest, but not there" for name in source.places or {} if name not in read]
     if skipped and how.strict:
         raise broken_picture(skipped[0])
     if not kept:
-        raise ScoreError(f"{source.source} has no usable picture", found=skipped[0] if skipped else "none")
+        raise ScoreError(
+            f"{source.source} has no usable picture",
+            found=skipped[0] if skipped else "none",
+            next_step=FOLLOWED if source.lost else "",
+        )
     arranged = source.arrange([item.name for item in kept])
     captions = sorted(item.caption for item in kept)
     width, height = (min(sides) for sides in zip(*(item.size for item in kept), strict=True))

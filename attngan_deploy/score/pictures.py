@@ -9,18 +9,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
+from shlex import quote
 from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
 from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
 from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.media.caption import SUFFIXES
+from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import (
     BAD_TAR,
     MAX_MEMBER_BYTES,
     NO_CLASS,
     OTHER_SUFFIXES,
-    PACKED,
     PICTURE_SUFFIXES,
     iter_samples,
     read_facts,
@@ -53,6 +54,7 @@ class PictureFiles:
     captions: Mapping[str, str] = field(default_factory=dict)
     # loose pictures that have a `.json` of their class and captions beside them
     described: frozenset[str] = frozenset()
+    lost: list[str] = field(default_factory=list)  # links of shards that lead out of them, filled while they are read
     folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
@@ -107,9 +109,10 @@ class PictureFiles:
                 sidecar = path.with_suffix(SIDECAR)
                 class_id, captions = read_facts(_read_sidecar(sidecar), str(sidecar))
             yield call(name, partial(read_file, path, MAX_MEMBER_BYTES), captions, class_id)
+        self.lost.clear()
         for shard in self.shards:
             prefix = f"{shard.name}/" if len(self.shards) > 1 or self.places is not None else ""
-            for sample in iter_samples(shard):
+            for sample in iter_samples(shard, self.lost):
                 name = f"{prefix}{sample.name}{sample.suffix}"
                 yield call(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
@@ -157,7 +160,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
             f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
             found=", ".join([*names, *folders][:3]) or "an empty folder",
             expected=".png, .webp or .jpg files, or tar shards of them",
-            next_step="make PNGs of them" if others else NEXT_STEP,
+            next_step="make PNGs of them" if others else _shards_below(path) or NEXT_STEP,
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
@@ -197,9 +200,15 @@ def _instead_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES):
         return f"name the folder that it is in: {path.parent}"
-    if suffix in PACKED:
-        return "unpack it, and name the folder"
+    if suffix in ARCHIVES:
+        return archive_line(path)
     return f"t2i generate {path} -o out/, which makes pictures of captions" if suffix in SUFFIXES else NEXT_STEP
+
+
+def _shards_below(folder: Path) -> str:
+    """The line that scores the first of the sub-folders that hold shards."""
+    below = next((name for name in _walk(folder) if name.lower().endswith(".tar")), None)
+    return f"t2i score {quote(str((folder / below).parent))}" if below is not None else ""
 
 
 def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
@@ -254,7 +263,8 @@ def _read_sidecar(path: Path) -> bytes:
 def _count_members(shard: Path) -> int:
     try:
         with tarfile.open(shard, "r:") as tar:
-            return sum(sample_part(member)[1] in PICTURE_SUFFIXES for member in tar)
+            parts = map(sample_part, tar)
+            return len({name for name, suffix in parts if suffix in PICTURE_SUFFIXES})
     except (*BAD_TAR, OSError):
         return 0  # reading it says what is wrong
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
-from attngan_deploy.serve.hosts import AllowedHosts
+from attngan_deploy.serve.hosts import AllowedHosts, origin_of
 
 KEY_VARIABLE = "T2I_API_KEY"
 # Of a URL: percent-encoded are spaces and what is beyond ASCII.
@@ -96,10 +96,12 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a root path that is none, and names that are none."""
+        """Refuse a root path, names and origins that are none; origins are kept as browsers write them."""
         AllowedHosts(self.host, self.allowed_hosts)
+        object.__setattr__(self, "cors_origins", tuple(map(origin_of, self.cors_origins)))
         if self.root_path and not ROOT_PATH.fullmatch(self.root_path):
-            encoded = quote(self.root_path, errors="replace")
+            path = re.sub(r"^[\w+.-]+://[^/]*|[?#].*", "", self.root_path)
+            encoded = quote("/" + path.strip("/"), safe="/%", errors="replace")
             raise T2IError(
                 "--root-path is not a path",
                 found=ascii(self.root_path)[:100],

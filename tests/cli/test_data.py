@@ -39,6 +39,7 @@ def test_a_build_tells_counts_and_progress(tmp_path: Path, monkeypatch: pytest.M
     (source / "kind0/b0.txt").unlink()
     result = run(source, "-o", tmp_path / "out", "--size", "16", "--test-classes", "1")
     assert result.exit_code == 0
+    assert "drawn by seed 0: 2 classes for training, 1 for testing\n" in result.stdout
     assert "train: 2 pictures, 2 captions, 2 classes" in result.stdout
     assert "test: 1 pictures" in result.stdout
     assert "skipped 1, listed in report.json: no captions (1)" in result.stdout

@@ -85,6 +85,72 @@ def test_tar_itself(tmp_path: Path, order: str) -> None:
     assert found == {name: (name.encode(), [f"bird {name}"]) for name in "abcd"}
 
 
+def test_captions_and_classes_beside_pictures_as_webdataset_has_them(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "a.tar",
+        ("0.jpg", b"first"),
+        ("0.txt", b"\xef\xbb\xbfa red bird\r\n\r\na jay\r\n"),
+        ("0.cls", b"7\n"),
+        ("1.txt", b"1. a tern\n"),
+        ("1.jpg", b"second"),
+        ("1.json", b'{"url": "u", "caption": null}'),
+        ("2.jpg", b"third"),
+        ("2.txt", b"not this"),
+        ("2.cls", b"bird"),
+        ("2.json", json.dumps(FACTS).encode()),
+        ("lonely.txt", b"a bird"),
+    )
+    assert list(iter_samples(shard)) == [
+        Sample("0", ".jpg", b"first", 7, ["a red bird", "a jay"]),
+        Sample("1", ".jpg", b"second", -1, ["a tern"]),
+        Sample("2", ".jpg", b"third", 3, ["a red bird", "a small bird"]),
+    ]
+    for text in (b"\xff", b"a" * (2**20 + 1)):
+        shard = write_tar(tmp_path / "a.tar", ("0.jpg", b"first"), ("0.txt", text))
+        with pytest.raises(DataError, match=r"0\.txt can't be read"):
+            list(iter_samples(shard))
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="needs tar")
+def test_links_are_the_files_that_they_lead_to(tmp_path: Path) -> None:
+    """`tar` makes links of a file's other names: those of a folder without duplicates, of links, of one named twice."""
+    folder, pool = tmp_path / "in", tmp_path / "in/pool"
+    pool.mkdir(parents=True)
+    (pool / "blob").write_bytes(b"picture")
+    (folder / "a.json").write_text(json.dumps(FACTS))
+    (folder / "b.json").hardlink_to(folder / "a.json")
+    (folder / "a.webp").hardlink_to(pool / "blob")
+    (folder / "b.webp").symlink_to("pool/blob")
+    (folder / "c.webp").symlink_to("b.webp")
+    (folder / "to the pool").symlink_to("pool")
+    shard = tmp_path / "a.tar"
+    subprocess.run(["tar", "cf", shard, ".", "./b.webp", "./a.json"], check=True, cwd=folder)
+    assert sorted((sample.name, sample.picture, sample.class_id) for sample in iter_samples(shard)) == [
+        ("a", b"picture", 3),
+        ("b", b"picture", 3),
+        ("c", b"picture", -1),
+    ]
+    assert find_pictures(shard).count() == 3
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    shard = tmp_path / "a.tar"
+    with tarfile.open(shard, "w") as tar:
+        for name, target in (("a.png", "b.png"), ("b.png", "a.png"), ("birds", "/data/birds"), ("._c.png", "x")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+    lost: list[str] = []
+    assert list(iter_samples(shard, lost)) == []
+    assert [line.split(",")[0] for line in lost] == [
+        "a.png is a link to b.png",
+        "b.png is a link to a.png",
+        "birds is a link to /data/birds",
+    ]
+    with pytest.raises(DataError, match=r"a\.png is a link to b\.png, which.*found 3 such links.*tar -chf"):
+        list(iter_samples(shard))
+
+
 @pytest.mark.parametrize(
     "facts",
     [

@@ -205,7 +205,7 @@ HARD = {"type": tarfile.LNKTYPE, "linkname": "../../secret.png"}
 
 
 def test_a_tar_that_leads_elsewhere(tmp_path: Path) -> None:
-    """Links and devices are passed over; a name with `..` is only a name: nothing is ever extracted."""
+    """Links that lead out are told, devices passed over; a name with `..` is only a name: nothing is ever extracted."""
     (tmp_path / "secret.png").write_bytes(picture())
     inside = tmp_path / "deep" / "deeper"
     inside.mkdir(parents=True)
@@ -220,7 +220,12 @@ def test_a_tar_that_leads_elsewhere(tmp_path: Path) -> None:
         ("good.png", picture(), {}),
     )
     before = sorted(tmp_path.rglob("*"))
-    assert [sample.name for sample in iter_samples(shard)] == ["../../up", "/tmp/absolute", "good"]
+    lost: list[str] = []
+    assert [sample.name for sample in iter_samples(shard, lost)] == ["../../up", "/tmp/absolute", "good"]
+    assert [line.split(",")[0] for line in lost] == [
+        "link.png is a link to /etc/passwd",
+        "hard.png is a link to ../../secret.png",
+    ]
     assert len(list(find_pictures(shard).prepared(8))) == 3
     assert len(TarShards(inside).scan()) > 0
     assert sorted(tmp_path.rglob("*")) == before

@@ -61,3 +61,53 @@ def test_the_name_that_it_listens_on_and_those_that_were_told() -> None:
 def test_what_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(T2IError, match="--allowed-host is not a host"):
         Settings({}, allowed_hosts=(name,))
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://example.org/", "https://example.org"),
+        ("HTTPS://Birds.Example.ORG", "https://birds.example.org"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://localhost:3000/", "http://localhost:3000"),
+        ("http://[2001:DB8::1]:8080", "http://[2001:db8::1]:8080"),
+        ("https://v\u00f6gel.example", "https://xn--vgel-5qa.example"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("null", "null"),
+        ("*", "*"),
+    ],
+)
+def test_origins_are_what_browsers_send(written: str, sent: str) -> None:
+    assert Settings({}, cors_origins=(written,)).cors_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    ("option", "written", "typed"),
+    [
+        ("cors_origins", "example.org", "https://example.org"),
+        ("cors_origins", "localhost:3000", "http://localhost:3000"),
+        ("cors_origins", "https://example.org/birds", "https://example.org"),
+        ("cors_origins", "https://example.org?x", "https://example.org"),
+        ("cors_origins", "https://me@example.org", "https://example.org"),
+        ("cors_origins", "https://*.example.org", ""),
+        ("cors_origins", "https://a.example,https://b.example", ""),
+        ("cors_origins", "https://example.org:port", ""),
+        ("cors_origins", "https://", ""),
+        ("cors_origins", "", ""),
+        ("allowed_hosts", "https://birds.example.org/", "birds.example.org"),
+        ("allowed_hosts", "birds.example.org:8000", "birds.example.org"),
+        ("allowed_hosts", "v\u00f6gel.example", "xn--vgel-5qa.example"),
+        ("allowed_hosts", "*.example.org", ""),
+        ("root_path", "birds/", "/birds"),
+        ("root_path", "https://example.org/birds", "/birds"),
+        ("root_path", "/birds?x=1", "/birds"),
+        ("root_path", "/a%2Fb", ""),
+    ],
+)
+def test_what_could_never_match_is_refused_with_what_could(option: str, written: str, typed: str) -> None:
+    several = option != "root_path"
+    with pytest.raises(T2IError, match=f"^--{option.rstrip('s').replace('_', '-')} is not a") as refused:
+        Settings({}, **{option: (written,) if several else written})
+    assert str(refused.value).partition(" Next: ")[2].partition(" ")[2] == typed
+    if typed:
+        Settings({}, **{option: (typed,) if several else typed})

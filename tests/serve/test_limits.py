@@ -205,7 +205,7 @@ def test_a_key_and_other_origins(tiny_bundle: Path, tmp_path: Path) -> None:
         "--api-key-file",
         str(tmp_path / "key"),
         "--cors-origin",
-        "https://example.org",
+        "https://Example.org/",
         "--root-path",
         "/birds/",
     )

@@ -325,6 +325,8 @@ def test_captions_that_keep_the_suffix_of_their_picture(tmp_path: Path) -> None:
     for name in ("A/1.jpg", "B/1.PNG"):
         described(tmp_path / "in" / name)
         (tmp_path / "in" / name).with_suffix(".txt").rename(tmp_path / "in" / f"{name}.txt")
+    described(tmp_path / "in/C/1.jpg")
+    (tmp_path / "in/C/1.txt").rename(tmp_path / "in/C/1.caption")
     assert run(tmp_path / "in", tmp_path / "out")["skipped"]["count"] == 0
 
 

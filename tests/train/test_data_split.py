@@ -1,6 +1,8 @@
 """Which pictures are for testing: lists, pickles without code, and classes drawn by a seed."""
 
 import pickle
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,57 @@ def test_a_class_that_the_data_spells_otherwise_never_stays_in_training(
     report = run(tmp_path / "in", tmp_path / "out", split=SplitRule(tmp_path / "split.txt"))
     assert report["skipped"]["reasons"] == {"in the split file, but no usable picture": 1}
     assert report["skipped"]["list"][0]["name"] == listed.replace("\\", "/")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_for_training"),
+    [
+        ("trainvalclasses.txt", True),
+        ("TrainClasses1.txt", True),
+        ("seen_classes.txt", True),
+        ("cub_train_filenames.pickle", True),
+        ("train/classes.txt", True),
+        ("testclasses.txt", False),
+        ("unseen.txt", False),
+        ("valclasses.txt", False),
+        ("train_or_test.txt", False),
+        ("chicken_strains.txt", False),
+        ("train/heldout.txt", False),
+    ],
+)
+def test_the_name_of_a_list_says_what_it_is_for(tmp_path: Path, name: str, is_for_training: bool) -> None:
+    root, listed = birds(tmp_path / "in"), ["kind0", "kind1", "kind2"]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(pickle.dumps(listed) if name.endswith("pickle") else "\n".join(listed).encode())
+    report = run(root, tmp_path / "out", split=SplitRule(tmp_path / name))
+    classes = (report["train"]["classes"], report["test"]["classes"])
+    assert classes == ((3, 1) if is_for_training else (1, 3))
+    assert ("whose names are for training" in report["split"]) == is_for_training
+
+
+@pytest.mark.parametrize("name", ["allclasses.txt", "trainvalclasses.txt"])
+def test_a_list_of_all_classes_is_no_split(tmp_path: Path, name: str) -> None:
+    root = birds(tmp_path / "in", classes=2)
+    (tmp_path / name).write_text("kind0\nkind1\n")
+    with pytest.raises(DataError, match=r"names all of this data; expected some left for .* leave only the names of"):
+        run(root, tmp_path / "out", split=SplitRule(tmp_path / name))
+    (tmp_path / "testclasses.txt").write_text("kind1\n")
+    with pytest.raises(DataError, match=r"--split-file (.*testclasses\.txt)$") as refused:
+        run(root, tmp_path / "out", split=SplitRule(tmp_path / name))
+    typed = Path(str(refused.value).rpartition("--split-file ")[2])
+    assert run(root, tmp_path / "out", split=SplitRule(typed))["test"]["classes"] == 1
+
+
+def test_a_list_in_another_encoding_is_written_anew_by_its_next_step(tmp_path: Path) -> None:
+    root, file = birds(tmp_path / "in"), tmp_path / "test classes.txt"
+    file.write_text("kind1\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"is not UTF-8.* Next: save it as UTF-8: iconv") as refused:
+        run(root, tmp_path / "out", split=SplitRule(file))
+    if not shutil.which("iconv"):
+        pytest.skip("needs iconv")
+    subprocess.run(str(refused.value).rpartition("UTF-8: ")[2], shell=True, check=True)
+    report = run(root, tmp_path / "out", split=SplitRule(tmp_path / "test classes-utf8.txt"))
+    assert report["test"]["classes"] == 1
 
 
 def test_names_of_other_systems_are_found_in_the_split(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def test_another_process_sees_the_same_pictures(tmp_path: Path) -> None:
     assert here.pictures[3, 0, 0].tolist() == [9, 8, 7]  # the same pages
 
 
+def test_links_are_followed_inside_a_shard_and_told_outside(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        _add(tar, "a.png", encoded(Image.new("RGB", (8, 8), (1, 2, 3))))
+        _add(tar, "a.json", json.dumps({"captions": ["a bird"], "class": 1}).encode())
+        for name, target in (("b.png", "a.png"), ("b.json", "a.json"), ("c.png", "../c.png")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, target
+            tar.addfile(link)
+    found = read_pictures([tmp_path / "a.tar"])
+    assert (found.names, found.captions, found.classes.tolist()) == (["a", "b"], [["a bird"], ["a bird"]], [1, 1])
+    assert found.remarks == ["skipped c.png is a link to ../c.png, which the tar does not hold"]
+
+
 def test_a_process_alone_asks_nobody(tmp_path: Path) -> None:
     found = read_pictures([make_tiny_shards(tmp_path) / "train.tar"])
     assert Processes().from_first_here(found) is found

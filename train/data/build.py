@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import PIL
@@ -23,6 +24,7 @@ from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
+from attngan_deploy.train.data.sides import split_by_folders
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
 
@@ -146,7 +148,7 @@ def read_source(options: BuildOptions) -> Source:
     if kind == "folder":
         source = sources.read_folder(options.source)
         if options.split.file is None and options.split.test_classes is None:
-            sources.split_by_folders(source)
+            split_by_folders(source)
         return source
     if kind == "csv":
         return sources.read_csv(options.source, options.root)
@@ -266,10 +268,12 @@ def _report(
 
 
 def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
+    tables = sorted(path.rglob("*.[ct]sv")) if path.is_dir() else []
+    table = tables[0] if len(tables) == 1 else None
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
         expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
-        next_step=HELP,
+        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data" if table else HELP,
     )

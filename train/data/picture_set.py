@@ -67,8 +67,8 @@ def read_pictures(paths: Sequence[Path]) -> PictureSet:
     Raises:
         DataError: nothing usable, or pictures of different sizes.
     """
-    samples: Iterable[Sample] = chain.from_iterable(map(iter_samples, paths))
     skipped: list[str] = []
+    samples: Iterable[Sample] = chain.from_iterable(iter_samples(path, skipped) for path in paths)
     kept: list[Sample] = []
     memory, shape = SharedMemory(), None
     unread: list[str] = []

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
-from attngan_deploy.media.caption import split_lines
+from attngan_deploy.media.caption import saved_as_utf8, split_lines
+from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
-from attngan_deploy.media.shards import OTHER_SUFFIXES, PACKED
+from attngan_deploy.media.packed import ARCHIVES, archive_line
+from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
+from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
-VALIDATION = ("val", "valid", "validation")
 # What other programs call the columns of a CSV; these are named, not read.
 OTHER_COLUMNS = {
     "picture": ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
@@ -101,12 +103,12 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
-    unpack = path.is_file() and path.suffix.lower() in PACKED
+    unpack = path.is_file() and path.suffix.lower() in (*ARCHIVES, ".tar")
     raise DataError(
         f"no pictures at {path}",
         found=found,
         expected="a CUB-200-2011 folder, a folder or a .csv",
-        next_step="unpack it, and name the folder" if unpack else HELP,
+        next_step=archive_line(path) if unpack else HELP,
     )
 
 
@@ -136,7 +138,7 @@ def read_cub(root: Path, captions: Path | None) -> Source:
         raise DataError(f"{root} is not a CUB-200-2011 folder", found=f"no {', '.join(missing)}", next_step=HELP)
     above = captions or root
     text = next((above / name for name in TEXTS if (above / name).is_dir()), captions or above / TEXTS[0])
-    packed = above if above.suffix.lower() in PACKED else above / "text.zip"
+    packed = above if above.suffix.lower() in ARCHIVES else above / "text.zip"
     if not text.is_dir() or (text == above and packed.is_file()):
         raise DataError(
             f"no caption files at {text}",
@@ -168,10 +170,10 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
 
 def read_folder(root: Path) -> Source:
-    """Read pictures with a `name.txt`, or `name.jpg.txt`, beside each, a caption a line; the class is the sub-folder.
+    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, a caption a line.
 
-    Pictures directly in `root` have no class. Hidden files and folders are not looked at. Links are followed, but for
-    one that leads to a folder above it.
+    The class is the sub-folder; pictures directly in `root` have none. Hidden files and folders are not looked at.
+    Links are followed, but for one that leads to a folder above it.
     """
     source, finder = Source("folder"), Folders()
     for here, folders, files in os.walk(root, followlinks=True):
@@ -185,7 +187,8 @@ def read_folder(root: Path) -> Source:
         described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
         for file in pictures:
             name = shard_name((folder / file).as_posix())
-            beside = finder.find(root / folder, f"{Path(file).stem}.txt") or finder.find(root / folder, f"{file}.txt")
+            names = (f"{Path(file).stem}.txt", f"{file}.txt", f"{Path(file).stem}.caption")
+            beside = next(filter(None, (finder.find(root / folder, each) for each in names)), None)
             lines = _caption_lines(source, name, beside)
             if lines is not None:
                 class_name = None if folder == Path() else folder.as_posix()
@@ -198,20 +201,6 @@ def read_folder(root: Path) -> Source:
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
     return source
-
-
-def split_by_folders(source: Source) -> None:
-    """Take `train/` and `test/`, where a folder has these (and one for validation) and nothing else, as its split."""
-    tops = {entry.class_name.partition("/")[0] if entry.class_name else "" for entry in source.entries}
-    if not {"train", "test"} <= tops <= {"train", "test", *VALIDATION}:
-        return
-    entries, source.entries = source.entries, []
-    for entry in entries:
-        split, _, class_name = str(entry.class_name).partition("/")
-        if split in VALIDATION:
-            source.skip(entry.name, "split neither train nor test", split)
-        else:
-            source.entries.append(replace(entry, class_name=class_name or None, split=split))
 
 
 def read_csv(path: Path, root: Path | None) -> Source:
@@ -247,14 +236,18 @@ def read_csv(path: Path, root: Path | None) -> Source:
             source.skip(row["picture"], "path outside the data folder", f"line {line}; --root allows another folder")
         else:
             grouped.setdefault(picture, []).append(row)
+    every = [row for group in grouped.values() for row in group]
+    for row, plain in zip(every, without_marks(row["caption"] for row in every), strict=True):
+        source.notes["marks of a list left out"] += plain != row["caption"]
+        row["caption"] = plain
     for picture, group in grouped.items():
         home = next(folder for folder in allowed if picture.is_relative_to(folder))
         name = shard_name(picture.relative_to(home).as_posix())
         classes = {composed(row.get("class", "")) for row in group} - {""}
-        splits = {row.get("split", "").lower() for row in group} - {""}
+        splits = {side_of(row.get("split", "")) for row in group} - {""}
         if len(classes) > 1 or len(splits) > 1:
             source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
-        elif not splits <= {"train", "test"}:
+        elif not splits <= {TRAIN, TEST}:
             source.skip(name, "split neither train nor test", *splits)
         elif not _is_file(picture):
             source.skip(name, "missing picture")
@@ -308,9 +301,11 @@ def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=HELP) from error
+        raise DataError(
+            f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=saved_as_utf8(str(path))
+        ) from error
     if "\0" in text:
-        raise DataError(f"{path} is not text", found="a zero byte", next_step=HELP)
+        raise DataError(f"{path} is not text", found="a zero byte", next_step=saved_as_utf8(str(path)))
     return text
 
 
@@ -333,7 +328,9 @@ def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | 
         elif "\0" in (text := path.read_bytes().decode("utf-8-sig")):
             source.skip(name, "captions not text", "a zero byte")
         else:
-            return split_lines(text)
+            written = [line.strip() for line in split_lines(text)]
+            source.notes["marks of a list left out"] += (lines := without_marks(written)) != written
+            return lines
     except UnicodeDecodeError as error:
         source.skip(name, "captions not UTF-8", f"byte {error.start}")
     except OSError as error:

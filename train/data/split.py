@@ -13,13 +13,14 @@ from unicodedata import normalize
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import split_lines
+from attngan_deploy.train.data.sides import TEST, TRAIN, list_for_testing, side_of_list
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, composed, numbered, read_text, shard_name
 from attngan_deploy.train.imports.unpickle import load_plain
 
 DEFAULT_TEST_SHARE = 0.25  # of the classes; CUB-200-2011's published split has 50 of 200
 MAX_SPLIT_BYTES = 16 * 2**20
 NUMBERED_SIDE = re.compile(r"\d+\s+[01]")  # a line of CUB's train_test_split.txt
-SIDES = ("test", "train")
+SIDES = (TEST, TRAIN)  # as CUB numbers them
 NUMBERED_NAME = re.compile(r"(\d+)\s+(\S.*)")  # a line of CUB's classes.txt or images.txt
 BETWEEN_CELLS = re.compile(r"\s*[\s,;:|]\s*")
 SIDE = re.compile(r"\d+|train|test|val|true|false", re.IGNORECASE)  # behind or in front of a name
@@ -30,9 +31,10 @@ NEAR = 0.85  # how alike two spellings of a class are, by difflib
 class SplitRule:
     """How to split."""
 
-    # names of test classes or test pictures, as text (one a line) or as a pickled list of strings; or a folder with the
-    # published `train/filenames.pickle` and `test/filenames.pickle`, or `train.txt` and `test.txt`; or CUB's
-    # `train_test_split.txt` beside its `images.txt`. It beats everything else.
+    # names of test classes or test pictures, or of training where its name says so, as in trainvalclasses.txt; as text
+    # (one a line) or as a pickled list of strings; or a folder with the published `train/filenames.pickle` and
+    # `test/filenames.pickle`, or `train.txt` and `test.txt`; or CUB's `train_test_split.txt` beside its `images.txt`.
+    # It beats everything else.
     file: Path | None = None
     # how many classes are for testing: a whole number, or a share below 1 (a float). 0 is no test set. It beats what
     # the source says. None: what the source says, else `DEFAULT_TEST_SHARE`.
@@ -106,7 +108,8 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
     elif (names := read_split_names(file)) and all(NUMBERED_SIDE.fullmatch(name) for name in names):
         listed, otherwise = _official(file, names), None
     else:
-        listed, otherwise = dict.fromkeys(names, "test"), "train"
+        role = side_of_list(file)
+        listed, otherwise = dict.fromkeys(names, role), TRAIN if role == TEST else TEST
     known = {name for entry in entries for name in _names_of(entry)}
     meant = _meant(listed, known)
     listed = {meant[name]: side for name, side in listed.items()}
@@ -124,15 +127,23 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
     unmatched = [name for name in listed if name not in used]
     _check_cells(file, unmatched, known)
     _check_spelling(file, unmatched, {class_of(entry) for entry in entries})
-    if "test" not in splits.values():
+    sides = {*splits.values()}
+    if not used or (otherwise is None and TEST not in sides):
         raise DataError(
             f"{file} names nothing of this data",
             found=", ".join(map(repr, list(listed)[:2])) or "an empty list",
             expected=f"classes or pictures such as {class_of(entries[0])!r} or {entries[0].name!r}",
             next_step=HELP,
         )
+    if otherwise is not None and len(sides) < 2:
+        beside = list_for_testing(file)
+        raise DataError(
+            f"{file} names all of this data",
+            expected=f"some left for {'training' if otherwise == TRAIN else 'testing'}",
+            next_step=f"--split-file {beside}" if beside else "leave only the names of the test set in the list",
+        )
     skipped += [Skip(name, "in the split file, but no usable picture") for name in unmatched]
-    return splits, skipped, f"by {file.name}"
+    return splits, skipped, f"by {file.name}" + ", whose names are for training" * (otherwise == TEST)
 
 
 def _lists_in(folder: Path) -> dict[str, Path]:
@@ -204,12 +215,12 @@ def _check_spelling(file: Path, names: list[str], classes: set[str]) -> None:
             f"{file} spells {len(wrong)} of the classes otherwise than the data",
             found=shown,
             expected="the same names",
-            next_step="mend the list: those classes would be left in training",
+            next_step="mend the list: those classes would be on the wrong side",
         )
 
 
 def _check_cells(file: Path, lines: Iterable[str], known: Container[str]) -> None:
-    """Raise DataError where a line has a name of the data in one of several cells: it would be left in training."""
+    """Raise DataError where a line has a name of the data in one of several cells: it would be on the wrong side."""
     wrong: dict[str, str] = {}
     for line in lines:
         for place in BETWEEN_CELLS.finditer(line):
@@ -222,7 +233,7 @@ def _check_cells(file: Path, lines: Iterable[str], known: Container[str]) -> Non
             f"{file} has more than a name on {len(wrong)} of its lines",
             found=", ".join(f"{line!r} for {name!r}" for line, name in list(wrong.items())[:3]),
             expected="a test class or picture a line, or a number and a name where no two numbers are alike",
-            next_step="leave only the names of the test set in the list",
+            next_step="leave only the names in the list",
         )
 
 

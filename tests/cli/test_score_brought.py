@@ -1,0 +1,108 @@
+"""`t2i score` of what people bring: it is read, or the line that refuses it has a next step that works."""
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attngan_deploy.cli import app, register, report_errors
+from tests.makers.tiny_judge import SIZE, make_tiny_judge
+
+register("models", "score")
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_judge(tmp_path_factory.mktemp("judges") / "colours")
+
+
+@pytest.fixture
+def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve pictures in the folder `birds`, which is in the current one."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("birds")
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def score(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """The status of a command, and what it told on both streams."""
+    try:
+        status = report_errors(lambda: app(["score", *map(str, arguments)], standalone_mode=True))
+    except SystemExit as end:
+        status = int(end.code or 0)
+    return status, "".join(capsys.readouterr())
+
+
+def test_links_of_a_tar(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("links").mkdir()
+    for file in birds.iterdir():
+        Path("links", file.name).symlink_to(Path("../birds", file.name))
+    with tarfile.open("both.tar", "w") as tar:
+        for folder in ("links", "birds"):
+            tar.add(folder)
+    status, told = score(capsys, "both.tar", "--judge", judge)
+    assert status == 0 and "24 used of 24 found" in told and "skipped" not in told
+    with tarfile.open("links.tar", "w") as tar:
+        tar.add("links")
+        tar.add(birds / "00.png")
+    status, told = score(capsys, "links.tar", "--judge", judge)
+    assert status == 0 and "warning: 11 of 13 pictures are broken and were skipped" in told
+    assert "links/01.png is a link to ../birds/01.png, which the tar" in told
+    assert score(capsys, "links.tar", "--judge", judge, "--strict")[0] == 1
+    with tarfile.open("links.tar", "w") as tar:
+        tar.add("links")
+    status, told = score(capsys, "links.tar", "--judge", judge)
+    assert status == 1 and "has no usable picture; found links/0" in told and "Next: pack the folder again" in told
+    status, told = score(capsys, "birds", "--judge", judge, "--metric", "fid", "--reference", "links.tar")
+    assert status == 1 and "links.tar has no usable picture" in told
+    status, told = score(capsys, "--model", "base", "--captions", "links.tar", "--n", "1", "--judge", judge)
+    assert status == 1 and "which the tar does not hold; found 12 such links" in told
+
+
+@pytest.mark.parametrize(("suffix", "packer"), [(".gz", "gzip"), (".bz2", "bzip2"), (".xz", "xz")])
+def test_a_packed_tar_is_unpacked_by_its_next_step(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], suffix: str, packer: str
+) -> None:
+    with tarfile.open("all birds.tar", f"w:{suffix[1:]}") as tar:
+        tar.add(birds)
+    status, told = score(capsys, "all birds.tar", "--judge", judge)
+    assert status == 1 and f"is packed by {packer}. Next: unpack it: " in told
+    if not shutil.which(packer):
+        pytest.skip(f"needs {packer}")
+    subprocess.run(told.strip().partition("unpack it: ")[2], shell=True, check=True)
+    assert score(capsys, "all birds-unpacked.tar", "--judge", judge)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["birds.zip", "birds.tgz", "all birds.tar.gz"])
+def test_an_archive_is_unpacked_by_its_next_step(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.make_archive("made", "zip" if name.endswith("zip") else "gztar", birds)
+    next(Path().glob("made*")).rename(name)
+    shutil.rmtree(birds)
+    status, told = score(capsys, name, "--judge", judge)
+    assert status == 1 and "Next: unpack it, and name the folder: " in told
+    line = told.strip().partition("name the folder: ")[2]
+    if not shutil.which(line.split()[0]):
+        pytest.skip(f"needs {line.split()[0]}")
+    subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert "12 used of 12 found" in score(capsys, name.partition(".")[0], "--judge", judge)[1]
+
+
+def test_shards_in_a_sub_folder(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("top/my shards").mkdir(parents=True)
+    for number in range(2):
+        with tarfile.open(f"top/my shards/{number}.tar", "w") as tar:
+            for file in sorted(birds.iterdir())[number::2]:
+                tar.add(file, file.name)
+    status, told = score(capsys, "top", "--judge", judge)
+    assert status == 1 and "Next: t2i score 'top/my shards'" in told
+    assert "12 used of 12 found" in score(capsys, "top/my shards", "--judge", judge)[1]

@@ -1,0 +1,158 @@
+"""What a text turns out to be: lists of other programs, and lists of people, whose marks are no part of a caption."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media import captions
+from attngan_deploy.media.captions import CaptionFile, read_captions
+
+TWO = ["a small red bird", "a blue bird"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.txt", json.dumps(TWO)),
+        ("c", json.dumps(TWO, indent=2)),
+        ("a list.txt", "\n" + json.dumps([{"caption": text} for text in TWO])),
+        ("c.txt", json.dumps({"images": [], "annotations": [{"caption": text} for text in TWO]})),
+        ("c.data", json.dumps({"annotations": [{"caption": text} for text in TWO]}, indent=4)),
+        ("c.txt", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
+        ("c.json", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
+        ("c.jsonl", json.dumps(TWO, indent=1)),
+        ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
+        ("c.csv.txt", "caption\na small red bird\na blue bird\n"),
+        ("c.csv", "a small red bird\na blue bird\n"),
+        ("c.txt", str(TWO)),
+        ("c.txt", "1.jpg a small red bird\n2.jpg a blue bird\n"),
+        ("c.token", "1.jpg#0\ta small red bird\n2.jpg#0\ta blue bird\n"),
+        ("c.txt", "1\na small red bird\n\n2\na blue bird\n"),
+        ("c.md", "## Birds\n\na small red bird\na blue bird\n"),
+        ("c.json", json.dumps({"1.jpg": TWO[0], "2.jpg": TWO[1]})),
+        ("c.md", "| # | Caption |\n|---|:--|\n| 1 | a small red bird |\n| 2 | a blue bird |\n"),
+    ],
+)
+def test_the_next_step_leads_to_the_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(text)
+    with pytest.raises(CaptionError) as refused:
+        read_captions(name)
+    line = re.search(r"(mv|python|awk|grep|cut) -?\S.*?(?=$|, if each)", str(refused.value))
+    assert line is not None and shutil.which(line[1]), refused.value
+    before = set(Path().iterdir())
+    subprocess.run(line[0], shell=True, check=True)
+    (new,) = set(Path().iterdir()) - before
+    assert [caption.text for caption in read_captions(new)] == TWO
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(TWO, indent=2),
+        "".join(json.dumps({"caption": text}) + "\n" for text in TWO),
+        json.dumps({"annotations": [{"caption": text} for text in TWO]}),
+        "id\tcaption\n1\ta small red bird\n2\ta blue bird\n",
+        "\n".join(TWO),
+    ],
+)
+def test_streams_are_what_they_begin_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert [caption.text for caption in read_captions("-")] == TWO
+    os.mkfifo(tmp_path / "63")
+    writer = Thread(target=(tmp_path / "63").write_text, args=(text,))
+    writer.start()
+    assert [caption.text for caption in read_captions(tmp_path / "63")] == TWO
+    writer.join()
+
+
+def test_a_column_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"caption": "x", "text": "a bird"}\n')))
+    assert [caption.text for caption in read_captions("-", "text")] == ["a bird"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a bird\n")))
+    with pytest.raises(CaptionError, match="standard input has no columns"):
+        read_captions("-", "text")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("1. ", "2. "),
+        ("1.", "2."),
+        ("1) ", "10) "),
+        ("(1) ", "(2) "),
+        ("[1] ", "[2] "),
+        ("1: ", "2: "),
+        ("1 - ", "2 \u2013 "),
+        ("1\t", "2\t"),
+        ("#1 ", "#2 "),
+        ("**1.** ", "**2.** "),
+        ("a) ", "b) "),
+        ("- ", "- "),
+        ("* ", "* "),
+        ("\u2022 ", "\u2022\t"),
+        ("> ", "> "),
+    ],
+)
+def test_marks_of_a_list_are_no_part_of_its_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.setattr(captions, "NOTED_EVERY", 1)
+    path = tmp_path / "c.txt"
+    path.write_text(f"{first}{TWO[0]}\n\n  {second}{TWO[1]}\n", encoding="utf-8")
+    assert [(caption.text, caption.line) for caption in read_captions(path)] == [(TWO[0], 1), (TWO[1], 3)]
+    assert [caption.text for caption in CaptionFile.measure(str(path)).read(1)] == TWO[1:]
+    (tmp_path / "c.json").write_text(json.dumps([first + TWO[0], second + TWO[1]]))
+    assert [caption.text for caption in read_captions(tmp_path / "c.json")] == TWO
+    path.write_text("a bird\n" + path.read_text(encoding="utf-8") + "a jay\n", encoding="utf-8")
+    assert read_captions(path)[1].text == f"{first}{TWO[0]}".strip()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2 birds on a branch", "3 birds"],
+        ["1.5 inch bird", "2.5 inch bird"],
+        ["a bird", "a jay"],
+        ["[a red bird]", "[a blue bird]"],
+        ["{a red bird}", "a, b"],
+        ["-a bird", "-a jay"],
+        ["A. a bird", "St. Helena's plover"],
+    ],
+)
+def test_captions_that_begin_with_a_number_or_sign_stay(tmp_path: Path, texts: list[str]) -> None:
+    (tmp_path / "c.txt").write_text("\n".join(texts))
+    assert [caption.text for caption in read_captions(tmp_path / "c.txt")] == texts
+
+
+def test_a_few_lines_of_many_that_look_like_items_are_captions(tmp_path: Path) -> None:
+    texts = [f"{number}. bird" if number % 3 else "a bird" for number in range(1, 1000)] + ["a bird"] * 1000
+    (tmp_path / "c.txt").write_text("\n".join(texts[::-1]))
+    assert len(read_captions(tmp_path / "c.txt")) == len(texts)
+
+
+@pytest.mark.parametrize("key", ["captions", "data", "sentences"])
+def test_lists_by_other_names(tmp_path: Path, key: str) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"version": 1, key: TWO}))
+    assert [caption.text for caption in read_captions(tmp_path / "c.json")] == TWO
+
+
+def test_a_list_of_windows_is_written_anew_by_its_next_step(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes("caption\na café\n".encode("cp1252"))
+    with pytest.raises(CaptionError, match="save it as UTF-8: iconv -f CP1252") as refused:
+        read_captions(tmp_path / "c.csv")
+    if not shutil.which("iconv"):
+        pytest.skip("needs iconv")
+    line = str(refused.value).rpartition("as UTF-8: ")[2].partition(", if it")[0]
+    subprocess.run(line, shell=True, check=True)
+    assert [caption.text for caption in read_captions(tmp_path / "c-utf8.csv")] == ["a café"]

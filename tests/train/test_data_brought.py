@@ -1,0 +1,44 @@
+"""`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nltk", reason="needs the train extra")
+
+from attngan_deploy.errors import DataError
+from attngan_deploy.train.data.split import SplitRule
+from tests.makers.data_makers import EVERYTHING, described, picture, run, samples
+
+
+def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
+    for name in ("Training/A/1.jpg", "Training/B/1.jpg", "Validation/A/2.jpg"):
+        described(tmp_path / "in" / name)
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A"])
+    assert list(samples(tmp_path / "out", "test")) == ["Validation/A/2"]
+    assert report["notes"]["picture for validation taken for testing"] == 1
+    (tmp_path / "in/list.csv").write_text(
+        "picture,caption,split\nTraining/A/1.jpg,a bird,Training\nValidation/A/2.jpg,a bird,testing\n"
+    )
+    report = run(tmp_path / "in/list.csv", tmp_path / "csv", split=SplitRule())
+    assert (report["train"]["pictures"], report["test"]["pictures"]) == (1, 1)
+
+
+def test_marks_of_a_list_are_no_part_of_captions(tmp_path: Path) -> None:
+    described(tmp_path / "in/A/1.jpg", "1. a red bird\n2. a small bird\n")
+    described(tmp_path / "in/A/2.jpg", "a red bird\n- a small bird\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    found = {name: sample.captions for name, sample in samples(tmp_path / "out").items()}
+    assert found == {"A/1": ["a red bird", "a small bird"], "A/2": ["a red bird", "- a small bird"]}
+    assert report["notes"] == {"marks of a list left out": 1}
+    (tmp_path / "in/list.csv").write_text("picture,caption\nA/1.jpg,1. a red bird\nA/2.jpg,2. a jay\n")
+    report = run(tmp_path / "in/list.csv", tmp_path / "csv", split=EVERYTHING)
+    assert [sample.captions for sample in samples(tmp_path / "csv").values()] == [["a red bird"], ["a jay"]]
+
+
+def test_a_list_in_a_folder_without_captions_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.jpg")
+    (tmp_path / "in/metadata.csv").write_text("picture,caption\n1.jpg,a bird\n")
+    with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*metadata\.csv -o data$"):
+        run(tmp_path / "in", tmp_path / "out")
