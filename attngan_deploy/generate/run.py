@@ -1,10 +1,10 @@
 """A run: what decides its pictures, how they are named, and what is said of them."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from attngan_deploy.bundles.bundle import Bundle
@@ -143,7 +143,7 @@ def _digest(captions: Iterable[Caption]) -> str:
     """SHA-256 of a JSON list of [line, text]."""
     digest, before = hashlib.sha256(b"["), b""
     for caption in captions:
-        digest.update(before + json.dumps([caption.line, caption.text]).encode())
+        digest.update(before + f"[{caption.line}, {encode_basestring_ascii(caption.text)}]".encode())
         before = b", "
     digest.update(b"]")
     return digest.hexdigest()
