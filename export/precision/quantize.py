@@ -29,7 +29,7 @@ PLAIN = "plain.onnx"
 PERCENTILE = 99.99
 FLOAT = 4  # bytes of a value
 CALIBRATION = (16,) * 3  # pictures of each batch that ranges are taken from
-LARGEST = 2**31  # bytes of results that ONNX Runtime may keep at once; it would keep those of all batches
+LARGEST = 2**30  # bytes of results that ONNX Runtime may keep at once; it would keep those of all batches
 SEED = 2  # not that of the pictures that parity is measured with
 
 
