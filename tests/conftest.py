@@ -84,6 +84,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
+@pytest.fixture(scope="session", params=["dmgan", "dfgan"])
+def family(request: pytest.FixtureRequest) -> str:
+    """A family of generators beside AttnGAN's."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def family_bundle(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_bundle`, of a DM-GAN and of a DF-GAN in turn; it is called as its family."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("families") / family, family, family)
+
+
 @pytest.fixture(scope="session")
 def precise_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny bundle with its generator in fp16 and bf16 too. Shared by all tests."""

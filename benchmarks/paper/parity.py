@@ -4,13 +4,16 @@
     python benchmarks/paper/parity.py base-all > docs/parity.md
 
 256 pictures of real captions, in batches of 1, 8 and 33. What can't run here says why. What the export measured for
-precisions that need other hardware stands below. Needs onnx, no torch.
+precisions that need other hardware stands below, and then DM-GAN and DF-GAN against the published networks.
 """
 
 import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
 from attngan_deploy.bundles.manifest import PrecisionParity, StoredPrecision
@@ -21,7 +24,9 @@ from attngan_deploy.engines.request import ANY_ENGINE, REFERENCE, EngineRequest
 from attngan_deploy.errors import T2IError
 from attngan_deploy.system.machine import this_machine
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 with script_extra("train"):
+    from attngan_deploy.export.precision import writer
     from attngan_deploy.export.precision.parity import (
         PICTURES,
         SEED,
@@ -31,6 +36,12 @@ with script_extra("train"):
         measure,
     )
     from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
+    from attngan_deploy.export.published import import_published
+    from tests.makers.published import EVERY_THIRD, Published
+    from tests.makers.published_model import PublishedFiles
+
+FAMILIES = {"DM-GAN": "dmgan_branch2_b1mask", "DF-GAN": "dfgan_64_b3"}
+PRECISIONS = ("fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,21 @@ def compare_engines(bundle: Bundle, captions: Path | None = None, threads: int |
     ]
 
 
-def as_markdown(bundle: Bundle, rows: list[Row]) -> str:
+def compare_families() -> list[tuple[str, ...]]:
+    """Of each family the difference of the last image from the published one, and PSNR of precisions against fp32."""
+    rows = []
+    for family, network in FAMILIES.items():
+        with TemporaryDirectory() as name:
+            files = PublishedFiles(folder := Path(name), network)
+            made = import_published(files.generator, files.text_encoder, files.captions, folder / "bundle").bundle
+            bundle = open_bundle(writer.extend_bundle(str(made), PRECISIONS, folder / "all"))
+            worst = [f"{_difference(bundle, Published(network), each):.0e}" for each in ("onnxruntime", "openvino")]
+            stored = bundle.graph(GENERATOR).precisions
+            rows.append((family, *worst, *(_psnr(stored[precision].parity) for precision in PRECISIONS)))
+    return rows
+
+
+def as_markdown(bundle: Bundle, rows: list[Row], families: list[tuple[str, ...]]) -> str:
     """The page."""
     ran = [_measured(row.engine, row.precision, bundle, row.parity) for row in rows if row.parity is not None]
     stored = bundle.graph(GENERATOR).precisions.items()
@@ -97,7 +122,26 @@ rounded to the precision.
 ## What did not run here
 
 {_table(("engine", "precision", "why"), refused)}
+
+## DM-GAN and DF-GAN
+
+Networks of the published code with random weights (`tests/data`, 128 and 64 px), imported. First the largest difference
+of the last image from what that code made, of 2 from darkest to brightest; then PSNR of {PICTURES} pictures against
+fp32, as above.
+
+{_table(("", "ONNX Runtime fp32", "OpenVINO fp32", *PRECISIONS), families)}
 """
+
+
+def _difference(bundle: Bundle, published: Published, backend: str) -> float:
+    inputs = {name: value.numpy() for name, value in published.inputs.items()}
+    if "mask" in inputs:
+        inputs["mask"] = ~inputs["mask"]
+    made = load_engine(bundle, GENERATOR, EngineRequest(backend, precision="fp32")).run(inputs)
+    name = sorted(name for name in published.outputs if name.startswith("image"))[-1]
+    image = made[f"image_{bundle.manifest.sizes.stages[-1]}"]
+    wanted = published.outputs[name].numpy()
+    return float(np.abs((image[..., ::3, ::3] if name.endswith(EVERY_THIRD) else image) - wanted).max())
 
 
 def _compare(bundle: Bundle, reference: Reference, request: EngineRequest) -> Row:
@@ -111,16 +155,21 @@ def _compare(bundle: Bundle, reference: Reference, request: EngineRequest) -> Ro
 
 
 def _measured(engine: str, precision: str, bundle: Bundle, parity: PrecisionParity) -> tuple[str, ...]:
-    floor, psnr = _floor(bundle, precision), "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
-    return engine.rpartition(",")[0], precision, psnr, floor, f"{parity.worst_level} of 255", str(parity.captions)
+    worst, floor = f"{parity.worst_level} of 255", _floor(bundle, precision)
+    return engine.rpartition(",")[0], precision, _psnr(parity), floor, worst, str(parity.captions)
 
 
 def _exported(precision: str, stored: StoredPrecision, bundle: Bundle) -> tuple[str, ...]:
     if (parity := stored.parity) is None:
-        return precision, "not measured", _floor(bundle, precision), "", "", ""
-    psnr = "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
+        return precision, _psnr(parity), _floor(bundle, precision), "", "", ""
     kept = ", ".join(f"`{layer}`" for layer in stored.kept) or "none"
-    return precision, psnr, _floor(bundle, precision), f"{parity.worst_level} of 255", kept, parity.measured
+    return precision, _psnr(parity), _floor(bundle, precision), f"{parity.worst_level} of 255", kept, parity.measured
+
+
+def _psnr(parity: PrecisionParity | None) -> str:
+    if parity is None:
+        return "not measured"
+    return "equal" if parity.psnr_db is None else f"{parity.psnr_db} dB"
 
 
 def _floor(bundle: Bundle, precision: str) -> str:
@@ -142,7 +191,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads; one a core unless given")
     options = parser.parse_args()
     bundle = open_bundle(options.model)
-    print(as_markdown(bundle, compare_engines(bundle, options.captions, options.threads)), end="")
+    rows = compare_engines(bundle, options.captions, options.threads)
+    print(as_markdown(bundle, rows, compare_families()), end="")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ SCRIPTS = [path for path in sorted((ROOT / "benchmarks").glob("*/*.py")) if "__m
 NEED = {
     "check",
     "families",
-    "families_parity",
     "fuzz",
     "generation_speed",
     "kill_at_random",

@@ -29,6 +29,19 @@ def test_every_engine_has_a_row(
     assert "rounded to fp16" in rest.partition("## What did not run here")[0]
     for backend in ("onnxruntime on cuda", "tensorrt on cuda", "tensorrt-rtx on cuda", "openvino on"):
         assert backend in rest or backend in ran
+    written = (Path(__file__).parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    assert outline(page) == outline(written)
+    assert [line.split()[1] for line in page.split("## DM-GAN and DF-GAN")[1].splitlines() if " dB |" in line] == [
+        "DM-GAN",
+        "DF-GAN",
+    ]
+
+
+def outline(page: str) -> list[str]:
+    """Headings, and the heads of tables."""
+    lines = page.splitlines()
+    below = [*lines[1:], ""]
+    return [line for line, after in zip(lines, below, strict=True) if line[:1] == "#" or after.startswith("| ---")]
 
 
 def test_a_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from attngan_deploy import TextToImage
 from attngan_deploy.bundles.bundle import open_bundle, write_manifest
 from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.cli import app, register
-from attngan_deploy.errors import BundleError, EngineError, OutputError
+from attngan_deploy.errors import BundleError, EngineError, OutputError, ScoreError
 from attngan_deploy.export.parity.torch_maker import TorchMaker
 from attngan_deploy.export.precision import writer as precision_writer
 from attngan_deploy.export.precision.writer import extend_bundle
@@ -29,6 +29,9 @@ from attngan_deploy.media.captions import CaptionList, from_texts
 from attngan_deploy.media.images import METADATA_KEY
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.generated import GeneratedPictures
+from attngan_deploy.score.metrics.word_fidelity import word_fidelity
+from attngan_deploy.score.passport import PictureFacts
+from attngan_deploy.score.table import _origin_rows
 from attngan_deploy.serve.intake import ServedModel, accept
 from attngan_deploy.serve.messages import Order
 from attngan_deploy.serve.schemas import GenerateRequest
@@ -205,8 +208,15 @@ def test_other_precisions_are_stored_and_clear_their_floors(
 
 
 def test_scores_say_the_truncation(folders: dict[str, Path]) -> None:
-    told = {name: GeneratedPictures(load(folder), CAPTIONS, 2).generated.truncation for name, folder in folders.items()}
-    assert told == {"dmgan": None, "dfgan": 0.88}
+    made = {name: GeneratedPictures(load(folder), CAPTIONS, 2).generated for name, folder in folders.items()}
+    assert {name: facts.truncation for name, facts in made.items()} == {"dmgan": None, "dfgan": 0.88}
+    shown = {name: str(_origin_rows(PictureFacts(generated=facts))) for name, facts in made.items()}
+    assert "seed 0, noise cut and times 0.88" in shown["dfgan"] and "noise" not in shown["dmgan"]
+
+
+def test_word_fidelity_needs_attention(folders: dict[str, Path]) -> None:
+    with pytest.raises(ScoreError, match=r"has no attention, which word fidelity measures\. Next: leave out"):
+        word_fidelity(load(folders["dfgan"]))
 
 
 def test_torch_makes_the_same_pictures(folder: Path, family: str, tmp_path: Path) -> None:

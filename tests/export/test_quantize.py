@@ -11,8 +11,9 @@ from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.export.precision import quantize
 from attngan_deploy.export.precision.half import layer_of, load_plain
-from attngan_deploy.export.precision.quantize import Quantizer, quantizable
+from attngan_deploy.export.precision.quantize import Quantizer, quantizable, result_bytes
 from attngan_deploy.export.precision.sample_inputs import sample_batches, sample_captions
+from tests.makers.tiny_bundle import make_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,36 @@ def test_ranges_are_measured_once(
 
     monkeypatch.setattr(quantize, "_Reader", NoMore)
     assert quantizer.quantize().SerializeToString() == first.SerializeToString()
+
+
+def test_ranges_of_a_large_network_are_taken_a_part_at_a_time(
+    plain: ModelProto, batches: list[Tensors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 256 px the results of all batches at once would take more memory than a laptop has."""
+    pictures = list[int]()
+
+    class Counted(quantize._Reader):
+        def get_next(self) -> Tensors | None:
+            if (batch := super().get_next()) is not None:
+                pictures.append(len(batch["z"]))
+            return batch
+
+    monkeypatch.setattr(quantize, "_Reader", Counted)
+    monkeypatch.setattr(quantize, "LARGEST", 3 * result_bytes(plain))
+    (tmp_path / "whole").mkdir()
+    parts = Quantizer(plain, batches, tmp_path).quantize()
+    assert pictures == [3, 1, 3, 1]
+    monkeypatch.undo()
+    whole = Quantizer(plain, batches, tmp_path / "whole").quantize()
+    assert 0 < np.abs(run(parts, batches[0]) - run(plain, batches[0])).mean() < 0.05
+    assert np.abs(run(parts, batches[0]) - run(whole, batches[0])).mean() < 0.02
+
+
+def test_batches_may_have_captions_of_other_lengths(tmp_path: Path) -> None:
+    """DM-GAN's words go through convolutions, whose results have as many places as there are words."""
+    folder = make_tiny_bundle(tmp_path / "dmgan", "dmgan")
+    bundle, plain = open_bundle(folder), load_plain(open_bundle(folder).graph_path("generator"))
+    batches = sample_batches(bundle, [[1, 2, 3], [1], [2, 3], [1, 2, 3, 4, 5]], (2, 2), seed=0)
+    assert [batch["words"].shape[-1] for batch in batches] == [3, 5]
+    found, wanted = run(Quantizer(plain, batches, tmp_path).quantize(), batches[0]), run(plain, batches[0])
+    assert 0 < np.abs(found - wanted).mean() < 0.05

@@ -11,9 +11,11 @@ import onnxruntime
 import pytest
 
 from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.errors import BundleError, OutputError
 from attngan_deploy.export.targets.triton import write_triton_repository
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.tokenizer import Tokenizer
 
 pytest.importorskip("rapidjson", reason="needs tritonclient[grpc]")  # without it that package raises no ImportError
 text_format = pytest.importorskip("google.protobuf.text_format")
@@ -76,6 +78,43 @@ def test_configurations_fit_their_graphs(repository: Path, key: str) -> None:
         assert found == expected
 
 
+def run_ensemble(repository: Path, ensemble: Any, sent: Tensors) -> Tensors:
+    """All tensors of a request, step by step, as Triton would make them."""
+    pool = dict(sent)
+    for step in ensemble.ensemble_scheduling.step:
+        config = read_config(repository, step.model_name)
+        session = onnxruntime.InferenceSession(repository / step.model_name / "1" / config.default_model_filename)
+        inputs = {}
+        for tensor in config.input:
+            value = pool[step.input_map[tensor.name]]
+            inputs[tensor.name] = value.reshape(len(value)) if tensor.HasField("reshape") else value
+        assert set(step.input_map) == set(inputs)
+        names = [tensor.name for tensor in config.output if tensor.name in step.output_map]
+        made = dict(zip(names, session.run(names, inputs), strict=True))
+        pool |= {outside: made[inside] for inside, outside in step.output_map.items()}
+    return pool
+
+
+def test_ensembles_of_other_families(family: str, family_bundle: Path, tmp_path: Path) -> None:
+    """What is asked for and given is what their generators take and make."""
+    model = TextToImage.load(family_bundle, backend="onnxruntime", precision="fp32", threads=1)
+    repository = write_triton_repository(model.bundle, tmp_path / "repository")
+    z, eps = model.noise(7, [(0, 0), (1, 0)])
+    captions = ["a small red bird", "the blue bird with wings"]
+    rows = [model.tokenizer.encode(text).ids for text in captions]
+    sent = {"captions": Tokenizer.pad(rows), "lengths": np.array([[len(row)] for row in rows], np.int64), "z": z}
+    sent |= {"eps": eps} if family == "dmgan" else {}
+    ensemble, wanted = read_config(repository, family), model.decode(model.encode(captions), z, eps)
+    images = {f"image_{size}": image for size, image in wanted.images.items()}
+    assert [tensor.name for tensor in ensemble.input] == [*sent]
+    assert {tensor.name for tensor in ensemble.output} == {*images, *(["attention"] if family == "dmgan" else [])}
+    pool = run_ensemble(repository, ensemble, sent)
+    for name, image in images.items():
+        np.testing.assert_allclose(pool[name], image, atol=1e-5)
+    if wanted.attention is not None:
+        np.testing.assert_allclose(pool["attention"], wanted.attention, atol=1e-5)
+
+
 def test_ensemble_makes_the_pictures_of_the_bundle(repository: Path, tiny_bundle: Path) -> None:
     """Run the ensemble as Triton would: step by step, tensors by its maps, shapes by its models' configurations."""
     model = TextToImage.load(tiny_bundle, backend="onnxruntime", precision="fp32", threads=1)
@@ -91,18 +130,7 @@ def test_ensemble_makes_the_pictures_of_the_bundle(repository: Path, tiny_bundle
     assert {tensor.name: [-1, *tensor.dims] for tensor in ensemble.input} == {
         name: [-1, *(-1 if name == "captions" else size for size in tensor.shape[1:])] for name, tensor in sent.items()
     }
-    pool = dict(sent)
-    for step in ensemble.ensemble_scheduling.step:
-        config = read_config(repository, step.model_name)
-        session = onnxruntime.InferenceSession(repository / step.model_name / "1" / config.default_model_filename)
-        inputs = {}
-        for tensor in config.input:
-            value = pool[step.input_map[tensor.name]]
-            inputs[tensor.name] = value.reshape(len(value)) if tensor.HasField("reshape") else value
-        assert set(step.input_map) == set(inputs)
-        names = [tensor.name for tensor in config.output]
-        made = dict(zip(names, session.run(names, inputs), strict=True))
-        pool |= {outside: made[inside] for inside, outside in step.output_map.items()}
+    pool = run_ensemble(repository, ensemble, sent)
     vocabulary = model.tokenizer.words
     captions = [" ".join(vocabulary[place] for place in row[row > 0]) for row in sent["captions"]]
     expected = model.decode(model.encode(captions), sent["z"], sent["eps"])

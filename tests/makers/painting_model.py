@@ -27,7 +27,8 @@ class PaintingModel:
     def __init__(self, paint: Painter, even_attention: bool = False) -> None:
         words = {word for text in WORD_CAPTIONS for word in split_words(text)} | set(COLOURS)
         self.tokenizer = Tokenizer([PADDING, *sorted(words)])
-        self.bundle = SimpleNamespace(name="painter", hash="0123456789abcdef")
+        manifest = SimpleNamespace(sizes=SimpleNamespace(attention=ATTENTION))
+        self.bundle = SimpleNamespace(name="painter", hash="0123456789abcdef", manifest=manifest)
         self.facts = "a painter"
         self.paint, self.even_attention = paint, even_attention
         self.largest_batch = 0

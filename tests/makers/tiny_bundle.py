@@ -25,10 +25,10 @@ SIGHT = {"attngan": 1.0, "dmgan": 5.0, "dfgan": 2.0}  # and those that look at c
 FEATURES, NOISE, WIDTH, EMBEDDING = 8, 4, 2, 6
 
 
-def make_tiny_bundle(folder: Path, variant: str = "base") -> Path:
+def make_tiny_bundle(folder: Path, variant: str = "base", name: str = "tiny") -> Path:
     """Export a tiny random checkpoint as the bundle `folder`, and return it."""
     with TemporaryDirectory() as place:
-        return export_bundle(make_tiny_checkpoint(Path(place) / "checkpoint", variant), folder, name="tiny")
+        return export_bundle(make_tiny_checkpoint(Path(place) / "checkpoint", variant), folder, name=name)
 
 
 def make_tiny_checkpoint(folder: Path, variant: str = "base", stages: int = 2) -> Path:

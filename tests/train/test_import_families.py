@@ -181,6 +181,39 @@ def test_two_of_three_stages(tmp_path: Path) -> None:
     assert not [name for name in model.tensors["generator"] if name.startswith(("later.1.", "to_image.2."))]
 
 
+def parameters(state: State) -> list[Tensor]:
+    """As `netG.parameters()` gives them: in the order of the state, without statistics of batch norm."""
+    return [value for name, value in state.items() if not name.endswith(("running_mean", "running_var"))]
+
+
+@pytest.mark.parametrize("network", CONFIGS)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state, means: {"netG": state, "avg_param_G": means},
+        lambda state, means: {"model": {"netG": state, "netD": {}}, "ema": {"decay": 0.999, "shadow_params": means}},
+        lambda state, means: {"state_dict": state, "optimizer": {"moments": means[:3]}, "averages": (*means,)},
+    ],
+    ids=["published", "torch_ema", "tuple"],
+)
+def test_a_list_of_averages_beside_the_weights_is_what_is_read(
+    tmp_path: Path, network: str, wrapped: Callable[[State, list[Tensor]], Any]
+) -> None:
+    """Averages have no names; statistics of batch norm are those of the weights beside them, as in published files."""
+    made = read(tmp_path, network, lambda state: wrapped(state, [value + 1 for value in parameters(state)]))
+    for name, value in read(tmp_path, network).tensors["generator"].items():
+        averaged = not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        torch.testing.assert_close(made.tensors["generator"][name], value + averaged, atol=0, rtol=0)
+
+
+def test_a_state_of_averages_is_taken_before_a_list(tmp_path: Path) -> None:
+    def change(state: State) -> Any:
+        return {"netG": state, "avg_param_G": [value + 1 for value in parameters(state)], "netG_ema": state}
+
+    made, plain = read(tmp_path, "dfgan_64_b3", change), read(tmp_path, "dfgan_64_b3")
+    torch.testing.assert_close(made.tensors["generator"], plain.tensors["generator"], atol=0, rtol=0)
+
+
 def without(*starts: str) -> Callable[[State], State]:
     return lambda state: {name: value for name, value in state.items() if not name.startswith(starts)}
 
@@ -219,7 +252,17 @@ def without(*starts: str) -> Callable[[State], State]:
             "generator, as in netG_epoch_N.pth; nearest is DF-GAN, which has no 'block0.c1.weight', 'block0.c1.bias', ",
         ),
         ("dfgan_64_b3", lambda state: {"conv_img.weight": state["fc.weight"]}, "found a discriminator"),
-        ("dfgan_64_b3", lambda state: [*state.values()], "holds no weights; found list"),
+        ("dfgan_64_b3", lambda state: [*state.values()], "holds 154 tensors without names; found a list, as an avera"),
+        (
+            "dmgan_branch3_b3",
+            lambda state: {"avg_param_G": parameters(state), "epoch": 3},
+            "statistics of batch norm are not in it; expected a state dict: names and tensors. Next: load_params(netG,",
+        ),
+        (
+            "dmgan_branch3_b3",
+            lambda state: {"netG": state, "avg_param_G": parameters(state)[::-1]},
+            "list of averaged parameters is not in the order of its weights; found (3, 4, 3, 3) in the place of ",
+        ),
         (
             "dfgan_64_b3",
             lambda state: state | {"fc.bias": torch.full([512], torch.inf)},

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeGuard
 
 from torch import Tensor
 
@@ -40,6 +42,8 @@ WRAPPERS = {  # keys that a state dict may lie behind; of several the first, as 
     "generator": ("netG_ema", "G_ema", "ema", "netG", "generator", "model", "state_dict"),
     "text encoder": ("text_encoder", "model", "state_dict"),
 }
+AVERAGED = ("netG_ema", "G_ema", "ema")  # of them those that are averages
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, which are no parameters
 MOST_WRAPPERS = 4  # around one another
 VARIANTS_BY_BLOCKS = {frozenset(DESCRIPTIONS[variant].blocks): variant for variant in VARIANTS}
 DF_GAN_BLOCKS = {4: 1, 5: 2, 6: 3}  # doublings of a map of 4 x 4, and the stages whose last has that size
@@ -182,7 +186,7 @@ def nearest_family(names: Iterable[str]) -> str:
 
 def _load(path: Path, kind: str) -> State:
     """The weights of a file under their own names, which are those of a network of this kind."""
-    state = load_state(path, partial(_unwrapped, kind=kind))
+    state = load_state(path, partial(_unwrapped, path, kind=kind))
     names = [plain_name(name) for name in state]
     found = next((what for start, what, _ in KINDS if any(name.startswith(start) for name in names)), None)
     if found == kind:
@@ -199,13 +203,56 @@ def _load(path: Path, kind: str) -> State:
     )
 
 
-def _unwrapped(loaded: object, kind: str) -> object:
+def _unwrapped(path: Path, loaded: object, kind: str) -> object:
     """The state dict behind the keys that training code puts it behind, or what there is."""
+    lists = _unnamed([loaded])
     for _ in range(MOST_WRAPPERS):
-        if not isinstance(loaded, dict) or any(isinstance(value, View) for value in loaded.values()):
+        if not isinstance(loaded, dict) or _has(loaded, View):
             break
-        loaded = next((loaded[key] for key in WRAPPERS[kind] if isinstance(loaded.get(key), dict)), loaded)
-    return loaded
+        lists += _unnamed(loaded.values())
+        key = next((key for key in WRAPPERS[kind] if _has(loaded.get(key), (dict, View))), None)
+        if key is None:
+            break
+        loaded, lists = loaded[key], [] if key in AVERAGED else lists
+    if not lists:
+        return loaded
+    if _has(loaded, View):
+        return _averaged(path, loaded, lists)
+    raise CheckpointError(
+        f"{path} holds {len(lists[0])} tensors without names",
+        found="a list, as an average (EMA) of parameters is kept; statistics of batch norm are not in it",
+        expected="a state dict: names and tensors",
+        next_step="load_params(netG, avg_param_G) in the training code, and torch.save(netG.state_dict(), ...)",
+    )
+
+
+def _has(value: object, kind: type | tuple[type, ...]) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict) and any(isinstance(each, kind) for each in value.values())
+
+
+def _unnamed(values: Iterable[object]) -> list[list[View]]:
+    """Lists of tensors among values, or in dicts among them; each once, however often a pickle has it."""
+    outside = {id(value): value for value in values}.values()
+    inside = [[*value.values()] if isinstance(value, dict) else [value] for value in outside]
+    lists = {id(value): value for value in chain(*inside) if isinstance(value, list | tuple) and value}.values()
+    return [[*each] for each in lists if all(isinstance(value, View) for value in each)]
+
+
+def _averaged(path: Path, state: dict[str, object], lists: list[list[View]]) -> dict[str, object]:
+    """A state whose parameters are those of a list of as many, in its order: that of `netG.parameters()`."""
+    names = [name for name in state if not str(name).endswith(STATISTICS)]
+    found = next((each for each in lists if len(each) == len(names)), None)
+    if found is None:
+        return state
+    for name, value in zip(names, found, strict=True):
+        if value.shape != getattr(state[name], "shape", ()):
+            raise CheckpointError(
+                f"{path}: its list of averaged parameters is not in the order of its weights",
+                found=f"{value.shape} in the place of {ascii(name)[:80]}",
+                expected=str(getattr(state[name], "shape", "another")),
+                next_step="torch.save the state dict alone, with the averages in it or without",
+            )
+    return state | dict(zip(names, found, strict=True))
 
 
 def _renamed(path: Path, whose: str, state: State, table: tuple[tuple[str, str], ...]) -> State:

@@ -193,11 +193,7 @@ def _sets(
         maps: list[NDArray[np.float32]] = []
         for batch in model.stream(texts, seed, batch_size=batch_size, shared_noise=True, places=places):
             pictures += list(batch.pictures)
-            if batch.attention is None:
-                raise ScoreError(
-                    f"model {model.bundle.name} has no attention, which word fidelity measures",
-                    next_step="leave out word-fidelity, or choose another --model",
-                )
+            assert batch.attention is not None  # see `_check`
             maps += [
                 attention[words[text]].sum(axis=0)
                 for (text, _), attention in zip(batch.places, batch.attention, strict=True)
@@ -249,6 +245,11 @@ def _check(model: "TextToImage", captions: Sequence[str], colours: Sequence[str]
         raise ScoreError(f"a caption has no {PLACE}", found=without[0][:80])
     if len(set(colours)) < 2 or len(set(colours)) != len(colours):
         raise ScoreError("word fidelity compares colours", found=", ".join(colours), expected="two or more, each once")
+    if not model.bundle.manifest.sizes.attention:
+        raise ScoreError(
+            f"model {model.bundle.name} has no attention, which word fidelity measures",
+            next_step="leave out the metric words, or choose another --model",
+        )
     if unknown := [name for name in colours if name not in BOUNDS]:
         raise ScoreError(f"no bounds for the colour '{unknown[0]}'", expected=", ".join(COLOURS))
     if unknown := [name for name in colours if name not in model.tokenizer.index]:
