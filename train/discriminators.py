@@ -119,11 +119,17 @@ class OneWayDiscriminator(StageDiscriminator):
 def build_discriminators(
     config: DiscriminatorConfig, sizes: tuple[int, ...], channels: Sequence[int] = ()
 ) -> nn.ModuleList:
-    """One discriminator of the configured kind for each size, and the projected one last where it is asked for.
+    """One discriminator of the configured kind for each size, then the projected ones, of the last sizes.
 
     Args:
         channels: of the backbone's features that a projected one looks at, finest scale first.
     """
     kinds = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}
     nets: list[nn.Module] = [kinds[config.kind](config, size) for size in sizes] if config.kind in kinds else []
-    return nn.ModuleList([*nets, ProjectedDiscriminator(config, channels)] if config.projected else nets)
+    projected = [ProjectedDiscriminator(config, channels) for _ in projected_sizes(config, sizes)]
+    return nn.ModuleList([*nets, *projected])
+
+
+def projected_sizes(config: DiscriminatorConfig, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the sizes whose pictures a projected discriminator looks at."""
+    return sizes[-config.projected_stages :] if config.projected else ()

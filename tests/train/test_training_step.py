@@ -16,7 +16,7 @@ from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
 from attngan_deploy.train.losses import Gammas
 from attngan_deploy.train.runs.distributed import Processes
-from attngan_deploy.train.runs.gan_step import Encoders, GanTraining
+from attngan_deploy.train.runs.gan_step import Encoders, GanTraining, discriminator_names
 from attngan_deploy.train.text_encoder import TextEncoder
 from benchmarks.speed.published_step import PublishedTraining, plain_words_loss
 from tests.makers.published import words_loss
@@ -130,3 +130,25 @@ def test_names_of_weights_are_those_of_older_checkpoints() -> None:
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(os.environ, "CXX", str(tmp_path / "no-compiler"))
     assert "there is no C++ compiler" in str(compiled.why_not_compiled())
+
+
+def test_each_stage_may_have_a_projected_discriminator_of_its_own(encoders: Encoders) -> None:
+    """What one of 64 px looks at depends on the first picture alone; close-ups are of the last."""
+    recipe = replace(gan_recipe("projected", GeneratorConfig("base", 2, 2, 4, 4, 16)), precision="fp32")
+    recipe = replace(recipe, discriminator=replace(recipe.discriminator, projected=4, pooled=4, features=16))
+    training = GanTraining(recipe, encoders, Processes())
+    assert discriminator_names(recipe) == ["projected, 64 px", "projected, 128 px"]
+    assert discriminator_names(replace(recipe, freeze_first_stage=True)) == ["projected, 128 px"]
+    images = [torch.rand(2, 3, size, size) * 2 - 1 for size in (64, 128)]
+    for changed in (0, 1):
+        others = [torch.rand_like(image) if number == changed else image for number, image in enumerate(images)]
+        seen = []
+        for pictures in (images, others):
+            torch.manual_seed(0)
+            seen.append(training._views(pictures, 128, close_up=0.5).inputs)
+        same = [all(torch.equal(*pair) for pair in zip(*maps, strict=True)) for maps in zip(*seen, strict=True)]
+        assert same == [number != changed for number in (0, 1)]
+    training.train_mode()
+    metrics = training.step(batch(), 1, 0, np.random.default_rng(0))
+    assert np.isfinite(list(metrics.values())).all()
+    assert all(parameter.grad is not None for parameter in training.generator.parameters())

@@ -14,7 +14,7 @@ from attngan_deploy.train import losses
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
-from attngan_deploy.train.discriminators import build_discriminators
+from attngan_deploy.train.discriminators import build_discriminators, projected_sizes
 from attngan_deploy.train.generator import Generated, Generator
 from attngan_deploy.train.image_encoder import SCALES, BirdMobileNet, EncodedImages, ImageEncoder, Scales
 from attngan_deploy.train.losses import Discriminator, Gammas, Inputs
@@ -212,11 +212,14 @@ class GanTraining:
         inputs: list[Inputs] = list(images) if recipe.discriminator.kind != "none" else []
         if self.lens is None:
             return Views(images, inputs, None)
-        last = recoloured(images[-1], recipe.colour) if recipe.colour else images[-1]
-        with self._autocast():
-            scales = self.lens.scales(shifted(last, size, recipe.shift, recipe.zoom, close_up))
-        maps = [*scales.maps, scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else scales.maps
-        return Views(images, [*inputs, maps], scales)
+        for image in images[-len(projected_sizes(recipe.discriminator, self.sizes)) :]:
+            coloured = recoloured(image, recipe.colour) if recipe.colour else image
+            part = close_up if image is images[-1] else 0.0
+            with self._autocast():
+                scales = self.lens.scales(shifted(coloured, size, recipe.shift, recipe.zoom, part))
+            pooled = [scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else []
+            inputs.append([*scales.maps, *pooled])
+        return Views(images, inputs, scales)
 
     def _encode(self, views: Views) -> EncodedImages:
         encoded: EncodedImages
@@ -356,11 +359,11 @@ def discriminator_sizes(recipe: GanRecipe) -> tuple[int, ...]:
 
 
 def discriminator_names(recipe: GanRecipe) -> list[str]:
-    """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected one last."""
+    """What each discriminator of a recipe is, in order: its kind and the size it judges, the projected ones last."""
     sizes = discriminator_sizes(recipe)
     kind = recipe.discriminator.kind
     kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
-    return [*kinds, f"projected, {sizes[-1]} px"] if recipe.discriminator.projected else kinds
+    return [*kinds, *(f"projected, {size} px" for size in projected_sizes(recipe.discriminator, sizes))]
 
 
 def _take_over(net: nn.Module, state: dict[str, Tensor]) -> set[str]:
