@@ -21,6 +21,11 @@ def prepare_process() -> None:
     torch.set_flush_denormal(True)
 
 
+def best_device() -> torch.device:
+    """The first GPU that PyTorch can use, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def prepare_cpu() -> None:
     """Treat denormal numbers as zero, and keep freed memory for the next step; what is computed stays the same.
 
