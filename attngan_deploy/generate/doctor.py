@@ -234,13 +234,14 @@ def try_backend(backend: str) -> None:
     """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it."""
     with _answering():
         from attngan_deploy.engines.load import load_engine
-        from attngan_deploy.engines.tensorrt.build import load_tensorrt
+        from attngan_deploy.engines.tensorrt.build import device_of, load_tensorrt
         from attngan_deploy.engines.tensorrt.cuda import find_gpu
 
         for device, precisions in SUPPORTED[backend].items():
             with _answering(device=device):
                 if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
                     module, gpu = load_tensorrt(backend), find_gpu()
+                    device_of(backend, gpu)  # refuses a GPU that it does not know
                     found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
                 else:
                     bundle = open_bundle(DEFAULT_MODEL)

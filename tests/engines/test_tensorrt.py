@@ -1,5 +1,6 @@
 """Running TensorRT engines: on a GPU where there is one, and on a stand-in for it everywhere."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.export.targets.engines import find_places
+from attngan_deploy.generate import doctor
 from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from tests.makers.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
 from tests.makers.precise_bundle import add_half_generator, generator_inputs
@@ -152,6 +155,21 @@ def test_another_gpu_gets_its_own_engine(cuda: FakeCuda, precise_bundle: Bundle,
     cuda.capability, cuda.name = (12, 0), b"Fake Blackwell"
     assert "not in the cache" in str(TensorRtEngine(precise_bundle, "text_encoder", RTX).facts)
     assert [path.name.split("-")[2] for path in files(cache, ".engine")] == ["sm120", "sm89"]
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_refused_by_name(
+    cuda: FakeCuda, precise_bundle: Bundle, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda.capability, cuda.name = (9, 0), b"NVIDIA H200"
+    told = r"tensorrt-rtx 1\.[\d.]+ knows no NVIDIA H200 \(sm90\); expected sm75, .*sm120.*--device cuda"
+    with pytest.raises(EngineError, match=told):
+        TensorRtEngine(precise_bundle, "generator", RTX)
+    with pytest.raises(EngineError, match=told):
+        find_places(RTX)
+    assert not cache.exists()
+    doctor.try_backend(RTX)
+    answer = json.loads(capsys.readouterr().out.strip().removeprefix(doctor.ANSWER))
+    assert "knows no NVIDIA H200" in answer["error"] and "refused" in answer
 
 
 def test_turing_computes_products_in_fp16_and_says_so(cuda: FakeCuda, precise_bundle: Bundle) -> None:

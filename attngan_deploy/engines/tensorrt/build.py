@@ -185,7 +185,13 @@ def build_engine(
 
 
 def device_of(flavour: str, gpu: Gpu) -> str:
-    """What `ensure_engine` calls a GPU: TensorRT measures kernels on it, TensorRT-RTX looks at its capability only."""
+    """What `ensure_engine` calls a GPU: TensorRT measures kernels on it, TensorRT-RTX looks at its capability only.
+
+    Raises:
+        EngineError: TensorRT-RTX does not know such a GPU, as it is made for those of PCs; Hopper is none.
+    """
+    if flavour == "tensorrt-rtx":
+        _capability(load_tensorrt(flavour), gpu.capability, gpu.name)
     return f"{gpu.capability} {gpu.name}" if flavour == "tensorrt" else gpu.capability
 
 
@@ -309,11 +315,26 @@ def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> 
     return made
 
 
+def _capability(trt: Any, device: str, gpu: str = "") -> Any:
+    """TensorRT-RTX's own name of a compute capability; EngineError where it has none."""
+    if (capability := getattr(trt.ComputeCapability, device.upper(), None)) is not None:
+        return capability
+    known = sorted((name.lower() for name in dir(trt.ComputeCapability) if name.startswith("SM")), key=_number)
+    raise EngineError(
+        f"tensorrt-rtx {trt.__version__} knows no {gpu or 'GPU'} ({device})",
+        expected=", ".join(known),
+        next_step="--backend tensorrt, or --backend onnxruntime --device cuda",
+    )
+
+
+def _number(capability: str) -> int:
+    return int(capability.removeprefix("sm"))
+
+
 def _set_capability(trt: Any, config: Any, device: str) -> None:
-    """Name the GPU to build for; one that has no name in this version is meant when it is the one at hand."""
+    """Name the GPU to build for."""
     config.num_compute_capabilities = 1
-    capability = getattr(trt.ComputeCapability, device.upper(), trt.ComputeCapability.CURRENT)
-    config.set_compute_capability(capability, 0)
+    config.set_compute_capability(_capability(trt, device), 0)
 
 
 def _read_timing(config: Any, timing: Path | None) -> None:
