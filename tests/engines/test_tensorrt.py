@@ -20,7 +20,15 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.targets.engines import find_places
 from attngan_deploy.generate import doctor
 from attngan_deploy.generate.pipeline import TextToImage, verify_model
-from tests.makers.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
+from tests.makers.fake_gpu import (
+    FakeContext,
+    FakeCuda,
+    FakeEngine,
+    files,
+    plain_tensorrt,
+    use_fake_cuda,
+    use_fake_runtime,
+)
 from tests.makers.precise_bundle import add_half_generator, generator_inputs
 from tests.makers.tensorrt_file import READABLE
 
@@ -226,7 +234,7 @@ def test_wrong_tensors(generator: TensorRtEngine, precise_bundle: Bundle) -> Non
 
 
 def test_failures_on_the_gpu(
-    cuda: FakeCuda, generator: TensorRtEngine, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, rtx: ModuleType, generator: TensorRtEngine, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda.memory = 0
     with pytest.raises(EngineError, match=r"cudaMalloc failed: out of memory \(CUDA error 2\)"):
@@ -234,7 +242,18 @@ def test_failures_on_the_gpu(
     cuda.memory = 1 << 30
     generator.run(generator_inputs(precise_bundle, 30, 3))  # the next batch finds the engine whole
     monkeypatch.setattr(FakeEngine, "works", False)
-    with pytest.raises(EngineError, match="tensorrt-rtx can't run in generator of tiny: "):
+    log = tensorrt_log(RTX)
+    log.log(rtx.ILogger.ERROR, "of an earlier failure")
+    with pytest.raises(EngineError, match="tensorrt-rtx can't run in generator of tiny: it does not say why"):
+        generator.run(generator_inputs(precise_bundle, 1, 3))
+
+    def failing(self: FakeContext, stream: int) -> bool:
+        log.log(rtx.ILogger.ERROR, "the cause")
+        log.log(rtx.ILogger.ERROR, "what follows of it")
+        return False
+
+    monkeypatch.setattr(FakeContext, "execute_async_v3", failing)
+    with pytest.raises(EngineError, match="can't run in generator of tiny: the cause$"):
         generator.run(generator_inputs(precise_bundle, 1, 3))
 
 

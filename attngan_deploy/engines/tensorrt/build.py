@@ -146,7 +146,7 @@ def build_engine(
         EngineError: the graph can't be read or built, its tensors differ from `graph`, or weights are no numbers.
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
-    log.errors.clear()
+    log.begin()
     with uninterrupted() as signals:  # KeyboardInterrupt, raised in the log or the monitor, would be lost
         try:
             builder = trt.Builder(log)

@@ -95,13 +95,14 @@ class TensorRtEngine:
         return tensorrt_log(self._flavour)
 
     def _deserialise(self, path: Path) -> Any:
-        self._log.errors.clear()
+        self._log.begin()
         self._runtime = self._trt.Runtime(self._log)  # lives as long as its engine
         with uninterrupted():  # a Ctrl-C in the log's callback would be lost
             return self._runtime.deserialize_cuda_engine(path.read_bytes())
 
     def _make_context(self, path: Path) -> tuple[Any, Any]:
         """An execution context, and the kernels that TensorRT-RTX compiles anew for it; None where `path` has them."""
+        self._log.begin()
         kernels = None
         if self._flavour == "tensorrt-rtx":
             config = self._engine.create_runtime_config()
@@ -145,6 +146,7 @@ class TensorRtEngine:
                 )
 
     def _run_piece(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        self._log.begin()
         held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         for name, array in held.items():
             buffer = self._buffers[name]
