@@ -1,5 +1,6 @@
 """Running TensorRT engines: on a GPU where there is one, and on a stand-in for it everywhere."""
 
+import gc
 import json
 import re
 import sys
@@ -196,6 +197,19 @@ def test_compiled_kernels_are_kept(cuda: FakeCuda, precise_bundle: Bundle, cache
     assert kernels.read_bytes() == b"kernels"
 
 
+def test_kernels_that_were_compiled_later_are_kept_too(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    engine = TensorRtEngine(precise_bundle, "text_encoder", RTX)
+    (kernels,) = files(cache, ".kernels")
+    for count in range(9, 24):
+        engine.run({"captions": np.ones((count, 3), np.int64), "lengths": np.full(count, 3)})
+    everything = b"kernels " + b" ".join(b"%d" % count for count in range(9, 24))
+    assert kernels.read_bytes().startswith(b"kernels 9 10 ")
+    assert kernels.read_bytes() != everything  # not after every run
+    del engine
+    gc.collect()
+    assert kernels.read_bytes() == everything
+
+
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 def test_the_same_path_serves_tensorrt(
     cuda: FakeCuda, rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -253,7 +267,7 @@ def test_failures_on_the_gpu(
         return False
 
     monkeypatch.setattr(FakeContext, "execute_async_v3", failing)
-    with pytest.raises(EngineError, match="can't run in generator of tiny: the cause$"):
+    with pytest.raises(EngineError, match=r"can't run in generator of tiny: the cause$"):
         generator.run(generator_inputs(precise_bundle, 1, 3))
 
 
