@@ -94,6 +94,11 @@ def test_half_precision_halves_the_weights(rtx: ModuleType, tmp_path: Path) -> N
     assert sizes["generator", "fp16"] < 0.6 * sizes["generator", "fp32"]
 
 
+@pytest.mark.parametrize(("device", "has"), [("sm75 Tesla T4", False), ("sm80 NVIDIA A100", True), ("sm120", True)])
+def test_bf16_from_ampere_on(device: str, has: bool) -> None:
+    assert ("bf16" in tensorrt_build.precisions_for("tensorrt", device)) is has
+
+
 def test_other_sizes(rtx: ModuleType, precise_bundle: Bundle) -> None:
     profile = Profile(batch=(2, 17, 61), words=(3, 19, 59))
     assert str(profile) == "batch 2-17-61, words 3-19-59"

@@ -36,6 +36,7 @@ from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.signals import uninterrupted
 
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
+BF16_FROM = 80  # compute capability: Ampere
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
 Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1 where a size is dynamic
@@ -113,7 +114,11 @@ def ensure_engine(
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
     """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
-    return ("fp16",) if without_fp32_products(flavour, device) else SUPPORTED[flavour]["cuda"]
+    if without_fp32_products(flavour, device):
+        return ("fp16",)
+    capability = device.split(" ")[0]
+    old = capability.startswith("sm") and _number(capability) < BF16_FROM
+    return tuple(name for name in SUPPORTED[flavour]["cuda"] if not (old and name == "bf16"))
 
 
 def check_precision(flavour: str, device: str, precision: str) -> None:
