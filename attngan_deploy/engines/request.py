@@ -22,6 +22,7 @@ SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
 }
 BACKENDS = tuple(SUPPORTED)
 DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for device in devices))
+NUMBERED = ("cuda", "tensorrt", "tensorrt-rtx")  # devices of which there may be several, e.g. "cuda:1"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 BUILDERS = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 AUTO, ALL = "auto", "all"
@@ -39,7 +40,7 @@ class EngineRequest:
     """Which engine shall run a graph; "auto" leaves the choice to whoever loads it."""
 
     backend: str = AUTO  # "auto" or one of `BACKENDS`
-    device: str = AUTO  # "auto" or one of the backend's devices, see `SUPPORTED`
+    device: str = AUTO  # "auto" or one of the backend's devices, see `SUPPORTED`; of GPUs also "cuda:1" and so on
     # "auto" or one of those of the device, of the generator; the text encoder always computes in fp32
     precision: str = AUTO
     threads: int | None = None  # CPU threads that compute one picture; None leaves it to the engine
@@ -49,6 +50,11 @@ class EngineRequest:
     @property
     def names(self) -> dict[str, str]:
         return {"backend": self.backend, "device": self.device, "precision": self.precision}
+
+    @property
+    def place(self) -> str:
+        """The device without its number, as `SUPPORTED` names it."""
+        return split_device(self.device)[0]
 
     def __str__(self) -> str:
         """In words, e.g. "openvino on cpu, bf16"."""
@@ -62,13 +68,13 @@ class EngineRequest:
         """
         _check_name("backend", self.backend, BACKENDS)
         if self.backend == AUTO:  # else its own devices are named below
-            _check_name("device", self.device, DEVICES)
+            _check_name("device", self.place, DEVICES)
         _check_name("precision", self.precision, PRECISIONS)
         places = [
-            (backend, device, precisions)
+            (backend, self.device if device == self.place else device, precisions)
             for backend, devices in SUPPORTED.items()
             for device, precisions in devices.items()
-            if self.backend in (AUTO, backend) and self.device in (AUTO, device)
+            if self.backend in (AUTO, backend) and self.place in (AUTO, device)
         ]
         if not places:
             raise EngineError(
@@ -153,6 +159,13 @@ def refusal_lines(refusals: Sequence[tuple[EngineRequest, str]], ran: Iterable[E
     return [*lines, f"can't run here: {folded} (t2i doctor says why)"] if folded else lines
 
 
+def split_device(device: str) -> tuple[str, int]:
+    """Name and number of a device: ("cuda", 1) of "cuda:1", and number 0 where none is said, or none can be."""
+    name, colon, number = device.partition(":")
+    numbered = colon and name in NUMBERED and number.isdecimal() and number.isascii()
+    return (name, int(number)) if numbered else (device, 0)
+
+
 def about_device(name: str) -> str:
     """What to add where there is no such device: "sm86" and the like name a GPU to build for, not one to run on."""
     is_capability = name.startswith("sm") and name[2:].isdecimal()
@@ -161,7 +174,7 @@ def about_device(name: str) -> str:
 
 def _names(what: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
-    if unknown := [name for name in names if name not in (AUTO, ALL, *known)]:
+    if unknown := [name for name in names if split_device(name)[0] not in (AUTO, ALL, *known)]:
         raise EngineError(
             f"no {what} '{', '.join(unknown)}'{about_device(unknown[0])}",
             expected=f"{ALL}, {AUTO} or of {', '.join(known)}",

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -72,10 +73,12 @@ def test_a_model_makes_its_golden_pictures(cuda: FakeCuda, precise_bundle: Bundl
     assert result.passed
     facts = engines[1].facts
     assert (facts.backend, facts.device, facts.precision) == (RTX, "cuda:0", "fp32")
-    assert re.search(r"on cuda:0, fp32, Fake GeForce, engine built in \d.*: not in the cache$", str(facts))
+    assert re.search(
+        r"on cuda:0, fp32, Fake GeForce, without TF32, engine built in \d.*: not in the cache$", str(facts)
+    )
     assert len(files(cache, ".engine")) == 2
     again = TensorRtEngine(precise_bundle, "generator", RTX)
-    assert again.facts.notes == ("Fake GeForce", "engine from the cache")
+    assert again.facts.notes == ("Fake GeForce", "without TF32", "engine from the cache")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -179,6 +182,23 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know_is_refused_by_name(
     doctor.try_backend(RTX)
     answer = json.loads(capsys.readouterr().out.strip().removeprefix(doctor.ANSWER))
     assert "knows no NVIDIA H200" in answer["error"] and "refused" in answer
+
+
+def test_a_second_gpu_is_used_by_every_thread(cuda: FakeCuda, precise_bundle: Bundle) -> None:
+    """The stand-in refuses streams and memory of another GPU than the thread's, which is the first at its start."""
+    with pytest.raises(EngineError, match=r"no GPU 1; found 1; expected 0 to 0"):
+        TensorRtEngine(precise_bundle, "generator", RTX, "cuda:1")
+    cuda.gpus = 2
+    engine = TensorRtEngine(precise_bundle, "generator", RTX, "cuda:1")
+    assert engine.facts.device == "cuda:1"
+    batches = [generator_inputs(precise_bundle, size, 3) for size in (1, 70, 2, 65)]
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(engine.run, batches))
+    for inputs, outputs in zip(batches, made, strict=True):
+        expected = engine.run(inputs)
+        for name, value in outputs.items():
+            np.testing.assert_array_equal(value, expected[name])
+    assert set(cuda.devices.values()) == {1}
 
 
 def test_turing_computes_products_in_fp16_and_says_so(cuda: FakeCuda, precise_bundle: Bundle) -> None:
@@ -348,4 +368,4 @@ def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path,
         for tensor, value in engines[1].run(inputs).items():
             assert value.shape == expected[tensor].shape
             np.testing.assert_allclose(value, expected[tensor], atol=worst)
-    assert TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[1] == "engine from the cache"
+    assert TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[-1] == "engine from the cache"

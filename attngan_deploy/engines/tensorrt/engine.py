@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.cache import CachedEngine, store_facts
-from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
+from attngan_deploy.engines.facts import GENERATOR, NO_TF32, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
+from attngan_deploy.engines.request import split_device
 from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
     check_tensors,
@@ -26,13 +27,13 @@ from attngan_deploy.engines.tensorrt.build import (
     tensorrt_log,
     without_fp32_products,
 )
-from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
+from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu, use_gpu
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.signals import uninterrupted
 
-DEVICES = ("auto", "cuda")
+DEVICES = ("auto", "cuda")  # the latter also with a number
 MOST_SHAPES = 10_000  # of inputs, that are remembered
 KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran
 
@@ -79,11 +80,12 @@ class TensorRtEngine:
     """
 
     def __init__(self, bundle: Bundle, graph: str, flavour: str, device: str = "auto", precision: str = "fp32") -> None:
-        if device not in DEVICES:
+        name, self._gpu = split_device(device)
+        if name not in DEVICES:
             raise EngineError(f"no device '{device}' in {flavour}", expected=" or ".join(DEVICES))
         self._trt, self._flavour = load_tensorrt(flavour), flavour
         self._name, self._description = f"{graph} of {bundle.name}", bundle.graph(graph)
-        gpu = find_gpu()
+        gpu = find_gpu(self._gpu)
         place = device_of(flavour, gpu)
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
         engine = self._deserialise(entry.path)
@@ -97,9 +99,16 @@ class TensorRtEngine:
         check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
 
         halved = without_fp32_products(flavour, gpu.capability)
-        notes = [gpu.name, f"engine built in {entry.seconds:.1f} s: {reason}" if reason else "engine from the cache"]
+        exact = [] if halved or entry.key.precision != "fp32" else [NO_TF32]
+        notes = [
+            gpu.name,
+            *exact,
+            f"engine built in {entry.seconds:.1f} s: {reason}" if reason else "engine from the cache",
+        ]
         notes += [f"matrix products in fp16, as {gpu.capability} has no others"] if halved else []
-        self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
+        self.facts = EngineFacts(
+            flavour, self._trt.__version__, f"cuda:{self._gpu}", entry.key.precision, notes=tuple(notes)
+        )
         self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
         self._buffers = {name: Buffer() for name in (*self._description.inputs, *self._description.outputs)}
         self._kernels: Kernels | None = None
@@ -117,6 +126,7 @@ class TensorRtEngine:
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
         with self._lock:
+            use_gpu(self._gpu)
             pieces = [
                 self._run_piece({name: array[start : start + largest] for name, array in inputs.items()})
                 for start in range(0, count, largest)
