@@ -368,4 +368,6 @@ def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path,
         for tensor, value in engines[1].run(inputs).items():
             assert value.shape == expected[tensor].shape
             np.testing.assert_allclose(value, expected[tensor], atol=worst)
-    assert TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[-1] == "engine from the cache"
+    assert (
+        TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[-1] == "engine from the cache"
+    )

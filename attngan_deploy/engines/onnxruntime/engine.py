@@ -81,7 +81,7 @@ class OnnxRuntimeEngine:
         self._is_on_gpu = place != "cpu"
         problem = _load_libraries(place) if self._is_on_gpu else ""
         capture = place == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
-        options = {"enable_cuda_graph": capture, "device_id": number}
+        options: dict[str, Any] = {"enable_cuda_graph": capture, "device_id": number}
         options |= profile_options(described) if place == "tensorrt" and described is not None else {}
         self._session, captured = _open(path, place, threads, options, spins)
         providers = tuple(self._session.get_providers())
