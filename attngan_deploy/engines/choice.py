@@ -96,9 +96,7 @@ def is_stored(bundle: Bundle, candidate: EngineRequest) -> bool:
 
 def _is_installed(candidate: EngineRequest) -> bool:
     if candidate.backend == "onnxruntime":  # which runs the text encoder in any case: importing it costs nothing
-        import onnxruntime
-
-        from attngan_deploy.engines.onnxruntime.engine import PROVIDERS
+        from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, onnxruntime
 
         return PROVIDERS[candidate.place] in onnxruntime.get_available_providers()
     return candidate.backend != "openvino" or find_spec("openvino") is not None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from types import ModuleType
 
 from attngan_deploy.errors import EngineError, install_line
 
@@ -26,11 +27,13 @@ NUMBERED = ("cuda", "tensorrt", "tensorrt-rtx")  # devices of which there may be
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 BUILDERS = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 AUTO, ALL = "auto", "all"
-# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
+# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other, and
+# whichever is uninstalled takes the other's files away. So both go before one comes.
+CPU_RUNTIME, GPU_RUNTIME = "onnxruntime", "onnxruntime-gpu"
 INSTALL = {
-    "onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    GPU_RUNTIME: f"pip uninstall -y {CPU_RUNTIME} {GPU_RUNTIME} && pip install '{GPU_RUNTIME}[cuda,cudnn]'",
     "openvino": install_line("openvino"),
-    "tensorrt": install_line("gpu"),
+    "tensorrt": install_line("tensorrt"),
     "tensorrt-rtx": install_line("rtx"),
 }
 
@@ -164,6 +167,38 @@ def split_device(device: str) -> tuple[str, int]:
     name, colon, number = device.partition(":")
     numbered = colon and name in NUMBERED and number.isdecimal() and number.isascii()
     return (name, int(number)) if numbered else (device, 0)
+
+
+def runtime_problem(imported: ModuleType | Exception) -> tuple[str, str] | None:
+    """What keeps ONNX Runtime from running anything, and the line that mends it; None where nothing does.
+
+    Args:
+        imported: its module, or the error of importing it.
+    """
+    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if _is_installed(name)]
+    if not isinstance(imported, Exception) and hasattr(imported, "InferenceSession"):
+        return None
+    if not there:
+        said = (
+            f"ONNX Runtime is not installed: {imported}" if isinstance(imported, Exception) else "the folder is empty"
+        )
+        return said, f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
+    if isinstance(imported, Exception):
+        return f"{there[-1]} can't be imported: {imported}", f"pip install --force-reinstall {there[-1]}"
+    if len(there) == 2:
+        return f"{' and '.join(there)} are installed, and have overwritten each other", INSTALL[GPU_RUNTIME]
+    what = f"the package {there[0]} is empty, as another one of its folder was uninstalled"
+    return what, f"pip install --force-reinstall --no-deps {there[0]}"
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def about_device(name: str) -> str:

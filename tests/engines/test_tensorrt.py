@@ -15,6 +15,7 @@ import pytest
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.engines.tensorrt import cuda as cuda_module
 from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
@@ -22,6 +23,7 @@ from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.export.targets.engines import find_places
 from attngan_deploy.generate import doctor
 from attngan_deploy.generate.pipeline import TextToImage, verify_model
+from attngan_deploy.system.machine import Nvidia
 from tests.makers.fake_gpu import (
     FakeContext,
     FakeCuda,
@@ -301,10 +303,26 @@ def test_no_gpu(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatc
     assert not cache.exists()
 
 
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        (Nvidia(("NVIDIA L4 (8.9)",), "12.4", "550.54"), r"cuda-bindings 13\.1 .* driver 580 or newer; found .*550"),
+        (Nvidia(why="no NVIDIA driver (libcuda.so.1)"), r"no NVIDIA driver \(libcuda.so.1\)"),
+        (Nvidia(("NVIDIA L4 (8.9)",), "13.0", "580.1"), r".* insufficient .* \(CUDA error 35\)"),
+    ],
+)
+def test_an_old_driver_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch, driver: Nvidia, told: str) -> None:
+    use_fake_cuda(monkeypatch, FakeCuda(gpus=0)).no_gpu = 35
+    monkeypatch.setattr(cuda_module, "nvidia", lambda: driver)
+    monkeypatch.setattr(cuda_module, "versions", lambda: {"cuda-bindings": "13.1"})
+    with pytest.raises(EngineError, match=rf"no NVIDIA GPU can be used here: {told}"):
+        find_gpu()
+
+
 def test_no_cuda_python(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(
-        MissingExtraError, match=r"cuda-python can't be imported: .*pip install 'attngan-deploy\[gpu\]'"
+        MissingExtraError, match=r"cuda-python can't be imported: .*pip install 'attngan-deploy\[tensorrt\]'"
     ):
         TensorRtEngine(precise_bundle, "generator", RTX)
 

@@ -292,7 +292,7 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
     load_tensorrt.cache_clear()
     monkeypatch.setattr(tensorrt_build.importlib, "import_module", refuse)
-    for flavour, extra in (("tensorrt", "gpu"), ("tensorrt-rtx", "rtx")):
+    for flavour, extra in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")):
         with pytest.raises(MissingExtraError, match=rf"can't be imported: libnvinfer.*pip install .*\[{extra}\]"):
             load_tensorrt(flavour)
     with pytest.raises(EngineError, match="no TensorRT called 'x'; expected tensorrt or tensorrt-rtx"):

@@ -18,7 +18,12 @@ import pytest
 from attngan_deploy.bundles.bundle import Bundle
 from tests.makers.tensorrt_file import read_profile, read_tensors
 
-ERRORS = {2: b"out of memory", 100: b"no CUDA-capable device is detected", 101: b"invalid device ordinal"}
+ERRORS = {
+    35: b"CUDA driver version is insufficient for CUDA runtime version",
+    2: b"out of memory",
+    100: b"no CUDA-capable device is detected",
+    101: b"invalid device ordinal",
+}
 
 
 class FakeCuda(ModuleType):
@@ -31,6 +36,7 @@ class FakeCuda(ModuleType):
     def __init__(self, gpus: int = 1, memory: int = 1 << 30) -> None:
         super().__init__("cuda.bindings.runtime")
         self.gpus, self.memory = gpus, memory
+        self.no_gpu = 100  # what CUDA says where there is none
         self.capability, self.name = (8, 9), b"Fake GeForce\0\0"
         self.held: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}  # what each is still to do
@@ -43,7 +49,7 @@ class FakeCuda(ModuleType):
         return 0, ERRORS[status]
 
     def cudaGetDeviceCount(self) -> tuple[int, int]:
-        return (0, self.gpus) if self.gpus else (100, 0)
+        return (0, self.gpus) if self.gpus else (self.no_gpu, 0)
 
     @property
     def current(self) -> int:

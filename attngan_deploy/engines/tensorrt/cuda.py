@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from attngan_deploy.engines.request import INSTALL
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.system.machine import driver_problem, nvidia, versions
+
+OLD_DRIVER = "(CUDA error 35)"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,11 @@ def find_gpu(number: int = 0) -> Gpu:
     try:
         count = _call("cudaGetDeviceCount")
     except EngineError as error:
-        raise EngineError(f"no NVIDIA GPU can be used here: {error}", next_step="t2i doctor") from error
+        why: object = error
+        if OLD_DRIVER in str(error):  # CUDA says the same where there is none
+            driver = nvidia()
+            why = driver_problem(driver, versions()) or driver.why or error
+        raise EngineError(f"no NVIDIA GPU can be used here: {why}", next_step="t2i doctor") from error
     if count < 1:
         raise EngineError("this machine has no NVIDIA GPU that can be used", next_step="t2i doctor")
     if number >= count:
