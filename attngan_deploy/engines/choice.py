@@ -96,9 +96,9 @@ def is_stored(bundle: Bundle, candidate: EngineRequest) -> bool:
 
 def _is_installed(candidate: EngineRequest) -> bool:
     if candidate.backend == "onnxruntime":  # which runs the text encoder in any case: importing it costs nothing
-        from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, onnxruntime
+        from attngan_deploy.engines.onnxruntime.engine import has_provider
 
-        return PROVIDERS[candidate.place] in onnxruntime.get_available_providers()
+        return has_provider(candidate.place)
     return candidate.backend != "openvino" or find_spec("openvino") is not None
 
 

@@ -140,14 +140,18 @@ def placed_elsewhere(session: Any, provider: str) -> dict[str, int] | None:
     return {name: count for name, count in counts.items() if name != provider}
 
 
+def has_provider(device: str) -> bool:
+    """Whether the ONNX Runtime that is installed has a device, by its name without a number."""
+    return PROVIDERS[device] in onnxruntime.get_available_providers()
+
+
 def check_provider(device: str, precision: str) -> None:
     """Raise EngineError where the ONNX Runtime that is installed has no `device` for a bundle in `precision`."""
-    available = onnxruntime.get_available_providers()
-    if PROVIDERS[device] not in available:
+    if not has_provider(device):
         on_cpu = precision in SUPPORTED["onnxruntime"]["cpu"]
         raise EngineError(
             f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
-            found=", ".join(available),
+            found=", ".join(onnxruntime.get_available_providers()),
             expected=PROVIDERS[device],
             next_step=PROVIDER_INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
