@@ -175,18 +175,16 @@ def runtime_problem(imported: ModuleType | Exception) -> tuple[str, str] | None:
     Args:
         imported: its module, or the error of importing it.
     """
-    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if _is_installed(name)]
     if not isinstance(imported, Exception) and hasattr(imported, "InferenceSession"):
         return None
+    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if _is_installed(name)]
+    why = str(imported) if isinstance(imported, Exception) else "its folder is empty"
     if not there:
-        said = (
-            f"ONNX Runtime is not installed: {imported}" if isinstance(imported, Exception) else "the folder is empty"
-        )
-        return said, f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
-    if isinstance(imported, Exception):
-        return f"{there[-1]} can't be imported: {imported}", f"pip install --force-reinstall {there[-1]}"
+        return f"ONNX Runtime is not installed: {why}", f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
     if len(there) == 2:
-        return f"{' and '.join(there)} are installed, and have overwritten each other", INSTALL[GPU_RUNTIME]
+        return f"{' and '.join(there)} have overwritten each other: {why}", INSTALL[GPU_RUNTIME]
+    if isinstance(imported, Exception):
+        return f"{there[0]} can't be imported: {why}", f"pip install --force-reinstall {there[0]}"
     what = f"the package {there[0]} is empty, as another one of its folder was uninstalled"
     return what, f"pip install --force-reinstall --no-deps {there[0]}"
 
