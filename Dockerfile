@@ -8,7 +8,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
 
 FROM python:3.12-slim
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir --no-compile "$(ls /wheels/*.whl)[serve]"
+RUN pip install --no-cache-dir --no-compile "$(ls /wheels/*.whl)[cpu,serve]"
 ENV T2I_CACHE=/tmp/attngan-deploy PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8000

@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import os
 import random
 import signal
 import sys
@@ -23,8 +24,10 @@ BIRDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "cub152"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin every test, and the fixtures that it is the first to use, with the same random numbers."""
+    if "slow" in item.keywords and not os.environ.get("CI") and "slow" not in item.config.option.markexpr:
+        pytest.skip("slow: set CI, or pytest -m slow")
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

@@ -44,6 +44,7 @@ def extra(name: str) -> Iterator[None]:
     except ImportError as error:
         if error.name is None or error.name.startswith("attngan_deploy"):
             raise
+        name = "cpu" if error.name == "onnxruntime" else name
         raise MissingExtraError(
             f"this command needs the '{name}' extra: {error}", next_step=install_line(name)
         ) from error

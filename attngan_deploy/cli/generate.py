@@ -83,8 +83,8 @@ def generate(
     device: Annotated[
         str,
         typer.Option(
-            help="cpu; cuda (onnxruntime, tensorrt, tensorrt-rtx); gpu or npu (openvino); tensorrt or tensorrt-rtx as "
-            "providers of onnxruntime; or auto."
+            help="cpu; cuda, or cuda:1 and so on (onnxruntime, tensorrt, tensorrt-rtx); gpu or npu (openvino); "
+            "tensorrt or tensorrt-rtx as providers of onnxruntime; or auto."
         ),
     ] = "auto",
     precision: Annotated[

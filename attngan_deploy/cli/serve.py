@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Threads, check_batch
+from attngan_deploy.cli.options import Threads, check_batch, listed
 
 
 @app.command()
@@ -24,7 +24,9 @@ def serve(
     backend: Annotated[
         str, typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx, or auto: see t2i generate.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, gpu, npu, or auto.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, gpu, npu, or auto; cuda:0,cuda:1 and so on for a worker a GPU.")
+    ] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8, or auto.")] = "auto",
     threads: Threads = None,
     allow_fallback: Annotated[
@@ -74,7 +76,8 @@ def serve(
         queue=queue,
         seconds=timeout,
     )
-    engine = EngineRequest(backend, device, precision, threads, allow_fallback)
+    devices = listed(device) or [device]
+    engine, *more = (EngineRequest(backend, one, precision, threads, allow_fallback) for one in devices)
     key = read_api_key(api_key_file, os.environ.pop(KEY_VARIABLE, ""))
     settings = Settings(
         _folders(model),
@@ -88,6 +91,7 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         root_path=root_path.rstrip("/"),
         allowed_hosts=tuple(allowed_host or ()),
+        more_engines=tuple(more),
     )
     server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
 

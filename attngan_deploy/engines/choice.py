@@ -60,11 +60,11 @@ def choose(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Choice:
     wanted = request.candidates()
     if len(wanted) == 1:
         return wanted[0], ()
-    not_named = set(BUILDERS) - {request.backend, request.device}
+    not_named = set(BUILDERS) - {request.backend, request.place}
     candidates = [
         each
         for each in wanted
-        if not_named.isdisjoint((each.backend, each.device)) and is_stored(bundle, each) and _is_installed(each)
+        if not_named.isdisjoint((each.backend, each.place)) and is_stored(bundle, each) and _is_installed(each)
     ]
     if len(candidates) < 2:
         return (candidates or wanted)[0], ()
@@ -96,11 +96,9 @@ def is_stored(bundle: Bundle, candidate: EngineRequest) -> bool:
 
 def _is_installed(candidate: EngineRequest) -> bool:
     if candidate.backend == "onnxruntime":  # which runs the text encoder in any case: importing it costs nothing
-        import onnxruntime
+        from attngan_deploy.engines.onnxruntime.engine import has_provider
 
-        from attngan_deploy.engines.onnxruntime.engine import PROVIDERS
-
-        return PROVIDERS[candidate.device] in onnxruntime.get_available_providers()
+        return has_provider(candidate.place)
     return candidate.backend != "openvino" or find_spec("openvino") is not None
 
 

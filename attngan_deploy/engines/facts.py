@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from numpy.typing import NDArray
 
 TEXT_ENCODER, GENERATOR = "text_encoder", "generator"
+NO_TF32 = "without TF32"  # what engines on GPUs say of fp32: TF32 would keep 10 bits of a product's factors
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -29,7 +29,7 @@ def load_engine(bundle: Bundle, graph: str, request: EngineRequest = ANY_ENGINE)
         if wanted.backend == "onnxruntime":
             from attngan_deploy.engines.onnxruntime.engine import check_provider
 
-            check_provider(wanted.device, wanted.precision)
+            check_provider(wanted.place, wanted.precision)
         engine = _load(bundle, graph, replace(wanted, precision="fp32") if graph == TEXT_ENCODER else wanted)
         bundle.check_unchanged()
         return engine

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from types import ModuleType
 
 from attngan_deploy.errors import EngineError, install_line
 
@@ -22,14 +23,17 @@ SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
 }
 BACKENDS = tuple(SUPPORTED)
 DEVICES = tuple(dict.fromkeys(device for devices in SUPPORTED.values() for device in devices))
+NUMBERED = ("cuda", "tensorrt", "tensorrt-rtx")  # devices of which there may be several, e.g. "cuda:1"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 BUILDERS = ("tensorrt", "tensorrt-rtx")  # backends, and devices of ONNX Runtime, that take minutes to start once
 AUTO, ALL = "auto", "all"
-# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other.
+# onnxruntime-gpu brings the same Python package as onnxruntime: whichever is installed last overwrites the other, and
+# whichever is uninstalled takes the other's files away. So both go before one comes.
+CPU_RUNTIME, GPU_RUNTIME = "onnxruntime", "onnxruntime-gpu"
 INSTALL = {
-    "onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    GPU_RUNTIME: f"pip uninstall -y {CPU_RUNTIME} {GPU_RUNTIME} && pip install '{GPU_RUNTIME}[cuda,cudnn]'",
     "openvino": install_line("openvino"),
-    "tensorrt": install_line("gpu"),
+    "tensorrt": install_line("tensorrt"),
     "tensorrt-rtx": install_line("rtx"),
 }
 
@@ -39,7 +43,7 @@ class EngineRequest:
     """Which engine shall run a graph; "auto" leaves the choice to whoever loads it."""
 
     backend: str = AUTO  # "auto" or one of `BACKENDS`
-    device: str = AUTO  # "auto" or one of the backend's devices, see `SUPPORTED`
+    device: str = AUTO  # "auto" or one of the backend's devices, see `SUPPORTED`; of GPUs also "cuda:1" and so on
     # "auto" or one of those of the device, of the generator; the text encoder always computes in fp32
     precision: str = AUTO
     threads: int | None = None  # CPU threads that compute one picture; None leaves it to the engine
@@ -49,6 +53,11 @@ class EngineRequest:
     @property
     def names(self) -> dict[str, str]:
         return {"backend": self.backend, "device": self.device, "precision": self.precision}
+
+    @property
+    def place(self) -> str:
+        """The device without its number, as `SUPPORTED` names it."""
+        return split_device(self.device)[0]
 
     def __str__(self) -> str:
         """In words, e.g. "openvino on cpu, bf16"."""
@@ -62,13 +71,13 @@ class EngineRequest:
         """
         _check_name("backend", self.backend, BACKENDS)
         if self.backend == AUTO:  # else its own devices are named below
-            _check_name("device", self.device, DEVICES)
+            _check_name("device", self.place, DEVICES)
         _check_name("precision", self.precision, PRECISIONS)
         places = [
-            (backend, device, precisions)
+            (backend, self.device if device == self.place else device, precisions)
             for backend, devices in SUPPORTED.items()
             for device, precisions in devices.items()
-            if self.backend in (AUTO, backend) and self.device in (AUTO, device)
+            if self.backend in (AUTO, backend) and self.place in (AUTO, device)
         ]
         if not places:
             raise EngineError(
@@ -153,6 +162,43 @@ def refusal_lines(refusals: Sequence[tuple[EngineRequest, str]], ran: Iterable[E
     return [*lines, f"can't run here: {folded} (t2i doctor says why)"] if folded else lines
 
 
+def split_device(device: str) -> tuple[str, int]:
+    """Name and number of a device: ("cuda", 1) of "cuda:1", and number 0 where none is said, or none can be."""
+    name, colon, number = device.partition(":")
+    numbered = colon and name in NUMBERED and number.isdecimal() and number.isascii()
+    return (name, int(number)) if numbered else (device, 0)
+
+
+def runtime_problem(imported: ModuleType | Exception) -> tuple[str, str] | None:
+    """What keeps ONNX Runtime from running anything, and the line that mends it; None where nothing does.
+
+    Args:
+        imported: its module, or the error of importing it.
+    """
+    if not isinstance(imported, Exception) and hasattr(imported, "InferenceSession"):
+        return None
+    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if _is_installed(name)]
+    why = str(imported) if isinstance(imported, Exception) else "its folder is empty"
+    if not there:
+        return f"ONNX Runtime is not installed: {why}", f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
+    if len(there) == 2:
+        return f"{' and '.join(there)} have overwritten each other: {why}", INSTALL[GPU_RUNTIME]
+    if isinstance(imported, Exception):
+        return f"{there[0]} can't be imported: {why}", f"pip install --force-reinstall {there[0]}"
+    what = f"the package {there[0]} is empty, as another one of its folder was uninstalled"
+    return what, f"pip install --force-reinstall --no-deps {there[0]}"
+
+
+def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def about_device(name: str) -> str:
     """What to add where there is no such device: "sm86" and the like name a GPU to build for, not one to run on."""
     is_capability = name.startswith("sm") and name[2:].isdecimal()
@@ -161,7 +207,7 @@ def about_device(name: str) -> str:
 
 def _names(what: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
-    if unknown := [name for name in names if name not in (AUTO, ALL, *known)]:
+    if unknown := [name for name in names if split_device(name)[0] not in (AUTO, ALL, *known)]:
         raise EngineError(
             f"no {what} '{', '.join(unknown)}'{about_device(unknown[0])}",
             expected=f"{ALL}, {AUTO} or of {', '.join(known)}",

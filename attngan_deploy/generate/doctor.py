@@ -7,7 +7,7 @@ that Python, not the doctor. `try_imports`, `try_backend` and `try_generation` r
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -24,11 +24,20 @@ from attngan_deploy.bundles.bundle import (
 from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.engines.cache import cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
-from attngan_deploy.engines.request import BACKENDS, BUILDERS, INSTALL, SUPPORTED, EngineRequest
+from attngan_deploy.engines.request import (
+    BACKENDS,
+    BUILDERS,
+    CPU_RUNTIME,
+    GPU_RUNTIME,
+    INSTALL,
+    SUPPORTED,
+    EngineRequest,
+    runtime_problem,
+)
 from attngan_deploy.errors import EngineError, OutputError, T2IError, install_line
 from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.system.files import check_writable
-from attngan_deploy.system.machine import Nvidia, nvidia, this_machine, versions
+from attngan_deploy.system.machine import Nvidia, driver_problem, nvidia, this_machine, versions
 
 OK, OFF, BROKEN = "ok", "off", "broken"
 OLDEST_PYTHON = (3, 11)
@@ -82,7 +91,7 @@ def examine() -> Iterator[Finding]:
     yield _python()
     yield Finding("system", "machine", OK, str(this_machine()))
     yield from _packages(installed)
-    yield _gpu(nvidia())
+    yield _gpu(nvidia(), installed)
     for backend in BACKENDS:
         yield from _backend(backend, installed)
     yield _cache()
@@ -105,7 +114,9 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
             name = "onnxruntime-gpu"
         version = installed.get(name, "not installed")
         if "error" in answer:
-            mend = f"pip install --force-reinstall {name}"
+            mend = answer.get("mend") or f"pip install --force-reinstall {name}"
+            if module == CPU_RUNTIME and installed.keys().isdisjoint((CPU_RUNTIME, GPU_RUNTIME)):
+                mend = f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
             yield Finding("package", name, BROKEN, f"{version}; {answer['error']}", mend)
         else:
             yield Finding("package", name, OK, version)
@@ -115,7 +126,7 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
             "onnxruntime and onnxruntime-gpu",
             BROKEN,
             "both are installed: they share a folder, and the one that was installed last overwrote the other",
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+            INSTALL[GPU_RUNTIME],
         )
     for name, line in OPTIONAL.items():
         if name in installed:
@@ -124,9 +135,11 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
             yield Finding("package", name, OFF, "not installed", line)
 
 
-def _gpu(found: Nvidia) -> Finding:
+def _gpu(found: Nvidia, installed: Mapping[str, str] | None = None) -> Finding:
     software = [f"driver {found.driver}"] if found.driver else []
     software += [f"CUDA {found.cuda}"] if found.cuda else []
+    if problem := driver_problem(found, installed or {}):
+        return Finding("GPU", "NVIDIA", BROKEN, problem, "install a newer driver: https://www.nvidia.com/drivers")
     if found.gpus:
         return Finding("GPU", "NVIDIA", OK, ", ".join([*found.gpus, *software]))
     return Finding("GPU", "NVIDIA", OFF, ", ".join([found.why, *software]))
@@ -226,21 +239,23 @@ def try_imports(*modules: str) -> None:
     sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
     for name in modules:
         with _answering(name=name):
-            import_module(name)
-            _answer(name=name)
+            module = import_module(name)
+            problem = runtime_problem(module) if name == CPU_RUNTIME else None
+            _answer(name=name, **({} if problem is None else {"error": problem[0], "mend": problem[1]}))
 
 
 def try_backend(backend: str) -> None:
     """Answer for each "device" of a backend with what was "found", or with the "error" and what may "mend" it."""
     with _answering():
         from attngan_deploy.engines.load import load_engine
-        from attngan_deploy.engines.tensorrt.build import load_tensorrt
+        from attngan_deploy.engines.tensorrt.build import device_of, load_tensorrt
         from attngan_deploy.engines.tensorrt.cuda import find_gpu
 
         for device, precisions in SUPPORTED[backend].items():
             with _answering(device=device):
                 if backend in BUILDERS:  # they build an engine for minutes before one can be loaded
                     module, gpu = load_tensorrt(backend), find_gpu()
+                    device_of(backend, gpu)  # refuses a GPU that it does not know
                     found = f"{backend} {module.__version__} on {gpu.name} ({gpu.capability})"
                 else:
                     bundle = open_bundle(DEFAULT_MODEL)

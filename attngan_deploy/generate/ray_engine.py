@@ -131,7 +131,7 @@ def _rows(
                 f"no Ray cluster can be had: {error}", next_step="unset RAY_ADDRESS to use one here"
             ) from error
     try:
-        gpus = int(run.engine.device in GPU_DEVICES or run.engine.backend in GPU_DEVICES)
+        gpus = int(run.engine.place in GPU_DEVICES or run.engine.backend in GPU_DEVICES)
         threads = run.engine.threads or 1
         there = ray.cluster_resources()
         room = int(there.get("GPU", 0)) if gpus else int(there.get("CPU", 1)) // threads

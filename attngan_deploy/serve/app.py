@@ -32,6 +32,7 @@ from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protection import SENTENCE, Protection, refusal
 from attngan_deploy.serve.queue import PictureLostError, QueueFullError, Ticket
 from attngan_deploy.serve.settings import Settings
+from attngan_deploy.serve.workers import Workers
 
 PAGE = Path(__file__).parent / "page"
 PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -53,7 +54,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 TEXTS = {404: "there is nothing at this path", 405: "this path does not take that method"}
 
 
-def build_app(settings: Settings, models: dict[str, ServedModel], batcher: Batcher, metrics: Metrics) -> FastAPI:
+def build_app(
+    settings: Settings, models: dict[str, ServedModel], batcher: Batcher | Workers, metrics: Metrics
+) -> FastAPI:
     """The application of a server; the caller starts and stops the batcher, and the first model is the default."""
     app = FastAPI(
         title="attngan-deploy",

@@ -57,7 +57,12 @@ class Batcher:
         self.failing = ""  # why the worker could not be started the last time, while it is not there
         self.engines: dict[str, EngineFacts] = {}
         metrics.waiting.set_function(lambda: float(self.waiting))
-        metrics.up.set_function(lambda: float(self._worker is not None))
+        metrics.up.set_function(lambda: float(self.is_up))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the worker is there."""
+        return self._worker is not None
 
     @property
     def waiting(self) -> int:

@@ -41,7 +41,9 @@ class Metrics:
         self.waiting = Gauge(
             "t2i_waiting_pictures", "Pictures that were accepted and are not made yet.", registry=self.registry
         )
-        self.up = Gauge("t2i_worker_up", "1 while the worker is there, 0 while it is started.", registry=self.registry)
+        self.up = Gauge(
+            "t2i_worker_up", "Workers that are there; 0 while the only one is started.", registry=self.registry
+        )
 
     def request(self, path: str, status: int, seconds: float) -> None:
         self._requests.labels(path, str(status)).inc()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import uvicorn
 
@@ -22,6 +23,7 @@ from attngan_deploy.serve.metrics import Metrics
 from attngan_deploy.serve.protocol import limited_protocol
 from attngan_deploy.serve.settings import ServerLimits, Settings
 from attngan_deploy.serve.worker_process import WorkerProcess
+from attngan_deploy.serve.workers import Workers
 
 WAITING = 1024  # connections that the system keeps until they are taken: at the start, as long as models are loaded
 BACKLOG = 64  # that are taken at once: few, so that one that was taken can ask before many newer ones come
@@ -51,13 +53,14 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
 async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
     models, metrics = open_models(settings.models), Metrics()
 
-    async def start_worker() -> WorkerProcess:
-        return await WorkerProcess.start(Load(settings.models, settings.engine))
-
-    batcher = Batcher(start_worker, settings.limits, settings.batch_size, settings.window, metrics)
-    await batcher.start()
+    loads = [Load(settings.models, engine) for engine in (settings.engine, *settings.more_engines)]
+    starts = [partial(WorkerProcess.start, load) for load in loads]
+    batcher = Workers(
+        [Batcher(start, settings.limits, settings.batch_size, settings.window, metrics) for start in starts], metrics
+    )
     bound_logs()
     try:
+        await batcher.start()
         config = uvicorn.Config(
             build_app(settings, models, batcher, metrics),
             http=limited_protocol(settings.limits),

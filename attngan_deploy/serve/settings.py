@@ -94,6 +94,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     root_path: str = ""
     allowed_hosts: tuple[str, ...] = ()
+    more_engines: tuple[EngineRequest, ...] = ()  # of more workers, such as on other GPUs, one each
 
     def __post_init__(self) -> None:
         """Refuse a root path, names and origins that are none; origins are kept as browsers write them."""

@@ -31,6 +31,8 @@ from attngan_deploy.serve.messages import (
 )
 from attngan_deploy.system.files import write_all
 
+UNSOUND = 70  # exit status of a worker whose engine fails at everything
+
 
 def main() -> None:
     """Load what the first message says, then answer batches until standard input ends."""
@@ -48,7 +50,12 @@ def main() -> None:
         return
     write_all(answers, pack(LoadResult({name: model.facts for name, model in models.items()})))
     while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
-        write_all(answers, pack(answer(models, batch)))
+        result = answer(models, batch)
+        if isinstance(result, Failure) and not is_sound(models[batch.model]):
+            print(f"t2i serve: the worker leaves, as its engine fails at everything: {result.why}", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(UNSOUND)  # what a library does at its end may hang on such a GPU
+        write_all(answers, pack(result))
 
 
 def load_models(load: Load) -> dict[str, TextToImage]:
@@ -56,9 +63,25 @@ def load_models(load: Load) -> dict[str, TextToImage]:
     models = {}
     for name, folder in load.folders.items():
         model = TextToImage.load_on(folder, load.engine)
-        make(model, [Order(model.tokenizer.words[1], 0, (0, 0))])
+        make(model, [_first_order(model)])
         models[name] = model
     return models
+
+
+def is_sound(model: TextToImage) -> bool:
+    """Whether a model still makes the picture that it made when it was loaded.
+
+    After some errors of a GPU all that a process asks of it fails, until the process has ended.
+    """
+    try:
+        make(model, [_first_order(model)])
+    except T2IError:
+        return False
+    return True
+
+
+def _first_order(model: TextToImage) -> Order:
+    return Order(model.tokenizer.words[1], 0, (0, 0))
 
 
 def answer(models: dict[str, TextToImage], batch: BatchOrder) -> BatchResult | Failure:

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +16,10 @@ from attngan_deploy.system.processor import cpu_lines, usable_cores
 
 PACKAGES = (
     *("attngan-deploy", "numpy", "pillow", "rich", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
-    *("tensorrt-rtx", "cuda-python", "cuda-bindings", "torch", "onnx"),
+    *("tensorrt-rtx", "cuda-python", "cuda-bindings", "nvidia-cuda-runtime", "torch", "onnx"),
 )
+OF_CUDA = ("nvidia-cuda-runtime", "cuda-bindings")  # packages whose first number is CUDA's
+DRIVERS = {12: "525", 13: "580"}  # the oldest driver for each CUDA, on Linux and Windows
 CUDA_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 SECONDS = 20  # for nvidia-smi, which takes seconds where no daemon keeps the driver awake
 
@@ -96,6 +99,25 @@ def nvidia() -> Nvidia:
         return Nvidia((), spoken, _driver(), f"the driver finds no GPU (CUDA error {status})")
     gpus = tuple(_gpu(cuda, place) for place in range(count.value))
     return Nvidia(gpus, spoken, _driver(), "" if gpus else "the driver finds no GPU")
+
+
+def driver_problem(found: Nvidia, installed: Mapping[str, str]) -> str:
+    """What packages need of the driver, where it is too old for them; "" where it is not, or there is none."""
+    spoken = _major(found.cuda)
+    for name in OF_CUDA:
+        needed = _major(installed.get(name, ""))
+        if spoken is not None and needed is not None and needed > spoken:
+            driver = f"driver {found.driver}, which is" if found.driver else "a driver"
+            return (
+                f"{name} {installed[name]} is of CUDA {needed} and needs the driver {DRIVERS.get(needed, 'of it')} or "
+                f"newer; found {driver} of CUDA {found.cuda}"
+            )
+    return ""
+
+
+def _major(version: str) -> int | None:
+    number = version.partition(".")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def _gpu(cuda: ctypes.CDLL, place: int) -> str:

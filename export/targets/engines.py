@@ -108,12 +108,13 @@ def _gpus(flavour: str, device: str, precisions: Sequence[str]) -> list[str]:
         known = RTX_DEVICES if flavour == "tensorrt-rtx" else ()
         raise EngineError(f"{flavour} can't build for '{device}'", expected=" or ".join(["auto", *known]))
     try:
-        return [build.device_of(flavour, find_gpu())]
+        gpu = find_gpu()
     except (EngineError, MissingExtraError):
         if flavour == "tensorrt":
             raise
         able = [one for one in RTX_DEVICES if {*precisions} <= {*build.precisions_for(flavour, one)}]
         return able or list(RTX_DEVICES)  # each is refused with its reason
+    return [build.device_of(flavour, gpu)]
 
 
 def _tensorrt(bundle: Bundle, graph: str, flavour: str, device: str, precision: str, out: Path | None) -> Built:

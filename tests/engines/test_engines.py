@@ -95,7 +95,9 @@ def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     bundle = open_bundle(tiny_bundle)
-    with pytest.raises(EngineError, match=r"has no cuda; found .* Next: pip uninstall -y onnxruntime && pip install "):
+    with pytest.raises(
+        EngineError, match=r"has no cuda; found .* Next: pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
+    ):
         load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
     facts = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda", allow_fallback=True)).facts
     assert (facts.backend, facts.device) == ("onnxruntime", "cpu")

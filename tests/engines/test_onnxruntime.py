@@ -1,6 +1,9 @@
 """ONNX Runtime's other devices: what can be tested without them, and on a GPU where there is one."""
 
+import threading
+import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,7 @@ from attngan_deploy.engines.onnxruntime.engine import PROVIDERS, OnnxRuntimeEngi
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import EngineError
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.system.files import sha256_of
 from tests.makers.precise_bundle import add_half_generator
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
@@ -46,8 +50,9 @@ class Session:
     def __init__(self, path: str, options: Any, providers: list[Any], enable_fallback: int) -> None:
         self.asked = providers
         assert enable_fallback == 0
-        if self.refuses_graphs and providers[0] == (CUDA, {"enable_cuda_graph": "1"}):
+        if self.refuses_graphs and providers[0][0] == CUDA and providers[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("this session cannot use the graph capture feature")
+        self.spins = options.get_session_config_entry("session.intra_op.allow_spinning")
         self._session = REAL(path, options, providers=[CPU])
 
     def get_providers(self) -> list[str]:
@@ -100,7 +105,60 @@ def test_providers_of_tensorrt(
     engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", device))
     assert list(engine.facts.providers) == providers
     if device == "tensorrt":
-        assert engine._session.asked[0][1]["trt_engine_cache_path"] == str(tmp_path / "onnxruntime")  # type: ignore[attr-defined]
+        options = engine._session.asked[0][1]  # type: ignore[attr-defined]
+        folder = Path(options["trt_engine_cache_path"])
+        assert folder.parent == tmp_path / "onnxruntime"
+        assert folder.name.endswith(f"-{sha256_of(bundle.graph_path('generator'))[:16]}")  # of one model, and
+        assert folder.name.startswith(onnxruntime.__version__.replace(".", "-"))  # of one version
+        assert options["trt_profile_min_shapes"].startswith("sentence:1x8,words:1x8x1,")
+        assert options["trt_profile_opt_shapes"].startswith("sentence:16x8,words:16x8x18,")
+        assert options["trt_profile_max_shapes"].startswith("sentence:64x8,words:64x8x64,")
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_tensorrt_is_loaded_before_its_provider(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime finds libnvinfer among the libraries of the process, or in the system's own folders."""
+    loaded: list[str] = []
+    monkeypatch.setattr(module.importlib, "import_module", loaded.append)
+    load_engine(bundle, "generator", EngineRequest("onnxruntime", "tensorrt"))
+    assert loaded == ["tensorrt"]
+
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(module.importlib, "import_module", missing)
+    load_engine(bundle, "generator", EngineRequest("onnxruntime", "tensorrt"))  # the system may have it
+    monkeypatch.setattr(Session, "get_providers", lambda session: [CUDA, CPU])
+    with pytest.raises(
+        EngineError, match=r"did not start on tensorrt: the package tensorrt can't be imported \(No mod"
+    ):
+        load_engine(bundle, "generator", EngineRequest("onnxruntime", "tensorrt"))
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_fp32_means_fp32_and_no_kernel_is_searched_for(bundle: Bundle) -> None:
+    engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda", "fp32"))
+    options = engine._session.asked[0][1]  # type: ignore[attr-defined]
+    assert (options["use_tf32"], options["cudnn_conv_algo_search"]) == ("0", "HEURISTIC")
+    assert str(engine.facts).endswith("without TF32")
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_cpu_threads_of_a_gpu_engine_do_not_spin(bundle: Bundle) -> None:
+    spins = [load_engine(bundle, "generator", EngineRequest("onnxruntime", device)) for device in ("cuda", "cpu")]
+    assert [engine._session.spins for engine in spins] == ["0", "1"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("a_gpu")
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "tensorrt-rtx"])
+def test_another_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    bound: list[int] = []
+    monkeypatch.setattr(module, "BoundRunner", lambda *_, number: bound.append(number))
+    engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", f"{device}:3"))
+    assert engine.facts.device == f"{device}:3"
+    told = [options["device_id"] for _, options in (each for each in engine._session.asked if each != CPU)]  # type: ignore[attr-defined]
+    assert set(told) == {"3"}
+    assert bound == ([3] if device == "cuda" else [])
 
 
 @pytest.mark.usefixtures("a_gpu")
@@ -109,9 +167,9 @@ def test_cuda_graphs_where_the_session_can(bundle: Bundle, monkeypatch: pytest.M
     monkeypatch.setattr(Session, "refuses_graphs", refuses)
     engine = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cuda"))
     assert ("no CUDA graphs" in engine.facts.notes) == refuses
-    assert engine._session.asked[0] == (CUDA, {"enable_cuda_graph": str(int(not refuses))})  # type: ignore[attr-defined]
+    assert engine._session.asked[0][1]["enable_cuda_graph"] == str(int(not refuses))  # type: ignore[attr-defined]
     encoder = load_engine(bundle, "text_encoder", EngineRequest("onnxruntime", "cuda"))
-    assert encoder._session.asked[0] == (CUDA, {"enable_cuda_graph": "0"})  # type: ignore[attr-defined]
+    assert encoder._session.asked[0][1]["enable_cuda_graph"] == "0"  # type: ignore[attr-defined]
 
 
 def test_a_precision_without_its_device(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +219,69 @@ def test_bound_tensors_give_the_same(bundle: Bundle) -> None:
     assert len(runner._bound) == MAX_SHAPES
     first, second = runner.run(inputs(bundle, 1, 3, seed=1)), runner.run(inputs(bundle, 1, 3, seed=2))
     assert not np.array_equal(first["image_64"], second["image_64"])  # what was returned does not change later
+
+
+def test_nothing_runs_beside_a_capture(bundle: Bundle) -> None:
+    """Neither plain runs of the same session nor those of another one."""
+    graph = bundle.graph("generator")
+    session = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu", threads=1))._session  # type: ignore[attr-defined]
+    running, seen = [0], []
+
+    class Watched:
+        def run(self, *arguments: Any) -> Any:
+            running[0] += 1
+            time.sleep(0.02)
+            seen.append(capturing[0])
+            running[0] -= 1
+            return session.run(*arguments)
+
+        def run_with_iobinding(self, *arguments: Any) -> None:
+            capturing[0] = True
+            seen.append(running[0] > 0)
+            time.sleep(0.05)
+            seen.append(running[0] > 0)
+            session.run_with_iobinding(*arguments)
+            capturing[0] = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
+
+    capturing = [False]
+    runners = [BoundRunner(Watched(), graph.inputs, graph.outputs, memory="cpu") for _ in range(2)]
+    stop = threading.Event()
+
+    def run_plainly(runner: BoundRunner) -> None:
+        for words in count(4):
+            if stop.is_set():
+                return
+            runner.run(inputs(bundle, 1, words))  # always another shape
+
+    threads = [threading.Thread(target=run_plainly, args=(runner,)) for runner in runners]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2):
+            runners[0].run(inputs(bundle, 1, 3))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(seen) > 3 and not any(seen)
+
+
+def test_a_capture_that_fails_is_tried_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = bundle.graph("generator")
+    session = load_engine(bundle, "generator", EngineRequest("onnxruntime", "cpu", threads=1))._session  # type: ignore[attr-defined]
+    runner = BoundRunner(session, graph.inputs, graph.outputs, memory="cpu")
+    tensors = inputs(bundle, 1, 3)
+    runner.run(tensors)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_replay", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            runner.run(tensors)
+    assert runner._bound == {}
+    assert runner.run(tensors).keys() == graph.outputs.keys()
+    assert len(runner._bound) == 1
 
 
 def test_a_graph_without_a_manifest(bundle: Bundle) -> None:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from attngan_deploy.engines.request import SUPPORTED, EngineRequest, by_reason, parse_requests, refusal_lines
+from attngan_deploy.engines.request import (
+    SUPPORTED,
+    EngineRequest,
+    by_reason,
+    parse_requests,
+    refusal_lines,
+    split_device,
+)
 from attngan_deploy.errors import EngineError
 
 
@@ -31,6 +38,19 @@ def test_several_make_auto_all() -> None:
     assert {request.backend for request in found} == {"onnxruntime", "openvino"}
     assert {request.device for request in found} == {"cpu"}
     assert len(found) == len(set(found)) > 3
+
+
+def test_gpus_have_numbers() -> None:
+    asked = EngineRequest("onnxruntime", "cuda:1")
+    assert [each.device for each in asked.candidates()] == ["cuda:1", "cuda:1"]
+    assert (asked.place, split_device("cuda:1")) == ("cuda", ("cuda", 1))
+    assert {each.backend for each in EngineRequest(device="cuda:1").candidates()} == {
+        *("onnxruntime", "tensorrt", "tensorrt-rtx")
+    }
+    assert [each.device for each in parse_requests("tensorrt", "cuda:0,cuda:1", "fp16")] == ["cuda:0", "cuda:1"]
+    for device in ("cpu:1", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "gpu:1"):
+        with pytest.raises(EngineError, match="device"):
+            parse_requests("onnxruntime", device)
 
 
 def test_combinations_that_no_backend_knows_are_left_out() -> None:

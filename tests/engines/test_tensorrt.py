@@ -1,8 +1,11 @@
 """Running TensorRT engines: on a GPU where there is one, and on a stand-in for it everywhere."""
 
+import gc
+import json
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,12 +15,24 @@ import pytest
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.engines.tensorrt import cuda as cuda_module
 from attngan_deploy.engines.tensorrt.build import load_tensorrt, tensorrt_log
 from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
 from attngan_deploy.engines.tensorrt.engine import TensorRtEngine
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.export.targets.engines import find_places
+from attngan_deploy.generate import doctor
 from attngan_deploy.generate.pipeline import TextToImage, verify_model
-from tests.makers.fake_gpu import FakeCuda, FakeEngine, files, plain_tensorrt, use_fake_cuda, use_fake_runtime
+from attngan_deploy.system.machine import Nvidia
+from tests.makers.fake_gpu import (
+    FakeContext,
+    FakeCuda,
+    FakeEngine,
+    files,
+    plain_tensorrt,
+    use_fake_cuda,
+    use_fake_runtime,
+)
 from tests.makers.precise_bundle import add_half_generator, generator_inputs
 from tests.makers.tensorrt_file import READABLE
 
@@ -60,10 +75,12 @@ def test_a_model_makes_its_golden_pictures(cuda: FakeCuda, precise_bundle: Bundl
     assert result.passed
     facts = engines[1].facts
     assert (facts.backend, facts.device, facts.precision) == (RTX, "cuda:0", "fp32")
-    assert re.search(r"on cuda:0, fp32, Fake GeForce, engine built in \d.*: not in the cache$", str(facts))
+    assert re.search(
+        r"on cuda:0, fp32, Fake GeForce, without TF32, engine built in \d.*: not in the cache$", str(facts)
+    )
     assert len(files(cache, ".engine")) == 2
     again = TensorRtEngine(precise_bundle, "generator", RTX)
-    assert again.facts.notes == ("Fake GeForce", "engine from the cache")
+    assert again.facts.notes == ("Fake GeForce", "without TF32", "engine from the cache")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -154,6 +171,38 @@ def test_another_gpu_gets_its_own_engine(cuda: FakeCuda, precise_bundle: Bundle,
     assert [path.name.split("-")[2] for path in files(cache, ".engine")] == ["sm120", "sm89"]
 
 
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_refused_by_name(
+    cuda: FakeCuda, precise_bundle: Bundle, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda.capability, cuda.name = (9, 0), b"NVIDIA H200"
+    told = r"tensorrt-rtx 1\.[\d.]+ knows no NVIDIA H200 \(sm90\); expected sm75, .*sm120.*--device cuda"
+    with pytest.raises(EngineError, match=told):
+        TensorRtEngine(precise_bundle, "generator", RTX)
+    with pytest.raises(EngineError, match=told):
+        find_places(RTX)
+    assert not cache.exists()
+    doctor.try_backend(RTX)
+    answer = json.loads(capsys.readouterr().out.strip().removeprefix(doctor.ANSWER))
+    assert "knows no NVIDIA H200" in answer["error"] and "refused" in answer
+
+
+def test_a_second_gpu_is_used_by_every_thread(cuda: FakeCuda, precise_bundle: Bundle) -> None:
+    """The stand-in refuses streams and memory of another GPU than the thread's, which is the first at its start."""
+    with pytest.raises(EngineError, match=r"no GPU 1; found 1; expected 0 to 0"):
+        TensorRtEngine(precise_bundle, "generator", RTX, "cuda:1")
+    cuda.gpus = 2
+    engine = TensorRtEngine(precise_bundle, "generator", RTX, "cuda:1")
+    assert engine.facts.device == "cuda:1"
+    batches = [generator_inputs(precise_bundle, size, 3) for size in (1, 70, 2, 65)]
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(engine.run, batches))
+    for inputs, outputs in zip(batches, made, strict=True):
+        expected = engine.run(inputs)
+        for name, value in outputs.items():
+            np.testing.assert_array_equal(value, expected[name])
+    assert set(cuda.devices.values()) == {1}
+
+
 def test_turing_computes_products_in_fp16_and_says_so(cuda: FakeCuda, precise_bundle: Bundle) -> None:
     cuda.capability = (7, 5)
     engine = TensorRtEngine(precise_bundle, "text_encoder", RTX)
@@ -168,6 +217,19 @@ def test_compiled_kernels_are_kept(cuda: FakeCuda, precise_bundle: Bundle, cache
     kernels.write_bytes(b"damaged")  # refused by TensorRT itself, which compiles again
     TensorRtEngine(precise_bundle, "text_encoder", RTX)
     assert kernels.read_bytes() == b"kernels"
+
+
+def test_kernels_that_were_compiled_later_are_kept_too(cuda: FakeCuda, precise_bundle: Bundle, cache: Path) -> None:
+    engine = TensorRtEngine(precise_bundle, "text_encoder", RTX)
+    (kernels,) = files(cache, ".kernels")
+    for count in range(9, 24):
+        engine.run({"captions": np.ones((count, 3), np.int64), "lengths": np.full(count, 3)})
+    everything = b"kernels " + b" ".join(b"%d" % count for count in range(9, 24))
+    assert kernels.read_bytes().startswith(b"kernels 9 10 ")
+    assert kernels.read_bytes() != everything  # not after every run
+    del engine
+    gc.collect()
+    assert kernels.read_bytes() == everything
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
@@ -208,7 +270,7 @@ def test_wrong_tensors(generator: TensorRtEngine, precise_bundle: Bundle) -> Non
 
 
 def test_failures_on_the_gpu(
-    cuda: FakeCuda, generator: TensorRtEngine, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    cuda: FakeCuda, rtx: ModuleType, generator: TensorRtEngine, precise_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda.memory = 0
     with pytest.raises(EngineError, match=r"cudaMalloc failed: out of memory \(CUDA error 2\)"):
@@ -216,7 +278,18 @@ def test_failures_on_the_gpu(
     cuda.memory = 1 << 30
     generator.run(generator_inputs(precise_bundle, 30, 3))  # the next batch finds the engine whole
     monkeypatch.setattr(FakeEngine, "works", False)
-    with pytest.raises(EngineError, match="tensorrt-rtx can't run in generator of tiny: "):
+    log = tensorrt_log(RTX)
+    log.log(rtx.ILogger.ERROR, "of an earlier failure")
+    with pytest.raises(EngineError, match="tensorrt-rtx can't run in generator of tiny: it does not say why"):
+        generator.run(generator_inputs(precise_bundle, 1, 3))
+
+    def failing(self: FakeContext, stream: int) -> bool:
+        log.log(rtx.ILogger.ERROR, "the cause")
+        log.log(rtx.ILogger.ERROR, "what follows of it")
+        return False
+
+    monkeypatch.setattr(FakeContext, "execute_async_v3", failing)
+    with pytest.raises(EngineError, match=r"can't run in generator of tiny: the cause$"):
         generator.run(generator_inputs(precise_bundle, 1, 3))
 
 
@@ -230,10 +303,26 @@ def test_no_gpu(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatc
     assert not cache.exists()
 
 
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        (Nvidia(("NVIDIA L4 (8.9)",), "12.4", "550.54"), r"cuda-bindings 13\.1 .* driver 580 or newer; found .*550"),
+        (Nvidia(why="no NVIDIA driver (libcuda.so.1)"), r"no NVIDIA driver \(libcuda.so.1\)"),
+        (Nvidia(("NVIDIA L4 (8.9)",), "13.0", "580.1"), r".* insufficient .* \(CUDA error 35\)"),
+    ],
+)
+def test_an_old_driver_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch, driver: Nvidia, told: str) -> None:
+    use_fake_cuda(monkeypatch, FakeCuda(gpus=0)).no_gpu = 35
+    monkeypatch.setattr(cuda_module, "nvidia", lambda: driver)
+    monkeypatch.setattr(cuda_module, "versions", lambda: {"cuda-bindings": "13.1"})
+    with pytest.raises(EngineError, match=rf"no NVIDIA GPU can be used here: {told}"):
+        find_gpu()
+
+
 def test_no_cuda_python(rtx: ModuleType, precise_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(
-        MissingExtraError, match=r"cuda-python can't be imported: .*pip install 'attngan-deploy\[gpu\]'"
+        MissingExtraError, match=r"cuda-python can't be imported: .*pip install 'attngan-deploy\[tensorrt\]'"
     ):
         TensorRtEngine(precise_bundle, "generator", RTX)
 
@@ -297,4 +386,6 @@ def test_on_a_gpu(gpu: str, precise_bundle: Bundle, tmp_path: Path, cache: Path,
         for tensor, value in engines[1].run(inputs).items():
             assert value.shape == expected[tensor].shape
             np.testing.assert_allclose(value, expected[tensor], atol=worst)
-    assert TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[1] == "engine from the cache"
+    assert (
+        TensorRtEngine(precise_bundle, "generator", gpu, "cuda", precision).facts.notes[-1] == "engine from the cache"
+    )

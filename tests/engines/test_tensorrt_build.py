@@ -94,6 +94,11 @@ def test_half_precision_halves_the_weights(rtx: ModuleType, tmp_path: Path) -> N
     assert sizes["generator", "fp16"] < 0.6 * sizes["generator", "fp32"]
 
 
+@pytest.mark.parametrize(("device", "has"), [("sm75 Tesla T4", False), ("sm80 NVIDIA A100", True), ("sm120", True)])
+def test_bf16_from_ampere_on(device: str, has: bool) -> None:
+    assert ("bf16" in tensorrt_build.precisions_for("tensorrt", device)) is has
+
+
 def test_other_sizes(rtx: ModuleType, precise_bundle: Bundle) -> None:
     profile = Profile(batch=(2, 17, 61), words=(3, 19, 59))
     assert str(profile) == "batch 2-17-61, words 3-19-59"
@@ -287,7 +292,7 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
     load_tensorrt.cache_clear()
     monkeypatch.setattr(tensorrt_build.importlib, "import_module", refuse)
-    for flavour, extra in (("tensorrt", "gpu"), ("tensorrt-rtx", "rtx")):
+    for flavour, extra in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")):
         with pytest.raises(MissingExtraError, match=rf"can't be imported: libnvinfer.*pip install .*\[{extra}\]"):
             load_tensorrt(flavour)
     with pytest.raises(EngineError, match="no TensorRT called 'x'; expected tensorrt or tensorrt-rtx"):

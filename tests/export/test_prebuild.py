@@ -106,7 +106,7 @@ def test_tensorrt_is_missing(precise_bundle: Bundle, tmp_path: Path) -> None:
         import tensorrt  # noqa: F401
     except ImportError:
         with pytest.raises(
-            MissingExtraError, match=r"tensorrt can't be imported: .*pip install 'attngan-deploy\[gpu\]'"
+            MissingExtraError, match=r"tensorrt can't be imported: .*pip install 'attngan-deploy\[tensorrt\]'"
         ):
             prebuild(precise_bundle, "tensorrt", tmp_path)
     else:

@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def test_a_package_that_is_not_installed(base: Path, fake: Fake) -> None:
     (finding,) = doctor._backend("tensorrt", installed)
     assert finding.status == OFF
     assert "No module named 'tensorrt'" in finding.found
-    assert finding.mend == "pip install 'attngan-deploy[gpu]'"
+    assert finding.mend == "pip install 'attngan-deploy[tensorrt]'"
 
 
 def test_the_smallest_extra_mends() -> None:
@@ -102,8 +104,30 @@ def test_two_packages_in_one_folder(fake: Fake) -> None:
     findings = {finding.name: finding for finding in doctor._packages(versions())}
     both = findings["onnxruntime and onnxruntime-gpu"]
     assert both.status == BROKEN
-    assert both.mend == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    assert both.mend == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
     assert findings["onnxruntime-gpu"].found == "99.1"
+
+
+def test_a_package_whose_files_went_with_another(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What uninstalling one of two leaves behind: a folder without code, which Python imports all the same."""
+    fake("onnxruntime", "")
+    version = metadata.version
+    missing = metadata.PackageNotFoundError
+
+    def without_the_other(name: str) -> str:
+        if name == "onnxruntime-gpu":
+            raise missing(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_the_other)
+    findings = {finding.name: finding for finding in doctor._packages(versions())}
+    assert findings["onnxruntime"].status == BROKEN
+    assert "the package onnxruntime is empty" in findings["onnxruntime"].found
+    assert findings["onnxruntime"].mend == "pip install --force-reinstall --no-deps onnxruntime"
+    code = "import attngan_deploy.engines.onnxruntime"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    told = done.stderr.splitlines()[-1]
+    assert "MissingExtraError: the package onnxruntime is empty" in told and "--no-deps onnxruntime" in told
 
 
 def test_onnxruntime_gpu_alone_is_enough(fake: Fake) -> None:
@@ -172,6 +196,22 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert doctor._cache().status == BROKEN
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "file" / "cache"))
     assert (doctor._cache().status, doctor._cache().mend) == (BROKEN, "set T2I_CACHE to a folder of yours")
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "cuda", "told"),
+    [
+        ("nvidia-cuda-runtime", "13.5.37", "12.4", "CUDA 13 and needs the driver 580 or newer; found driver 550.54"),
+        ("cuda-bindings", "13.4.4", "9.2", "cuda-bindings 13.4.4 is of CUDA 13"),
+        ("cuda-bindings", "12.9.0", "12.4", ""),
+        ("nvidia-cuda-runtime", "13.0.1", "13.2", ""),
+        ("nvidia-cuda-runtime", "9.0", "13.2", ""),  # numbers, not letters
+    ],
+)
+def test_a_driver_that_is_too_old_for_a_package(package: str, version: str, cuda: str, told: str) -> None:
+    finding = doctor._gpu(Nvidia(("NVIDIA L4 (8.9)",), cuda, "550.54"), {package: version})
+    assert finding.status == (BROKEN if told else OK)
+    assert told in finding.found and bool(finding.mend) == bool(told)
 
 
 def test_gpu() -> None:

@@ -57,7 +57,7 @@ def closure(*extras: str) -> set[str]:
 
 def run(extra: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run `t2i` where no package can be imported but those that an extra brings."""
-    allowed = closure(extra) | {"attngan-deploy"}
+    allowed = closure(*extra.split(",")) | {"attngan-deploy"}
     names = packages_distributions().items()
     blocked = [name for name, owners in names if not {canonicalize_name(owner) for owner in owners} & allowed]
     command = [sys.executable, "-c", RUN, ",".join(blocked), *map(str, arguments)]
@@ -75,6 +75,29 @@ def test_every_extra_of_another_package_is_there() -> None:
         assert {canonicalize_name(name) for name in each.extras} <= there, each
 
 
+def test_no_line_of_ours_brings_both_runtimes() -> None:
+    """They have one folder: an extra brings neither or one, and no extra needs another one that brings one."""
+    both = {"onnxruntime", "onnxruntime-gpu"}
+    brings = {extra: {canonicalize_name(each.name) for each in requirements(extra)} & both for extra in EXTRAS}
+    assert brings.pop("cpu") == brings.pop("dev") == {"onnxruntime"}
+    assert brings.pop("cuda") == {"onnxruntime-gpu"}
+    assert set().union(*brings.values()) == set()
+    assert not both & {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+
+
+def test_tensorrt_is_one_that_onnxruntime_loads() -> None:
+    (tensorrt,) = (each for each in requirements("tensorrt") if each.name == "tensorrt")
+    assert tensorrt.specifier.contains("10.13.3") and not tensorrt.specifier.contains("11.0")
+
+
+def test_without_a_runtime_one_line_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a small red bird\n")
+    done = run("data", "generate", tmp_path / "captions.txt", "-o", tmp_path / "out")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "onnxruntime can't be imported" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_data_build_needs_its_own_extra_alone(tmp_path: Path) -> None:
     birds(tmp_path / "birds")
     done = run("data", "data", "build", tmp_path / "birds", "-o", tmp_path / "data")
@@ -85,9 +108,9 @@ def test_data_build_needs_its_own_extra_alone(tmp_path: Path) -> None:
 
 
 def test_precisions_need_the_extra_of_exports_alone(tmp_path: Path, tiny_bundle: Path) -> None:
-    done = run("export", "export", "--bundle", tiny_bundle, "--precision", "fp16", "-o", tmp_path / "half")
+    done = run("cpu,export", "export", "--bundle", tiny_bundle, "--precision", "fp16", "-o", tmp_path / "half")
     assert done.returncode == 0, done.stderr
-    without = run("data", "export", "--bundle", tiny_bundle, "--precision", "fp16", "-o", tmp_path / "other")
+    without = run("cpu,data", "export", "--bundle", tiny_bundle, "--precision", "fp16", "-o", tmp_path / "other")
     assert without.stderr.strip().endswith(f"Next: {install_line('export')}")
 
 
@@ -95,4 +118,4 @@ def test_what_is_large_is_said_where_it_is_installed(tmp_path: Path) -> None:
     done = run("data", "train", "damsm", "--data", tmp_path, "--out", tmp_path / "run")
     assert "pip install 'attngan-deploy[train]' # with 5.8 GB of CUDA on Linux" in done.stderr
     readme = (ROOT / "README.md").read_text()
-    assert "5.8 GB" in readme.partition("## Train your own")[2].partition("pip install '.[train]'")[0]
+    assert "5.8 GB" in readme.partition("## Train your own")[2].partition("pip install '.[cpu,train]'")[0]

@@ -4,6 +4,9 @@ ONNX Runtime. Everything around it is real: engines are built by TensorRT-RTX an
 
 import ctypes
 import sys
+import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,28 +16,50 @@ import onnxruntime
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
-from tests.makers.tensorrt_file import read_tensors
+from tests.makers.tensorrt_file import read_profile, read_tensors
+
+ERRORS = {
+    35: b"CUDA driver version is insufficient for CUDA runtime version",
+    2: b"out of memory",
+    100: b"no CUDA-capable device is detected",
+    101: b"invalid device ordinal",
+}
 
 
 class FakeCuda(ModuleType):
-    """`cuda.bindings.runtime`, as far as it is used. Copies happen at once, but only on a stream that exists."""
+    """`cuda.bindings.runtime`, as far as it is used. What a stream is told happens when somebody waits for it.
+
+    As in CUDA, every thread has a device of its own, the first one where it chose none, and a stream or memory of
+    another device is refused.
+    """
 
     def __init__(self, gpus: int = 1, memory: int = 1 << 30) -> None:
         super().__init__("cuda.bindings.runtime")
         self.gpus, self.memory = gpus, memory
+        self.no_gpu = 100  # what CUDA says where there is none
         self.capability, self.name = (8, 9), b"Fake GeForce\0\0"
         self.held: dict[int, Any] = {}
-        self.streams: set[int] = set()
+        self.streams: dict[int, list[Callable[[], None]]] = {}  # what each is still to do
+        self.devices: dict[int, int] = {}  # of each stream and each piece of memory, by its number or address
+        self._here = threading.local()
         self.cudaError_t = SimpleNamespace(cudaSuccess=0)
         self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
 
     def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
-        return 0, {2: b"out of memory", 100: b"no CUDA-capable device is detected"}[status]
+        return 0, ERRORS[status]
 
     def cudaGetDeviceCount(self) -> tuple[int, int]:
-        return (0, self.gpus) if self.gpus else (100, 0)
+        return (0, self.gpus) if self.gpus else (self.no_gpu, 0)
+
+    @property
+    def current(self) -> int:
+        """The device of this thread."""
+        return getattr(self._here, "device", 0)
 
     def cudaSetDevice(self, number: int) -> tuple[int]:
+        if not 0 <= number < self.gpus:
+            return (101,)
+        self._here.device = number
         return (0,)
 
     def cudaGetDeviceProperties(self, number: int) -> tuple[int, Any]:
@@ -42,34 +67,51 @@ class FakeCuda(ModuleType):
 
     def cudaStreamCreate(self) -> tuple[int, int]:
         stream = 1 + max(self.streams, default=0)
-        self.streams.add(stream)
+        self.streams[stream], self.devices[stream] = [], self.current
         return 0, stream
 
     def cudaStreamDestroy(self, stream: int) -> tuple[int]:
-        self.streams.remove(stream)
+        del self.streams[stream], self.devices[stream]
         return (0,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
-        assert stream in self.streams
+        while self.streams[stream]:
+            self.streams[stream].pop(0)()
         return (0,)
+
+    def enqueue(self, stream: int, work: Callable[[], None]) -> None:
+        """Let a stream of this thread's device do something when it is waited for."""
+        assert self.devices[stream] == self.current, "a stream of another device"
+        self.streams[stream].append(work)
 
     def cudaMalloc(self, size: int) -> tuple[int, int]:
         if size + sum(map(len, self.held.values())) > self.memory:
             return 2, 0
         block = ctypes.create_string_buffer(size)
         self.held[ctypes.addressof(block)] = block
+        self.devices[ctypes.addressof(block)] = self.current
         return 0, ctypes.addressof(block)
 
     def cudaFree(self, address: int) -> tuple[int]:
-        del self.held[address]
+        del self.held[address], self.devices[address]
         return (0,)
 
     def cudaMemcpyAsync(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
-        assert stream in self.streams
         on_gpu = to if kind == 1 else source
         assert size <= len(self.held[on_gpu])
-        ctypes.memmove(to, source, size)
+        assert self.devices[on_gpu] == self.current, "memory of another device"
+        self.enqueue(stream, lambda: void(ctypes.memmove(to, source, size)))
         return (0,)
+
+
+def void(_: object) -> None:
+    """Nothing, of anything."""
+
+
+def gpu() -> FakeCuda:
+    """The one that is in the place of cuda-python."""
+    cuda: FakeCuda = sys.modules["cuda.bindings.runtime"]  # type: ignore[assignment]
+    return cuda
 
 
 class FakeContext:
@@ -79,6 +121,9 @@ class FakeContext:
         self.engine, self.shapes, self.addresses = engine, {}, {}
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        smallest, _, largest = self.engine.profile[name]
+        if not all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)):
+            return False
         self.shapes[name] = tuple(shape)
         return True
 
@@ -97,31 +142,49 @@ class FakeContext:
         return [size if size >= 0 else sizes[size] for size in tensors[name].shape]
 
     def execute_async_v3(self, stream: int) -> bool:
+        self.engine.compile(self.shapes)
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        gpu().enqueue(stream, lambda: self._compute(shapes, addresses))
+        return self.engine.works
+
+    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         tensors = self.engine.tensors
         inputs = {
-            name: np.frombuffer(self._memory(name), dtype=tensors[name].dtype).reshape(shape)
-            for name, shape in self.shapes.items()
+            name: np.frombuffer(self._memory(name, shape, addresses), dtype=tensors[name].dtype).reshape(shape)
+            for name, shape in shapes.items()
         }
         names = [name for name, tensor in tensors.items() if tensor.output]
         for name, value in zip(names, self.engine.session.run(names, inputs), strict=True):
             value = np.ascontiguousarray(value + self.engine.error if value.dtype == np.float32 else value)
-            ctypes.memmove(self.addresses[name], value.ctypes.data, value.nbytes)
-        return self.engine.works
+            ctypes.memmove(addresses[name], value.ctypes.data, value.nbytes)
 
-    def _memory(self, name: str) -> Any:
-        tensor, shape = self.engine.tensors[name], self.shapes[name]
-        size = int(np.prod(shape)) * np.dtype(tensor.dtype).itemsize
-        return (ctypes.c_char * size).from_address(self.addresses[name])
+    def _memory(self, name: str, shape: tuple[int, ...], addresses: dict[str, int]) -> Any:
+        size = int(np.prod(shape)) * np.dtype(self.engine.tensors[name].dtype).itemsize
+        return (ctypes.c_char * size).from_address(addresses[name])
 
 
 class FakeKernels:
-    """A runtime cache of TensorRT-RTX."""
+    """A runtime cache of TensorRT-RTX: it grows with batches that golden pictures are not."""
+
+    def __init__(self) -> None:
+        self.batches: set[int] = set()
 
     def deserialize(self, blob: bytes) -> bool:
-        return blob == b"kernels"
+        return blob.startswith(b"kernels")
 
     def serialize(self) -> bytes:
-        return b"kernels"
+        return b"kernels" + b"".join(b" %d" % batch for batch in sorted(self.batches))
+
+
+class FakeConfig:
+    """A runtime configuration of TensorRT-RTX, which the caller has to keep, with the cache in it."""
+
+    def create_runtime_cache(self) -> FakeKernels:
+        return FakeKernels()
+
+    def set_runtime_cache(self, kernels: FakeKernels) -> bool:
+        self.kernels = weakref.ref(kernels)
+        return True
 
 
 class FakeEngine:
@@ -136,6 +199,8 @@ class FakeEngine:
         )
         self.session = onnxruntime.InferenceSession(bundle.graph_path(graph))
         self.num_io_tensors = len(self.tensors)
+        self.profile = dict(zip(bundle.graph(graph).inputs, read_profile(data), strict=True))
+        self.config: weakref.ref[FakeConfig] | None = None
 
     def get_tensor_name(self, place: int) -> str:
         return list(self.tensors)[place]
@@ -148,10 +213,19 @@ class FakeEngine:
         return [max(-1, size) for size in self.tensors[name].shape]
 
     def create_runtime_config(self) -> Any:
-        return SimpleNamespace(create_runtime_cache=FakeKernels, set_runtime_cache=lambda kernels: True)
+        return FakeConfig()
 
     def create_execution_context(self, config: Any = None) -> FakeContext:
+        self.config = None if config is None else weakref.ref(config)
         return FakeContext(self)
+
+    def compile(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Put a kernel for new shapes into the cache, as TensorRT-RTX does when it first meets them."""
+        if self.config is not None:
+            config = self.config()
+            kernels = config and config.kernels()
+            assert kernels is not None, "the configuration or its cache is gone"
+            kernels.batches |= {batch for batch, *_ in shapes.values() if batch > 8}
 
 
 def use_fake_cuda(monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda | None = None) -> FakeCuda:

@@ -24,7 +24,7 @@ from attngan_deploy.serve.messages import (
     pack,
     unpack,
 )
-from attngan_deploy.serve.worker import answer, load_models, make
+from attngan_deploy.serve.worker import UNSOUND, answer, load_models, make
 from attngan_deploy.serve.worker_process import START
 from tests.makers.alike import alike
 from tests.makers.commands import PATIENCE
@@ -93,11 +93,52 @@ def test_the_process_speaks_only_messages_and_ends_with_its_pipe(load: Load, tin
     assert len(talk(pack(load) + pack(BatchOrder("tiny", orders))[:-3])) == 1  # cut short: the server is gone
 
 
+FAILING = """
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
+from attngan_deploy.errors import EngineError
+from attngan_deploy.serve.worker import main
+
+run, runs = OnnxRuntimeEngine.run, []
+
+
+def fail(self, inputs):
+    runs.append(1)
+    if {first} < len(runs) <= {last}:
+        raise EngineError("CUDA failure 700: an illegal memory access was encountered")
+    return run(self, inputs)
+
+
+OnnxRuntimeEngine.run = fail
+main()
+"""
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_worker_whose_engine_fails_for_good_leaves(load: Load, lasting: bool) -> None:
+    """One error is an answer; where all that follows fails too, a new process has to go on."""
+    order = pack(BatchOrder("tiny", [Order("a bird", 1, (0, 0))]))
+    first = 4  # runs that loading takes: a check of the embedding, a picture, and the text encoder of an order
+    code = FAILING.format(first=first, last=10**6 if lasting else first + 1)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pack(load) + 2 * order, capture_output=True, timeout=PATIENCE, check=False
+    )
+    kinds = [type(each) for each in unpacked(done.stdout)]
+    if lasting:
+        assert (done.returncode, kinds) == (UNSOUND, [LoadResult])
+        assert done.stderr.count(b"\n") == 1 and b"CUDA failure 700" in done.stderr
+    else:
+        assert (done.returncode, kinds) == (0, [LoadResult, Failure, BatchResult])
+        assert done.stderr == b""
+
+
 def talk(data: bytes) -> list[Message]:
     done = subprocess.run([sys.executable, "-c", START], input=data, capture_output=True, timeout=PATIENCE, check=True)
     assert done.stderr == b""
+    return unpacked(done.stdout)
+
+
+def unpacked(left: bytes) -> list[Message]:
     said: list[Message] = []
-    left = done.stdout
     while left:
         (size,) = HEAD.unpack(left[: HEAD.size])
         said.append(unpack(left[HEAD.size : HEAD.size + size]))

@@ -87,9 +87,10 @@ def check_same_text_encoder(bundle: Bundle, text: TextEncoder, words: Sequence[s
         CheckpointError: another vocabulary, or other codes for the same words (beyond what 8-bit storage costs).
     """
     check_same_words(bundle, words)
-    captions = pad_captions([[place] for place in range(1, min(len(words), STATISTICS))])
+    captions, lengths = pad_captions([[place] for place in range(1, min(len(words), STATISTICS))])
+    there = captions.to(text.embedding.weight.device)
     with torch.no_grad():
-        ours, theirs = text_encoder_of(bundle)(*captions).sentence, text(*captions).sentence
+        ours, theirs = text_encoder_of(bundle)(captions, lengths).sentence, text(there, lengths).sentence.cpu()
     alike = float(nn.functional.cosine_similarity(ours, theirs).mean())
     if alike < SAME_CODES:
         raise CheckpointError(

@@ -29,7 +29,7 @@ from attngan_deploy.train.imports.from_bundle import check_same_words, text_enco
 from attngan_deploy.train.losses import Gammas, damsm_terms
 from attngan_deploy.train.runs.checkpoint import Checkpoint, best_of, load_checkpoint
 from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
-from attngan_deploy.train.runs.machine import prepare_cpu
+from attngan_deploy.train.runs.machine import best_device, prepare_cpu
 from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
 from attngan_deploy.train.text_encoder import TextEncoder
@@ -38,8 +38,13 @@ CAPTIONS_ASKED = 2  # of each picture; ten would only narrow the noise
 
 
 @torch.inference_mode()
-def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """Regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P] of every picture's centre crop."""
+def backbone_features(
+    backbone: nn.Module, data: PictureSet, size: int, flips: Sequence[bool], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Regions f16 [flips, N, R, h, w] and pooled f32 [flips, N, P] of every picture's centre crop, on the CPU.
+
+    The backbone is on `device`, the CPU where that is None.
+    """
     regions: list[Tensor] = []
     pooled: list[Tensor] = []
     with show_progress("features", "img") as progress:
@@ -47,9 +52,9 @@ def backbone_features(backbone: nn.Module, data: PictureSet, size: int, flips: S
             progress(number * len(data) + start, len(flips) * len(data))
             crop = picture_set.centre_crop(data.pictures[start : start + 64], size)
             images = picture_set.to_images(torch.from_numpy(np.ascontiguousarray(crop[:, :, ::-1] if flip else crop)))
-            raw, vector = backbone(images.contiguous(memory_format=torch.channels_last))
-            regions.append(raw.half().contiguous())
-            pooled.append(vector)
+            raw, vector = backbone(images.contiguous(memory_format=torch.channels_last).to(device))
+            regions.append(raw.half().contiguous().cpu())
+            pooled.append(vector.cpu())
     shape = (len(flips), len(data))
     return torch.cat(regions).unflatten(0, shape), torch.cat(pooled).unflatten(0, shape)
 
@@ -66,11 +71,13 @@ def r_precision(
         text: the text encoder, in evaluation mode.
     """
     rng = np.random.default_rng(0)  # the same questions at every epoch
+    device = text.embedding.weight.device
     sentences = []
     for place in range(CAPTIONS_ASKED):
         asked = [options[place % len(options)] for options in captions]
         for start in range(0, len(asked), 256):
-            sentences.append(text(*pad_captions(asked[start : start + 256])).sentence)
+            padded, lengths = pad_captions(asked[start : start + 256])
+            sentences.append(text(padded.to(device), lengths).sentence.cpu())
     own = np.arange(CAPTIONS_ASKED * len(codes)).reshape(CAPTIONS_ASKED, -1).T  # a picture a row
     wrong = np.empty((*own.shape, CANDIDATES - 1), np.int64)
     for picture, kind in enumerate(classes):
@@ -78,7 +85,7 @@ def r_precision(
         for place in range(CAPTIONS_ASKED):
             drawn = rng.choice(others, min(CANDIDATES - 1, len(others)), replace=False)
             wrong[picture, place] = np.resize(drawn, CANDIDATES - 1) + place * len(codes)  # few are asked for again
-    asking = codes.numpy().repeat(CAPTIONS_ASKED, axis=0)
+    asking = codes.cpu().numpy().repeat(CAPTIONS_ASKED, axis=0)
     right = count_right(asking, torch.cat(sentences).numpy(), own.ravel(), wrong.reshape(own.size, -1))
     return right / own.size
 
@@ -94,13 +101,15 @@ class DamsmTraining(EpochTraining):
         words: list[str],
         backbone: Backbone,
         frozen_text: TextEncoder | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self.recipe, self.words = recipe, words
+        self.recipe, self.words, self.device = recipe, words, device or torch.device("cpu")
+        backbone = backbone.to(self.device)
         tokenizer = Tokenizer(words)
         size = recipe.image_encoder.input_size
         self.batches = TrainingBatches(train, tokenizer, size, recipe.batch_size, recipe.max_words)
-        self.regions, self.pooled = backbone_features(backbone, train, size, (False, True))
-        self.test_pooled = backbone_features(backbone, test, size, (False,))[1][0]
+        self.regions, self.pooled = backbone_features(backbone, train, size, (False, True), self.device)
+        self.test_pooled = backbone_features(backbone, test, size, (False,), self.device)[1][0]
         self.epoch_pictures, self.test_classes = len(train), test.classes
         encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in test.captions]
         self.test_captions = [[ids for ids in captions if ids] or [[1]] for captions in encoded]
@@ -111,6 +120,8 @@ class DamsmTraining(EpochTraining):
         self.heads = ImageEncoderHeads(
             backbone.region_channels, backbone.pooled_channels, recipe.image_encoder.features
         )
+        for net in (self.text, self.heads):
+            net.to(self.device)
         self.networks = {"text_encoder": self.text, "image_encoder": self.heads}
         self.parameters = [*([] if frozen_text else self.text.parameters()), *self.heads.parameters()]
         self.optimizer = torch.optim.Adam(
@@ -139,9 +150,10 @@ class DamsmTraining(EpochTraining):
         batch = self.batches.batch(indices, rng)
         flips = torch.from_numpy(rng.integers(0, 2, len(indices)))
         where = torch.from_numpy(indices)
-        images = self.heads(self.regions[flips, where].float(), self.pooled[flips, where])
-        text = self.text(batch.captions, batch.lengths)
-        words, sentence = damsm_terms(images, text, self.gammas, batch.classes)
+        regions, pooled = (kept[flips, where].to(self.device) for kept in (self.regions, self.pooled))
+        images = self.heads(regions.float(), pooled)
+        text = self.text(batch.captions.to(self.device), batch.lengths)
+        words, sentence = damsm_terms(images, text, self.gammas, batch.classes.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         (words + sentence).backward()
         nn.utils.clip_grad_norm_(self.text.parameters(), self.recipe.clip)
@@ -152,7 +164,7 @@ class DamsmTraining(EpochTraining):
         """R-precision 1 of 100 on species that training never saw."""
         self.text.eval()
         with torch.inference_mode():
-            codes = self.heads.code(self.test_pooled)
+            codes = self.heads.code(self.test_pooled.to(self.device))
         return r_precision(codes, self.test_classes, self.test_captions, self.text)
 
     def line(self, metrics: Mapping[str, float], score: float) -> str:
@@ -208,7 +220,7 @@ def train_damsm(
     if first >= recipe.epochs:
         return _best_value(run)
     say(f"{len(train)} training pictures, {len(test)} of unseen species; computing features")
-    training = DamsmTraining(recipe, train, test, words, net, frozen_text)
+    training = DamsmTraining(recipe, train, test, words, net, frozen_text, best_device())
     if checkpoint is not None:
         training.restore(checkpoint)
     description = {

@@ -7,6 +7,7 @@ rather than by hooks of a wrapper around `forward`.
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ from torch import Tensor, distributed, nn
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from attngan_deploy.errors import EngineError
 from attngan_deploy.train.runs.progress import say
+
+# The first process scores alone while the others wait, which takes longer than NCCL waits by itself: ten minutes. That
+# a process died is seen by torchrun, which ends the others.
+LONGEST_WAIT = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -28,17 +34,35 @@ class Processes:
 
     @classmethod
     def start(cls) -> "Processes":
-        """Join the processes that `torchrun` started; alone where it did not."""
+        """Join the processes that `torchrun` started; alone where it did not.
+
+        Raises:
+            EngineError: there are GPUs, but none is left for this process.
+        """
         count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
         gpu = torch.cuda.is_available()
         device = torch.device("cuda", local) if gpu else torch.device("cpu")
         if gpu:
+            if local >= (gpus := torch.cuda.device_count()):
+                raise EngineError(
+                    "there are more processes than GPUs on this machine",
+                    found=f"{os.environ.get('LOCAL_WORLD_SIZE', local + 1)} processes",
+                    expected=f"at most {gpus}",
+                    next_step=f"torchrun --nproc-per-node {gpus}",
+                )
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
             store, rank, size = next(rendezvous("env://"))
             # torchrun keeps its store when it starts processes again: the addresses of the dead still stand there
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-            distributed.init_process_group("nccl" if gpu else "gloo", store=attempt, rank=rank, world_size=size)
+            distributed.init_process_group(
+                "nccl" if gpu else "gloo",
+                store=attempt,
+                rank=rank,
+                world_size=size,
+                timeout=LONGEST_WAIT,
+                device_id=device if gpu else None,
+            )
         return cls(int(os.environ.get("RANK", "0")), count, device, local)
 
     def say(self, line: str) -> None:
@@ -66,11 +90,19 @@ class Processes:
 
     def from_first_here(self, told: Any) -> Any:
         """What the first process of this machine tells; the others tell None."""
+        return told if (everything := self._everything(told)) is None else everything[self.rank - self.place]
+
+    def from_first(self, told: Any) -> Any:
+        """What the first of all processes tells; the others tell None."""
+        return told if (everything := self._everything(told)) is None else everything[0]
+
+    def _everything(self, told: Any) -> list[Any] | None:
+        """What each process tells; None where this one is alone."""
         if self.count == 1 or not distributed.is_initialized():
-            return told
+            return None
         everything: list[Any] = [None] * self.count
         distributed.all_gather_object(everything, told)
-        return everything[self.rank - self.place]
+        return everything
 
     def stop(self) -> None:
         """Leave the group, all at once: gloo aborts a process that leaves while another is still at work."""

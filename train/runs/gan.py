@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +140,7 @@ class GanRun:
         Raises:
             CheckpointError: the encoders, `start` or the run in `out` can't be used.
             DataError: the pictures can't be used.
+            EngineError: the precision or a GPU can't be had.
             OutputError: something else is in `out`, or a run and `resume` is False.
         """
         prepare_process()
@@ -147,7 +148,8 @@ class GanRun:
         if resume and recipe.precision == "auto" and (out / "recipe.json").is_file():
             recipe = computed_as_before(recipe, out)
         else:
-            recipe = resolve_precision(recipe, processes.device)
+            own = resolve_precision(recipe, processes.device).precision if processes.rank == 0 else None
+            recipe = replace(recipe, precision=processes.from_first(own) or recipe.precision)  # the same for all
         text, image, words, checkpoint = load_damsm(damsm, backbone)
         if text.config.features != recipe.generator.features:
             raise CheckpointError(

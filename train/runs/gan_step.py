@@ -329,7 +329,8 @@ class GanTraining:
         restore_optimizer(self.generator_optimizer, checkpoint.tensors("generator_optimizer"))
         restore_optimizer(self.discriminator_optimizer, checkpoint.tensors("discriminator_optimizer"))
         if self.recipe.nearest_weight:
-            self.memory.add(**checkpoint.tensors("memory"))
+            kept = checkpoint.tensors("memory")
+            self.memory.add(**{name: value.to(self.device) for name, value in kept.items()})
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Take over what another run has in common with this one: its averaged generator, e.g. a first stage alone.

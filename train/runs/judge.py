@@ -25,7 +25,7 @@ from attngan_deploy.train.data.picture_set import PictureSet, centre_crop, rando
 from attngan_deploy.train.imports.torch_file import load_state
 from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
 from attngan_deploy.train.runs.epochs import EpochTraining, epochs_done, train_epochs
-from attngan_deploy.train.runs.machine import lay_out
+from attngan_deploy.train.runs.machine import best_device, lay_out
 from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
 
@@ -127,8 +127,10 @@ def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNe
 class JudgeTraining(EpochTraining):
     """Everything that a run of the judge holds between steps."""
 
-    def __init__(self, recipe: JudgeRecipe, data: PictureSet, net_weights: Path) -> None:
-        self.recipe, self.data = recipe, data
+    def __init__(
+        self, recipe: JudgeRecipe, data: PictureSet, net_weights: Path, device: torch.device | None = None
+    ) -> None:
+        self.recipe, self.data, self.device = recipe, data, device or torch.device("cpu")
         if int(data.classes.min()) < 0:
             unlabelled = data.names[int(data.classes.argmin())]
             raise DataError("a judge needs the class of every picture", found=f"none beside {unlabelled}")
@@ -146,7 +148,7 @@ class JudgeTraining(EpochTraining):
                 expected=f"two classes, a training batch of {recipe.batch_size}, and some pictures to hold out",
             )
         torch.manual_seed(recipe.seed)
-        self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout)
+        self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout).to(self.device)
         self.networks = {"judge": self.net}
         head = list(self.net.fc.parameters())
         backbone = [tensor for name, tensor in self.net.named_parameters() if not name.startswith("fc.")]
@@ -167,7 +169,7 @@ class JudgeTraining(EpochTraining):
         total = right = 0.0
         for step, places in enumerate(order):
             self._set_rates((number * self.steps + step + 1) / self.steps)
-            labels = self.labels[places]
+            labels = self.labels[places].to(self.device)
             logits, _ = self.net(self._augmented(places, rng))
             loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
             self.optimizer.zero_grad(set_to_none=True)
@@ -185,7 +187,7 @@ class JudgeTraining(EpochTraining):
     def _augmented(self, places: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         crops = np.stack([random_crop(self.data.pictures[place], self.recipe.size, rng) for place in places])
         images = to_images(torch.from_numpy(crops)).contiguous(memory_format=torch.channels_last)
-        return jitter_colours(images, self.recipe.jitter, rng)
+        return jitter_colours(images, self.recipe.jitter, rng).to(self.device)
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -195,8 +197,8 @@ class JudgeTraining(EpochTraining):
         for start in range(0, len(self.split.held_out), 64):
             places = self.split.held_out[start : start + 64]
             images = to_images(torch.from_numpy(centre_crop(self.data.pictures[places], self.recipe.size)))
-            logits, _ = self.net(images.contiguous(memory_format=torch.channels_last))
-            right += int((logits.argmax(1) == self.labels[places]).sum())
+            logits, _ = self.net(images.contiguous(memory_format=torch.channels_last).to(self.device))
+            right += int((logits.argmax(1).cpu() == self.labels[places]).sum())
         return right / len(self.split.held_out)
 
     def line(self, metrics: Mapping[str, float], score: float) -> str:
@@ -227,7 +229,7 @@ def train_judge(
     pictures = read_pictures(data)
     for line in pictures.remarks:
         say(line)
-    training = JudgeTraining(recipe, pictures, source)
+    training = JudgeTraining(recipe, pictures, source, best_device())
     run = RunFolder(out, recipe, resume=resume)
     checkpoint = run.latest()
     if checkpoint is not None:

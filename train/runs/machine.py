@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from attngan_deploy.errors import EngineError
 from attngan_deploy.system.allocator import keep_freed_memory
 from attngan_deploy.train.config import GanRecipe
 
+BF16_FROM = (8, 0)  # compute capability: Ampere; PyTorch emulates it on older GPUs, slowly
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -19,6 +21,11 @@ def prepare_process() -> None:
     """Let SIGTERM end a run as Ctrl-C does, and treat denormal numbers as zero."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_flush_denormal(True)
+
+
+def best_device() -> torch.device:
+    """The first GPU that PyTorch can use, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def prepare_cpu() -> None:
@@ -38,7 +45,22 @@ def lay_out(net: Net, layout: torch.memory_format, device: torch.device | None =
 
 
 def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
-    """Replace precision "auto" by the faster of fp32 and bf16 on this device, measured on a convolution."""
+    """Replace precision "auto" by bf16 where the GPU has it, and on a CPU by what is faster, measured on a convolution.
+
+    Raises:
+        EngineError: bf16 is wanted of a GPU that has it not.
+    """
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        has_bf16 = capability >= BF16_FROM
+        if recipe.precision == "bf16" and not has_bf16:
+            raise EngineError(
+                f"{torch.cuda.get_device_name(device)} does not compute in bf16",
+                found=f"compute capability {'.'.join(map(str, capability))}",
+                expected=f"{'.'.join(map(str, BF16_FROM))} or more",
+                next_step="--precision fp32",
+            )
+        return replace(recipe, precision="bf16" if has_bf16 else "fp32") if recipe.precision == "auto" else recipe
     if recipe.precision != "auto":
         return recipe
     x = torch.randn(16, 64, 32, 32, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -53,8 +75,6 @@ def resolve_precision(recipe: GanRecipe, device: torch.device) -> GanRecipe:
                     y = conv(x)
                 float(y.float().sum().detach())
                 y.float().square().sum().backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
             best = min(best, time.perf_counter() - started)
         return best
 

@@ -1,9 +1,10 @@
 """The ONNX Runtime engine: the CPU, CUDA, and ONNX Runtime's own TensorRT and TensorRT-RTX providers."""
 
+import importlib
 import io
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Graph, TensorSpec
-from attngan_deploy.engines.facts import EngineFacts, Tensors
-from attngan_deploy.engines.onnxruntime.bound import BoundRunner
-from attngan_deploy.engines.request import INSTALL, SUPPORTED
+from attngan_deploy.engines.cache import as_file_name
+from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
+from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
+from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
+from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.processor import limited_threads
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
@@ -34,6 +37,8 @@ PROVIDER_INSTALL = {
     "tensorrt": f"{INSTALL['onnxruntime-gpu']} tensorrt",
     "tensorrt-rtx": f"{INSTALL['tensorrt-rtx']} and --backend tensorrt-rtx, or an ONNX Runtime built with it",
 }
+# fp32 means fp32, as in TensorRT; and the kernel of a convolution is chosen without trying all of them for every shape.
+CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 WAITS = {"lengths"}  # an input that an LSTM on CUDA waits for on the CPU, which a CUDA graph can't
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(bool)": "bool"}
@@ -72,22 +77,32 @@ class OnnxRuntimeEngine:
         spins: bool = True,
     ) -> None:
         self._path, threads = path, threads or limited_threads()
-        problem = _load_libraries() if device != "cpu" else ""
-        capture = device == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
-        self._session, captured = _open(path, device, threads, capture, spins)
+        place, number = split_device(device)
+        self._is_on_gpu = place != "cpu"
+        problem = _load_libraries(place) if self._is_on_gpu else ""
+        capture = place == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
+        options: dict[str, Any] = {"enable_cuda_graph": capture, "device_id": number}
+        options |= profile_options(described) if place == "tensorrt" and described is not None else {}
+        self._session, captured = _open(path, place, threads, options, spins)
         providers = tuple(self._session.get_providers())
-        if providers[0] != PROVIDERS[device]:
+        if providers[0] != PROVIDERS[place]:
             raise EngineError(
                 f"ONNX Runtime did not start on {device}{problem and f': {problem}'}",
                 found=", ".join(providers),
-                expected=PROVIDERS[device],
+                expected=PROVIDERS[place],
                 next_step="t2i doctor",
             )
         self._inputs = described.inputs if described is not None else _described(self._session)
         self._outputs = [node.name for node in self._session.get_outputs()]
-        self._runner = BoundRunner(self._session, self._inputs, described.outputs) if described and captured else None
-        elsewhere = placed_elsewhere(self._session, PROVIDERS[device])
-        if elsewhere is None and device != "cpu":
+        self._runner = (
+            BoundRunner(self._session, self._inputs, described.outputs, number=number)
+            if described and captured
+            else None
+        )
+        elsewhere = placed_elsewhere(self._session, PROVIDERS[place])
+        if place == "cuda" and precision == "fp32":
+            notes = (*notes, NO_TF32)
+        if elsewhere is None and self._is_on_gpu:
             notes = (*notes, "this version does not tell which nodes run elsewhere")
         if capture and not captured:
             notes = (*notes, "no CUDA graphs")
@@ -100,7 +115,8 @@ class OnnxRuntimeEngine:
         try:
             if self._runner is not None:
                 return self._runner.run(inputs)
-            outputs = self._session.run(self._outputs, dict(inputs))
+            with BESIDE_CAPTURES if self._is_on_gpu else nullcontext():
+                outputs = self._session.run(self._outputs, dict(inputs))
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(self._outputs, outputs, strict=True))
@@ -124,22 +140,42 @@ def placed_elsewhere(session: Any, provider: str) -> dict[str, int] | None:
     return {name: count for name, count in counts.items() if name != provider}
 
 
+def has_provider(device: str) -> bool:
+    """Whether the ONNX Runtime that is installed has a device, by its name without a number."""
+    return PROVIDERS[device] in onnxruntime.get_available_providers()
+
+
 def check_provider(device: str, precision: str) -> None:
     """Raise EngineError where the ONNX Runtime that is installed has no `device` for a bundle in `precision`."""
-    available = onnxruntime.get_available_providers()
-    if PROVIDERS[device] not in available:
+    if not has_provider(device):
         on_cpu = precision in SUPPORTED["onnxruntime"]["cpu"]
         raise EngineError(
             f"this ONNX Runtime has no {device}" + ("" if on_cpu else f", and on the CPU it does not do {precision}"),
-            found=", ".join(available),
+            found=", ".join(onnxruntime.get_available_providers()),
             expected=PROVIDERS[device],
             next_step=PROVIDER_INSTALL[device] + ("" if on_cpu else ", or --backend openvino"),
         )
 
 
-def _load_libraries() -> str:
-    """Load CUDA and cuDNN from their Python packages where they are installed; returns what went wrong."""
+def profile_options(described: Graph) -> dict[str, str]:
+    """Shapes that ONNX Runtime's TensorRT builds for at once; without them it builds anew for every larger batch."""
+    from attngan_deploy.engines.tensorrt.build import DEFAULT_PROFILE
+
+    def shapes(which: int) -> str:
+        sizes = {name: DEFAULT_PROFILE.shape(said.shape, which) for name, said in described.inputs.items()}
+        return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in sizes.items())
+
+    return {f"trt_profile_{name}_shapes": shapes(which) for which, name in enumerate(("min", "opt", "max"))}
+
+
+def _load_libraries(device: str) -> str:
+    """Load CUDA, cuDNN and TensorRT from their Python packages where they are installed; returns what went wrong."""
     printed = io.StringIO()
+    if device == "tensorrt":
+        try:
+            importlib.import_module("tensorrt")  # ONNX Runtime looks for its libraries among those that are loaded
+        except (ImportError, OSError) as error:
+            printed.write(f"the package tensorrt can't be imported ({error})\n")
     with redirect_stdout(printed):
         onnxruntime.set_default_logger_severity(FATAL_ONLY)
         if hasattr(onnxruntime, "preload_dlls"):
@@ -147,17 +183,18 @@ def _load_libraries() -> str:
     return " ".join(printed.getvalue().split())
 
 
-def _open(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> tuple[Any, bool]:
-    """A session, and whether its runs can be captured as CUDA graphs."""
+def _open(path: Path, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool) -> tuple[Any, bool]:
+    """A session, and whether its runs can be captured as CUDA graphs; `settings` are those of its first provider."""
+    capture = bool(settings["enable_cuda_graph"])
     try:
-        return _session(path, device, threads, capture, spins), capture
+        return _session(path, device, threads, settings, spins), capture
     except RUNTIME_ERRORS as error:
         if capture:  # it has nodes that must run on the CPU
-            return _open(path, device, threads, False, spins)
+            return _open(path, device, threads, {**settings, "enable_cuda_graph": False}, spins)
         raise EngineError(f"ONNX Runtime can't load {path}: {error}", next_step="t2i models") from error
 
 
-def _session(path: Path, device: str, threads: int | None, capture: bool, spins: bool) -> Any:
+def _session(path: Path, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
@@ -166,21 +203,32 @@ def _session(path: Path, device: str, threads: int | None, capture: bool, spins:
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
     options.enable_cpu_mem_arena = spins  # an arena keeps the most that any length of captions needed
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", str(int(spins and device == "cpu"))
+    )  # a GPU is not waited for busily
     options.log_severity_level = FATAL_ONLY
     # Without `enable_fallback=0` a failure would be printed and the session made again on other providers.
-    return onnxruntime.InferenceSession(str(path), options, providers=_providers(device, capture), enable_fallback=0)
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=_providers(path, device, settings), enable_fallback=0
+    )
 
 
-def _providers(device: str, capture: bool) -> list[Any]:
+def _providers(path: Path, device: str, settings: Mapping[str, Any]) -> list[Any]:
     """Providers in order; ONNX Runtime puts nodes that the first can't run on the next."""
+    number, capture = str(settings["device_id"]), str(int(settings["enable_cuda_graph"]))
+    cuda = PROVIDERS["cuda"], {**CUDA_OPTIONS, "device_id": number, "enable_cuda_graph": capture}
     if device == "cuda":
-        return [(PROVIDERS["cuda"], {"enable_cuda_graph": str(int(capture))}), CPU]
+        return [cuda, CPU]
     if device == "tensorrt":
-        folder = str(cache_folder() / "onnxruntime")
+        # An engine's name in the cache tells neither the graph's weights nor the version that built it.
+        version = as_file_name(onnxruntime.__version__)
+        folder = str(cache_folder() / "onnxruntime" / f"{version}-{sha256_of(path)[:16]}")
         cached = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder, "trt_timing_cache_enable": "1"}
-        return [(PROVIDERS["tensorrt"], cached), PROVIDERS["cuda"], CPU]
-    return list(dict.fromkeys((PROVIDERS[device], CPU)))
+        shapes = {name: value for name, value in settings.items() if name.startswith("trt_")}
+        return [(PROVIDERS["tensorrt"], {**cached, **shapes, "device_id": number}), cuda, CPU]
+    if device == "cpu":
+        return [CPU]
+    return [(PROVIDERS[device], {"device_id": number}), CPU]
 
 
 def _described(session: Any) -> dict[str, TensorSpec]:

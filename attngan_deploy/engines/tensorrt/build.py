@@ -36,6 +36,7 @@ from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.signals import uninterrupted
 
 RTX_DEVICES = ("sm75", "sm80", "sm86", "sm89", "sm120")  # those that TensorRT-RTX builds for without having one
+BF16_FROM = 80  # compute capability: Ampere
 NO_FP32_PRODUCTS = ("sm75",)  # TensorRT-RTX has no matrix product in fp32 for Turing
 
 Tensors = dict[str, tuple[str, list[int | None]]]  # name to dtype and shape, -1 where a size is dynamic
@@ -113,7 +114,11 @@ def ensure_engine(
 
 def precisions_for(flavour: str, device: str) -> tuple[str, ...]:
     """Precisions that the graphs of engines for a device may have; text encoders in fp32 are taken everywhere."""
-    return ("fp16",) if without_fp32_products(flavour, device) else SUPPORTED[flavour]["cuda"]
+    if without_fp32_products(flavour, device):
+        return ("fp16",)
+    capability = device.split(" ")[0]
+    old = capability.startswith("sm") and _number(capability) < BF16_FROM
+    return tuple(name for name in SUPPORTED[flavour]["cuda"] if not (old and name == "bf16"))
 
 
 def check_precision(flavour: str, device: str, precision: str) -> None:
@@ -146,7 +151,7 @@ def build_engine(
         EngineError: the graph can't be read or built, its tensors differ from `graph`, or weights are no numbers.
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
-    log.errors.clear()
+    log.begin()
     with uninterrupted() as signals:  # KeyboardInterrupt, raised in the log or the monitor, would be lost
         try:
             builder = trt.Builder(log)
@@ -185,7 +190,13 @@ def build_engine(
 
 
 def device_of(flavour: str, gpu: Gpu) -> str:
-    """What `ensure_engine` calls a GPU: TensorRT measures kernels on it, TensorRT-RTX looks at its capability only."""
+    """What `ensure_engine` calls a GPU: TensorRT measures kernels on it, TensorRT-RTX looks at its capability only.
+
+    Raises:
+        EngineError: TensorRT-RTX does not know such a GPU, as it is made for those of PCs; Hopper is none.
+    """
+    if flavour == "tensorrt-rtx":
+        _capability(load_tensorrt(flavour), gpu.capability, gpu.name)
     return f"{gpu.capability} {gpu.name}" if flavour == "tensorrt" else gpu.capability
 
 
@@ -309,11 +320,26 @@ def _make_profile(builder: Any, inputs: Mapping[str, Any], profile: Profile) -> 
     return made
 
 
+def _capability(trt: Any, device: str, gpu: str = "") -> Any:
+    """TensorRT-RTX's own name of a compute capability; EngineError where it has none."""
+    if (capability := getattr(trt.ComputeCapability, device.upper(), None)) is not None:
+        return capability
+    known = sorted((name.lower() for name in dir(trt.ComputeCapability) if name.startswith("SM")), key=_number)
+    raise EngineError(
+        f"tensorrt-rtx {trt.__version__} knows no {gpu or 'GPU'} ({device})",
+        expected=", ".join(known),
+        next_step="--backend tensorrt, or --backend onnxruntime --device cuda",
+    )
+
+
+def _number(capability: str) -> int:
+    return int(capability.removeprefix("sm"))
+
+
 def _set_capability(trt: Any, config: Any, device: str) -> None:
-    """Name the GPU to build for; one that has no name in this version is meant when it is the one at hand."""
+    """Name the GPU to build for."""
     config.num_compute_capabilities = 1
-    capability = getattr(trt.ComputeCapability, device.upper(), trt.ComputeCapability.CURRENT)
-    config.set_compute_capability(capability, 0)
+    config.set_compute_capability(_capability(trt, device), 0)
 
 
 def _read_timing(config: Any, timing: Path | None) -> None:

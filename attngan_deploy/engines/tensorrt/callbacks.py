@@ -1,28 +1,39 @@
 """What TensorRT calls while it works: a log and a monitor. An exception that one raises would be lost in TensorRT."""
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 STEPS = 1000  # progress is told in thousandths
+KEPT = 100  # errors that are remembered
 
 Progress = Callable[[int, int], None]
 
 
 def make_log(trt: Any) -> Any:
-    """A logger that keeps errors, and tells nobody."""
+    """A logger that keeps the latest errors, and tells nobody."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.errors: list[str] = []
+            self._errors: deque[tuple[int, str]] = deque(maxlen=KEPT)
+            self._count = 0
+            self._here = threading.local()  # engines share one log, and run in several threads
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.ERROR:
-                self.errors.append(message)
+                self._errors.append((self._count, message))
+                self._count += 1
+
+        def begin(self) -> None:
+            """Something begins in this thread: errors before it are not its own."""
+            self._here.first = self._count
 
         def cause(self) -> str:
-            """The first error, which is the cause of those that follow."""
-            return self.errors[0] if self.errors else "it does not say why"
+            """The first error since what began last, which is the cause of those that follow."""
+            first = getattr(self._here, "first", 0)
+            return next((text for number, text in self._errors if number >= first), "it does not say why")
 
     return Log()
 

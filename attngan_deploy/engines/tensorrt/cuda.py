@@ -9,18 +9,21 @@ from numpy.typing import NDArray
 
 from attngan_deploy.engines.request import INSTALL
 from attngan_deploy.errors import EngineError, MissingExtraError
+from attngan_deploy.system.machine import driver_problem, nvidia, versions
+
+OLD_DRIVER = "(CUDA error 35)"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU that is used, the first one that CUDA_VISIBLE_DEVICES leaves, and its capability, e.g. "sm89"."""
+    """A GPU, and its capability, e.g. "sm89"."""
 
     name: str
     capability: str
 
 
-def find_gpu() -> Gpu:
-    """The GPU of this machine.
+def find_gpu(number: int = 0) -> Gpu:
+    """A GPU by its place among those that CUDA_VISIBLE_DEVICES leaves; this thread uses it from now on.
 
     Raises:
         MissingExtraError: cuda-python is missing.
@@ -29,16 +32,27 @@ def find_gpu() -> Gpu:
     try:
         count = _call("cudaGetDeviceCount")
     except EngineError as error:
-        raise EngineError(f"no NVIDIA GPU can be used here: {error}", next_step="t2i doctor") from error
+        why: object = error
+        if OLD_DRIVER in str(error):  # CUDA says the same where there is none
+            driver = nvidia()
+            why = driver_problem(driver, versions()) or driver.why or error
+        raise EngineError(f"no NVIDIA GPU can be used here: {why}", next_step="t2i doctor") from error
     if count < 1:
         raise EngineError("this machine has no NVIDIA GPU that can be used", next_step="t2i doctor")
-    _call("cudaSetDevice", 0)
-    properties = _call("cudaGetDeviceProperties", 0)
+    if number >= count:
+        raise EngineError(f"this machine has no GPU {number}", found=f"{count}", expected=f"0 to {count - 1}")
+    use_gpu(number)
+    properties = _call("cudaGetDeviceProperties", number)
     name = properties.name
     return Gpu(
         name.decode().rstrip("\0") if isinstance(name, bytes) else str(name),
         f"sm{properties.major}{properties.minor}",
     )
+
+
+def use_gpu(number: int) -> None:
+    """Let what this thread asks of CUDA be done by this GPU; a thread begins with the first one."""
+    _call("cudaSetDevice", number)
 
 
 class Stream:

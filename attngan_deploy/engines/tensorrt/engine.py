@@ -1,6 +1,7 @@
 """The TensorRT engine, of both flavours: TensorRT and TensorRT-RTX. Running needs an NVIDIA GPU; building may not."""
 
 import threading
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.cache import CachedEngine, store_facts
-from attngan_deploy.engines.facts import GENERATOR, TEXT_ENCODER, EngineFacts, Tensors
+from attngan_deploy.engines.facts import GENERATOR, NO_TF32, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
+from attngan_deploy.engines.request import split_device
 from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
     check_tensors,
@@ -25,14 +27,46 @@ from attngan_deploy.engines.tensorrt.build import (
     tensorrt_log,
     without_fp32_products,
 )
-from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu
+from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu, use_gpu
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.signals import uninterrupted
 
-DEVICES = ("auto", "cuda")
+DEVICES = ("auto", "cuda")  # the latter also with a number
+MOST_SHAPES = 10_000  # of inputs, that are remembered
 KERNELS = ".kernels"  # what TensorRT-RTX compiled for this GPU when the engine first ran
+
+
+class Kernels:
+    """What TensorRT-RTX compiles for this GPU, some of it only when an engine meets new shapes; kept in a file.
+
+    The configuration and its cache must live as long as the execution context that was made of them.
+    """
+
+    def __init__(self, config: Any, path: Path) -> None:
+        self.config, self._path = config, path
+        self._cache = config.create_runtime_cache()
+        self._saved = path.read_bytes() if path.is_file() else b""
+        self.are_new = not (self._saved and self._cache.deserialize(self._saved))  # False: of this driver, say
+        self._shapes: set[tuple[tuple[int, ...], ...]] = set()
+        config.set_runtime_cache(self._cache)
+
+    def met(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        """An engine ran with inputs of these shapes: save after the 1st, 2nd, 4th, 8th new ones, and so on."""
+        if shapes in self._shapes or len(self._shapes) >= MOST_SHAPES:
+            return
+        self._shapes.add(shapes)
+        if len(self._shapes).bit_count() == 1:
+            self.save()
+
+    def save(self) -> None:
+        """Write what there is, where it is more than before; that it can't be written only costs time later."""
+        compiled = bytes(self._cache.serialize())
+        if compiled != self._saved:
+            with suppress(OSError):
+                write_atomically(self._path, compiled)
+                self._saved = compiled
 
 
 class TensorRtEngine:
@@ -46,11 +80,12 @@ class TensorRtEngine:
     """
 
     def __init__(self, bundle: Bundle, graph: str, flavour: str, device: str = "auto", precision: str = "fp32") -> None:
-        if device not in DEVICES:
+        name, self._gpu = split_device(device)
+        if name not in DEVICES:
             raise EngineError(f"no device '{device}' in {flavour}", expected=" or ".join(DEVICES))
         self._trt, self._flavour = load_tensorrt(flavour), flavour
         self._name, self._description = f"{graph} of {bundle.name}", bundle.graph(graph)
-        gpu = find_gpu()
+        gpu = find_gpu(self._gpu)
         place = device_of(flavour, gpu)
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
         engine = self._deserialise(entry.path)
@@ -64,18 +99,25 @@ class TensorRtEngine:
         check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
 
         halved = without_fp32_products(flavour, gpu.capability)
-        notes = [gpu.name, f"engine built in {entry.seconds:.1f} s: {reason}" if reason else "engine from the cache"]
+        exact = [] if halved or entry.key.precision != "fp32" else [NO_TF32]
+        notes = [
+            gpu.name,
+            *exact,
+            f"engine built in {entry.seconds:.1f} s: {reason}" if reason else "engine from the cache",
+        ]
         notes += [f"matrix products in fp16, as {gpu.capability} has no others"] if halved else []
-        self.facts = EngineFacts(flavour, self._trt.__version__, "cuda:0", entry.key.precision, notes=tuple(notes))
+        self.facts = EngineFacts(
+            flavour, self._trt.__version__, f"cuda:{self._gpu}", entry.key.precision, notes=tuple(notes)
+        )
         self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
         self._buffers = {name: Buffer() for name in (*self._description.inputs, *self._description.outputs)}
+        self._kernels: Kernels | None = None
         with uninterrupted():
-            self._context, kernels = self._make_context(entry.path.with_suffix(KERNELS))
-        if kernels is not None or not entry.facts.get("checked"):
+            self._context = self._make_context(entry.path.with_suffix(KERNELS))
+        if (self._kernels is not None and self._kernels.are_new) or not entry.facts.get("checked"):
             self._check(bundle, graph, entry)
-        if kernels is not None:
-            with suppress(OSError):  # they only save time
-                write_atomically(entry.path.with_suffix(KERNELS), bytes(kernels.serialize()))
+        if self._kernels is not None:
+            weakref.finalize(self, self._kernels.save)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """See `Engine.run`; also refuses a caption that is too long for the engine. A large batch is run in pieces."""
@@ -84,10 +126,13 @@ class TensorRtEngine:
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
         with self._lock:
+            use_gpu(self._gpu)
             pieces = [
                 self._run_piece({name: array[start : start + largest] for name, array in inputs.items()})
                 for start in range(0, count, largest)
             ]
+            if self._kernels is not None:
+                self._kernels.met(tuple(array.shape for array in inputs.values()))
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     @property
@@ -95,26 +140,22 @@ class TensorRtEngine:
         return tensorrt_log(self._flavour)
 
     def _deserialise(self, path: Path) -> Any:
-        self._log.errors.clear()
+        self._log.begin()
         self._runtime = self._trt.Runtime(self._log)  # lives as long as its engine
         with uninterrupted():  # a Ctrl-C in the log's callback would be lost
             return self._runtime.deserialize_cuda_engine(path.read_bytes())
 
-    def _make_context(self, path: Path) -> tuple[Any, Any]:
-        """An execution context, and the kernels that TensorRT-RTX compiles anew for it; None where `path` has them."""
-        kernels = None
+    def _make_context(self, path: Path) -> Any:
+        """An execution context; TensorRT-RTX keeps what it compiles for it in the file `path`."""
+        self._log.begin()
         if self._flavour == "tensorrt-rtx":
-            config = self._engine.create_runtime_config()
-            compiled = config.create_runtime_cache()
-            if not (path.is_file() and compiled.deserialize(path.read_bytes())):  # of another driver, say
-                kernels = compiled
-            config.set_runtime_cache(compiled)
-            context = self._engine.create_execution_context(config)
+            self._kernels = Kernels(self._engine.create_runtime_config(), path)
+            context = self._engine.create_execution_context(self._kernels.config)
         else:
             context = self._engine.create_execution_context()
         if context is None:
             raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.cause()}", next_step="t2i doctor")
-        return context, kernels
+        return context
 
     def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
@@ -145,6 +186,7 @@ class TensorRtEngine:
                 )
 
     def _run_piece(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        self._log.begin()
         held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         for name, array in held.items():
             buffer = self._buffers[name]
