@@ -58,9 +58,7 @@ def _told(parameter: Any) -> str:
 
 
 def _choices(parameter: Any) -> list[str]:
-    kind = getattr(
-        getattr(parameter, "type_descriptor", None), "annotation", None
-    )  # of typer since it has its own click
+    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)  # newer typer
     if inspect.isclass(kind) and issubclass(kind, Enum):
         return [str(each.value) for each in kind]
     return list(getattr(getattr(parameter, "type", None), "choices", ()))
