@@ -1,4 +1,4 @@
-"""Figures 6 to 9 of the paper as pictures for the README: one for each model, its captions beside in the README.
+"""Figures 6 to 9 of the paper as pictures for docs/guide/score.md: one for each model, its captions beside on the page.
 
     python benchmarks/paper/paper_figures.py base att1 att2 -o docs/figures
 

@@ -1,4 +1,4 @@
-"""What a million and a billion pictures cost, from what this machine measures: the figures of docs/scale.md.
+"""What a million and a billion pictures cost, from what this machine measures: the figures of docs/guide/scale.md.
 
     python benchmarks/speed/scale_cost.py --write docs/scale.json     # measures for two or three minutes, then prints
     python benchmarks/speed/scale_cost.py --measured docs/scale.json  # prints the same tables again
@@ -141,7 +141,7 @@ def _counting(folder: Path) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """The tables of docs/scale.md."""
+    """The tables of docs/guide/scale.md."""
     return "\n\n".join((_speeds(found), _costs(found), _files(found)))
 
 

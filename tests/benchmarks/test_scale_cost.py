@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 def test_the_page_has_the_tables_of_its_figures() -> None:
     found = json.loads((DOCS / "scale.json").read_text())
-    page = (DOCS / "scale.md").read_text()
+    page = (DOCS / "guide" / "scale.md").read_text()
     three = tables(found).split("\n\n")
     assert len(three) == 3 and all(table in page for table in three)
     assert found["machine"] in page

@@ -41,9 +41,11 @@ def test_the_published_file_gives_the_weights_that_the_models_were_trained_with(
     assert not any(parameter.requires_grad for parameter in BirdMobileNet.load(out).parameters())
 
 
-def test_the_readme_names_the_file_and_its_hash() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    assert SHA256 in readme and PUBLISHED.name in readme and "google-coral/test_data" in readme
+def test_the_guide_names_the_file_and_its_hash_and_the_readme_links_to_it() -> None:
+    root = Path(__file__).resolve().parents[2]
+    guide, readme = ((root / name).read_text() for name in ("docs/guide/train.md", "README.md"))
+    assert SHA256 in guide and PUBLISHED.name in guide and "google-coral/test_data" in guide
+    assert PUBLISHED.name in readme and "google-coral/test_data" in readme
 
 
 @pytest.mark.parametrize("change", ["short", "other", "empty", "noise"])
