@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, KINDS
+from attngan_deploy.media.tokenizer import split_words
 
 HEAD_BYTES = 65536
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
@@ -92,6 +93,38 @@ def _kind_of_object(first: str) -> tuple[str, str]:
         return "json", "begins as JSON"
     is_line = any(key.casefold() == DEFAULT_COLUMN for key in value)
     return ("jsonl", "begins as JSON lines") if is_line else ("json", "begins as JSON")
+
+
+def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | None) -> None:
+    """Raise CaptionError where the first line of a table is a row: its caption would be lost, or be a column's name.
+
+    Args:
+        column: the one that was asked for; a question may be the name of one, but stands beside no number.
+    """
+    pictures = [bool(ROW.match(f"{cell}\t")) for cell in cells]
+    words = [0 if is_picture else len(split_words(cell)) for cell, is_picture in zip(cells, pictures, strict=True)]
+    most = max(words, default=0)
+    has_number = any(cell.isdecimal() for cell in cells)
+    is_row = len(cells) > 1 and ((most > 2 and column is None) or (most > 1 and has_number))
+    if not (any(pictures) or (is_row and DEFAULT_COLUMN not in map(str.casefold, cells))):
+        return
+    names = [_name_for(cell, place) for place, cell in enumerate(cells, 1)]
+    names[words.index(most)] = DEFAULT_COLUMN
+    path, on_top = Path(name), delimiter.join(names).replace("\t", r"\t")
+    named = quote(str(path.with_name(f"{path.stem}-named{path.suffix}")))
+    files = f"{quote(name)} > {named}" if path.is_file() else "FILE > named.csv"
+    line = f"put the columns' names on top: awk 'NR == 1 {{print \"{on_top}\"}} 1' {files}"
+    raise CaptionError(
+        f"the first line of {name} " + ("is no line of column names" if any(pictures) else "looks like a caption"),
+        found=", ".join(cells)[:60],
+        expected="" if any(pictures) else f"column names, e.g. {DEFAULT_COLUMN}",
+        next_step=line if len(cells) > 1 else TABLE,
+    )
+
+
+def _name_for(cell: str, place: int) -> str:
+    """What the column of a cell may be called."""
+    return "picture" if ROW.match(f"{cell}\t") else "id" if cell.isdecimal() and place == 1 else f"column{place}"
 
 
 def called(name: str, suffix: str) -> str:

@@ -32,6 +32,9 @@ TWO = ["a small red bird", "a blue bird"]
         ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
         ("c.csv.txt", "caption\na small red bird\na blue bird\n"),
         ("c.csv", "a small red bird\na blue bird\n"),
+        ("c.csv", "1,a small red bird\n2,a blue bird\n"),
+        ("c.csv", "b;a small red bird;7\nc;a blue bird;8\n"),
+        ("c.tsv", "1.jpg\ta small red bird\n2.jpg\ta blue bird\n"),
         ("c.txt", str(TWO)),
         ("c.txt", "1.jpg a small red bird\n2.jpg a blue bird\n"),
         ("c.token", "1.jpg#0\ta small red bird\n2.jpg#0\ta blue bird\n"),
@@ -139,6 +142,14 @@ def test_a_few_lines_of_many_that_look_like_items_are_captions(tmp_path: Path) -
     texts = [f"{number}. bird" if number % 3 else "a bird" for number in range(1, 1000)] + ["a bird"] * 1000
     (tmp_path / "c.txt").write_text("\n".join(texts[::-1]))
     assert len(read_captions(tmp_path / "c.txt")) == len(texts)
+
+
+def test_a_caption_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("1,a red bird\n2,a blue bird\n")
+    with pytest.raises(CaptionError, match="looks like a caption"):
+        read_captions(tmp_path / "c.csv", "a red bird")
+    (tmp_path / "c.csv").write_text("who,Describe the bird\nme,a red bird\n")
+    assert [caption.text for caption in read_captions(tmp_path / "c.csv", "Describe the bird")] == ["a red bird"]
 
 
 @pytest.mark.parametrize("key", ["captions", "data", "sentences"])

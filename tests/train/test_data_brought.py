@@ -1,5 +1,6 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,13 @@ def test_a_list_in_a_folder_without_captions_is_named(tmp_path: Path) -> None:
     (tmp_path / "in/metadata.csv").write_text("picture,caption\n1.jpg,a bird\n")
     with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*metadata\.csv -o data$"):
         run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_csv_without_column_names_gets_them_by_its_next_step(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.jpg")
+    (tmp_path / "in/list.csv").write_text("1.jpg,a red bird\n")
+    with pytest.raises(DataError, match="no line of column names") as refused:
+        run(tmp_path / "in/list.csv", tmp_path / "out")
+    subprocess.run(str(refused.value).rpartition(" on top: ")[2], shell=True, check=True)
+    run(tmp_path / "in/list-named.csv", tmp_path / "out", split=EVERYTHING)
+    assert samples(tmp_path / "out")["1"].captions == ["a red bird"]

@@ -315,7 +315,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open("rb") as stream:
             yield from ((line, cells) for line, _, cells in csv_rows(stream, str(path)))
     except CaptionError as error:
-        raise DataError(error.what, found=error.found, expected=error.expected, next_step=HELP) from error
+        raise DataError(
+            error.what, found=error.found, expected=error.expected, next_step=error.next_step or HELP
+        ) from error
 
 
 def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | None:
