@@ -14,6 +14,7 @@ import pytest
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media import captions
 from attngan_deploy.media.captions import CaptionFile, read_captions
+from attngan_deploy.media.shards import read_facts
 
 TWO = ["a small red bird", "a blue bird"]
 
@@ -150,6 +151,19 @@ def test_a_caption_is_no_column(tmp_path: Path) -> None:
         read_captions(tmp_path / "c.csv", "a red bird")
     (tmp_path / "c.csv").write_text("who,Describe the bird\nme,a red bird\n")
     assert [caption.text for caption in read_captions(tmp_path / "c.csv", "Describe the bird")] == ["a red bird"]
+
+
+@pytest.mark.parametrize("cell", ["N/A", "#N/A", "NULL", "None", "nan", " <NA> ", "#VALUE!"])
+def test_cells_that_say_nothing_are_no_captions(tmp_path: Path, cell: str) -> None:
+    for name, text in (("c.csv", f"caption\na jay\n{cell}\n"), ("c.json", json.dumps(["a jay", cell]))):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(CaptionError, match=r"is empty; found '.*Next: leave such rows out"):
+            read_captions(tmp_path / name)
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"caption": ["a jay", cell]}), tmp_path / "c.parquet")
+    with pytest.raises(CaptionError, match=r"line 2 of .* is empty"):
+        read_captions(tmp_path / "c.parquet")
+    assert read_facts(json.dumps({"captions": ["a jay", cell]}).encode(), "1.json")[1] == ["a jay"]
 
 
 @pytest.mark.parametrize("key", ["captions", "data", "sentences"])

@@ -53,3 +53,14 @@ def test_a_csv_without_column_names_gets_them_by_its_next_step(tmp_path: Path) -
     subprocess.run(str(refused.value).rpartition(" on top: ")[2], shell=True, check=True)
     run(tmp_path / "in/list-named.csv", tmp_path / "out", split=EVERYTHING)
     assert samples(tmp_path / "out")["1"].captions == ["a red bird"]
+
+
+def test_cells_that_say_nothing_are_no_captions_and_no_classes(tmp_path: Path) -> None:
+    for name in "1234":
+        picture(tmp_path / f"in/{name}.jpg")
+    (tmp_path / "in/list.csv").write_text(
+        "picture,caption,class\n1.jpg,a red bird,nan\n2.jpg,N/A,A\n3.jpg,a jay,None\nNULL,a tern,A\n4.jpg,a tern,A\n"
+    )
+    report = run(tmp_path / "in/list.csv", tmp_path / "out", split=EVERYTHING)
+    assert report["skipped"]["reasons"] == {"all captions empty": 1, "no picture named": 1}
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["A", "picture:1", "picture:3"]
