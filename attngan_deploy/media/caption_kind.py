@@ -15,6 +15,7 @@ HEAD_BYTES = 65536
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
 ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,])", re.IGNORECASE)  # of a table
+PICTURE_FILE = re.compile(rf"(\S+|.*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
 PYTHON_LINES = r"""python -c "import ast, sys; print(*ast.literal_eval(sys.stdin.read()), sep='\n')" """
@@ -153,7 +154,7 @@ class ListMarks:
 
     def __init__(self) -> None:
         self._pattern, self._other = "", ""  # of the marks; the first line without one
-        self._lines = self._marked = self._others = 0
+        self._lines = self._marked = self._others = self._pictures = 0
         self._no_caption = ""  # a line that is a number alone, or a heading of Markdown
 
     @property
@@ -169,6 +170,7 @@ class ListMarks:
     def see(self, line: str) -> None:
         """Take the next line that is not blank, without white space around it."""
         self._lines += 1
+        self._pictures += PICTURE_FILE.fullmatch(line) is not None
         if not self._pattern:
             self._pattern = next((mark for mark in MARKS if re.match(mark, line)), "")
         if self._pattern and re.match(self._pattern, line):
@@ -178,6 +180,15 @@ class ListMarks:
         if re.fullmatch(NO_CAPTION, line):
             self._no_caption = self._no_caption or line
             self._others += 1
+
+    def check_captions(self, name: str) -> None:
+        """Raise CaptionError where all lines so far are names of pictures."""
+        if 0 < self._lines == self._pictures:
+            raise CaptionError(
+                f"{name} is a list of pictures",
+                expected="a caption on each line",
+                next_step="name a file of what they show; to score pictures, name their folder",
+            )
 
     def of_all(self, name: str) -> str:
         """The pattern of the marks that all lines have, or "".

@@ -117,7 +117,7 @@ class PictureFiles:
                 yield call(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
 
-def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
+def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> PictureFiles:
     """Find the pictures of a folder or a tar shard.
 
     In a folder with a `manifest.jsonl` the pictures that it names count; in another, every picture that is not called
@@ -125,6 +125,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
 
     Args:
         order: "manifest"; "name"; "stored", as in a tar; "auto" is the manifest's, else by name, or stored for a tar.
+        instead: what to do where there are none.
 
     Raises:
         ScoreError: nothing there, no pictures, or an order that can't be had.
@@ -133,7 +134,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     if order not in ORDERS:
         raise ScoreError(f"no order '{order}'", expected=", ".join(ORDERS))
     if path.is_file():
-        return _tar(path, order)
+        return _tar(path, order, instead)
     if not path.is_dir():
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
     is_file = {entry.name: entry.is_file() for entry in entries(path)}
@@ -160,7 +161,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
             f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
             found=", ".join([*names, *folders][:3]) or "an empty folder",
             expected=".png, .webp or .jpg files, or tar shards of them",
-            next_step="make PNGs of them" if others else _shards_below(path) or NEXT_STEP,
+            next_step="make PNGs of them" if others else _shards_below(path) or instead,
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
@@ -182,27 +183,29 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     )
 
 
-def _tar(path: Path, order: str) -> PictureFiles:
+def _tar(path: Path, order: str, instead: str) -> PictureFiles:
     if path.suffix.lower() != ".tar":
         raise ScoreError(
             f"{path} is neither a folder nor a .tar",
             found="a picture" if _is_picture(path.name) else "a file",
             expected="a folder of pictures, or a .tar shard of them",
-            next_step=_instead_of(path),
+            next_step=_instead_of(path, instead),
         )
     if order == "manifest":
         raise ScoreError(f"{path} has no {MANIFEST}", next_step="add --order stored or --order name")
     return PictureFiles(path.name, "name" if order == "name" else "stored", shards=[path])
 
 
-def _instead_of(path: Path) -> str:
+def _instead_of(path: Path, instead: str) -> str:
     """What to do where a file was named that holds no pictures, or is one."""
     suffix = path.suffix.lower()
     if suffix in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES):
         return f"name the folder that it is in: {path.parent}"
     if suffix in ARCHIVES:
         return archive_line(path)
-    return f"t2i generate {path} -o out/, which makes pictures of captions" if suffix in SUFFIXES else NEXT_STEP
+    if suffix in SUFFIXES and instead == NEXT_STEP:
+        return f"t2i generate {path} -o out/, which makes pictures of captions"
+    return instead
 
 
 def _shards_below(folder: Path) -> str:

@@ -166,6 +166,14 @@ def test_cells_that_say_nothing_are_no_captions(tmp_path: Path, cell: str) -> No
     assert read_facts(json.dumps({"captions": ["a jay", cell]}).encode(), "1.json")[1] == ["a jay"]
 
 
+@pytest.mark.parametrize("text", ["../real/x.webp\n/my birds/y.JPG\n", '["x.png", "y.png"]', "image\nx.jpg\ny.jpg\n"])
+def test_names_of_pictures_are_no_captions(tmp_path: Path, text: str) -> None:
+    path = tmp_path / {".": "c.txt", "[": "c.json", "i": "c.csv"}[text[0]]
+    path.write_text(text)
+    with pytest.raises(CaptionError, match="is a list of pictures"):
+        read_captions(path)
+
+
 @pytest.mark.parametrize("key", ["captions", "data", "sentences"])
 def test_lists_by_other_names(tmp_path: Path, key: str) -> None:
     (tmp_path / "c.json").write_text(json.dumps({"version": 1, key: TWO}))
