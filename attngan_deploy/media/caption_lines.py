@@ -243,9 +243,10 @@ def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | N
     try:
         return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
     except CaptionError as error:
-        if line > 1 or not data.lstrip().startswith(b"["):
+        if line > 1 or not (data.lstrip().startswith(b"[") or data.strip() == b"{"):
             raise
-        whole = f"a file that is one JSON array is called .json, which is read as a whole; {called(name, '.json')}"
+        what = "one JSON array" if data.lstrip().startswith(b"[") else "JSON over several lines"
+        whole = f"a file that is {what} is called .json, which is read as a whole; {called(name, '.json')}"
         raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 
@@ -262,7 +263,35 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
         return checked_caption(name, record, line)
     if not isinstance(record, dict):
         raise CaptionError(f"{where} is not a JSON object", expected=RECORD)
-    caption = record[choose_column(where, list(record), field)]
+    if field is not None and field not in record and (text := dict(_nested_texts(record)).get(field)) is not None:
+        return checked_caption(name, text, line)
+    try:
+        caption = record[choose_column(where, list(record), field)]
+    except CaptionError as error:
+        if any(isinstance(value, str) and " " in value for value in record.values()):
+            raise
+        raise CaptionError(error.what, found=error.found, next_step=_path(record) or error.next_step) from error
     if not isinstance(caption, str):
-        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__, expected=RECORD)
+        found = "an object" if isinstance(caption, dict) else type(caption).__name__
+        raise CaptionError(
+            f"the caption on {where} is not a text", found=found, expected=RECORD, next_step=_path(record)
+        )
     return checked_caption(name, caption, line)
+
+
+def _path(record: Any) -> str:
+    """The longest text of a record's objects, which is a caption rather than the others are; "" for none."""
+    nested = dict(_nested_texts(record))
+    return f"choose the text with --column {max(nested, key=lambda path: len(nested[path]))}" if nested else ""
+
+
+def _nested_texts(record: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, str]]:
+    """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list."""
+    inner = record if isinstance(record, dict) else {"0": record[0]}
+    for key, value in inner.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, str):
+            if path:
+                yield here, value
+        elif depth and value and isinstance(value, (dict, list)):
+            yield from _nested_texts(value, here, depth - 1)

@@ -1,10 +1,11 @@
 """Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
 
+import json
 import os
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
 from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
-from attngan_deploy.generate.target import MANIFEST
+from attngan_deploy.generate.plan import Plan
+from attngan_deploy.generate.run_record import SHARDS, RunRecord
+from attngan_deploy.generate.target import MANIFEST, RUN
 from attngan_deploy.media.caption import SUFFIXES
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import (
@@ -29,8 +32,9 @@ from attngan_deploy.media.shards import (
 )
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
-from attngan_deploy.system.files import entries, is_ignored, read_file
+from attngan_deploy.system.files import LARGEST_JSON, entries, is_ignored, read_file
 from attngan_deploy.system.processor import usable_cores
+from attngan_deploy.system.records import decode
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
@@ -165,6 +169,8 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
+    if RUN in names and places is None and (missing := _missing_parts(path, loose, shards)):
+        notes.append(missing)
     effective = "manifest" if places is not None else "name" if loose or order == "name" else "stored"
     sidecars = {_sidecar(name) for name in loose} & {*names}
     other = [name for name in names if name not in {*loose, *shards, *sidecars}] + folders
@@ -222,6 +228,20 @@ def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[
         if order == "manifest" or (order == "auto" and not isinstance(error, ForeignManifestError)):
             raise
         return None, [f"{MANIFEST} is not of t2i generate, and was not used"]
+
+
+def _missing_parts(folder: Path, loose: Sequence[str], shards: Sequence[str]) -> str:
+    """What a run in parts has not made, or has lost, by its `run.json`; "" where nothing is missing."""
+    try:
+        run = decode(RunRecord, json.loads(read_file(folder / RUN, LARGEST_JSON)))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if run.layout != SHARDS or not (run.captions and run.samples and run.shard_size):
+        return ""
+    plan = Plan(run.captions, run.samples, run.shard_size)
+    wanted, there, what = (plan.shards, shards, "shards") if shards else (plan.pictures, loose, "pictures")
+    missing = wanted - len(there)
+    return f"{missing:,} of {wanted:,} {what} of the run {'is' if missing == 1 else 'are'} missing" * (missing > 0)
 
 
 def _walk(folder: Path) -> list[str]:

@@ -29,6 +29,7 @@ TWO = ["a small red bird", "a blue bird"]
         ("c.data", json.dumps({"annotations": [{"caption": text} for text in TWO]}, indent=4)),
         ("c.txt", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
         ("c.json", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
+        ("c.jsonl", "".join(json.dumps({"caption": text}, indent=2) + "\n" for text in TWO)),
         ("c.jsonl", json.dumps(TWO, indent=1)),
         ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
         ("c.csv.txt", "caption\na small red bird\na blue bird\n"),
@@ -164,6 +165,27 @@ def test_cells_that_say_nothing_are_no_captions(tmp_path: Path, cell: str) -> No
     with pytest.raises(CaptionError, match=r"line 2 of .* is empty"):
         read_captions(tmp_path / "c.parquet")
     assert read_facts(json.dumps({"captions": ["a jay", cell]}).encode(), "1.json")[1] == ["a jay"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_objects_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None) -> None:
+    text = "".join(json.dumps({"id": 1, "text": text}, indent=indent) + "\n" for text in TWO)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert [caption.text for caption in read_captions("-", "text")] == TWO
+    if indent:
+        (tmp_path / "c.json").write_text(text)
+        assert [caption.text for caption in read_captions(tmp_path / "c.json", "text")] == TWO
+
+
+@pytest.mark.parametrize("column", [None, "data"])
+@pytest.mark.parametrize("name", ["c.json", "c.jsonl"])
+def test_a_nested_field_is_named_and_read(tmp_path: Path, name: str, column: str | None) -> None:
+    records = [json.dumps({"id": 1, "data": {"lang": "en", "text": text}}) for text in TWO]
+    path = tmp_path / name
+    path.write_text("\n".join(records) if name == "c.jsonl" else f"[{','.join(records)}]")
+    with pytest.raises(CaptionError, match=r"Next: choose the text with --column data\.text$"):
+        read_captions(path, column)
+    assert [caption.text for caption in read_captions(path, "data.text")] == TWO
 
 
 @pytest.mark.parametrize("text", ["../real/x.webp\n/my birds/y.JPG\n", '["x.png", "y.png"]', "image\nx.jpg\ny.jpg\n"])

@@ -1,6 +1,7 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,18 @@ def test_cells_that_say_nothing_are_no_captions_and_no_classes(tmp_path: Path) -
     report = run(tmp_path / "in/list.csv", tmp_path / "out", split=EVERYTHING)
     assert report["skipped"]["reasons"] == {"all captions empty": 1, "no picture named": 1}
     assert (tmp_path / "out/classes.txt").read_text().split() == ["A", "picture:1", "picture:3"]
+
+
+def test_a_folder_of_tars_is_unpacked_by_its_next_step(tmp_path: Path) -> None:
+    for number in range(2):
+        described(tmp_path / f"made/{number}.jpg", "a red bird\n")
+        (tmp_path / "i2d").mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / f"i2d/0000{number}.tar", "w") as tar:
+            for suffix in ("jpg", "txt"):
+                tar.add(tmp_path / f"made/{number}.{suffix}", f"{number}.{suffix}")
+        (tmp_path / f"i2d/0000{number}_stats.json").write_text("{}")
+    with pytest.raises(DataError, match="Next: unpack its tars, and name the folder") as refused:
+        run(tmp_path / "i2d", tmp_path / "out")
+    subprocess.run(str(refused.value).rpartition("the folder: ")[2], shell=True, check=True)
+    report = run(tmp_path / "i2d-unpacked", tmp_path / "out", split=EVERYTHING)
+    assert report["train"]["pictures"] == 2
