@@ -58,6 +58,7 @@ def kind_of_text(head: bytes, name: str, has_name: bool) -> str:
     text = head.decode("utf-8", "replace").removeprefix("\ufeff")
     first = next((line.strip() for line in re.split(r"[\r\n]", text) if line.strip()), "")
     cells = [cell.strip(" \"'*").casefold() for cell in re.split(r"[,;\t|]", first)]
+    is_flickr = len(cells) > 2 and cells[-1] == "comment" and "image" in cells[0]  # Flickr30k's results.csv
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):
@@ -77,7 +78,7 @@ def kind_of_text(head: bytes, name: str, has_name: bool) -> str:
         rows = f"awk -F'|' 'NR > 2 {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
         lines = f"{rows}{_lines_of(name, has_name)}"
         _refuse(f"{name} begins as a table of Markdown", first, f"one caption a line: {lines}")
-    elif DEFAULT_COLUMN in cells and (len(cells) > 1 or text.strip().casefold() != DEFAULT_COLUMN):
+    elif is_flickr or (DEFAULT_COLUMN in cells and (len(cells) > 1 or text.strip().casefold() != DEFAULT_COLUMN)):
         kind, what = "csv", "begins as a table"
     else:
         return "text"

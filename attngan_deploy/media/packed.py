@@ -45,5 +45,5 @@ def archive_line(path: Path) -> str:
 def tars_line(folder: Path) -> str:
     """How the tars of a folder, such as img2dataset's shards, become one folder of pictures."""
     new = quote(str(folder.with_name(f"{folder.resolve().name}-unpacked")))
-    unpack = f"mkdir {new} && for tar in {quote(str(folder))}/*.tar; do tar -xf \"$tar\" -C {new}; done"
+    unpack = f'mkdir {new} && for tar in {quote(str(folder))}/*.tar; do tar -xf "$tar" -C {new}; done'
     return f"unpack its tars, and name the folder: {unpack}"

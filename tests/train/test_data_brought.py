@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("nltk", reason="needs the train extra")
 
+from attngan_deploy.cli.train import check_data
 from attngan_deploy.errors import DataError
 from attngan_deploy.train.data.split import SplitRule
-from tests.makers.data_makers import EVERYTHING, described, picture, run, samples
+from tests.makers.data_makers import EVERYTHING, birds, described, picture, run, samples
 
 
 def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
@@ -80,3 +81,13 @@ def test_a_folder_of_tars_is_unpacked_by_its_next_step(tmp_path: Path) -> None:
     subprocess.run(str(refused.value).rpartition("the folder: ")[2], shell=True, check=True)
     report = run(tmp_path / "i2d-unpacked", tmp_path / "out", split=EVERYTHING)
     assert report["train"]["pictures"] == 2
+
+
+def test_training_on_pictures_or_one_shard_is_told_what_to_name(tmp_path: Path) -> None:
+    root = birds(tmp_path / "raw")
+    run(root, tmp_path / "data")
+    with pytest.raises(DataError, match=r"Next: t2i data build .*raw -o data"):
+        check_data(root)
+    with pytest.raises(DataError, match=r"is a shard; .*Next: --data .*data$"):
+        check_data(tmp_path / "data/train.tar")
+    assert check_data(tmp_path / "data") == tmp_path / "data"
