@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,13 @@ from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.replay import Replay
+
+
+def _free_name(picture: Path) -> Path:
+    """NAME-again.png, or NAME-again-2.png and so on where that is there: another run has pictures of the same name."""
+    numbers = chain([""], (f"-{number}" for number in count(2)))
+    names = (Path(f"{picture.stem}-again{number}.png") for number in numbers)
+    return next(name for name in names if not name.exists())
 
 
 def _verdict(made: "Replay") -> str:
@@ -55,7 +63,7 @@ def replay(
     from attngan_deploy.generate.replay import replay as make_again
     from attngan_deploy.generate.replay import write_replay
 
-    target = out or Path(f"{picture.stem}-again.png")
+    target = out or _free_name(picture)
     made = make_again(picture, model, EngineRequest(backend, device, precision, threads))
     write_replay(made, picture, target)
     if as_json:

@@ -14,6 +14,13 @@ DEFAULT_COLUMN = "caption"
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SUFFIXES = (".txt", *KINDS)
+# What spreadsheets, pandas and databases write where there is nothing, in lower case; Excel's errors too.
+NO_VALUES = frozenset(
+    (
+        *("n/a", "#n/a", "#n/a n/a", "na", "<na>", "null", "none", "nan", "-nan", "nil", r"\n"),
+        *("#null!", "#ref!", "#value!", "#name?", "#num!", "#div/0!"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +116,17 @@ def choose_column(where: str, columns: list[str], column: str | None) -> str:
     return wanted
 
 
+def is_no_value(cell: str) -> bool:
+    """Whether a cell is empty, or says that it is."""
+    return not (text := cell.strip()) or text.casefold() in NO_VALUES
+
+
 def checked_caption(name: str, text: str, line: int) -> Caption:
     """A caption of a table; a CaptionError where it is empty."""
-    if not text.strip():
-        raise CaptionError(f"the caption on line {line} of {name} is empty")
+    if is_no_value(text):
+        raise CaptionError(
+            f"the caption on line {line} of {name} is empty",
+            found=repr(text) if text.strip() else "",
+            next_step="leave such rows out" if text.strip() else "",
+        )
     return Caption(text.strip(), line)

@@ -1,6 +1,6 @@
 """Records of a JSON file of captions, one after another.
 
-They are COCO's annotations, the sentences of Karpathy's splits, the values of a list, or the one object that it is.
+They are COCO's annotations, the sentences of Karpathy's splits, the values of a list, or the objects that it is.
 
 The file is not held: what stands before and behind the records is read a value at a time, and passed over.
 """
@@ -49,7 +49,11 @@ def json_records(stream: "Readable", name: str, field: str) -> Iterator[Any]:
     if first == "[":
         yield from text.values()
     elif first == "{":
+        # Objects one after another, as jq writes them; a file of JSON lines is better read in parts, as one.
+        goes_on = not (text.is_line() and name.lower().endswith(".json"))
         yield from _annotations(text, name, field)
+        while goes_on and text.peek() == "{":
+            yield text.value()
     else:
         text.value()
         raise _another_form(name)
@@ -78,7 +82,7 @@ def _annotations(text: "_JsonText", name: str, field: str) -> Iterator[Any]:
         if len(record) < MOST_KEYS or key == field:
             record[key] = value
     if not is_listed:
-        if field not in record:
+        if field.partition(".")[0] not in record:
             raise _another_form(name)
         yield record
 
@@ -116,6 +120,10 @@ class _JsonText:
             if self._place < len(self._text) or self._ended:
                 return self._text[self._place : self._place + 1]
             self._more()
+
+    def is_line(self) -> bool:
+        """Whether the line that begins here is whole by itself, as one of JSON lines is."""
+        return self._text[self._place :].partition("\n")[0].rstrip().endswith("}")
 
     def take(self, letters: str) -> str:
         """Pass over the next character, which must be one of these."""

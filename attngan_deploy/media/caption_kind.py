@@ -2,18 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, KINDS
+from attngan_deploy.media.tokenizer import split_words
 
 HEAD_BYTES = 65536
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
 ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,])", re.IGNORECASE)  # of a table
+PICTURE_FILE = re.compile(rf"(\S+|.*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
 PYTHON_LINES = r"""python -c "import ast, sys; print(*ast.literal_eval(sys.stdin.read()), sep='\n')" """
@@ -56,6 +58,7 @@ def kind_of_text(head: bytes, name: str, has_name: bool) -> str:
     text = head.decode("utf-8", "replace").removeprefix("\ufeff")
     first = next((line.strip() for line in re.split(r"[\r\n]", text) if line.strip()), "")
     cells = [cell.strip(" \"'*").casefold() for cell in re.split(r"[,;\t|]", first)]
+    is_flickr = len(cells) > 2 and cells[-1] == "comment" and "image" in cells[0]  # Flickr30k's results.csv
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):
@@ -75,7 +78,7 @@ def kind_of_text(head: bytes, name: str, has_name: bool) -> str:
         rows = f"awk -F'|' 'NR > 2 {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
         lines = f"{rows}{_lines_of(name, has_name)}"
         _refuse(f"{name} begins as a table of Markdown", first, f"one caption a line: {lines}")
-    elif DEFAULT_COLUMN in cells and (len(cells) > 1 or text.strip().casefold() != DEFAULT_COLUMN):
+    elif is_flickr or (DEFAULT_COLUMN in cells and (len(cells) > 1 or text.strip().casefold() != DEFAULT_COLUMN)):
         kind, what = "csv", "begins as a table"
     else:
         return "text"
@@ -92,6 +95,38 @@ def _kind_of_object(first: str) -> tuple[str, str]:
         return "json", "begins as JSON"
     is_line = any(key.casefold() == DEFAULT_COLUMN for key in value)
     return ("jsonl", "begins as JSON lines") if is_line else ("json", "begins as JSON")
+
+
+def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | None) -> None:
+    """Raise CaptionError where the first line of a table is a row: its caption would be lost, or be a column's name.
+
+    Args:
+        column: the one that was asked for; a question may be the name of one, but stands beside no number.
+    """
+    pictures = [bool(ROW.match(f"{cell}\t")) for cell in cells]
+    words = [0 if is_picture else len(split_words(cell)) for cell, is_picture in zip(cells, pictures, strict=True)]
+    most = max(words, default=0)
+    has_number = any(cell.isdecimal() for cell in cells)
+    is_row = len(cells) > 1 and ((most > 2 and column is None) or (most > 1 and has_number))
+    if not (any(pictures) or (is_row and DEFAULT_COLUMN not in map(str.casefold, cells))):
+        return
+    names = [_name_for(cell, place) for place, cell in enumerate(cells, 1)]
+    names[words.index(most)] = DEFAULT_COLUMN
+    path, on_top = Path(name), delimiter.join(names).replace("\t", r"\t")
+    named = quote(str(path.with_name(f"{path.stem}-named{path.suffix}")))
+    files = f"{quote(name)} > {named}" if path.is_file() else "FILE > named.csv"
+    line = f"put the columns' names on top: awk 'NR == 1 {{print \"{on_top}\"}} 1' {files}"
+    raise CaptionError(
+        f"the first line of {name} " + ("is no line of column names" if any(pictures) else "looks like a caption"),
+        found=", ".join(cells)[:60],
+        expected="" if any(pictures) else f"column names, e.g. {DEFAULT_COLUMN}",
+        next_step=line if len(cells) > 1 else TABLE,
+    )
+
+
+def _name_for(cell: str, place: int) -> str:
+    """What the column of a cell may be called."""
+    return "picture" if ROW.match(f"{cell}\t") else "id" if cell.isdecimal() and place == 1 else f"column{place}"
 
 
 def called(name: str, suffix: str) -> str:
@@ -120,7 +155,7 @@ class ListMarks:
 
     def __init__(self) -> None:
         self._pattern, self._other = "", ""  # of the marks; the first line without one
-        self._lines = self._marked = self._others = 0
+        self._lines = self._marked = self._others = self._pictures = 0
         self._no_caption = ""  # a line that is a number alone, or a heading of Markdown
 
     @property
@@ -136,6 +171,7 @@ class ListMarks:
     def see(self, line: str) -> None:
         """Take the next line that is not blank, without white space around it."""
         self._lines += 1
+        self._pictures += PICTURE_FILE.fullmatch(line) is not None
         if not self._pattern:
             self._pattern = next((mark for mark in MARKS if re.match(mark, line)), "")
         if self._pattern and re.match(self._pattern, line):
@@ -145,6 +181,15 @@ class ListMarks:
         if re.fullmatch(NO_CAPTION, line):
             self._no_caption = self._no_caption or line
             self._others += 1
+
+    def check_captions(self, name: str) -> None:
+        """Raise CaptionError where all lines so far are names of pictures."""
+        if 0 < self._lines == self._pictures:
+            raise CaptionError(
+                f"{name} is a list of pictures",
+                expected="a caption on each line",
+                next_step="name a file of what they show; to score pictures, name their folder",
+            )
 
     def of_all(self, name: str) -> str:
         """The pattern of the marks that all lines have, or "".

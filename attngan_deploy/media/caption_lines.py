@@ -12,7 +12,7 @@ from typing import IO, Any
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
-from attngan_deploy.media.caption_kind import ROW, TABLE, called
+from attngan_deploy.media.caption_kind import called, check_header
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
 
@@ -65,7 +65,7 @@ def rows_of(
         CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
     """
     if kind == "csv":
-        rows = csv_rows(stream, name, offset, number)
+        rows = csv_rows(stream, name, offset, number, column)
         _, _, header = next(rows)
         place = _csv_place(name, header, column)
         for line, start, row in rows:
@@ -142,14 +142,17 @@ def _is_text(data: bytes) -> bool:
 
 
 def csv_rows(
-    stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1
+    stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1, column: str | None = None
 ) -> Iterator[tuple[int, int, list[str]]]:
     """The header of a CSV file, then the rows that are not blank from `offset` on, each with its line and offset.
 
     The delimiter is what Excel's line `sep=;` says; else a tab in a .tsv, and what parts the header into most cells.
 
+    Args:
+        column: the one that was asked for, by which a line is rather taken for column names.
+
     Raises:
-        CaptionError: what is no text or no CSV.
+        CaptionError: what is no text or no CSV, or begins with a row instead of column names.
     """
     lines = _lines(stream, name)
     first = next((line for line in lines if line[2].strip(BLANK)), (1, 0, b""))
@@ -161,7 +164,9 @@ def csv_rows(
     else:
         delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader([text], delimiter=each), [])))
     rows = _csv_rows(name, chain([first], lines), delimiter)
-    yield next(rows, (0, 0, []))
+    header = next(rows, (0, 0, []))
+    check_header(name, [cell.strip() for cell in header[2]], delimiter, column)
+    yield header
     if offset:
         rows = _csv_rows(name, _lines(stream, name, offset, number), delimiter)
     yield from ((line, start, row) for line, start, row in rows if any(cell.strip() for cell in row))
@@ -201,10 +206,6 @@ def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
 def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
     """Which cell of a row is the caption."""
     header = [cell.strip() for cell in header]
-    if any(ROW.match(f"{cell}\t") for cell in header):
-        raise CaptionError(
-            f"the first line of {name} is no line of column names", found=", ".join(header)[:60], next_step=TABLE
-        )
     if len(header) == 1 and column is None and len(split_words(header[0])) > 2:
         raise CaptionError(
             f"the first line of {name} looks like a caption",
@@ -242,9 +243,10 @@ def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | N
     try:
         return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
     except CaptionError as error:
-        if line > 1 or not data.lstrip().startswith(b"["):
+        if line > 1 or not (data.lstrip().startswith(b"[") or data.strip() == b"{"):
             raise
-        whole = f"a file that is one JSON array is called .json, which is read as a whole; {called(name, '.json')}"
+        what = "one JSON array" if data.lstrip().startswith(b"[") else "JSON over several lines"
+        whole = f"a file that is {what} is called .json, which is read as a whole; {called(name, '.json')}"
         raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=whole) from error
 
 
@@ -261,7 +263,35 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
         return checked_caption(name, record, line)
     if not isinstance(record, dict):
         raise CaptionError(f"{where} is not a JSON object", expected=RECORD)
-    caption = record[choose_column(where, list(record), field)]
+    if field is not None and field not in record and (text := dict(_nested_texts(record)).get(field)) is not None:
+        return checked_caption(name, text, line)
+    try:
+        caption = record[choose_column(where, list(record), field)]
+    except CaptionError as error:
+        if any(isinstance(value, str) and " " in value for value in record.values()):
+            raise
+        raise CaptionError(error.what, found=error.found, next_step=_path(record) or error.next_step) from error
     if not isinstance(caption, str):
-        raise CaptionError(f"the caption on {where} is not a text", found=type(caption).__name__, expected=RECORD)
+        found = "an object" if isinstance(caption, dict) else type(caption).__name__
+        raise CaptionError(
+            f"the caption on {where} is not a text", found=found, expected=RECORD, next_step=_path(record)
+        )
     return checked_caption(name, caption, line)
+
+
+def _path(record: Any) -> str:
+    """The longest text of a record's objects, which is a caption rather than the others are; "" for none."""
+    nested = dict(_nested_texts(record))
+    return f"choose the text with --column {max(nested, key=lambda path: len(nested[path]))}" if nested else ""
+
+
+def _nested_texts(record: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, str]]:
+    """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list."""
+    inner = record if isinstance(record, dict) else {"0": record[0]}
+    for key, value in inner.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, str):
+            if path:
+                yield here, value
+        elif depth and value and isinstance(value, (dict, list)):
+            yield from _nested_texts(value, here, depth - 1)

@@ -109,6 +109,7 @@ class CaptionFile:
                     raise
         if not count:
             raise no_captions(name, "has no captions" if hashed.has_text else "is empty")
+        marks.check_captions(name)
         pattern = marks.of_all(name) if kind == "text" else marks.shared
         return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers, pattern)
 

@@ -40,3 +40,10 @@ def archive_line(path: Path) -> str:
     elif path.suffix.lower() in (".tar", ".tgz", ".tbz2", ".txz") or Path(path.stem).suffix.lower() == ".tar":
         line = f": mkdir {folder} && tar -xf {quote(str(path))} -C {folder}"
     return f"unpack it, and name the folder{line}"
+
+
+def tars_line(folder: Path) -> str:
+    """How the tars of a folder, such as img2dataset's shards, become one folder of pictures."""
+    new = quote(str(folder.with_name(f"{folder.resolve().name}-unpacked")))
+    unpack = f'mkdir {new} && for tar in {quote(str(folder))}/*.tar; do tar -xf "$tar" -C {new}; done'
+    return f"unpack its tars, and name the folder: {unpack}"

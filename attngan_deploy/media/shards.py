@@ -12,7 +12,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.media.caption import split_lines
+from attngan_deploy.media.caption import NO_VALUES, is_no_value, split_lines
 from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.system.files import is_ignored
@@ -184,7 +184,7 @@ def _lines(data: bytes, where: str) -> list[str]:
     try:
         if len(data) > MAX_TEXT_BYTES:
             raise ValueError("it is too large")
-        return [line for line in without_marks(split_lines(data.decode("utf-8-sig"))) if line]
+        return [line for line in without_marks(split_lines(data.decode("utf-8-sig"))) if not is_no_value(line)]
     except ValueError as error:
         raise DataError(f"{where} can't be read ({error})", expected="one caption a line, in UTF-8") from error
 
@@ -215,4 +215,4 @@ def read_facts(data: bytes, where: str) -> tuple[int, list[str]]:
         raise DataError(
             f"{where} can't be read ({error})", expected='{"class": 3, "captions": ["a red bird", ...]}'
         ) from error
-    return class_id, captions
+    return class_id, [caption for caption in captions if caption.strip().casefold() not in NO_VALUES]

@@ -1,10 +1,11 @@
 """Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
 
+import json
 import os
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
 from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
-from attngan_deploy.generate.target import MANIFEST
+from attngan_deploy.generate.plan import Plan
+from attngan_deploy.generate.run_record import SHARDS, RunRecord
+from attngan_deploy.generate.target import MANIFEST, RUN
 from attngan_deploy.media.caption import SUFFIXES
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import (
@@ -29,8 +32,9 @@ from attngan_deploy.media.shards import (
 )
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
-from attngan_deploy.system.files import entries, is_ignored, read_file
+from attngan_deploy.system.files import LARGEST_JSON, entries, is_ignored, read_file
 from attngan_deploy.system.processor import usable_cores
+from attngan_deploy.system.records import decode
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
@@ -117,7 +121,7 @@ class PictureFiles:
                 yield call(name, partial(bytes, sample.picture), sample.captions, sample.class_id)
 
 
-def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
+def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> PictureFiles:
     """Find the pictures of a folder or a tar shard.
 
     In a folder with a `manifest.jsonl` the pictures that it names count; in another, every picture that is not called
@@ -125,6 +129,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
 
     Args:
         order: "manifest"; "name"; "stored", as in a tar; "auto" is the manifest's, else by name, or stored for a tar.
+        instead: what to do where there are none.
 
     Raises:
         ScoreError: nothing there, no pictures, or an order that can't be had.
@@ -133,7 +138,7 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     if order not in ORDERS:
         raise ScoreError(f"no order '{order}'", expected=", ".join(ORDERS))
     if path.is_file():
-        return _tar(path, order)
+        return _tar(path, order, instead)
     if not path.is_dir():
         raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
     is_file = {entry.name: entry.is_file() for entry in entries(path)}
@@ -160,10 +165,12 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
             f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
             found=", ".join([*names, *folders][:3]) or "an empty folder",
             expected=".png, .webp or .jpg files, or tar shards of them",
-            next_step="make PNGs of them" if others else _shards_below(path) or NEXT_STEP,
+            next_step="make PNGs of them" if others else _shards_below(path) or instead,
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
+    if RUN in names and places is None and (missing := _missing_parts(path, loose, shards)):
+        notes.append(missing)
     effective = "manifest" if places is not None else "name" if loose or order == "name" else "stored"
     sidecars = {_sidecar(name) for name in loose} & {*names}
     other = [name for name in names if name not in {*loose, *shards, *sidecars}] + folders
@@ -182,27 +189,29 @@ def find_pictures(path: Path, order: str = "auto") -> PictureFiles:
     )
 
 
-def _tar(path: Path, order: str) -> PictureFiles:
+def _tar(path: Path, order: str, instead: str) -> PictureFiles:
     if path.suffix.lower() != ".tar":
         raise ScoreError(
             f"{path} is neither a folder nor a .tar",
             found="a picture" if _is_picture(path.name) else "a file",
             expected="a folder of pictures, or a .tar shard of them",
-            next_step=_instead_of(path),
+            next_step=_instead_of(path, instead),
         )
     if order == "manifest":
         raise ScoreError(f"{path} has no {MANIFEST}", next_step="add --order stored or --order name")
     return PictureFiles(path.name, "name" if order == "name" else "stored", shards=[path])
 
 
-def _instead_of(path: Path) -> str:
+def _instead_of(path: Path, instead: str) -> str:
     """What to do where a file was named that holds no pictures, or is one."""
     suffix = path.suffix.lower()
     if suffix in (*PICTURE_SUFFIXES, *OTHER_SUFFIXES):
         return f"name the folder that it is in: {path.parent}"
     if suffix in ARCHIVES:
         return archive_line(path)
-    return f"t2i generate {path} -o out/, which makes pictures of captions" if suffix in SUFFIXES else NEXT_STEP
+    if suffix in SUFFIXES and instead == NEXT_STEP:
+        return f"t2i generate {path} -o out/, which makes pictures of captions"
+    return instead
 
 
 def _shards_below(folder: Path) -> str:
@@ -219,6 +228,20 @@ def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[
         if order == "manifest" or (order == "auto" and not isinstance(error, ForeignManifestError)):
             raise
         return None, [f"{MANIFEST} is not of t2i generate, and was not used"]
+
+
+def _missing_parts(folder: Path, loose: Sequence[str], shards: Sequence[str]) -> str:
+    """What a run in parts has not made, or has lost, by its `run.json`; "" where nothing is missing."""
+    try:
+        run = decode(RunRecord, json.loads(read_file(folder / RUN, LARGEST_JSON)))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if run.layout != SHARDS or not (run.captions and run.samples and run.shard_size):
+        return ""
+    plan = Plan(run.captions, run.samples, run.shard_size)
+    wanted, there, what = (plan.shards, shards, "shards") if shards else (plan.pictures, loose, "pictures")
+    missing = wanted - len(there)
+    return f"{missing:,} of {wanted:,} {what} of the run {'is' if missing == 1 else 'are'} missing" * (missing > 0)
 
 
 def _walk(folder: Path) -> list[str]:

@@ -29,6 +29,7 @@ from attngan_deploy.system.records import decode
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
+REAL_PICTURES = "--reference with a folder or a .tar of real pictures"
 STATISTICS, MU, SIGMA = ".npz", "mu", "sigma"  # of features, as pytorch-fid and others keep them
 LARGEST_STATISTICS = 512 * 2**20  # bytes of the two, unpacked; 2048 features have 33 MB
 UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
@@ -49,7 +50,7 @@ def measure_reference(
         return _statistics_of_others(path, judge, options)
     distances = {metric.name: metric.needs for metric in METRICS.values() if Needs.REFERENCE in metric.needs}
     wanted = [name for name, needs in distances.items() if name in options.metrics or Needs.STATISTICS in needs]
-    files = find_pictures(path)
+    files = find_pictures(path, instead=REAL_PICTURES)
     key = _key(files, judge, options)
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     file = (cache_folder() / FOLDER if folder is None else folder) / f"{digest[:32]}.npz"

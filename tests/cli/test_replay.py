@@ -33,6 +33,13 @@ def test_again(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
+def test_an_earlier_one_stays(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("00001_00-again.png").write_bytes(b"mine")
+    assert t2i("replay", picture, "--threads", "1") == 0
+    assert capsys.readouterr().out.endswith(": 00001_00-again-2.png\n")
+    assert Path("00001_00-again.png").read_bytes() == b"mine" and Path("00001_00-again-2.png").is_file()
+
+
 def test_json_and_another_file(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert t2i("replay", picture, "-o", "again.webp", "--json", "--threads", "1") == 0
     told = json.loads(capsys.readouterr().out)

@@ -106,3 +106,14 @@ def test_shards_in_a_sub_folder(birds: Path, judge: Path, capsys: pytest.Capture
     status, told = score(capsys, "top", "--judge", judge)
     assert status == 1 and "Next: t2i score 'top/my shards'" in told
     assert "12 used of 12 found" in score(capsys, "top/my shards", "--judge", judge)[1]
+
+
+def test_a_reference_of_no_pictures_is_told_what_one_is(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    for name in ("list.txt", "set.json", "empty"):
+        if name != "empty":
+            Path(name).write_text("birds/00.png\n")
+        status, told = score(capsys, birds, "--judge", judge, "--metric", "fid", "--reference", name)
+        assert status == 1 and told.rstrip().endswith("Next: --reference with a folder or a .tar of real pictures")

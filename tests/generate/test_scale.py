@@ -18,6 +18,7 @@ from attngan_deploy.errors import T2IError
 from attngan_deploy.generate.plan import Plan, Share, shard_captions
 from attngan_deploy.media.captions import CaptionFile
 from attngan_deploy.media.shards import iter_samples
+from attngan_deploy.score.pictures import find_pictures
 from tests.makers.commands import wait_for
 
 WORDS = ("red", "blue", "black")
@@ -101,6 +102,19 @@ def test_parts_in_any_order_are_what_one_process_makes(t2i: T2I, tmp_path: Path)
     assert names == [f"{line:05d}_{sample:02d}" for line in range(1, CAPTIONS + 1) for sample in range(2)]
     records = [json.loads(line) for line in (tmp_path / "one/manifest.jsonl").read_text().splitlines()]
     assert [record["file"].partition("/")[2] for record in records] == [f"{name}.png" for name in names]
+
+
+def test_a_score_of_some_parts_says_so(t2i: T2I, tmp_path: Path) -> None:
+    for kind, told in (
+        ("tar", "1 of 3 shards of the run is missing"),
+        ("png", "20 of 60 pictures of the run are missing"),
+    ):
+        make = ("generate", "c.jsonl", "-o", kind, "--shard-size", "20", "--n", "2", "--format", kind)
+        for part in ("0/3", "1/3"):
+            assert t2i(*make, "--shard", part) == 0
+        assert find_pictures(tmp_path / kind).notes == (told,)
+        assert t2i(*make, "--shard", "2/3") == 0
+        assert find_pictures(tmp_path / kind).notes == ()
 
 
 def test_a_part_is_what_an_undivided_run_makes_of_the_same_batches(t2i: T2I, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media import captions
 from attngan_deploy.media.captions import CaptionFile, read_captions
+from attngan_deploy.media.shards import read_facts
 
 TWO = ["a small red bird", "a blue bird"]
 
@@ -28,10 +29,14 @@ TWO = ["a small red bird", "a blue bird"]
         ("c.data", json.dumps({"annotations": [{"caption": text} for text in TWO]}, indent=4)),
         ("c.txt", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
         ("c.json", "".join(json.dumps({"caption": text}) + "\n" for text in TWO)),
+        ("c.jsonl", "".join(json.dumps({"caption": text}, indent=2) + "\n" for text in TWO)),
         ("c.jsonl", json.dumps(TWO, indent=1)),
         ("c.txt", "id;caption\n1;a small red bird\n2;a blue bird\n"),
         ("c.csv.txt", "caption\na small red bird\na blue bird\n"),
         ("c.csv", "a small red bird\na blue bird\n"),
+        ("c.csv", "1,a small red bird\n2,a blue bird\n"),
+        ("c.csv", "b;a small red bird;7\nc;a blue bird;8\n"),
+        ("c.tsv", "1.jpg\ta small red bird\n2.jpg\ta blue bird\n"),
         ("c.txt", str(TWO)),
         ("c.txt", "1.jpg a small red bird\n2.jpg a blue bird\n"),
         ("c.token", "1.jpg#0\ta small red bird\n2.jpg#0\ta blue bird\n"),
@@ -139,6 +144,56 @@ def test_a_few_lines_of_many_that_look_like_items_are_captions(tmp_path: Path) -
     texts = [f"{number}. bird" if number % 3 else "a bird" for number in range(1, 1000)] + ["a bird"] * 1000
     (tmp_path / "c.txt").write_text("\n".join(texts[::-1]))
     assert len(read_captions(tmp_path / "c.txt")) == len(texts)
+
+
+def test_a_caption_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("1,a red bird\n2,a blue bird\n")
+    with pytest.raises(CaptionError, match="looks like a caption"):
+        read_captions(tmp_path / "c.csv", "a red bird")
+    (tmp_path / "c.csv").write_text("who,Describe the bird\nme,a red bird\n")
+    assert [caption.text for caption in read_captions(tmp_path / "c.csv", "Describe the bird")] == ["a red bird"]
+
+
+@pytest.mark.parametrize("cell", ["N/A", "#N/A", "NULL", "None", "nan", " <NA> ", "#VALUE!"])
+def test_cells_that_say_nothing_are_no_captions(tmp_path: Path, cell: str) -> None:
+    for name, text in (("c.csv", f"caption\na jay\n{cell}\n"), ("c.json", json.dumps(["a jay", cell]))):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(CaptionError, match=r"is empty; found '.*Next: leave such rows out"):
+            read_captions(tmp_path / name)
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"caption": ["a jay", cell]}), tmp_path / "c.parquet")
+    with pytest.raises(CaptionError, match=r"line 2 of .* is empty"):
+        read_captions(tmp_path / "c.parquet")
+    assert read_facts(json.dumps({"captions": ["a jay", cell]}).encode(), "1.json")[1] == ["a jay"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_objects_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None) -> None:
+    text = "".join(json.dumps({"id": 1, "text": text}, indent=indent) + "\n" for text in TWO)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert [caption.text for caption in read_captions("-", "text")] == TWO
+    if indent:
+        (tmp_path / "c.json").write_text(text)
+        assert [caption.text for caption in read_captions(tmp_path / "c.json", "text")] == TWO
+
+
+@pytest.mark.parametrize("column", [None, "data"])
+@pytest.mark.parametrize("name", ["c.json", "c.jsonl"])
+def test_a_nested_field_is_named_and_read(tmp_path: Path, name: str, column: str | None) -> None:
+    records = [json.dumps({"id": 1, "data": {"lang": "en", "text": text}}) for text in TWO]
+    path = tmp_path / name
+    path.write_text("\n".join(records) if name == "c.jsonl" else f"[{','.join(records)}]")
+    with pytest.raises(CaptionError, match=r"Next: choose the text with --column data\.text$"):
+        read_captions(path, column)
+    assert [caption.text for caption in read_captions(path, "data.text")] == TWO
+
+
+@pytest.mark.parametrize("text", ["../real/x.webp\n/my birds/y.JPG\n", '["x.png", "y.png"]', "image\nx.jpg\ny.jpg\n"])
+def test_names_of_pictures_are_no_captions(tmp_path: Path, text: str) -> None:
+    path = tmp_path / {".": "c.txt", "[": "c.json", "i": "c.csv"}[text[0]]
+    path.write_text(text)
+    with pytest.raises(CaptionError, match="is a list of pictures"):
+        read_captions(path)
 
 
 @pytest.mark.parametrize("key", ["captions", "data", "sentences"])

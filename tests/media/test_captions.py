@@ -132,6 +132,7 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
         ("flickr.token", b"100.jpg#0\ta small red bird\n", "looks like a table .* found '100.jpg#0"),
         ("c.txt", b"a.PNG | a small red bird\n", "looks like a table"),
         ("c.txt", b"image,caption\na.jpg,a bird\n", "begins as a table; .* Next: call it .csv or .tsv"),
+        ("c.txt", b"image_name| comment_number| comment\n1.jpg| 0| A bird .\n", "begins as a table; .* call it .csv"),
         ("c.txt", b'"Caption"\timage\na bird\ta.jpg\n', "begins as a table"),
         ("c.txt", b'{"caption": "a bird"}\n', "begins as JSON lines; .* Next: call it .jsonl"),
         ("c.txt", b'{"annotations": [{"caption": "a bird"}]}\n', "begins as JSON; .* Next: call it .json"),

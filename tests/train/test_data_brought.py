@@ -1,14 +1,17 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("nltk", reason="needs the train extra")
 
+from attngan_deploy.cli.train import check_data
 from attngan_deploy.errors import DataError
 from attngan_deploy.train.data.split import SplitRule
-from tests.makers.data_makers import EVERYTHING, described, picture, run, samples
+from tests.makers.data_makers import EVERYTHING, birds, described, picture, run, samples
 
 
 def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
@@ -42,3 +45,49 @@ def test_a_list_in_a_folder_without_captions_is_named(tmp_path: Path) -> None:
     (tmp_path / "in/metadata.csv").write_text("picture,caption\n1.jpg,a bird\n")
     with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*metadata\.csv -o data$"):
         run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_csv_without_column_names_gets_them_by_its_next_step(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.jpg")
+    (tmp_path / "in/list.csv").write_text("1.jpg,a red bird\n")
+    with pytest.raises(DataError, match="no line of column names") as refused:
+        run(tmp_path / "in/list.csv", tmp_path / "out")
+    subprocess.run(str(refused.value).rpartition(" on top: ")[2], shell=True, check=True)
+    run(tmp_path / "in/list-named.csv", tmp_path / "out", split=EVERYTHING)
+    assert samples(tmp_path / "out")["1"].captions == ["a red bird"]
+
+
+def test_cells_that_say_nothing_are_no_captions_and_no_classes(tmp_path: Path) -> None:
+    for name in "1234":
+        picture(tmp_path / f"in/{name}.jpg")
+    (tmp_path / "in/list.csv").write_text(
+        "picture,caption,class\n1.jpg,a red bird,nan\n2.jpg,N/A,A\n3.jpg,a jay,None\nNULL,a tern,A\n4.jpg,a tern,A\n"
+    )
+    report = run(tmp_path / "in/list.csv", tmp_path / "out", split=EVERYTHING)
+    assert report["skipped"]["reasons"] == {"all captions empty": 1, "no picture named": 1}
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["A", "picture:1", "picture:3"]
+
+
+def test_a_folder_of_tars_is_unpacked_by_its_next_step(tmp_path: Path) -> None:
+    for number in range(2):
+        described(tmp_path / f"made/{number}.jpg", "a red bird\n")
+        (tmp_path / "i2d").mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / f"i2d/0000{number}.tar", "w") as tar:
+            for suffix in ("jpg", "txt"):
+                tar.add(tmp_path / f"made/{number}.{suffix}", f"{number}.{suffix}")
+        (tmp_path / f"i2d/0000{number}_stats.json").write_text("{}")
+    with pytest.raises(DataError, match="Next: unpack its tars, and name the folder") as refused:
+        run(tmp_path / "i2d", tmp_path / "out")
+    subprocess.run(str(refused.value).rpartition("the folder: ")[2], shell=True, check=True)
+    report = run(tmp_path / "i2d-unpacked", tmp_path / "out", split=EVERYTHING)
+    assert report["train"]["pictures"] == 2
+
+
+def test_training_on_pictures_or_one_shard_is_told_what_to_name(tmp_path: Path) -> None:
+    root = birds(tmp_path / "raw")
+    run(root, tmp_path / "data")
+    with pytest.raises(DataError, match=r"Next: t2i data build .*raw -o data"):
+        check_data(root)
+    with pytest.raises(DataError, match=r"is a shard; .*Next: --data .*data$"):
+        check_data(tmp_path / "data/train.tar")
+    assert check_data(tmp_path / "data") == tmp_path / "data"

@@ -19,6 +19,7 @@ import PIL
 from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 
 from attngan_deploy.errors import DataError, OutputError
+from attngan_deploy.media.packed import tars_line
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
@@ -270,10 +271,11 @@ def _report(
 def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
     tables = sorted(path.rglob("*.[ct]sv")) if path.is_dir() else []
     table = tables[0] if len(tables) == 1 else None
+    tars = tars_line(path) if path.is_dir() and any(path.glob("*.tar")) else ""
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
         expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
-        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data" if table else HELP,
+        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data" if table else tars or HELP,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
-from attngan_deploy.media.caption import saved_as_utf8, split_lines
+from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.packed import ARCHIVES, archive_line
@@ -85,9 +85,9 @@ class Source:
         self.skipped.append(Skip(name, reason, detail))
 
     def _clean(self, lines: Iterable[str]) -> tuple[str, ...]:
-        """Captions with their white space made single; one without a word is dropped, and noted unless it is blank."""
+        """Captions with single white space; one without a word, or N/A, is dropped, and noted unless it is blank."""
         captions = [" ".join(line.split()) for line in lines]
-        kept = tuple(caption for caption in captions if split_words(caption))
+        kept = tuple(caption for caption in captions if split_words(caption) and not is_no_value(caption))
         self.notes["caption without a word dropped"] += sum(map(bool, captions)) - len(kept)
         return kept
 
@@ -229,6 +229,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
     source, folders = Source("csv"), Folders()
     for line, cells in rows:
         row = {name: cells[place].strip() if place < len(cells) else "" for name, place in places.items()}
+        row |= {name: "" for name in ("picture", "class", "split") if is_no_value(row.get(name, ""))}
         picture = _inside(base, row["picture"], allowed, folders)
         if not row["picture"]:
             source.skip(f"line {line}", "no picture named")
@@ -315,7 +316,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open("rb") as stream:
             yield from ((line, cells) for line, _, cells in csv_rows(stream, str(path)))
     except CaptionError as error:
-        raise DataError(error.what, found=error.found, expected=error.expected, next_step=HELP) from error
+        raise DataError(
+            error.what, found=error.found, expected=error.expected, next_step=error.next_step or HELP
+        ) from error
 
 
 def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | None:
