@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Force, listed
+from attngan_deploy.cli.options import Force, example, listed
 from attngan_deploy.errors import BundleError, CheckpointError, ParityError
 from attngan_deploy.system.terminal import printable, show
 
@@ -21,7 +21,7 @@ Variant = StrEnum("Variant", ["attngan", "base", "att1", "att2"])
 Weights = StrEnum("Weights", ["mixed", "fp16", "fp32"])
 
 
-@app.command()
+@app.command(cls=example("t2i export --variant base --checkpoint runs/base -o models/base"))
 def export(
     variant: Annotated[Variant | None, typer.Option(help="What the checkpoint is a model of.")] = None,
     checkpoint: Annotated[

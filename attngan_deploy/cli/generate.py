@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads, check_batch, typed_again
+from attngan_deploy.cli.options import Threads, check_batch, example, typed_again
 from attngan_deploy.cli.typed import check_captions
 from attngan_deploy.system.filesystems import is_url
 from attngan_deploy.system.terminal import show
@@ -26,7 +26,7 @@ Format = StrEnum("Format", ["png", "webp", "jpg", "tar"])
 Runner = StrEnum("Runner", ["local", "ray"])
 
 
-@app.command(context_settings={"allow_extra_args": True})
+@app.command(cls=example("t2i generate captions.txt --n 4 --out birds"), context_settings={"allow_extra_args": True})
 def generate(
     context: typer.Context,
     captions: Annotated[
