@@ -33,7 +33,7 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Bundle folder to make; models/VARIANT or --bundle's own unless given."),
+        typer.Option("--out", "-o", help="Bundle folder to make; models/VARIANT or --bundle's own unless given."),
     ] = None,
     weights: Annotated[
         Weights | None,
@@ -57,7 +57,10 @@ def export(
     ] = "onnx",
     target_output: Annotated[
         Path | None,
-        typer.Option(help="Where the target goes; TensorRT's to the cache, others beside the bundle, unless given."),
+        typer.Option(
+            "--target-out",
+            help="Where the target goes; TensorRT's to the cache, others beside the bundle, unless given.",
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(help="What engines are built for: auto, or e.g. sm86,sm89 for tensorrt-rtx.")

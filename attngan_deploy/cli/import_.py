@@ -23,9 +23,9 @@ def import_(
     generator: Annotated[Path, typer.Option(help="netG*.pth or state_epoch_*.pth of the published code.")],
     text_encoder: Annotated[Path, typer.Option(help="text_encoder*.pth that it was trained with.")],
     captions: Annotated[Path, typer.Option(help="captions.pickle: its vocabulary is used.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle folder to make.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to make.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder to make; OUTPUT-checkpoint unless given.")
+        Path | None, typer.Option(help="Checkpoint folder to make; OUT-checkpoint unless given.")
     ] = None,
     stages: Annotated[
         int | None, typer.Option(min=2, max=3, help="2 leaves the 256 px stage out; all of them unless given.")

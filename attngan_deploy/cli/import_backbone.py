@@ -15,7 +15,7 @@ def import_backbone(
     file: Annotated[
         Path, typer.Argument(help="mobilenet_v2_1.0_224_inat_bird_quant.tflite, as the README links to it.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+    output: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path(
         "mobilenet_v2_inat_birds.safetensors"
     ),
 ) -> None:

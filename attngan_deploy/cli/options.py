@@ -27,6 +27,7 @@ PANELS = {
     WHERE: "as_json attention force grid host html keep out output port root runs shard target_output",
     ENGINE: "allow_fallback backend batch batch_size device engine precision shard_size threads workers",
 }
+ALIASES = {"output": "out", "target-output": "target-out"}  # spellings of earlier versions, which the help leaves out
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 
 
@@ -37,6 +38,7 @@ class Command(TyperCommand):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
+        self.context_settings.setdefault("token_normalize_func", lambda name: ALIASES.get(name, name))
         for parameter in self.by_panel():
             if parameter.param_type_name == "option":
                 parameter.rich_help_panel = PANEL_OF.get(parameter.name, HOW)

@@ -92,7 +92,7 @@ def score(
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Compare two passports instead.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the JSON to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""

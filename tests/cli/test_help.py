@@ -50,3 +50,17 @@ def test_help_begins_with_the_example(capsys: pytest.CaptureFixture[str], monkey
     places = [told.index(f" {title} ") for title in ("Example:", "Make pictures", "What", "How", "Where", "Engine")]
     assert places == sorted(places) and told.count("Example:") == 1
     assert " Options " not in told
+
+
+def test_outputs_have_one_spelling_and_older_ones_work(commands: list[Any]) -> None:
+    with_place = 0
+    for command in commands:
+        spelled = {name for parameter in command.params for name in parameter.opts}
+        assert not spelled & {"--output", "--target-output"} and ("-o" in spelled) == ("--out" in spelled), command.name
+        with_place += "-o" in spelled
+    assert with_place == 13
+    export = next(command for command in commands if command.name == "export")
+    words = ["--bundle", "base", "--target", "edge"]
+    older = export.make_context("t2i", [*words, "--output", "a", "--target-output=b"]).params
+    assert older == export.make_context("t2i", [*words, "--out", "a", "--target-out", "b"]).params
+    assert (str(older["output"]), str(older["target_output"])) == ("a", "b")
