@@ -13,7 +13,7 @@ from attngan_deploy.cli import app
 from attngan_deploy.cli.options import Threads, check_batch, example, typed_again
 from attngan_deploy.cli.typed import check_captions
 from attngan_deploy.system.filesystems import is_url
-from attngan_deploy.system.terminal import show
+from attngan_deploy.system.terminal import at_terminal, show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.generation import Report
@@ -175,6 +175,12 @@ def generate(
         show(f"{report.done} of {report.shards} shards of the run are there")
     if 0 < report.gridded < run.pictures:
         show(f"grid.png shows the first {report.gridded} of {run.pictures}")
+    if at_terminal():
+        from attngan_deploy.generate.what_next import what_next
+
+        others = typed_again(context, seed=(seed + 1) % 2**64, out=_free(out))
+        for line in what_next(out, others, report.engine):
+            show(f"t2i: {line}", error=True)
 
 
 @contextmanager
