@@ -21,13 +21,24 @@ from attngan_deploy.system.os_errors import FULL, advice, reason
 from attngan_deploy.system.processor import limited_threads
 from attngan_deploy.system.terminal import show
 
-PRINTED = {"models", "bench", "score", "--version", "--help"}  # commands of which nothing but what they print is kept
+# Commands of which nothing but what they print is kept.
+PRINTED = {"models", "bench", "score", "--version", "--help", "--show-completion"}
+FIRST_STEPS = """\
+t2i makes pictures of captions. Three things to do first:
+
+  make pictures    t2i generate --caption "a small red bird with a black head" --n 4 --out birds
+  play in a page   t2i serve
+  see what is here t2i doctor
+
+t2i --help lists all commands, t2i COMMAND --help tells what one takes, and t2i --install-completion
+lets the Tab key complete them in bash, zsh and fish."""
+USAGE = 2  # exit status of a call that names no command
+COMPLETING = "_T2I_COMPLETE"  # what shells set when they ask for what could come next
 
 app = typer.Typer(
     name="t2i",
     help="Captions to pictures: train, export, generate and score AttnGAN-style models.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
 
@@ -82,11 +93,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def every_command(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Options of `t2i` itself; as a callback it also keeps sub-commands' names where only one is registered."""
+    if context.invoked_subcommand is None:
+        show(FIRST_STEPS, lines=True)
+        raise typer.Exit(USAGE)
 
 
 def speaks() -> bool:
@@ -170,6 +185,8 @@ def main() -> None:
 def _run() -> None:
     """Run the command that is called, which may be none: then all are listed."""
     modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    if COMPLETING in os.environ:  # an answer is a line: one that is broken at the terminal's width would be two
+        os.environ["COLUMNS"] = "1000"
     called = "".join(sys.argv[1:2]).replace("-", "_")
     register(*([name for name in modules if name.rstrip("_") == called] or modules))
     app()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads, check_memory
+from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads, check_memory, example
 from attngan_deploy.system.terminal import printable, show
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def parse_batches(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-@app.command()
+@app.command(cls=example("t2i bench base --batch 1,16"))
 def bench(
     model: Model = None,
     backend: Backends = "all",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, extra
+from attngan_deploy.cli.options import example
 from attngan_deploy.cli.typed import check_one
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.terminal import show
@@ -37,11 +38,13 @@ def data() -> None:
     """Training data."""
 
 
-@group.command(context_settings={"allow_extra_args": True})
+@group.command(
+    cls=example("t2i data build CUB_200_2011 --captions text -o data"), context_settings={"allow_extra_args": True}
+)
 def build(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(help="CUB-200-2011 folder, folder of pictures, or CSV.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
     kind: Annotated[Kind | None, typer.Option(help="What SOURCE is, when looking at it is not enough.")] = None,
     captions: Annotated[Path | None, typer.Option(help="Folder of CUB's caption files (text/).")] = None,
     split_file: Annotated[

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import example
 from attngan_deploy.system.terminal import show
 
 
-@app.command()
+@app.command(cls=example("t2i doctor"))
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Force, listed
+from attngan_deploy.cli.options import Force, example, listed
 from attngan_deploy.errors import BundleError, CheckpointError, ParityError
 from attngan_deploy.system.terminal import printable, show
 
@@ -21,7 +21,7 @@ Variant = StrEnum("Variant", ["attngan", "base", "att1", "att2"])
 Weights = StrEnum("Weights", ["mixed", "fp16", "fp32"])
 
 
-@app.command()
+@app.command(cls=example("t2i export --variant base --checkpoint runs/base -o models/base"))
 def export(
     variant: Annotated[Variant | None, typer.Option(help="What the checkpoint is a model of.")] = None,
     checkpoint: Annotated[
@@ -33,7 +33,7 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Bundle folder to make; models/VARIANT or --bundle's own unless given."),
+        typer.Option("--out", "-o", help="Bundle folder to make; models/VARIANT or --bundle's own unless given."),
     ] = None,
     weights: Annotated[
         Weights | None,
@@ -57,7 +57,10 @@ def export(
     ] = "onnx",
     target_output: Annotated[
         Path | None,
-        typer.Option(help="Where the target goes; TensorRT's to the cache, others beside the bundle, unless given."),
+        typer.Option(
+            "--target-out",
+            help="Where the target goes; TensorRT's to the cache, others beside the bundle, unless given.",
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(help="What engines are built for: auto, or e.g. sm86,sm89 for tensorrt-rtx.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads, check_batch, typed_again
+from attngan_deploy.cli.options import Threads, check_batch, example, typed_again
 from attngan_deploy.cli.typed import check_captions
 from attngan_deploy.system.filesystems import is_url
-from attngan_deploy.system.terminal import show
+from attngan_deploy.system.terminal import at_terminal, show
 
 if TYPE_CHECKING:
     from attngan_deploy.generate.generation import Report
@@ -26,7 +26,7 @@ Format = StrEnum("Format", ["png", "webp", "jpg", "tar"])
 Runner = StrEnum("Runner", ["local", "ray"])
 
 
-@app.command(context_settings={"allow_extra_args": True})
+@app.command(cls=example("t2i generate captions.txt --n 4 --out birds"), context_settings={"allow_extra_args": True})
 def generate(
     context: typer.Context,
     captions: Annotated[
@@ -175,6 +175,12 @@ def generate(
         show(f"{report.done} of {report.shards} shards of the run are there")
     if 0 < report.gridded < run.pictures:
         show(f"grid.png shows the first {report.gridded} of {run.pictures}")
+    if at_terminal():
+        from attngan_deploy.generate.what_next import what_next
+
+        others = typed_again(context, seed=(seed + 1) % 2**64, out=_free(out))
+        for line in what_next(out, others, report.engine):
+            show(f"t2i: {line}", error=True)
 
 
 @contextmanager

@@ -9,20 +9,23 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Force
+from attngan_deploy.cli.options import Force, example
 from attngan_deploy.system.terminal import show
 
 Family = StrEnum("Family", ["attngan", "dmgan", "dfgan"])
 
 
-@app.command("import")
+@app.command(
+    "import",
+    cls=example("t2i import --generator netG.pth --text-encoder text_encoder.pth --captions captions.pickle -o mine"),
+)
 def import_(
     generator: Annotated[Path, typer.Option(help="netG*.pth or state_epoch_*.pth of the published code.")],
     text_encoder: Annotated[Path, typer.Option(help="text_encoder*.pth that it was trained with.")],
     captions: Annotated[Path, typer.Option(help="captions.pickle: its vocabulary is used.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle folder to make.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to make.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint folder to make; OUTPUT-checkpoint unless given.")
+        Path | None, typer.Option(help="Checkpoint folder to make; OUT-checkpoint unless given.")
     ] = None,
     stages: Annotated[
         int | None, typer.Option(min=2, max=3, help="2 leaves the 256 px stage out; all of them unless given.")

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Force
+from attngan_deploy.cli.options import Force, example
 from attngan_deploy.errors import BundleError
 from attngan_deploy.system.terminal import show
 
 
-@app.command("import-judge")
+@app.command("import-judge", cls=example("t2i import-judge classifier.onnx --mean 127.5 --std 127.5 -o judge"))
 def import_judge(
     file: Annotated[Path, typer.Argument(help="Classifier as .onnx, or Inception-v3 weights as .pth.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the judge to make.")],
+    output: Annotated[Path, typer.Option("--out", "-o", help="Folder of the judge to make.")],
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of its pictures in pixels, where the file does not say it.")
     ] = None,

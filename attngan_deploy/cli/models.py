@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
+from attngan_deploy.cli.options import example
 from attngan_deploy.system.terminal import show
 
 if TYPE_CHECKING:
     from attngan_deploy.bundles.bundle import Entry
 
 
-@app.command()
+@app.command(cls=example("t2i models --check"))
 def models(
     check: Annotated[
         bool,

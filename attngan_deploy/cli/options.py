@@ -1,10 +1,11 @@
-"""Options of several commands: which model, and which engine."""
+"""Options of several commands, such as the model and the engine, and how the help of every command shows its own."""
 
 import os
 import shlex
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from attngan_deploy.errors import EngineError, T2IError
 from attngan_deploy.system.memory import main_memory
@@ -15,6 +16,58 @@ LEAST_THREADS = 64  # that may be asked for anywhere
 THREADS_A_CORE = 8  # beyond which more are no mistake of counting
 BATCH_PICTURE = 4 * 2**20  # bytes that a picture takes at least while it is made or judged
 SCORED_PICTURE = 1000  # bytes that are kept at least of a picture that is scored
+
+
+# Panels of the help, in their order, and the options of each. Others say how, as most options do.
+WHAT, HOW, WHERE, ENGINE = "What", "How", "Where", "Engine"
+PANELS = {
+    WHAT: "bundle caption captions checkpoint classes column compare damsm data file_format generator kind model "
+    "models n reference split_file start target text_encoder variant variants weights",
+    HOW: "",
+    WHERE: "as_json attention force grid host html keep out output port root runs shard target_output",
+    ENGINE: "allow_fallback backend batch batch_size device engine precision shard_size threads workers",
+}
+ALIASES = {"output": "out", "target-output": "target-out"}  # spellings of earlier versions, which the help leaves out
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
+
+
+class Command(TyperCommand):
+    """A command whose help begins with an example and groups its options into panels."""
+
+    example = ""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.context_settings.setdefault("token_normalize_func", lambda name: ALIASES.get(name, name))
+        for parameter in self.by_panel():
+            if parameter.param_type_name == "option":
+                parameter.rich_help_panel = PANEL_OF.get(parameter.name, HOW)
+
+    def by_panel(self) -> list[Any]:
+        """Its arguments and options in the order of the panels."""
+        order, parameters = list(PANELS), list[Any](self.params)
+        return sorted(parameters, key=lambda each: order.index(PANEL_OF.get(each.name, HOW)))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, in a panel like all others."""
+        option: Any = super().get_help_option(ctx)
+        if option is not None:
+            option.rich_help_panel = HOW
+        return option
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        told, parameters = self.help, self.params
+        self.help, self.params = f"Example: {self.example}\n\n{told}", self.by_panel()
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.help, self.params = told, parameters
+
+
+def example(line: str) -> type[Command]:
+    """The class of a command whose help begins with this line."""
+    return type("Command", (Command,), {"example": line})
 
 
 def _note_many(context: typer.Context, threads: int | None) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads
+from attngan_deploy.cli.options import Threads, example
 from attngan_deploy.cli.typed import check_one
 from attngan_deploy.system.terminal import show
 
@@ -34,7 +34,7 @@ def _verdict(made: "Replay") -> str:
     )
 
 
-@app.command(context_settings={"allow_extra_args": True})
+@app.command(cls=example("t2i replay birds/00001_00.png"), context_settings={"allow_extra_args": True})
 def replay(
     context: typer.Context,
     picture: Annotated[Path, typer.Argument(help="A picture of t2i generate.")],

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Threads, check_scored
+from attngan_deploy.cli.options import Threads, check_scored, example
 from attngan_deploy.system.terminal import show
 
 
-@app.command()
+@app.command(cls=example("t2i report --data data --out report --quick"))
 def report(
     data: Annotated[
         Path, typer.Option(help="Folder with test.tar, whose captions are drawn; train.tar is scored beside it.")

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Threads, check_batch, check_scored, listed
+from attngan_deploy.cli.options import Command, Threads, check_batch, check_scored, listed
 from attngan_deploy.cli.typed import check_one
 
 
-class _ScoreCommand(TyperCommand):
+class _ScoreCommand(Command):
     """`t2i score`, whose help lists the metrics there are; they are imported when it is asked for."""
+
+    example = "t2i score birds --metric is"
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -91,7 +92,7 @@ def score(
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Compare two passports instead.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the JSON to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Score pictures, or a model straight away, with a passport that says how."""

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app, load_extra
-from attngan_deploy.cli.options import Threads, check_batch, listed
+from attngan_deploy.cli.options import Threads, check_batch, example, listed
 
 
-@app.command()
+@app.command(cls=example("t2i serve --model base --port 8000"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 8000,

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import app
-from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads
+from attngan_deploy.cli.options import Backends, Devices, Model, Precisions, Threads, example
 from attngan_deploy.system.terminal import show
 
 
-@app.command()
+@app.command(cls=example("t2i verify base --backend all"))
 def verify(
     model: Model = None,
     backend: Backends = "auto",

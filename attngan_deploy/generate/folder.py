@@ -1,5 +1,7 @@
 """The output folder of a run that is not in parts: pictures, `manifest.jsonl`, and `run.json`, which says whose it is.
 
+Beside loose pictures stands `metadata.jsonl`, their captions for other programs, written with each whole manifest.
+
 Pictures (or tar shards of them) appear under their final names only when they are whole and on the disk, so the files
 are the truth: the manifest is appended to after each batch and rebuilt from the files at the start and the end of a
 run. Whenever a run is killed, or the power fails, every complete line of the manifest names a whole picture, and the
@@ -13,20 +15,21 @@ names: the first run writes it there, and later ones go on with it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import engines_in, holds, manifest_line
+from attngan_deploy.generate.manifest import engines_in, holds, is_metadata_of_ours, manifest_line, metadata_line
 from attngan_deploy.generate.placed_files import PlacedFiles
 from attngan_deploy.generate.plan import Part, Place, Share
 from attngan_deploy.generate.recovery import recover_record
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord, find_record, held_engine
-from attngan_deploy.generate.storage import LooseFiles, picture_store
-from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
+from attngan_deploy.generate.storage import TAR, LooseFiles, picture_store
+from attngan_deploy.generate.target import MANIFEST, METADATA, RUN, Target, written
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, encode_picture
 from attngan_deploy.system.durable import sync_files
@@ -227,23 +230,31 @@ class OutputFolder:
         self._pending.clear()
         return lines
 
+    def _record(self, place: Place, caption: Caption, file: str) -> dict[str, Any]:
+        return self.run.picture_record(place, caption, file, self._engine_of.get(file, self._engine))
+
     def _line(self, place: Place, caption: Caption, file: str) -> bytes:
-        engine = self._engine_of.get(file, self._engine)
-        return manifest_line(self.run.picture_record(place, caption, file, engine))
+        return manifest_line(self._record(place, caption, file))
 
     def _rebuild_manifest(self) -> None:
-        path = inside(self.folder, MANIFEST)
-        if holds(path, self._lines()):
+        self._rebuild(MANIFEST, manifest_line)
+        self._is_sorted = True
+        there = inside(self.folder, METADATA)
+        if self.run.file_format != TAR and (is_metadata_of_ours(there) if there.exists() else self.files):
+            self._rebuild(METADATA, metadata_line)
+
+    def _rebuild(self, name: str, line: Callable[[dict[str, Any]], bytes]) -> None:
+        path = inside(self.folder, name)
+        if holds(path, map(line, self._records())):
             sync_files([path])
         else:
-            write_atomically(path, self._lines())
-        self._is_sorted = True
+            write_atomically(path, map(line, self._records()))
 
-    def _lines(self) -> Iterator[bytes]:
-        """The lines of a whole manifest, one after another: together they may be large."""
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """The records of a whole manifest, one after another: together they may be large."""
         captions = enumerate(self.run.captions.read())
         index, caption = -1, Caption("", 0)
         for place in self.files:
             while index < place[0]:
                 index, caption = next(captions)
-            yield self._line(place, caption, self.files[place])
+            yield self._record(place, caption, self.files[place])

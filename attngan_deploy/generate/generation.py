@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 
@@ -50,6 +50,9 @@ class Report:
     gridded: int = 0  # pictures in the grid; 0 where none was asked for
     done: int = 0  # shards of the whole run that are there now, where it is in parts, of `shards`
     shards: int = 0
+    engine: EngineRecord = field(
+        default_factory=EngineRecord
+    )  # that made them; nothing where none was made, or by others
 
 
 def say_to_person(line: str) -> None:
@@ -101,11 +104,13 @@ def generate(
     """
     with open_output(run, out) as output:
         total, parts = output.missing(share)
-        seconds = 0.0
+        seconds, engine = 0.0, EngineRecord()
         if total:
             _check_room(out, total)
             worker = Generation(run, output, model)
             words = UnknownWords(worker.model.tokenizer, say)
+            facts = worker.model.facts
+            engine = EngineRecord(facts.backend, facts.device.partition(":")[0], facts.precision)
             say(f"model {run.model} {run.model_hash[:12]}, {worker.model.description}")
             done = 0
 
@@ -120,7 +125,7 @@ def generate(
                 worker.make(part, step, words.tell)
             seconds = time.perf_counter() - start
         gridded = _write_grid(output) if run.grid and isinstance(output, OutputFolder) else 0
-        return Report(output.made, output.pictures_of(share) - output.made, seconds, gridded, *output.join())
+        return Report(output.made, output.pictures_of(share) - output.made, seconds, gridded, *output.join(), engine)
 
 
 class Generation:

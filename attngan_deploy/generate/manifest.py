@@ -12,7 +12,7 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.generate.target import MANIFEST
-from attngan_deploy.system.files import read_file, sha256_of
+from attngan_deploy.system.files import LARGEST_JSON, read_file, sha256_of
 
 LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
@@ -23,6 +23,21 @@ class ForeignManifestError(OutputError):
 
 def manifest_line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record).encode() + b"\n"
+
+
+def metadata_line(record: Mapping[str, Any]) -> bytes:
+    """The line of a picture in `metadata.jsonl`: a loader that finds it there takes no other file for a picture."""
+    return json.dumps({"file_name": record["file"], "text": record["caption"]}).encode() + b"\n"
+
+
+def is_metadata_of_ours(path: Path) -> bool:
+    """Whether a `metadata.jsonl` is empty or begins with a line of ours; false for one that somebody put more into."""
+    with suppress(ValueError, RecursionError), path.open("rb") as stream:
+        if not (first := stream.readline(LARGEST_JSON)):
+            return True
+        line = json.loads(first)
+        return isinstance(line, dict) and line.keys() == {"file_name", "text"}
+    return False
 
 
 def file_line(path: Path) -> bytes:

@@ -36,6 +36,7 @@ from attngan_deploy.system.os_errors import FULL, advice, reason
 
 RUN = "run.json"
 MANIFEST = "manifest.jsonl"
+METADATA = "metadata.jsonl"  # the captions, as `imagefolder` of Hugging Face datasets reads them
 PATIENCE = 1.0  # seconds
 
 

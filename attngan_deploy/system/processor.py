@@ -26,6 +26,11 @@ def cpu_lines(*names: str) -> list[str]:
     return [line for line in _read(CPU_INFO).splitlines() if line.partition(":")[0].strip() in names]
 
 
+def cpu_flags() -> set[str]:
+    """What Linux says that the processor can do, e.g. "avx512_bf16"; nothing on other systems."""
+    return {flag for line in cpu_lines("flags", "Features") for flag in line.partition(":")[2].split()}
+
+
 def _quotas() -> Iterator[float]:
     """Cores by the quotas of this process's control groups, of version 1 and 2, and of those that they are in.
 

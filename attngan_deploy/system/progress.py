@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from attngan_deploy.system.terminal import printable
+from attngan_deploy.system.terminal import at_terminal, printable
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -19,7 +19,7 @@ def show_progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     The unit is what is counted, in short, e.g. "img"; the speed is shown as "img/s".
     """
     what = printable(what)
-    if sys.stderr.isatty():
+    if at_terminal():
         with _bar(what, unit) as update:
             yield update
     else:

@@ -15,6 +15,11 @@ def printable(text: str, lines: bool = False) -> str:
     return "".join(letter if letter.isprintable() or letter in kept else ascii(letter)[1:-1] for letter in text)
 
 
+def at_terminal() -> bool:
+    """Whether a person is looking: standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
 def show(text: object = "", error: bool = False, lines: bool = False) -> None:
     """Print what may hold texts of others: a line on standard output, or on standard error, or several lines."""
     print(printable(str(text), lines), file=sys.stderr if error else sys.stdout, flush=True)

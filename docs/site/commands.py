@@ -10,7 +10,7 @@ import typer
 
 from attngan_deploy import cli
 
-HEAD = "# Commands\n\nMade of what `t2i COMMAND --help` shows. `t2i` alone lists them all."
+HEAD = "# Commands\n\nMade of what `t2i COMMAND --help` shows. `t2i --help` lists them all."
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -20,8 +20,9 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def options(command: Any) -> list[Any]:
-    """The options and arguments of a command that its help shows."""
-    return [each for each in command.params if not getattr(each, "hidden", False)]
+    """The options and arguments of a command that its help shows, in the order of its panels."""
+    shown = command.by_panel() if hasattr(command, "by_panel") else command.params
+    return [each for each in shown if not getattr(each, "hidden", False)]
 
 
 def page() -> str:
@@ -37,7 +38,8 @@ def _below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _section(words: str, command: Any) -> str:
-    parts = [f"## {words}", inspect.cleandoc(command.help or "").replace("\b", "").replace("\f", "")]
+    example = f"```bash\n{command.example}\n```" if hasattr(command, "example") else ""
+    parts = [f"## {words}", example, inspect.cleandoc(command.help or "").replace("\b", "").replace("\f", "")]
     if shown := options(command):
         rows = [f"| {_names(each)} | {_told(each)} |" for each in shown]
         parts.append("\n".join(["| option | |", "|---|---|", *rows]))

@@ -159,7 +159,7 @@ def write_edge(bundle: Bundle | str | Path, path: Path, precision: str = "fp32")
     model = build_edge(opened, precision)
     path = replaceable_file(path)
     if path.exists() and path.suffix != ".onnx":
-        raise OutputError(f"{path} is there and is no .onnx file", next_step="choose another --target-output")
+        raise OutputError(f"{path} is there and is no .onnx file", next_step="choose another --target-out")
     part = part_path(path)
     try:
         with final_names(path), writing(path):

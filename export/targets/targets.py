@@ -53,7 +53,7 @@ def check_targets(
             raise T2IError(
                 f"--target {target} takes one precision",
                 found=", ".join(precisions),
-                next_step=f"one --precision and one --target-output for each {target} export",
+                next_step=f"one --precision and one --target-out for each {target} export",
             )
     for target in targets:
         takes = TAKES.get(target, PRECISIONS)
@@ -61,7 +61,7 @@ def check_targets(
             raise T2IError(f"{target} does not compute in {refused[0]}", expected=f"of {', '.join(takes)}")
     placed = [target for target in targets if target != ONNX]
     if out is not None and len(placed) != 1:
-        raise T2IError("--target-output is the place of one target", found=", ".join(placed) or "none but onnx")
+        raise T2IError("--target-out is the place of one target", found=", ".join(placed) or "none but onnx")
     if list(devices) != ["auto"] and not {*targets} & {*engines.TARGETS}:
         raise T2IError("--device is what engines are built for", expected=f"--target {' or '.join(engines.TARGETS)}")
     for target in targets:
@@ -93,7 +93,7 @@ def build_target(
         if not error.next_step.startswith(ANOTHER) or (out is None and target in IN_CACHE):
             raise
         raise OutputError(
-            error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER} --target-output"
+            error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER} --target-out"
         ) from error
 
 

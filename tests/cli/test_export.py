@@ -83,10 +83,10 @@ def test_another_variant_is_refused(place: Path, capsys: pytest.CaptureFixture[s
         (("--precision", "fp16,fp8"), "--precision fp8 can't be made; expected fp32, fp16, bf16, int8"),
         (("--precision", "auto"), "--precision auto means nothing in an export"),
         (("--target", "edge", "--precision", "fp16,int8"), "--target edge takes one precision; found fp16, int8"),
-        (("--target-output", "place"), "--target-output is the place of one target; found none but onnx"),
+        (("--target-output", "place"), "--target-out is the place of one target; found none but onnx"),
         (
             ("--target", "edge,triton", "--target-output", "place"),
-            "--target-output is the place of one target; found edge, triton",
+            "--target-out is the place of one target; found edge, triton",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def test_generate(t2i: T2I, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.err.startswith("t2i: model tiny ")
     assert f", onnxruntime {onnxruntime.__version__} on cpu, fp32, a thread a core\n" in told.err
     files = ["00001_00.png", "00001_01.png", "00003_00.png", "00003_01.png"]
-    assert names("out") == [*files, "manifest.jsonl", "run.json"]
+    assert names("out") == [*files, "manifest.jsonl", "metadata.jsonl", "run.json"]
     assert [record["file"] for record in read_manifest(Path("out"))] == files
     assert picture("out/00001_00.png").shape == (128, 128, 3)
     from attngan_deploy import TextToImage

@@ -19,6 +19,7 @@ t2i = test_generate.t2i
 def test_formats(t2i: T2I, file_format: str) -> None:
     assert t2i("generate", "c.txt", "--model", "tiny", "--format", file_format, "--grid") == 0
     expected = ["pictures-00000.tar"] if file_format == "tar" else [f"0000{line}_00.{file_format}" for line in (1, 3)]
+    expected += ["metadata.jsonl"] if file_format != "tar" else []
     assert names("out") == sorted([*expected, "grid.png", "manifest.jsonl", "run.json"])
     assert picture("out/grid.png").shape == (132, 262, 3)
 

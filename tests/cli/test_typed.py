@@ -87,7 +87,7 @@ def test_several_paths_where_one_is_read(t2i: T2I) -> None:
     assert "2 were given, and one is read: t2i score g0" in t2i("score", "g0", "g1")[1]
     assert "4 were given, and one is read: t2i score g0/0.png" in t2i("score", *files, "g1/0.png")[1]
     status, told = t2i("data", "build", *files, "-o", "data", "--size", "16")
-    assert status == 2 and "one is read: t2i data build g0 --output data --size 16" in told
+    assert status == 2 and "one is read: t2i data build g0 --out data --size 16" in told
     assert t2i(*shlex.split(told.partition("one is read: t2i ")[2]))[0] == 0
     status, told = t2i("replay", *files)
     assert status == 2 and "3 were given, and one is read: t2i replay g0/0.png" in told

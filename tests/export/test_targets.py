@@ -69,7 +69,7 @@ def test_a_place_that_can_not_be_used(
     monkeypatch.setattr(engines, "prebuild", lambda bundle, target, out, *more: make_cache(out))
     with pytest.raises(OutputError) as caught:
         build_target(open_bundle(tiny_bundle), target, out=tmp_path / "file")
-    assert caught.value.next_step == "choose another --target-output"
+    assert caught.value.next_step == "choose another --target-out"
     monkeypatch.setenv("T2I_CACHE", str(tmp_path / "file"))
     if target == "tensorrt-rtx":
         with pytest.raises(OutputError, match="Next: set T2I_CACHE to a folder of yours"):

@@ -200,7 +200,7 @@ def test_what_killed_workers_left_is_swept(make: Command) -> None:
     assert contents() == whole and not Path("out/.pictures-00000.tar.0123abcd.part").exists()
 
 
-NAMES = ["run.json", "manifest.jsonl", "00002_00.png", "grid.png", "attention"]
+NAMES = ["run.json", "manifest.jsonl", "metadata.jsonl", "00002_00.png", "grid.png", "attention"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -78,7 +78,8 @@ def no_room(bytes_left: int) -> Iterator[None]:
 
 def test_files_are_named_by_line_and_sample(tmp_path: Path) -> None:
     out = fill(tmp_path / "deep" / "out")
-    expected = ["00001_00.png", "00001_01.png", "00003_00.png", "00003_01.png", "manifest.jsonl", "run.json"]
+    expected = ["00001_00.png", "00001_01.png", "00003_00.png", "00003_01.png"]
+    expected += ["manifest.jsonl", "metadata.jsonl", "run.json"]
     assert names(out.folder) == expected
     assert out.made == 4
     records = read_manifest(out.folder)
@@ -112,7 +113,7 @@ def test_names_widen_with_the_lines() -> None:
 def test_a_rerun_makes_only_what_is_missing(tmp_path: Path, file_format: str) -> None:
     run = replace(RUN, file_format=file_format)
     fill(tmp_path, run, PLACES[:2])
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.name != "manifest.jsonl"}
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
     grown = fill(tmp_path, run, PLACES)
     assert grown.made == 2
     assert [(record["index"], record["sample"]) for record in read_manifest(tmp_path)] == PLACES

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra
-from attngan_deploy.cli.options import Force, listed
+from attngan_deploy.cli.options import Force, example, listed
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, RESUME, train_app
 from attngan_deploy.system.terminal import show
 
 FIRST_PICTURES, SECOND_PICTURES = 600_000, 200_000
 
 
-@train_app.command("all")
+@train_app.command("all", cls=example("t2i train all --data data --out runs --models models"))
 def train_all(
     data: Annotated[Path, DATA],
     runs: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run folders.")] = Path("runs"),

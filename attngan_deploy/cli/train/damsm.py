@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra
-from attngan_deploy.cli.options import Force
+from attngan_deploy.cli.options import Force, example
 from attngan_deploy.cli.train import DATA, DRY_RUN, OUT, RESUME, train_app
 from attngan_deploy.system.terminal import show
 
 
-@train_app.command("damsm")
+@train_app.command("damsm", cls=example("t2i train damsm --data data --out runs/damsm"))
 def train_damsm(
     data: Annotated[Path, DATA],
     out: Annotated[Path, OUT],

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra, speaks
+from attngan_deploy.cli.options import example
 from attngan_deploy.cli.train import BACKBONE, DATA, DRY_RUN, OUT, RESUME, train_app
 from attngan_deploy.system.terminal import show
 
 
-@train_app.command("gan")
+@train_app.command("gan", cls=example("t2i train gan --data data --damsm runs/damsm --out runs/base"))
 def train_gan(
     data: Annotated[Path, DATA],
     damsm: Annotated[Path, typer.Option("--damsm", help="Run folder or checkpoint of `t2i train damsm`.")],

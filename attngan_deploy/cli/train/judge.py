@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from attngan_deploy.cli import extra
-from attngan_deploy.cli.options import Force
+from attngan_deploy.cli.options import Force, example
 from attngan_deploy.cli.train import DRY_RUN, OUT, RESUME, train_app
 from attngan_deploy.system.terminal import show
 
 
-@train_app.command("judge")
+@train_app.command("judge", cls=example("t2i train judge --data data/train.tar --out runs/judge"))
 def train_judge(
     out: Annotated[Path, OUT],
     data: Annotated[list[Path], typer.Option("--data", help="Shard of labelled pictures; may be given again.")],

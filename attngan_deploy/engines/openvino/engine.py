@@ -20,7 +20,7 @@ from attngan_deploy.engines.request import SUPPORTED, about_device
 from attngan_deploy.engines.tensors import check_inputs
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
-from attngan_deploy.system.processor import cpu_lines, limited_threads
+from attngan_deploy.system.processor import cpu_flags, limited_threads
 from attngan_deploy.system.signals import own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
@@ -166,8 +166,7 @@ def settings(device: str, precision: str, threads: int | None) -> dict[str, Any]
 
 def _beside_int8() -> str:
     """What a CPU computes in where an int8 graph has floats."""
-    flags = {flag for line in cpu_lines("flags", "Features") for flag in line.split()}
-    return "f32" if MULTIPLIES_BF16.isdisjoint(flags) else "bf16"
+    return "f32" if MULTIPLIES_BF16.isdisjoint(cpu_flags()) else "bf16"
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -27,7 +27,7 @@ if len(sys.argv) not in (4, 5) or sys.argv[3][-4:] != ".ppm" or not all(seed.isd
     sys.exit("usage: generate.py EDGE.onnx CAPTION PICTURE.ppm [SEED], where SEED is a whole number")
 graph, caption, path, seed = [*sys.argv[1:], "0"][:4]
 if not Path(graph).is_file():
-    sys.exit(f"no file {graph}; make it with: t2i export --target edge --bundle base --target-output edge.onnx")
+    sys.exit(f"no file {graph}; make it with: t2i export --target edge --bundle base --target-out edge.onnx")
 if any(key in Path(graph).read_bytes() for key in (b"\x08location", b"\0location")):  # external data of ONNX
     sys.exit(f"{graph} names other files for its weights, and is refused")
 session = onnxruntime.InferenceSession(graph)
