@@ -214,11 +214,10 @@ def test_turing_computes_in_fp16_alone(rtx: ModuleType, precise_bundle: Bundle, 
     assert not list(tmp_path.iterdir())
 
 
-def test_this_machine_has_no_such_gpu(rtx: ModuleType, precise_bundle: Bundle, tmp_path: Path) -> None:
-    """A capability without a name in this version is meant to be that of the GPU at hand."""
-    with pytest.raises(EngineError, match=r"can't build text_encoder\.onnx for sm12: ") as caught:
+def test_a_gpu_that_this_version_does_not_know(rtx: ModuleType, precise_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"knows no GPU \(sm12\); expected sm75, ") as caught:
         ensure_engine(precise_bundle, "text_encoder", RTX, "sm12", "fp32", tmp_path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_a_precision_that_the_bundle_does_not_have(rtx: ModuleType, tiny_bundle: Path, tmp_path: Path) -> None:
