@@ -92,7 +92,7 @@ COMMANDS = [
     "export --variant base --checkpoint {checkpoint} -o made",
     "export --target edge --bundle {bundle} --target-output edge.onnx",
     "data build {pictures} -o data",
-    "train gan --data {pictures} --damsm {checkpoint} -o run --dry-run",
+    "train gan --data data --damsm {checkpoint} -o run --dry-run",
 ]
 
 
