@@ -24,7 +24,7 @@ from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
 from attngan_deploy.score.preprocessing import one_line
 from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
-from attngan_deploy.system.files import sha256_of, write_atomically
+from attngan_deploy.system.files import open_file, sha256_of, write_atomically
 from attngan_deploy.system.records import decode
 
 SCHEMA_VERSION = 1
@@ -78,7 +78,7 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
     """All that decides the features and their order; no path, so that a copy of the pictures is known again."""
     named = [*((files.name_of(path), path) for path in files.loose), *((path.name, path) for path in files.shards)]
     facts = judge.engine.facts
-    content = [[name if len(named) > 1 else "", sha256_of(path)] for name, path in named]
+    content = [[name if len(named) > 1 else "", _hash(path)] for name, path in named]
     return {
         "schema": SCHEMA_VERSION,
         "content": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -89,6 +89,14 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
         "crop": options.crop,
         "shuffle_seed": options.shuffle_seed,
     }
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; "" of what can't be read, such as a pipe, which is told where it is measured."""
+    try:
+        return sha256_of(path)
+    except (OSError, ValueError):
+        return ""
 
 
 def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> JudgeOutputs:
@@ -105,7 +113,7 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
             next_step="--metric fid, or --reference with a folder or a .tar of the pictures",
         )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as arrays:
             if sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in (MU, SIGMA)) > LARGEST_STATISTICS:
                 raise ValueError(f"more than {LARGEST_STATISTICS:,} bytes")
             mean, covariance = (np.asarray(arrays[name], np.float64) for name in (MU, SIGMA))

@@ -261,8 +261,8 @@ def _check_replaceable(final: Path, marker: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file, in hexadecimal; raises as `open_file`."""
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
