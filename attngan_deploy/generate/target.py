@@ -22,6 +22,7 @@ from attngan_deploy.system.files import (
     inside,
     is_ignored,
     is_part,
+    open_file,
     part_path,
     read_file,
     remove,
@@ -96,10 +97,7 @@ class Target:
                 yield line
 
     def _opened(self, name: str) -> IO[bytes]:
-        path = self.folder / name
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
-        return path.open("rb")
+        return open_file(inside(self.folder, name))
 
     def is_blank(self) -> bool:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""

@@ -266,6 +266,26 @@ def test_a_pipe_in_the_place_of_a_shard_is_not_opened(make: Command, capsys: pyt
     assert "pictures-00000.tar is not a file, and is left alone" in capsys.readouterr().err
 
 
+@PIPES
+@pytest.mark.parametrize("options", [(), SHARDS])
+@pytest.mark.parametrize("name", ["pipe.jsonl", "large.jsonl"])
+def test_what_is_no_manifest_tells_nothing_of_a_damaged_run(
+    make: Command, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], name: str
+) -> None:
+    assert make(*options) == 0
+    damage("run.json")
+    leave("run.json")
+    if name == "pipe.jsonl":
+        os.mkfifo("out/pipe.jsonl")
+    else:
+        damage(name, b"{")
+        os.truncate(f"out/{name}", 5 * 2**30)
+    capsys.readouterr()
+    with alarm():
+        assert make(*options) == 1
+    assert "run.json is damaged" in capsys.readouterr().err
+
+
 def test_a_manifest_with_a_second_name_keeps_what_that_one_had(make: Command) -> None:
     assert make() == 0
     Path("backup").hardlink_to("out/manifest.jsonl")
