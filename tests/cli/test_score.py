@@ -293,6 +293,10 @@ def test_statistics_of_others_are_a_reference(
         assert any("which network and pictures made them is not known" in line for line in facts["warnings"])
         assert not any("only 0 pictures" in line or "of another size" in line for line in facts["warnings"])
     what = {"mean": {"mean": mu}, "shape": {"mu": mu, "sigma": mu}, "nan": {"mu": mu * np.nan, "sigma": sigma}}
+    skew, odd = np.triu(sigma), np.zeros(len(mu), "M8[s]")
+    what |= {"negative": {"mu": mu, "sigma": -sigma}, "complex": {"mu": mu, "sigma": sigma * 1j}}
+    what |= {"skew": {"mu": mu, "sigma": skew}, "dates": {"mu": odd, "sigma": sigma}}
+    what |= {"mixed": {"mu": mu, "sigma": np.diag([1.0, -1.0, *[1.0] * (len(mu) - 2)])}}
     for name, arrays in what.items():
         np.savez(tmp_path / f"{name}.npz", **arrays)
     (tmp_path / "text.npz").write_text("no archive")
