@@ -167,7 +167,7 @@ class TarShards(LooseFiles):
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
         if self._stream is None:
-            self._part = part_path(inside(self.folder, self._shard))
+            self._part = part_path(replaceable_file(inside(self.folder, self._shard)))
             self._stream = self._part.open("xb", buffering=0)
             self._count = self._end = 0
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}

@@ -27,6 +27,7 @@ from attngan_deploy.system.files import (
     read_file,
     remove,
     remove_parts,
+    replaceable_file,
     sha256_of,
     sweep,
     write_atomically,
@@ -102,8 +103,9 @@ class Target:
     def is_blank(self) -> bool:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
-            files = (self.folder / name for name in self.sizes() if name != RUN)
-            return all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
+            files = [self.folder / name for name in self.sizes() if name != RUN]
+            is_ours = (self.folder / RUN).is_file()  # no pipe, which would be removed with the rest
+            return is_ours and all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
 
     def clear(self) -> None:
         """Remove what a run left that ended before its first picture."""
@@ -137,9 +139,10 @@ class Target:
         """Give all files of this machine, which lie finished in a `workspace`, their final places."""
         with written(self.where):
             files = sorted(place.iterdir())
+            finals = [replaceable_file(inside(self.folder, file.name)) for file in files]
             sync_files(files)
-            for file in files:
-                file.replace(inside(self.folder, file.name))
+            for file, final in zip(files, finals, strict=True):
+                file.replace(final)
             sync_folder(self.folder)
 
     @contextmanager

@@ -286,6 +286,26 @@ def test_what_is_no_manifest_tells_nothing_of_a_damaged_run(
     assert "run.json is damaged" in capsys.readouterr().err
 
 
+@PIPES
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [((), "pictures-00000.tar"), (("--format", "png"), "00002_00.png"), (("--shard-size", "4"), "run.json")],
+)
+def test_a_part_takes_the_place_of_no_pipe(
+    make: Command, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], name: str
+) -> None:
+    assert make(*SHARDS, *options) == 0
+    Path("out", name).unlink()
+    if name == "run.json":
+        leave()
+    os.mkfifo(Path("out", name))
+    capsys.readouterr()
+    with alarm():
+        assert make(*SHARDS, *options) == 1
+    assert f"{name} is not a file, and is left alone" in capsys.readouterr().err
+    assert Path("out", name).is_fifo()
+
+
 def test_a_manifest_with_a_second_name_keeps_what_that_one_had(make: Command) -> None:
     assert make() == 0
     Path("backup").hardlink_to("out/manifest.jsonl")
