@@ -17,7 +17,7 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.manifest import read_manifest
+from attngan_deploy.generate.manifest import iter_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.target import MANIFEST
@@ -173,7 +173,7 @@ def _parsed(path: Path, text: str | bytes) -> object:
 def _from_manifest(path: Path) -> Mapping[str, Any]:
     """What the manifest beside a picture says of it: WebP and JPEG carry no metadata."""
     if (path.parent / MANIFEST).is_file():
-        for record in read_manifest(path.parent):
+        for record in iter_manifest(path.parent):
             if record["file"] == path.name:
                 return record
     raise DataError(

@@ -25,6 +25,7 @@ from attngan_deploy.system.files import (
     open_file,
     part_path,
     read_file,
+    read_lines,
     remove,
     remove_parts,
     replaceable_file,
@@ -92,10 +93,7 @@ class Target:
     def lines(self, name: str, limit: int = LARGEST_JSON) -> Iterator[bytes]:
         """The lines of a file, one after another, so that memory stays flat; raises as `read`."""
         with written(self.where), self._opened(name) as stream:
-            while line := stream.readline(limit + 1):
-                if len(line) > limit:
-                    raise ValueError(f"a line has more than {limit:,} bytes")
-                yield line
+            yield from read_lines(stream, limit)
 
     def _opened(self, name: str) -> IO[bytes]:
         return open_file(inside(self.folder, name))

@@ -299,6 +299,14 @@ def read_file(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_lines(stream: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of a file, one after another; raise ValueError at one of more than `limit` bytes."""
+    while line := stream.readline(limit + 1):
+        if len(line) > limit:
+            raise ValueError(f"a line has more than {limit:,} bytes")
+        yield line
+
+
 def _check_regular(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
