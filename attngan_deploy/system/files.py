@@ -15,8 +15,9 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.system.durable import make_folders, move, sync_folder, sync_handle, sync_tree
@@ -266,7 +267,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """A regular file, to be read; a pipe or a device, which may never end, is not opened.
 
     Raises:
