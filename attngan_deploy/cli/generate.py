@@ -1,5 +1,6 @@
 """`t2i generate`: captions to a folder of pictures."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -228,7 +229,7 @@ def _generate(run: "Run", out: str, share: "Share", on_ray: bool, workers: int |
 def _free(out: str) -> str:
     """A name like that of a folder, at which nothing is."""
     names = (f"{out.rstrip('/')}-{number}" for number in count(2))
-    return next(name for name in names if is_url(name) or not Path(name).exists())
+    return next(name for name in names if is_url(name) or not os.path.lexists(name))
 
 
 def _everywhere(path: str) -> str:

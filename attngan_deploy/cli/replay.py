@@ -1,6 +1,7 @@
 """`t2i replay`: a picture again, from its own metadata."""
 
 import json
+import os
 from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
@@ -21,7 +22,7 @@ def _free_name(picture: Path) -> Path:
     """NAME-again.png, or NAME-again-2.png and so on where that is there: another run has pictures of the same name."""
     numbers = chain([""], (f"-{number}" for number in count(2)))
     names = (Path(f"{picture.stem}-again{number}.png") for number in numbers)
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not os.path.lexists(name))  # a link to nothing is there too
 
 
 def _verdict(made: "Replay") -> str:

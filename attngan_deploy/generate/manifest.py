@@ -4,6 +4,7 @@ The manifest of a shard has lines of its files behind those of its pictures, wit
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.run_record import EngineRecord
 from attngan_deploy.generate.target import MANIFEST
-from attngan_deploy.system.files import LARGEST_JSON, read_file, sha256_of
+from attngan_deploy.system.files import LARGEST_JSON, open_file, read_lines, sha256_of
 
+LARGEST_LINE = 2**20  # bytes of what is said of one picture
 LARGEST_MANIFEST = 4 * 2**30  # bytes; a picture has some 350
 
 
@@ -55,29 +57,42 @@ def records_in(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """All records that `iter_manifest` yields."""
+    return list(iter_manifest(folder))
+
+
+def iter_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     """The records of a folder's `manifest.jsonl`, in order; a last line that a killed run cut short is left out.
 
     Raises:
         OutputError: there is no manifest, or a line of it is not one of ours.
-        ForeignManifestError: its lines are objects, but not of pictures.
+        ForeignManifestError: a line of it is an object, but not of a picture.
     """
     path = folder / MANIFEST
     try:
-        *lines, last = read_file(path, LARGEST_MANIFEST).split(b"\n")
-        records = [json.loads(line) for line in lines]
-        if last.endswith(b"}"):  # whole, by a program that ends no last line
-            with suppress(ValueError):
-                records.append(json.loads(last))
+        with open_file(path) as stream:
+            if os.fstat(stream.fileno()).st_size > LARGEST_MANIFEST:
+                raise ValueError(f"it has more than {LARGEST_MANIFEST:,} bytes")
+            for line in read_lines(stream, LARGEST_LINE):
+                if line.endswith(b"\n"):
+                    yield _checked(path, json.loads(line))
+                elif line.endswith(b"}"):  # whole, by a program that ends no last line
+                    with suppress(ValueError):
+                        yield _checked(path, json.loads(line))
     except FileNotFoundError as error:
         raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error
     except (ValueError, RecursionError) as error:
         raise OutputError(
             f"{path} is damaged ({error})", next_step="run t2i generate into that folder again"
         ) from error
-    if not all(isinstance(record, dict) and isinstance(record.get("file"), str) for record in records):
-        kind = ForeignManifestError if all(isinstance(record, dict) for record in records) else OutputError
-        raise kind(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
-    return records
+
+
+def _checked(path: Path, record: Any) -> dict[str, Any]:
+    """A record, as it comes: a file of nothing else would take fifty times its bytes together."""
+    if isinstance(record, dict) and isinstance(record.get("file"), str):
+        return record
+    kind = ForeignManifestError if isinstance(record, dict) else OutputError
+    raise kind(f"{path} is not a manifest of t2i generate", expected='lines with a "file"')
 
 
 def engines_in(path: Path) -> dict[str, EngineRecord]:
@@ -85,8 +100,8 @@ def engines_in(path: Path) -> dict[str, EngineRecord]:
     engines: dict[str, EngineRecord] = {}
     known: dict[EngineRecord, EngineRecord] = {}  # one object for each engine, however many pictures it made
     if path.is_file():
-        with path.open("rb") as lines:
-            for record in records_in(lines):
+        with path.open("rb") as stream, suppress(ValueError):
+            for record in records_in(read_lines(stream, LARGEST_LINE)):
                 engine = EngineRecord.of_picture(record)
                 engines[record["file"]] = known.setdefault(engine, engine)
     return engines

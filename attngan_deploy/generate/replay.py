@@ -17,7 +17,7 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.manifest import read_manifest
+from attngan_deploy.generate.manifest import iter_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.generate.target import MANIFEST
@@ -25,7 +25,7 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import FORMATS, METADATA_KEY, decode_picture, encode_picture
 from attngan_deploy.media.tokenizer import encode_caption
-from attngan_deploy.system.files import read_file, write_atomically
+from attngan_deploy.system.files import inside, read_file, write_atomically
 from attngan_deploy.system.lock import writing
 
 MAX_FILE_BYTES = 64 * 2**20
@@ -119,6 +119,7 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
         raise OutputError(f"{target} {what}", next_step="choose another -o")
     if not target.parent.is_dir():
         raise OutputError(f"there is no folder {target.parent}", next_step="choose another -o")
+    target = inside(target.parent, target.name)  # the name is one that anybody can guess, and plant a link at
     origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
     with writing(target):
         told = {key: value for key, value in asdict(origin).items() if (key, value) != ("truncation", 1.0)}
@@ -172,7 +173,7 @@ def _parsed(path: Path, text: str | bytes) -> object:
 def _from_manifest(path: Path) -> Mapping[str, Any]:
     """What the manifest beside a picture says of it: WebP and JPEG carry no metadata."""
     if (path.parent / MANIFEST).is_file():
-        for record in read_manifest(path.parent):
+        for record in iter_manifest(path.parent):
             if record["file"] == path.name:
                 return record
     raise DataError(

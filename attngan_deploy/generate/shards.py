@@ -107,7 +107,10 @@ class OutputShards:
         manifest = self.run.plan.name(shard, MANIFEST_SUFFIX)
         if (size_of(manifest) or 0) <= 0:
             return None
-        lines = self.target.read(manifest, LARGEST_MANIFEST).splitlines()
+        try:
+            lines = self.target.read(manifest, LARGEST_MANIFEST).splitlines()
+        except ValueError:  # no file, or too large a one, and no manifest of ours
+            return None
         pictures, names = len(self.run.plan.numbers(shard)), {self.run.plan.name(shard)}
         if not all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
             return None

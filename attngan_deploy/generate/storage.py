@@ -142,7 +142,7 @@ class TarShards(LooseFiles):
     def scan(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for _, path in self._shards():
-            if not is_begun(path):
+            if not is_begun(replaceable_file(path)):
                 path.unlink()
                 continue
             try:
@@ -167,7 +167,7 @@ class TarShards(LooseFiles):
 
     def add(self, name: str, data: bytes, record: Mapping[str, Any]) -> bool:
         if self._stream is None:
-            self._part = part_path(inside(self.folder, self._shard))
+            self._part = part_path(replaceable_file(inside(self.folder, self._shard)))
             self._stream = self._part.open("xb", buffering=0)
             self._count = self._end = 0
         facts = {"class": NO_CLASS, "captions": [record["caption"]], **record}
@@ -225,7 +225,12 @@ def _member(name: str, data: bytes) -> bytes:
 
 
 def is_begun(path: Path) -> bool:
-    """Whether a file has a first block: what a power cut empties has none, or one of zeros."""
+    """Whether a file has a first block: what a power cut empties has none, or one of zeros.
+
+    What is no file, such as a pipe, was not emptied by any, and is not opened.
+    """
+    if not path.is_file():
+        return True
     with path.open("rb") as stream:
         return any(stream.read(BLOCK))
 

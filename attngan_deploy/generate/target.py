@@ -22,10 +22,13 @@ from attngan_deploy.system.files import (
     inside,
     is_ignored,
     is_part,
+    open_file,
     part_path,
     read_file,
+    read_lines,
     remove,
     remove_parts,
+    replaceable_file,
     sha256_of,
     sweep,
     write_atomically,
@@ -91,22 +94,17 @@ class Target:
     def lines(self, name: str, limit: int = LARGEST_JSON) -> Iterator[bytes]:
         """The lines of a file, one after another, so that memory stays flat; raises as `read`."""
         with written(self.where), self._opened(name) as stream:
-            while line := stream.readline(limit + 1):
-                if len(line) > limit:
-                    raise ValueError(f"a line has more than {limit:,} bytes")
-                yield line
+            yield from read_lines(stream, limit)
 
     def _opened(self, name: str) -> IO[bytes]:
-        path = self.folder / name
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
-        return path.open("rb")
+        return open_file(inside(self.folder, name))
 
     def is_blank(self) -> bool:
         """Whether what is there is of a run that ended before its first picture, so that another may begin."""
         with written(self.where):
-            files = (self.folder / name for name in self.sizes() if name != RUN)
-            return all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
+            files = [self.folder / name for name in self.sizes() if name != RUN]
+            is_ours = (self.folder / RUN).is_file()  # no pipe, which would be removed with the rest
+            return is_ours and all(not (any(path.iterdir()) if path.is_dir() else is_begun(path)) for path in files)
 
     def clear(self) -> None:
         """Remove what a run left that ended before its first picture."""
@@ -140,9 +138,10 @@ class Target:
         """Give all files of this machine, which lie finished in a `workspace`, their final places."""
         with written(self.where):
             files = sorted(place.iterdir())
+            finals = [replaceable_file(inside(self.folder, file.name)) for file in files]
             sync_files(files)
-            for file in files:
-                file.replace(inside(self.folder, file.name))
+            for file, final in zip(files, finals, strict=True):
+                file.replace(final)
             sync_folder(self.folder)
 
     @contextmanager

@@ -28,6 +28,7 @@ TEXT, CLASS = (
 )  # of WebDataset: captions, one a line, and a class's number, where no `.json` has them
 MAX_TEXT_BYTES = 2**20
 MOST_LINKS = 40  # that lead from one to the next, as in Linux
+MOST_LINKED = 10  # times the bytes of a tar that its links may lead to, all together
 FOLLOWED = "pack the folder again with tar -chf, which packs what links lead to"
 MAX_MEMBER_BYTES = 64 * 2**20  # a picture or a caption list larger than this is not one
 NO_CLASS, MAX_CLASS = -1, 2**31 - 1
@@ -125,11 +126,15 @@ def _is_link(member: tarfile.TarInfo) -> bool:
 
 
 def _follow(path: Path, members: Sequence[tarfile.TarInfo], found: Parts) -> list[str]:
-    """Add the files behind links to what was found; returns a line for each link that leads out of the tar."""
+    """Add the files behind links to what was found; returns a line for each link that leads out of the tar.
+
+    Raises:
+        DataError: a link to what is too large, or links to more than `MOST_LINKED` times the tar.
+    """
     links = [member for member in members if _is_link(member) and not is_ignored(member.name.rpartition("/")[2])]
     names = {normpath(link.name): link for link in reversed(links)}  # one named twice leads to its first
     names |= {normpath(member.name): member for member in members if not _is_link(member)} if links else {}
-    lost = []
+    lost, linked, most = [], 0, MOST_LINKED * path.stat().st_size
     for link in links:
         end: tarfile.TarInfo | None = link
         for _ in range(MOST_LINKS):
@@ -141,6 +146,14 @@ def _follow(path: Path, members: Sequence[tarfile.TarInfo], found: Parts) -> lis
             lost.append(f"{link.name} is a link to {link.linkname}, which the tar does not hold")
         elif suffix and end.isfile():
             _check_size(path, end)
+            linked += end.size
+            if linked > most:  # each of 512 bytes may have a large picture decoded again
+                raise DataError(
+                    f"{path}: {link.name} is a link too many",
+                    found=f"links to {linked:,} bytes",
+                    expected=f"at most {most:,}, {MOST_LINKED} times the tar",
+                    next_step=FOLLOWED,
+                )
             found.setdefault(name, {}).setdefault(suffix, (link.offset, end))
     return lost
 

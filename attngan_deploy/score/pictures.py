@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 from shlex import quote
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
-from attngan_deploy.generate.manifest import ForeignManifestError, read_manifest
+from attngan_deploy.generate.manifest import ForeignManifestError, iter_manifest
 from attngan_deploy.generate.plan import Plan
 from attngan_deploy.generate.run_record import SHARDS, RunRecord
 from attngan_deploy.generate.target import MANIFEST, RUN
@@ -182,7 +182,7 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         loose=[path / name for name in by_place],
         shards=[path / name for name in shards],
         places=places,
-        captions={record["file"]: str(record.get("caption", "")) for record in records or []},
+        captions=dict(records or []),
         described=frozenset(name for name in loose if _sidecar(name) in sidecars),
         folder=path,
         notes=tuple(notes),
@@ -220,10 +220,13 @@ def _shards_below(folder: Path) -> str:
     return f"t2i score {quote(str((folder / below).parent))}" if below is not None else ""
 
 
-def _records(path: Path, order: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
-    """What the manifest says; None, and a note, of another program's, or of a damaged one that nobody asked for."""
+def _records(path: Path, order: str) -> tuple[list[tuple[str, str]] | None, list[str]]:
+    """File and caption of each picture, as the manifest says.
+
+    None, and a note, of another program's, or of a damaged one that nobody asked for.
+    """
     try:
-        return read_manifest(path), []
+        return [(record["file"], str(record.get("caption", ""))) for record in iter_manifest(path)], []
     except OutputError as error:
         if order == "manifest" or (order == "auto" and not isinstance(error, ForeignManifestError)):
             raise
@@ -262,10 +265,10 @@ def _sidecar(name: str) -> str:
     return PurePath(name).with_suffix(SIDECAR).as_posix()
 
 
-def _places(records: list[dict[str, Any]]) -> dict[str, int]:
+def _places(records: list[tuple[str, str]]) -> dict[str, int]:
     places: dict[str, int] = {}
-    for place, record in enumerate(records):
-        places.setdefault(record["file"], place)
+    for place, (file, _) in enumerate(records):
+        places.setdefault(file, place)
     return places
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attngan_deploy.engines.golden import UNREADABLE as NO_ARRAYS
 from attngan_deploy.errors import OutputError, ScoreError
@@ -24,13 +25,14 @@ from attngan_deploy.score.passport import PictureFacts
 from attngan_deploy.score.pictures import PictureFiles, find_pictures
 from attngan_deploy.score.preprocessing import one_line
 from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
-from attngan_deploy.system.files import sha256_of, write_atomically
+from attngan_deploy.system.files import open_file, sha256_of, write_atomically
 from attngan_deploy.system.records import decode
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
 REAL_PICTURES = "--reference with a folder or a .tar of real pictures"
 STATISTICS, MU, SIGMA = ".npz", "mu", "sigma"  # of features, as pytorch-fid and others keep them
+ROUNDING = 1e-3  # of the largest value, which float16 needs
 LARGEST_STATISTICS = 512 * 2**20  # bytes of the two, unpacked; 2048 features have 33 MB
 UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
 
@@ -78,7 +80,7 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
     """All that decides the features and their order; no path, so that a copy of the pictures is known again."""
     named = [*((files.name_of(path), path) for path in files.loose), *((path.name, path) for path in files.shards)]
     facts = judge.engine.facts
-    content = [[name if len(named) > 1 else "", sha256_of(path)] for name, path in named]
+    content = [[name if len(named) > 1 else "", _hash(path)] for name, path in named]
     return {
         "schema": SCHEMA_VERSION,
         "content": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -89,6 +91,14 @@ def _key(files: PictureFiles, judge: Judge, options: ScoreOptions) -> dict[str, 
         "crop": options.crop,
         "shuffle_seed": options.shuffle_seed,
     }
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; "" of what can't be read, such as a pipe, which is told where it is measured."""
+    try:
+        return sha256_of(path)
+    except (OSError, ValueError):
+        return ""
 
 
 def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> JudgeOutputs:
@@ -105,18 +115,13 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
             next_step="--metric fid, or --reference with a folder or a .tar of the pictures",
         )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as arrays:
             if sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in (MU, SIGMA)) > LARGEST_STATISTICS:
                 raise ValueError(f"more than {LARGEST_STATISTICS:,} bytes")
-            mean, covariance = (np.asarray(arrays[name], np.float64) for name in (MU, SIGMA))
+            mean, covariance = (_real(name, arrays[name]) for name in (MU, SIGMA))
         statistics = FeatureStatistics.from_covariance(mean, covariance)
     except UNREADABLE as error:
-        raise ScoreError(
-            f"{path} holds no statistics of features",
-            found=one_line(error),
-            expected=f"'{MU}' [F] and '{SIGMA}' [F, F] of finite numbers, as pytorch-fid writes them",
-            next_step="--reference with a folder or a .tar of the real pictures",
-        ) from error
+        raise _no_statistics(path, one_line(error)) from error
     width = judge.look(np.zeros((1, judge.size, judge.size, 3), np.uint8))[1].shape[1]
     if statistics.dimensions != width:
         raise ScoreError(
@@ -125,8 +130,38 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
             expected=f"the {width} of judge {judge.name}",
             next_step="--judge with the network that made them, or --reference with a folder of the real pictures",
         )
+    if wrong := _why_no_covariance(statistics.covariance):
+        raise _no_statistics(path, f"'{SIGMA}' is no covariance: {wrong}")
     note = f"statistics of another program ({MU}, {SIGMA}): which network and pictures made them is not known"
     return JudgeOutputs(PictureFacts(path.name, sha256=sha256_of(path), notes=(note,)), statistics=statistics)
+
+
+def _no_statistics(path: Path, found: str) -> ScoreError:
+    return ScoreError(
+        f"{path} holds no statistics of features",
+        found=found,
+        expected=f"'{MU}' [F] and '{SIGMA}' [F, F] of finite numbers, as pytorch-fid writes them",
+        next_step="--reference with a folder or a .tar of the real pictures",
+    )
+
+
+def _real(name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"'{name}' holds {array.dtype}, no real numbers")
+    return np.asarray(array, np.float64)
+
+
+def _why_no_covariance(matrix: NDArray[np.float64]) -> str:
+    """Why a matrix [F, F] is no covariance; "" where it is symmetric and no variance is negative, within rounding."""
+    if np.abs(matrix - matrix.T).max(initial=0) > ROUNDING * np.abs(matrix).max(initial=0):
+        return "it is not symmetric"
+    try:
+        variances = np.linalg.eigvalsh(matrix)
+    except np.linalg.LinAlgError as error:
+        return str(error)
+    if variances.min(initial=0) < -ROUNDING * variances.max(initial=0):
+        return f"an eigenvalue is {variances.min():.3g}"
+    return ""
 
 
 def _read(file: Path, key: dict[str, Any], features: bool) -> JudgeOutputs | None:

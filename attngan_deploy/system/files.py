@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -261,27 +262,50 @@ def _check_replaceable(final: Path, marker: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file, in hexadecimal; raises as `open_file`."""
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_file(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file, `limit` at most; a pipe or a device, which may never end, is not opened.
+def open_file(path: Path) -> BufferedReader:
+    """A regular file, to be read; a pipe or a device, which may never end, is not opened.
 
     Raises:
         OSError: missing, a folder, or not to be read.
-        ValueError: no regular file, or one of more than `limit` bytes.
+        ValueError: no regular file.
     """
     _check_regular(path, path.stat())  # before it is opened, of which a device may take notice
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as stream:  # noqa: PTH123 -- the path is open already
-        status = os.fstat(handle)
-        _check_regular(path, status)
+    stream = open(handle, "rb")  # noqa: PTH123, SIM115 -- the path is open already, and the caller closes it
+    try:
+        _check_regular(path, os.fstat(handle))
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file, `limit` at most.
+
+    Raises:
+        OSError: as `open_file`.
+        ValueError: no regular file, or one of more than `limit` bytes.
+    """
+    with open_file(path) as stream:
+        status = os.fstat(stream.fileno())
         data = stream.read(limit + 1) if status.st_size <= limit else b""
     if max(len(data), status.st_size) > limit:
         raise ValueError(f"it has more than {limit:,} bytes")
     return data
+
+
+def read_lines(stream: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of a file, one after another; raise ValueError at one of more than `limit` bytes."""
+    while line := stream.readline(limit + 1):
+        if len(line) > limit:
+            raise ValueError(f"a line has more than {limit:,} bytes")
+        yield line
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

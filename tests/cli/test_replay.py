@@ -40,6 +40,18 @@ def test_an_earlier_one_stays(picture: str, capsys: pytest.CaptureFixture[str]) 
     assert Path("00001_00-again.png").read_bytes() == b"mine" and Path("00001_00-again-2.png").is_file()
 
 
+def test_no_link_is_written_through(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("00001_00-again.png").symlink_to("victim")
+    assert t2i("replay", picture, "--threads", "1") == 0
+    assert capsys.readouterr().out.endswith(": 00001_00-again-2.png\n")
+    Path("there").write_text("mine")
+    Path("link.png").symlink_to("there")
+    for name in ("00001_00-again.png", "link.png"):
+        assert t2i("replay", picture, "-o", name, "--threads", "1") == 1
+        assert f"{name} is a link, and is left alone" in capsys.readouterr().err
+    assert not Path("victim").exists() and Path("there").read_text() == "mine"
+
+
 def test_json_and_another_file(picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert t2i("replay", picture, "-o", "again.webp", "--json", "--threads", "1") == 0
     told = json.loads(capsys.readouterr().out)

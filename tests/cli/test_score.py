@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.frechet import FeatureStatistics, frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.metrics.kernel import kernel_distance_of_subsets
+from tests.makers.alarm import alarm
 from tests.makers.tiny_judge import SIZE, make_tiny_judge
 
 register("models", "score")
@@ -291,6 +293,10 @@ def test_statistics_of_others_are_a_reference(
         assert any("which network and pictures made them is not known" in line for line in facts["warnings"])
         assert not any("only 0 pictures" in line or "of another size" in line for line in facts["warnings"])
     what = {"mean": {"mean": mu}, "shape": {"mu": mu, "sigma": mu}, "nan": {"mu": mu * np.nan, "sigma": sigma}}
+    skew, odd = np.triu(sigma), np.zeros(len(mu), "M8[s]")
+    what |= {"negative": {"mu": mu, "sigma": -sigma}, "complex": {"mu": mu, "sigma": sigma * 1j}}
+    what |= {"skew": {"mu": mu, "sigma": skew}, "dates": {"mu": odd, "sigma": sigma}}
+    what |= {"mixed": {"mu": mu, "sigma": np.diag([1.0, -1.0, *[1.0] * (len(mu) - 2)])}}
     for name, arrays in what.items():
         np.savez(tmp_path / f"{name}.npz", **arrays)
     (tmp_path / "text.npz").write_text("no archive")
@@ -302,3 +308,22 @@ def test_statistics_of_others_are_a_reference(
     options = ("--judge", judge, "--reference", tmp_path / "inception.npz", "--metric")
     assert "another judge; found 2048 features" in error(capsys, tmp_path / "out", *options, "fid")
     assert "kid needs the features of every reference" in error(capsys, tmp_path / "out", *options, "fid,kid")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe that has a name")
+def test_a_reference_that_never_ends_is_not_opened(
+    tmp_path: Path, birds: np.ndarray, judge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    options = ("--judge", judge, "--metric", "fid", "--reference")
+    for name in ("pipe", "zero"):
+        with alarm():
+            told = error(capsys, tmp_path / "out", *options, tmp_path / f"{name}.npz")
+        assert "it is a pipe or a device, no file" in told
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").rename(tmp_path / "real" / "below")
+    os.mkfifo(tmp_path / "real" / "below" / "pipe.png")
+    with alarm():
+        facts = passport(tmp_path / "real", *options, tmp_path / "real")
+    assert facts["reference"]["used"] == 40 and "pipe.png" in facts["reference"]["skipped"][0]

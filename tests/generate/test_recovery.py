@@ -1,6 +1,7 @@
 """Folders that a power cut left of older versions, which did not wait for the disk: the same command goes on."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
+from tests.makers.alarm import alarm
 from tests.makers.commands import t2i
 
 ENGINE = ("--backend", "onnxruntime", "--precision", "fp32", "--threads", "1", "--batch-size", "1")
 SHARDS = ("--shard", "0/1", "--shard-size", "3")
 PICTURES = 8
+PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe that has a name")
 
 Command = Callable[..., int]
 
@@ -231,6 +234,76 @@ def test_nor_in_a_folder_of_parts(make: Command, capsys: pytest.CaptureFixture[s
     assert make(*SHARDS) == 1
     assert f"out/{name} is a link, and is left alone" in capsys.readouterr().err
     assert Path("mine").read_bytes() == b""
+
+
+def leave(*names: str) -> None:
+    for path in Path("out").iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
+@PIPES
+def test_a_pipe_is_nothing_that_a_power_cut_left(make: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.txt").write_text("a red bird\n")
+    assert make(captions="other.txt") == 0
+    leave("run.json")
+    os.mkfifo("out/pipe")
+    capsys.readouterr()
+    with alarm():
+        assert make() == 1
+    assert "out belongs to another run" in capsys.readouterr().err
+    assert Path("out/pipe").is_fifo()
+
+
+@PIPES
+def test_a_pipe_in_the_place_of_a_shard_is_not_opened(make: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make("--format", "tar") == 0
+    leave("run.json")
+    os.mkfifo("out/pictures-00000.tar")
+    capsys.readouterr()
+    with alarm():
+        assert make("--format", "tar") == 1
+    assert "pictures-00000.tar is not a file, and is left alone" in capsys.readouterr().err
+
+
+@PIPES
+@pytest.mark.parametrize("options", [(), SHARDS])
+@pytest.mark.parametrize("name", ["pipe.jsonl", "large.jsonl"])
+def test_what_is_no_manifest_tells_nothing_of_a_damaged_run(
+    make: Command, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], name: str
+) -> None:
+    assert make(*options) == 0
+    damage("run.json")
+    leave("run.json")
+    if name == "pipe.jsonl":
+        os.mkfifo("out/pipe.jsonl")
+    else:
+        damage(name, b"{")
+        os.truncate(f"out/{name}", 5 * 2**30)
+    capsys.readouterr()
+    with alarm():
+        assert make(*options) == 1
+    assert "run.json is damaged" in capsys.readouterr().err
+
+
+@PIPES
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [((), "pictures-00000.tar"), (("--format", "png"), "00002_00.png"), (("--shard-size", "4"), "run.json")],
+)
+def test_a_part_takes_the_place_of_no_pipe(
+    make: Command, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], name: str
+) -> None:
+    assert make(*SHARDS, *options) == 0
+    Path("out", name).unlink()
+    if name == "run.json":
+        leave()
+    os.mkfifo(Path("out", name))
+    capsys.readouterr()
+    with alarm():
+        assert make(*SHARDS, *options) == 1
+    assert f"{name} is not a file, and is left alone" in capsys.readouterr().err
+    assert Path("out", name).is_fifo()
 
 
 def test_a_manifest_with_a_second_name_keeps_what_that_one_had(make: Command) -> None:

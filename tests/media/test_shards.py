@@ -133,6 +133,20 @@ def test_links_are_the_files_that_they_lead_to(tmp_path: Path) -> None:
     assert find_pictures(shard).count() == 3
 
 
+def test_links_multiply_no_work(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", ("a.png", bytes(2**18)))
+    with tarfile.open(shard, "a") as tar:
+        for number in range(500):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.type, member.linkname = (tarfile.LNKTYPE, tarfile.SYMTYPE)[number % 2], "a.png"
+            tar.addfile(member)
+    made = 0
+    with pytest.raises(DataError, match=r"\d+\.png is a link too many.*tar -chf"):
+        for sample in iter_samples(shard):
+            made += len(sample.picture)
+    assert made <= 11 * shard.stat().st_size
+
+
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     shard = tmp_path / "a.tar"
     with tarfile.open(shard, "w") as tar:
