@@ -44,6 +44,14 @@ def test_two_byte_lines_are_counted_and_read_in_flat_memory(tmp_path: Path) -> N
         assert next(file.read(3_999_999)).line == 4_000_000
 
 
+def test_a_first_line_with_a_cell_beyond_csv(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes(b"0" * 140_000 + b",caption\nx,a red bird\n")
+    with pytest.raises(CaptionError, match="line 1 of .*c.csv is not CSV: field larger than field limit"):
+        read_captions(tmp_path / "c.csv")
+    (tmp_path / "c.csv").write_bytes(b"n," * 70_000 + b"caption\n" + b"x," * 70_000 + b"a red bird\n")
+    assert [caption.text for caption in read_captions(tmp_path / "c.csv")] == ["a red bird"]
+
+
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MOST_CAPTIONS", 1000)
     (tmp_path / "c.txt").write_bytes(b"a\n" * 1001)
