@@ -52,9 +52,9 @@ def read_rows(name: str, column: str | None, start: int, stop: int) -> Iterator[
             for batch in table.iter_batches(ROWS, row_groups=[group], columns=[chosen], use_threads=False):
                 skipped = min(max(0, start - row), len(batch))
                 row += skipped
-                for text in batch.column(0).slice(skipped, max(0, stop - row)).to_pylist():
+                for cell in batch.column(0).slice(skipped, max(0, stop - row)):
                     row += 1
-                    yield checked_caption(name, text or "", row)
+                    yield checked_caption(name, _text(name, cell, row), row)
                 if row >= stop:
                     return
     raise CaptionError(f"{name} became shorter while it was read", found=f"{row} captions")
@@ -72,8 +72,21 @@ def _table(name: str) -> Iterator[tuple[IO[bytes], Any]]:
         try:
             with open_binary(name) as stream:
                 yield stream, parquet.ParquetFile(stream)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(f"a name of a column of {name}") from error
         except pyarrow.ArrowException as error:
             raise CaptionError(f"{name} is not a whole Parquet file: {error}") from error
+
+
+def _text(name: str, cell: Any, row: int) -> str:
+    try:
+        return cell.as_py() or ""
+    except UnicodeDecodeError as error:
+        raise _not_utf8(f"row {row} of {name}") from error
+
+
+def _not_utf8(what: str) -> CaptionError:
+    return CaptionError(f"{what} is not UTF-8", expected="a column of texts", next_step="write the table anew as UTF-8")
 
 
 def _column(name: str, table: Any, column: str | None) -> str:

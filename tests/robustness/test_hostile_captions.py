@@ -52,6 +52,20 @@ def test_a_first_line_with_a_cell_beyond_csv(tmp_path: Path) -> None:
     assert [caption.text for caption in read_captions(tmp_path / "c.csv")] == ["a red bird"]
 
 
+def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    ends = pyarrow.array([0, 10, 12], pyarrow.int32()).buffers()[1]
+    odd = pyarrow.StringArray.from_buffers(2, ends, pyarrow.py_buffer(b"a red bird\xff\xfe"))
+    parquet.write_table(pyarrow.table({"caption": odd}), path)
+    with pytest.raises(CaptionError, match="row 2 of .*c.parquet is not UTF-8"):
+        read_captions(path)
+    parquet.write_table(pyarrow.table({"caption": ["a red bird"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"\xffaption"))
+    with pytest.raises(CaptionError, match="a name of a column of .*c.parquet is not UTF-8"):
+        read_captions(path)
+
+
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MOST_CAPTIONS", 1000)
     (tmp_path / "c.txt").write_bytes(b"a\n" * 1001)
