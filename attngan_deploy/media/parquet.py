@@ -42,8 +42,10 @@ def read_rows(name: str, column: str | None, start: int, stop: int) -> Iterator[
         MissingExtraError: pyarrow is not installed.
     """
     row = 0
-    with _table(name) as (_, table):
+    with _table(name) as (stream, table):
         chosen = _column(name, table, column)
+        # A text that many rows share, a few bytes in the file, is held once: as the dictionary that it is there.
+        table = type(table)(stream, metadata=table.metadata, read_dictionary=[chosen])
         for group in range(table.metadata.num_row_groups):
             size = table.metadata.row_group(group).num_rows
             if row + size <= start:

@@ -66,6 +66,16 @@ def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
         read_captions(path)
 
 
+@pytest.mark.parametrize("store_schema", [False, True])
+def test_a_text_that_all_rows_of_a_table_share(tmp_path: Path, store_schema: bool) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    table = pyarrow.table({"caption": pyarrow.array(["a red bird " * 100_000]).dictionary_encode().take([0] * 2000)})
+    parquet.write_table(table, path, compression="gzip", store_schema=store_schema)
+    with little_memory(100 * 2**20):
+        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 2000
+
+
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MOST_CAPTIONS", 1000)
     (tmp_path / "c.txt").write_bytes(b"a\n" * 1001)
