@@ -46,7 +46,7 @@ def test_two_byte_lines_are_counted_and_read_in_flat_memory(tmp_path: Path) -> N
 
 def test_a_first_line_with_a_cell_beyond_csv(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_bytes(b"0" * 140_000 + b",caption\nx,a red bird\n")
-    with pytest.raises(CaptionError, match="line 1 of .*c.csv is not CSV: field larger than field limit"):
+    with pytest.raises(CaptionError, match=r"line 1 of .*c\.csv is not CSV: field larger than field limit"):
         read_captions(tmp_path / "c.csv")
     (tmp_path / "c.csv").write_bytes(b"n," * 70_000 + b"caption\n" + b"x," * 70_000 + b"a red bird\n")
     assert [caption.text for caption in read_captions(tmp_path / "c.csv")] == ["a red bird"]
@@ -58,11 +58,11 @@ def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
     ends = pyarrow.array([0, 10, 12], pyarrow.int32()).buffers()[1]
     odd = pyarrow.StringArray.from_buffers(2, ends, pyarrow.py_buffer(b"a red bird\xff\xfe"))
     parquet.write_table(pyarrow.table({"caption": odd}), path)
-    with pytest.raises(CaptionError, match="row 2 of .*c.parquet is not UTF-8"):
+    with pytest.raises(CaptionError, match=r"row 2 of .*c\.parquet is not UTF-8"):
         read_captions(path)
     parquet.write_table(pyarrow.table({"caption": ["a red bird"]}), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"caption", b"\xffaption"))
-    with pytest.raises(CaptionError, match="a name of a column of .*c.parquet is not UTF-8"):
+    with pytest.raises(CaptionError, match=r"a name of a column of .*c\.parquet is not UTF-8"):
         read_captions(path)
 
 
@@ -70,10 +70,10 @@ def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
 def test_a_text_that_all_rows_of_a_table_share(tmp_path: Path, store_schema: bool) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "c.parquet"
-    table = pyarrow.table({"caption": pyarrow.array(["a red bird " * 100_000]).dictionary_encode().take([0] * 2000)})
+    table = pyarrow.table({"caption": pyarrow.array(["a red bird " * 100_000]).dictionary_encode().take([0] * 400)})
     parquet.write_table(table, path, compression="gzip", store_schema=store_schema)
     with little_memory(100 * 2**20):
-        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 2000
+        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 400
 
 
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
