@@ -117,7 +117,7 @@ def _pixels_of_bmp(data: Data) -> int:
 
 
 def _strips(data: Data) -> int:
-    """Strips or tiles of a TIFF's first picture, or its fields where they are too many; BigTIFF is told as Pillow tells it."""
+    """Strips or tiles of a first picture in a TIFF, or fields where they are too many; BigTIFF as Pillow tells it."""
     order, is_big = "<" if data[:2] == b"II" else ">", data[2:3] == b"\x2b"
     offset, number, entry = ("Q", "Q", "HHQ8x") if is_big else ("I", "H", "HHI4x")
     strips = 0
