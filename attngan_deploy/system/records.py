@@ -78,7 +78,7 @@ def _value(kind: Any, value: object, place: str, exact: bool) -> Any:
             return value
         raise RecordError(f"{place} is {ascii(value)[:80]}", " or ".join(options))
     elif kind is object or type(value) in PLAIN.get(kind, ()):
-        if exact and kind in (int, float) and not -LARGEST <= value <= LARGEST:
+        if exact and isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
             raise RecordError(f"{place} is {ascii(value)[:80]}", "a finite number of 64 bits")
         return value
     raise RecordError(f"{place} is a {type(value).__name__}", kind.__name__ if origin is None else str(kind))
