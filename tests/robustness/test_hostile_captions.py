@@ -76,6 +76,28 @@ def test_a_text_that_all_rows_of_a_table_share(tmp_path: Path, store_schema: boo
         assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 400
 
 
+@pytest.mark.parametrize("use_dictionary", [False, True])
+def test_a_page_of_a_table_that_is_large_in_memory(tmp_path: Path, use_dictionary: bool) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    table = pyarrow.table({"n": range(80), "caption": [f"{number} " + "x" * 2**20 for number in range(80)]})
+    large = {"data_page_size": 2**30, "dictionary_pagesize_limit": 2**30}
+    parquet.write_table(table, path, compression="gzip", use_dictionary=use_dictionary, **large)
+    file = CaptionFile.measure(str(path))
+    with (
+        little_memory(50 * 2**20),
+        pytest.raises(CaptionError, match=r"has a page of 83,\d+,\d+ bytes; expected at most"),
+    ):
+        list(file.read())
+    parquet.write_table(table, path, compression="gzip", use_dictionary=False, data_page_size=2**20, write_batch_size=1)
+    assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 80
+    delta = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
+    same = pyarrow.table({"n": range(400), "caption": ["x" * 2**20] * 400})
+    parquet.write_table(same, path, compression="gzip", **delta)
+    with little_memory(250 * 2**20):
+        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 400
+
+
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MOST_CAPTIONS", 1000)
     (tmp_path / "c.txt").write_bytes(b"a\n" * 1001)
