@@ -162,7 +162,7 @@ def csv_rows(
     elif name.lower().endswith(".tsv"):
         delimiter = "\t"
     else:
-        delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader([text], delimiter=each), [])))
+        delimiter = max(DELIMITERS, key=partial(_cells, text))
     rows = _csv_rows(name, chain([first], lines), delimiter)
     header = next(rows, (0, 0, []))
     check_header(name, [cell.strip() for cell in header[2]], delimiter, column)
@@ -170,6 +170,14 @@ def csv_rows(
     if offset:
         rows = _csv_rows(name, _lines(stream, name, offset, number), delimiter)
     yield from ((line, start, row) for line, start, row in rows if any(cell.strip() for cell in row))
+
+
+def _cells(line: str, delimiter: str) -> int:
+    """Into how many cells a delimiter parts a line; 0 where one is longer than a cell of CSV may be."""
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
 
 
 def _csv_rows(name: str, lines: Iterator[Line], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:

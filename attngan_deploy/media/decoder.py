@@ -21,6 +21,7 @@ from attngan_deploy.media.picture_work import SLOW, check_pieces, check_scans, i
 DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
 DECODERS = ("PNG", "WEBP", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
+MAX_PNG_BYTES = 64 * 2**20  # of one whose texts are too large to be read as it is
 MAX_PROFILE_BYTES = 4 * 2**20  # of an embedded profile; those of printing presses have up to 3 MB
 SRGB_LEVELS = 2  # a profile that moves no colour by more is sRGB itself, of which many versions are about
 UNREAD_PROFILE = "colour profile that can't be used: read as sRGB"
@@ -93,8 +94,12 @@ def load_picture(
         try:
             return _load(source, formats, most_pixels, pixels)
         except (ValueError, SyntaxError, UnidentifiedImageError):
-            data = source if isinstance(source, bytes) else source.read_bytes()
-            if not data.startswith(PNG_HEAD) or len(shorter := without_large_texts(data)) == len(data):
+            with ExitStack() as held:
+                data = source if isinstance(source, bytes) else _mapped(source, held)
+                if data[: len(PNG_HEAD)] != PNG_HEAD or len(data) > MAX_PNG_BYTES:
+                    raise
+                data = bytes(data)
+            if len(shorter := without_large_texts(data)) == len(data):
                 raise
             image = _load(shorter, formats, most_pixels, pixels)
             if data.count(b"iCCP") > shorter.count(b"iCCP"):

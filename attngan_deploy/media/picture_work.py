@@ -19,10 +19,13 @@ MOST_SEGMENTS = 10_000  # of a JPEG before its first scan; a profile of 4 MB has
 MOST_CHUNKS = 65_536  # of a PNG; usual ones have 8 kB
 MOST_BLOCKS = 500_000  # of a GIF up to its second picture; usual ones have 255 bytes
 MOST_RUNS_BYTES = 4 * 2**20  # of a BMP that is packed, whose runs Pillow unpacks in Python
+MOST_RUNS_PIXELS = 8 * 2**20  # of such a one, whatever its bytes: what no run says is filled in Python too
+MOST_STRIPS = 20_000  # or tiles, of a TIFF, each a turn of a loop in Python; with one a row, that many rows
 SLOW = 2**26  # pixels times scans that take a good part of a second
 SCAN = re.compile(rb"\xff\xda")
 FILLING = re.compile(rb"\xff+")
 STANDALONE = (0x01, *range(0xD0, 0xD9))  # markers of a JPEG without a length
+TIFF_STRIPS = (273, 279, 324, 325)  # where strips and tiles are, and how long
 GIF_PICTURE, GIF_EXTENSION = 0x2C, 0x21
 
 
@@ -39,8 +42,11 @@ def check_pieces(data: Data) -> None:
         _refuse("chunks", _chunks(data), MOST_CHUNKS)
     elif head == b"GIF8":
         _refuse("blocks", _blocks(data), MOST_BLOCKS)
-    elif head.startswith(b"BM") and len(data) > MOST_RUNS_BYTES and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
+    elif head.startswith(b"BM") and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
         _refuse("packed bytes", len(data), MOST_RUNS_BYTES)
+        _refuse("packed pixels", _pixels_of_bmp(data), MOST_RUNS_PIXELS)
+    elif head[:2] in (b"II", b"MM"):
+        _refuse("strips, tiles or fields", _strips(data), MOST_STRIPS)
 
 
 def check_scans(data: Data, pixels: int) -> int:
@@ -103,6 +109,32 @@ def _chunks(data: Data) -> int:
         place += 12 + int(struct.unpack_from(">I", data, place)[0])
         count += 1
     return count
+
+
+def _pixels_of_bmp(data: Data) -> int:
+    size, width, height = struct.unpack_from("<Iii", data, 14)
+    return 0 if size < 40 else abs(width * height)  # of 12 bytes are headers that can't say that it is packed
+
+
+def _strips(data: Data) -> int:
+    """Strips or tiles of a first picture in a TIFF, or fields where they are too many; BigTIFF as Pillow tells it."""
+    order, is_big = "<" if data[:2] == b"II" else ">", data[2:3] == b"\x2b"
+    offset, number, entry = ("Q", "Q", "HHQ8x") if is_big else ("I", "H", "HHI4x")
+    strips = 0
+    try:
+        (place,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + number, data, place)
+        if entries > MOST_STRIPS:
+            return int(entries)
+        place += struct.calcsize(order + number)
+        step = struct.calcsize(order + entry)
+        for start in range(place, min(place + entries * step, len(data) - step + 1), step):
+            tag, _, count = struct.unpack_from(order + entry, data, start)
+            if tag in TIFF_STRIPS:
+                strips = max(strips, int(count))
+    except (struct.error, OverflowError):  # it ends before that, and is no picture
+        pass
+    return strips
 
 
 def _blocks(data: Data) -> int:

@@ -316,8 +316,15 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:
-    """What a JSON file holds; raises as `read_file`, and ValueError where it is not JSON, or nested too deeply."""
+    """What a JSON file holds; raises as `read_file`, and ValueError where it is not JSON, or nested too deeply.
+
+    So it does where a text holds half of a surrogate pair, which no file could take again.
+    """
     try:
-        return json.loads(read_file(path, limit))
+        value = json.loads(read_file(path, limit))
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("a text in it holds half of a surrogate pair") from error
+    return value

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 JsonObject = Mapping[str, object]
 PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # JSON values that a field of a type takes
+LARGEST = 2**63 - 1
 Record = TypeVar("Record")
 
 
@@ -23,7 +24,8 @@ def decode(kind: type[Record], values: object, *, exact: bool = False) -> Record
 
     Args:
         kind: a dataclass of numbers, texts, tuples, tables (`Mapping`) and further such dataclasses.
-        exact: refuse fields that `kind` does not have, which are passed over otherwise.
+        exact: refuse fields that `kind` does not have, and numbers that are not finite or take more than 64 bits, all
+            of which are passed over otherwise.
 
     Raises:
         RecordError: a field is missing, unknown, or of another type; it is named.
@@ -76,6 +78,8 @@ def _value(kind: Any, value: object, place: str, exact: bool) -> Any:
             return value
         raise RecordError(f"{place} is {ascii(value)[:80]}", " or ".join(options))
     elif kind is object or type(value) in PLAIN.get(kind, ()):
+        if exact and isinstance(value, (int, float)) and not -LARGEST <= value <= LARGEST:
+            raise RecordError(f"{place} is {ascii(value)[:80]}", "a finite number of 64 bits")
         return value
     raise RecordError(f"{place} is a {type(value).__name__}", kind.__name__ if origin is None else str(kind))
 

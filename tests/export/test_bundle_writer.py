@@ -192,6 +192,26 @@ BAD_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: describe(path, lambda facts: facts["text_encoder"].update(features=16)),
         "its text encoder does not fit its generator; found 16 text features; expected 8",
     ),
+    "a size beyond 64 bits": (
+        lambda path: describe(path, lambda facts: facts["generator"].update(width=2**64)),
+        "checkpoint: GeneratorConfig can't be read; found width is 18446744073709551616; expected a finite number",
+    ),
+    "sizes that overflow together": (
+        lambda path: describe(path, lambda facts: facts["generator"].update(width=10**18)),
+        "its sizes make no network",
+    ),
+    "a dropout that is no number": (
+        lambda path: describe(path, lambda facts: facts["text_encoder"].update(dropout=float("nan"))),
+        "checkpoint: TextEncoderConfig can't be read; found dropout is nan; expected a finite number",
+    ),
+    "half of a surrogate pair": (
+        lambda path: describe(path, lambda facts: facts.update(data="\ud800")),
+        "checkpoint.json can't be read: ValueError('a text in it holds half of a surrogate pair')",
+    ),
+    "words that no caption can say": (
+        lambda path: (path / "vocabulary.txt").write_text("<end>\n" + "".join(f"A {n}!\n" for n in range(22))),
+        "no caption can say a word of the vocabulary; found ['A 0!', 'A 1!', 'A 2!']",
+    ),
     "no generator described": (
         lambda path: describe(path, lambda facts: facts.pop("generator")),
         "GeneratorConfig can't be read",
@@ -210,6 +230,7 @@ def test_a_bad_checkpoint_is_named_and_leaves_nothing(checkpoint: Path, tmp_path
     with pytest.raises(CheckpointError) as caught:
         export_bundle(checkpoint, tmp_path / "bundle")
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "Exception raised" not in str(caught.value)  # above the frames of C++
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 

@@ -44,6 +44,60 @@ def test_two_byte_lines_are_counted_and_read_in_flat_memory(tmp_path: Path) -> N
         assert next(file.read(3_999_999)).line == 4_000_000
 
 
+def test_a_first_line_with_a_cell_beyond_csv(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes(b"0" * 140_000 + b",caption\nx,a red bird\n")
+    with pytest.raises(CaptionError, match=r"line 1 of .*c\.csv is not CSV: field larger than field limit"):
+        read_captions(tmp_path / "c.csv")
+    (tmp_path / "c.csv").write_bytes(b"n," * 70_000 + b"caption\n" + b"x," * 70_000 + b"a red bird\n")
+    assert [caption.text for caption in read_captions(tmp_path / "c.csv")] == ["a red bird"]
+
+
+def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    ends = pyarrow.array([0, 10, 12], pyarrow.int32()).buffers()[1]
+    odd = pyarrow.StringArray.from_buffers(2, ends, pyarrow.py_buffer(b"a red bird\xff\xfe"))
+    parquet.write_table(pyarrow.table({"caption": odd}), path)
+    with pytest.raises(CaptionError, match=r"row 2 of .*c\.parquet is not UTF-8"):
+        read_captions(path)
+    parquet.write_table(pyarrow.table({"caption": ["a red bird"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"\xffaption"))
+    with pytest.raises(CaptionError, match=r"a name of a column of .*c\.parquet is not UTF-8"):
+        read_captions(path)
+
+
+@pytest.mark.parametrize("store_schema", [False, True])
+def test_a_text_that_all_rows_of_a_table_share(tmp_path: Path, store_schema: bool) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    table = pyarrow.table({"caption": pyarrow.array(["a red bird " * 100_000]).dictionary_encode().take([0] * 400)})
+    parquet.write_table(table, path, compression="gzip", store_schema=store_schema)
+    with little_memory(100 * 2**20):
+        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 400
+
+
+@pytest.mark.parametrize("use_dictionary", [False, True])
+def test_a_page_of_a_table_that_is_large_in_memory(tmp_path: Path, use_dictionary: bool) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    table = pyarrow.table({"n": range(80), "caption": [f"{number} " + "x" * 2**20 for number in range(80)]})
+    large = {"data_page_size": 2**30, "dictionary_pagesize_limit": 2**30}
+    parquet.write_table(table, path, compression="gzip", use_dictionary=use_dictionary, **large)
+    file = CaptionFile.measure(str(path))
+    with (
+        little_memory(50 * 2**20),
+        pytest.raises(CaptionError, match=r"has a page of 83,\d+,\d+ bytes; expected at most"),
+    ):
+        list(file.read())
+    parquet.write_table(table, path, compression="gzip", use_dictionary=False, data_page_size=2**20, write_batch_size=1)
+    assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 80
+    delta = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
+    same = pyarrow.table({"n": range(400), "caption": ["x" * 2**20] * 400})
+    parquet.write_table(same, path, compression="gzip", **delta)
+    with little_memory(250 * 2**20):
+        assert sum(1 for _ in CaptionFile.measure(str(path)).read()) == 400
+
+
 def test_more_captions_than_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MOST_CAPTIONS", 1000)
     (tmp_path / "c.txt").write_bytes(b"a\n" * 1001)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,21 @@ def packed_bmp() -> bytes:
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + head + bytes(1024) + b"\x01\x07" * (side * side)
 
 
+def wide_bmp() -> bytes:
+    """A row of twenty megapixels of which one is said."""
+    head = struct.pack("<IiiHHIIiiII", 40, 20_000_000, 1, 1, 8, 1, 0, 0, 0, 1, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 18 + len(head)) + head + bytes(4) + b"\1\0\0\0"
+
+
+def tiles(count: int) -> bytes:
+    """Tiles of one grey pixel, all of them the same byte."""
+    sizes = ((256, 3, 1, count), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1))
+    places = ((322, 3, 1, 1), (323, 3, 1, 1), (324, 4, count, 122), (325, 4, count, 122 + 4 * count))
+    fields = b"".join(struct.pack("<HHII", *field) for field in (*sizes, *places))
+    body = struct.pack("<I", 8) * count + struct.pack("<I", 1) * count
+    return b"II*\0" + struct.pack("<IH", 8, len(sizes + places)) + fields + bytes(4) + body
+
+
 ATTACKS = {
     "scans": scans(1000),
     "scans of many pixels": scans(40, side=4096),
@@ -73,6 +89,8 @@ ATTACKS = {
     "what fills the space between segments": pieces_of_jpeg(b"\xff", 2_000_000),
     "blocks": pieces_of_gif(MOST_BLOCKS),
     "packed bytes": packed_bmp(),
+    "packed pixels": wide_bmp(),
+    "tiles": tiles(picture_work.MOST_STRIPS + 1),
 }
 
 
@@ -83,7 +101,13 @@ def test_work_beyond_the_pixels(tmp_path: Path, attack: str) -> None:
     with little_memory(250 * 2**20, seconds=5):
         with refuse_decompression_bombs(), pytest.raises(DataError, match=r"broken picture; found .* decoded safely"):
             prepare_picture(tmp_path / "a.png", None, 64, 80)
-        if attack not in ("blocks", "packed bytes"):  # no GIF and no BMP is scored
+        if attack not in (
+            "blocks",
+            "packed bytes",
+            "packed pixels",
+            "tiles",
+            "fields",
+        ):  # no GIF, BMP or TIFF is scored
             with pytest.raises(OSError, match="too many to be decoded safely"):
                 decode_picture(data)
             assert "too many to be decoded safely" in prepare("a", data, 64).reason
@@ -100,15 +124,40 @@ def test_work_beyond_the_pixels(tmp_path: Path, attack: str) -> None:
         saved("GIF", 300),
         saved("BMP", 1500),
         saved("TIFF", 300, compression="jpeg"),
+        saved("TIFF", 300),
+        saved("TIFF", 300, big_tiff=True),
+        tiles(10_000),
         saved("GIF", 64, save_all=True, append_images=[Image.new("RGB", (64, 64))] * 3),
     ],
-    ids=["progressive", "many scans", "PNG", "JPEG", "comment", "GIF", "BMP", "TIFF", "animation"],
+    ids=[
+        "progressive",
+        "many scans",
+        "PNG",
+        "JPEG",
+        "comment",
+        "GIF",
+        "BMP",
+        "TIFF",
+        "plain TIFF",
+        "BigTIFF",
+        "tiles",
+        "animation",
+    ],
 )
 def test_usual_pictures_are_read(tmp_path: Path, data: bytes, request: pytest.FixtureRequest) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     with refuse_decompression_bombs():
         prepared = prepare_picture(tmp_path / "a.jpg", None, 64, 80)
     assert ("animated: first frame taken" in prepared.notes) == ("animation" in request.node.name)
+
+
+@pytest.mark.parametrize("head", [b"", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_not_read_whole(tmp_path: Path, head: bytes) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.write(head)
+        file.truncate(600 * 2**20)
+    with little_memory(100 * 2**20), refuse_decompression_bombs(), pytest.raises(DataError, match="broken picture"):
+        prepare_picture(tmp_path / "a.jpg", None, 64, 80)
 
 
 def test_a_slow_picture_is_decoded_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +221,6 @@ def test_pieces_are_counted_in_any_bytes() -> None:
         pieces_of_png(5),
         pieces_of_jpeg(b"\xff\xfe\0\x02", 3),
         pieces_of_gif(9),
-        packed_bmp()[:4000],
     ):
         for _ in range(300):
             data = bytearray(whole[: draw.integers(0, len(whole) + 1)])
@@ -180,4 +228,10 @@ def test_pieces_are_counted_in_any_bytes() -> None:
                 if data:
                     data[place] = draw.integers(0, 256)
             picture_work.check_pieces(bytes(data))
+    for whole in (packed_bmp()[:4000], tiles(3), saved("TIFF", 8, big_tiff=True)):
+        for place in draw.integers(0, min(200, len(whole)), 600):
+            changed = whole[:place] + bytes([draw.integers(0, 256)]) + whole[place + 1 :]
+            for data in (whole[:place], changed):
+                with suppress(picture_work.TooMuchWorkError):
+                    picture_work.check_pieces(data)
             picture_work.check_scans(bytes(data), 100)

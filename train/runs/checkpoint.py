@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.media.tokenizer import LARGEST
+from attngan_deploy.media.tokenizer import LARGEST, split_words
 from attngan_deploy.system.files import atomic_folder, read_file, read_json
 from attngan_deploy.system.records import JsonObject, Record, RecordError, decode
 
@@ -125,7 +125,7 @@ class Checkpoint:
         """Its words; line 0 is the padding word.
 
         Raises:
-            CheckpointError: it has none, or another number of words.
+            CheckpointError: it has none, another number of words, or none that the tokenizer makes of a caption.
         """
         try:
             words = read_file(self.folder / VOCABULARY, LARGEST).decode("utf-8").splitlines()
@@ -136,6 +136,12 @@ class Checkpoint:
                 f"{self.folder}: the vocabulary does not fit the embedding",
                 found=f"{len(words)} words",
                 expected=str(rows),
+            )
+        if not any(split_words(word) == [word] for word in words[1:]):
+            raise CheckpointError(
+                f"{self.folder}: no caption can say a word of the vocabulary",
+                found=ascii(words[1:4])[:80],
+                expected="words in lower case, without spaces and marks",
             )
         return words
 
@@ -163,6 +169,11 @@ class Checkpoint:
             module.load_state_dict(state)
         except RuntimeError as error:
             raise CheckpointError(f"{self.folder}: {name} does not fit its configuration: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says, without the frames of C++ that it shows below."""
+    return str(error).partition("\n")[0]
 
 
 def save_checkpoint(
@@ -243,7 +254,7 @@ def check_fits(
         with torch.device("meta"):
             wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{where}: its sizes make no network: {error}") from error
+        raise CheckpointError(f"{where}: its sizes make no network: {_first_line(error)}") from error
     found = {name: tuple(value.shape) for name, value in state().items()}
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
