@@ -34,7 +34,7 @@ def metadata_line(record: Mapping[str, Any]) -> bytes:
 
 def is_metadata_of_ours(path: Path) -> bool:
     """Whether a `metadata.jsonl` is empty or begins with a line of ours; false for one that somebody put more into."""
-    with suppress(ValueError, RecursionError), path.open("rb") as stream:
+    with suppress(ValueError, RecursionError), open_file(path) as stream:
         if not (first := stream.readline(LARGEST_JSON)):
             return True
         line = json.loads(first)
