@@ -1,4 +1,4 @@
-"""What is promised about sizes: bundles, and a base install."""
+"""What is promised about sizes: bundles, and an install for the CPU."""
 
 import re
 from importlib.metadata import PackageNotFoundError, distribution
@@ -37,8 +37,8 @@ def needed(name: str, found: set[str]) -> set[str]:
     return found
 
 
-def test_a_base_install() -> None:
-    packages = needed("attngan-deploy", set())
+def test_an_install_with_the_extra_cpu() -> None:
+    packages = needed("attngan-deploy", needed("onnxruntime", set()))
     assert {"numpy", "onnxruntime", "pillow", "rich", "typer"} <= packages
     assert not {"torch", "onnx", "openvino", "scipy"} & packages
     files = {
