@@ -365,7 +365,7 @@ def test_killed_and_run_again(tiny_bundle: Path, tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "skipped" in told
     assert check_folder(tmp_path / "out") == 400
-    assert len(names(tmp_path / "out")) == 402
+    assert len(names(tmp_path / "out")) == 403  # with run.json, manifest.jsonl and metadata.jsonl
     made = [(record["index"], record["sample"]) for record in read_manifest(tmp_path / "out")]
     assert made == [(index, sample) for index in (0, 1) for sample in range(200)]
 
