@@ -90,7 +90,7 @@ def test_commands_do_the_same(tiny_bundle: Path, tmp_path: Path, system: str) ->
         }
         for root in (tmp_path / "linux", tmp_path / system)
     )
-    assert ours == theirs and len(ours) == 6
+    assert ours == theirs and len(ours) == 7
     for command in (
         ("generate", captions, *model, "-o", str(tmp_path / system / "loose"), "--n", "2"),
         ("bench", str(tiny_bundle), "--backend", "onnxruntime", "--seconds", "0.01", "--rounds", "1"),
