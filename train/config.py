@@ -261,7 +261,7 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in DESCRIPTIONS or DESCRIPTIONS[variant].family != ATTNGAN:
+    if variant not in VARIANTS:
         raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
     return GeneratorConfig(variant=variant, stages=stages)
 

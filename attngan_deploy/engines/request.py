@@ -36,6 +36,7 @@ INSTALL = {
     "tensorrt": install_line("tensorrt"),
     "tensorrt-rtx": install_line("rtx"),
 }
+ANY_RUNTIME = f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"  # what brings an ONNX Runtime where none is
 
 
 @dataclass(frozen=True)
@@ -177,26 +178,18 @@ def runtime_problem(imported: ModuleType | Exception) -> tuple[str, str] | None:
     """
     if not isinstance(imported, Exception) and hasattr(imported, "InferenceSession"):
         return None
-    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if _is_installed(name)]
+    from attngan_deploy.system.machine import versions
+
+    there = [name for name in (CPU_RUNTIME, GPU_RUNTIME) if name in versions()]
     why = str(imported) if isinstance(imported, Exception) else "its folder is empty"
     if not there:
-        return f"ONNX Runtime is not installed: {why}", f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
+        return f"ONNX Runtime is not installed: {why}", ANY_RUNTIME
     if len(there) == 2:
         return f"{' and '.join(there)} have overwritten each other: {why}", INSTALL[GPU_RUNTIME]
     if isinstance(imported, Exception):
         return f"{there[0]} can't be imported: {why}", f"pip install --force-reinstall {there[0]}"
     what = f"the package {there[0]} is empty, as another one of its folder was uninstalled"
     return what, f"pip install --force-reinstall --no-deps {there[0]}"
-
-
-def _is_installed(package: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def about_device(name: str) -> str:

@@ -25,6 +25,7 @@ from attngan_deploy.bundles.manifest import GRAPHS
 from attngan_deploy.engines.cache import cached_engines
 from attngan_deploy.engines.openvino.package import TELEMETRY
 from attngan_deploy.engines.request import (
+    ANY_RUNTIME,
     BACKENDS,
     BUILDERS,
     CPU_RUNTIME,
@@ -116,7 +117,7 @@ def _packages(installed: dict[str, str]) -> Iterator[Finding]:
         if "error" in answer:
             mend = answer.get("mend") or f"pip install --force-reinstall {name}"
             if module == CPU_RUNTIME and installed.keys().isdisjoint((CPU_RUNTIME, GPU_RUNTIME)):
-                mend = f"{install_line('cpu')}, or [cuda] for an NVIDIA GPU"
+                mend = ANY_RUNTIME
             yield Finding("package", name, BROKEN, f"{version}; {answer['error']}", mend)
         else:
             yield Finding("package", name, OK, version)

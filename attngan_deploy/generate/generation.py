@@ -50,9 +50,8 @@ class Report:
     gridded: int = 0  # pictures in the grid; 0 where none was asked for
     done: int = 0  # shards of the whole run that are there now, where it is in parts, of `shards`
     shards: int = 0
-    engine: EngineRecord = field(
-        default_factory=EngineRecord
-    )  # that made them; nothing where none was made, or by others
+    # that made them; nothing where none was made, or by others
+    engine: EngineRecord = field(default_factory=EngineRecord)
 
 
 def say_to_person(line: str) -> None:
@@ -109,8 +108,7 @@ def generate(
             _check_room(out, total)
             worker = Generation(run, output, model)
             words = UnknownWords(worker.model.tokenizer, say)
-            facts = worker.model.facts
-            engine = EngineRecord(facts.backend, facts.device.partition(":")[0], facts.precision)
+            engine = worker.engine
             say(f"model {run.model} {run.model_hash[:12]}, {worker.model.description}")
             done = 0
 
@@ -144,7 +142,7 @@ class Generation:
             self.model = self._load(settled)
             if (engine := self._engine(settled)) != settled:
                 raise another_engine(output.target, settled.json(), engine.json())
-        self._batch_size = settled.batch_size or None
+        self.engine = settled
         self._unknown = set[str]()  # words that were left out, the first hundred of them
         self._encode = lru_cache(REMEMBERED)(partial(encode_caption, tokenizer=self.model.tokenizer, strict=run.strict))
 
@@ -172,8 +170,9 @@ class Generation:
                 return
             pictures = (Picture(place, caption, self._encode(caption).ids) for place, caption in part)
             in_order = run.shard_size is not None or run.file_format == TAR  # members stand in the order of captions
+            size = self.engine.batch_size or None
             batches = self.model.stream_pictures(
-                pictures, run.seed, self._batch_size, run.shared_noise, run.attention, in_order, run.truncation
+                pictures, run.seed, size, run.shared_noise, run.attention, in_order, run.truncation
             )
             drawn = ((batch, self._sheets(batch) if run.attention else None) for batch in batches)
             with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:

@@ -22,10 +22,8 @@ PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
 # Pictures all the same, to be named where they are met: `t2i data build` reads some of them.
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm")
 SIDECAR = ".json"
-TEXT, CLASS = (
-    ".txt",
-    ".cls",
-)  # of WebDataset: captions, one a line, and a class's number, where no `.json` has them
+# Of WebDataset: captions, one a line, and a class's number, where no `.json` has them.
+TEXT, CLASS = ".txt", ".cls"
 MAX_TEXT_BYTES = 2**20
 MOST_LINKS = 40  # that lead from one to the next, as in Linux
 MOST_LINKED = 10  # times the bytes of a tar that its links may lead to, all together

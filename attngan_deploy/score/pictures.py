@@ -1,6 +1,5 @@
 """Pictures on their way to a judge: found in a folder or in tar shards, decoded in threads, and never all in memory."""
 
-import json
 import os
 import re
 import tarfile
@@ -26,19 +25,19 @@ from attngan_deploy.media.shards import (
     NO_CLASS,
     OTHER_SUFFIXES,
     PICTURE_SUFFIXES,
+    SIDECAR,
     iter_samples,
     read_facts,
     sample_part,
 )
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import PreparedPicture, prepare
-from attngan_deploy.system.files import LARGEST_JSON, entries, is_ignored, read_file
+from attngan_deploy.system.files import entries, is_ignored, read_file, read_json
 from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.system.records import decode
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
-SIDECAR = ".json"
 NEXT_STEP = "t2i generate captions.txt -o out/"
 AHEAD = 128  # pictures that wait for the judge
 T = TypeVar("T")
@@ -236,8 +235,8 @@ def _records(path: Path, order: str) -> tuple[list[tuple[str, str]] | None, list
 def _missing_parts(folder: Path, loose: Sequence[str], shards: Sequence[str]) -> str:
     """What a run in parts has not made, or has lost, by its `run.json`; "" where nothing is missing."""
     try:
-        run = decode(RunRecord, json.loads(read_file(folder / RUN, LARGEST_JSON)))
-    except (OSError, ValueError, RecursionError):
+        run = decode(RunRecord, read_json(folder / RUN))
+    except (OSError, ValueError):
         return ""
     if run.layout != SHARDS or not (run.captions and run.samples and run.shard_size):
         return ""
