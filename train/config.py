@@ -52,7 +52,14 @@ DESCRIPTIONS: dict[str, VariantDescription] = {
         truncation=Truncation(clip=2.0, scale=0.88),
     ),
 }
-VARIANTS = tuple(name for name, told in DESCRIPTIONS.items() if told.family == ATTNGAN)  # that are trained here
+
+
+def is_trained(variant: str | None) -> bool:
+    """Whether a variant is described and of the family that is trained here; one that is added later counts too."""
+    return variant in DESCRIPTIONS and DESCRIPTIONS[variant].family == ATTNGAN
+
+
+VARIANTS = tuple(filter(is_trained, DESCRIPTIONS))
 
 
 @dataclass(frozen=True)
@@ -261,7 +268,7 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
     Raises:
         T2IError: an unknown variant.
     """
-    if variant not in VARIANTS:
+    if not is_trained(variant):
         raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
     return GeneratorConfig(variant=variant, stages=stages)
 

@@ -20,7 +20,7 @@ from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.errors import BundleError, CheckpointError
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.train.config import VARIANTS, GeneratorConfig, TextEncoderConfig
+from attngan_deploy.train.config import VARIANTS, GeneratorConfig, TextEncoderConfig, is_trained
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.layers import Norm, followed_layers
@@ -111,7 +111,7 @@ def generator_of(bundle: Bundle, captions: Sequence[Sequence[int]]) -> Generator
     Raises:
         BundleError: the graph is not one of ours, or of a family that is not trained here.
     """
-    if bundle.manifest.variant not in VARIANTS:
+    if not is_trained(bundle.manifest.variant):
         raise BundleError(
             f"the generator of {bundle.folder} can't be trained here",
             found=f"variant {bundle.manifest.variant}",
