@@ -8,9 +8,15 @@ from pathlib import Path
 from shlex import quote
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.system.filesystems import explained
+from attngan_deploy.system.filesystems import explained, is_url
 
 DEFAULT_COLUMN = "caption"
+# What other programs call the columns of captions, and of pictures.
+CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt")
+PICTURE_COLUMNS = (
+    *("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+    *("image_id", "url"),
+)
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SUFFIXES = (".txt", *KINDS)
@@ -71,6 +77,15 @@ def split_lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
+def saved_first(name: str, suffix: str) -> tuple[str, Path]:
+    """What a next step begins with where `name` is no file of this machine, such as a stream; and the file it names."""
+    if Path(name).is_file():
+        return "", Path(name)
+    saved = Path(f"captions{suffix}")
+    how = f"download it as {saved}" if is_url(name) else f"save it to a file, by cat > {saved} in the place of t2i"
+    return how, saved
+
+
 @contextmanager
 def opened(name: str) -> Iterator[None]:
     """Say in one line why a captions file can't be opened."""
@@ -110,7 +125,11 @@ def choose_column(where: str, columns: list[str], column: str | None) -> str:
         return alike[0]
     if wanted not in columns:
         names = ", ".join(columns[:10]) or "no columns"
-        raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step="choose one with --column")
+        likely = next(
+            (f", such as --column {quote(name)}" for name in columns if name.casefold() in CAPTION_COLUMNS), ""
+        )
+        choose = f"choose one with --column{likely}" if columns else 'give each a "caption"'
+        raise CaptionError(f"{where} has no column '{wanted}'", found=names, next_step=choose)
     if columns.count(wanted) > 1:
         raise CaptionError(f"{where} has the column '{wanted}' more than once", next_step="rename one of them")
     return wanted
@@ -127,6 +146,6 @@ def checked_caption(name: str, text: str, line: int) -> Caption:
         raise CaptionError(
             f"the caption on line {line} of {name} is empty",
             found=repr(text) if text.strip() else "",
-            next_step="leave such rows out" if text.strip() else "",
+            next_step="leave such rows out",
         )
     return Caption(text.strip(), line)

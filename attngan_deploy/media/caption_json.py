@@ -9,12 +9,11 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from shlex import quote
 from typing import Any, NoReturn, Protocol
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import DEFAULT_COLUMN
-from attngan_deploy.media.caption_kind import called
+from attngan_deploy.media.caption import DEFAULT_COLUMN, choose_column
+from attngan_deploy.media.caption_kind import COLUMNS, PICTURE_FILE, called, made_anew
 
 CHUNK = 2**20  # bytes
 MAX_FILE_BYTES = 256 * 2**20
@@ -23,7 +22,11 @@ LISTS = ("captions", "data", "sentences")  # what others call the list of all ca
 MOST_KEYS = 1000  # of the one object that is a file, and COCO has five
 BYTE_ORDER_MARK = "\ufeff"
 RECORD = '{"caption": "a red bird"}'
-VALUES = r"""python -c "import json, sys; print(*json.load(sys.stdin).values(), sep='\n')" """
+# Writes the texts of an object, one a line, also those of lists in it.
+VALUES = (
+    r"""python -c "import json, sys; t = lambda v: [w for i in (v.values() if hasattr(v, 'values') else v) """
+    r"""for w in ([i] if isinstance(i, str) else t(i))]; print(*t(json.load(sys.stdin)), sep='\n')" """
+)
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -53,15 +56,17 @@ def json_records(stream: "Readable", name: str, field: str) -> Iterator[Any]:
         goes_on = not (text.is_line() and name.lower().endswith(".json"))
         yield from _annotations(text, name, field)
         while goes_on and text.peek() == "{":
-            yield text.value()
+            yield from _annotations(text, name, field, is_further=True)
     else:
         text.value()
         raise _another_form(name)
     text.end()
 
 
-def _annotations(text: "_JsonText", name: str, field: str) -> Iterator[Any]:
+def _annotations(text: "_JsonText", name: str, field: str, is_further: bool = False) -> Iterator[Any]:
+    """The records of an object, which may be one itself, as those that follow another (`is_further`) are."""
     record: dict[str, Any] = {}
+    columns: list[str] = []  # of a table written column by column, as pandas does
     is_listed = False
     for key in text.names():
         opens = text.peek()
@@ -71,20 +76,49 @@ def _annotations(text: "_JsonText", name: str, field: str) -> Iterator[Any]:
             is_listed = True
             yield from text.values()
             continue
-        value = None
-        if opens == "[":
-            for image in text.values():  # COCO's images, which may be as many as its captions
-                if key == "images" and isinstance(image, dict) and isinstance(image.get("sentences"), list):
+        value, inner = None, dict[str, Any]()
+        if opens in ("[", "{"):  # COCO's images, which may be as many as its captions, or a column of a table
+            is_column = True
+            for place, item in text.items(opens):
+                is_column = is_column and isinstance(item, str) and (opens == "[" or _is_row(place))
+                if is_column and key.casefold() == field.casefold():
                     is_listed = True
-                    yield from map(_sentence, image["sentences"])
+                    yield {key: item}
+                elif key == "images" and isinstance(item, dict) and isinstance(item.get("sentences"), list):
+                    is_listed = True
+                    yield from map(_sentence, item["sentences"])
+                elif opens == "[" and isinstance(item, dict) and isinstance(item.get(field), str):
+                    is_listed = True
+                    yield item
+                elif opens == "{" and len(inner) < MOST_KEYS:
+                    inner[place] = item
+            if isinstance(inner.get(field), str):
+                is_listed = True
+                yield inner
+            columns += [key] * (is_column and len(columns) < MOST_KEYS)
+            value = inner if opens == "{" else None
         else:
             value = text.value()
         if len(record) < MOST_KEYS or key == field:
             record[key] = value
-    if not is_listed:
-        if field.partition(".")[0] not in record:
-            raise _another_form(name)
-        yield record
+    if is_listed:
+        return
+    if not {key.casefold() for key in columns}.isdisjoint(COLUMNS):
+        choose_column(name, [*record], field)
+    is_row = is_further or text.peek() == "{" or _is_row_of_columns(record)
+    if field.partition(".")[0] not in record and not is_row:
+        raise _another_form(name)
+    yield record
+
+
+def _is_row(name: str) -> bool:
+    """Whether a name in a column is that of a row: its number, or its picture."""
+    return name.isdecimal() or PICTURE_FILE.fullmatch(name) is not None
+
+
+def _is_row_of_columns(record: dict[str, Any]) -> bool:
+    """Whether an object is one row, by its texts under usual names of columns."""
+    return any(key.casefold() in COLUMNS and isinstance(value, str) for key, value in record.items())
 
 
 def _sentence(record: Any) -> Any:
@@ -97,7 +131,7 @@ def _another_form(name: str) -> CaptionError:
         f"{name} lists no captions",
         found="a .json file of another form",
         expected=f'{{"annotations": [{RECORD}, ...]}} as in COCO, or [{RECORD}, ...]',
-        next_step=f"if each value is a caption, one a line: {VALUES}< {quote(name)} > lines.txt",
+        next_step=made_anew(name, "if each value is a caption, one a line", VALUES, ".json"),
     )
 
 
@@ -160,6 +194,13 @@ class _JsonText:
         yield self.value()
         while self.take(",]") == ",":
             yield self.value()
+
+    def items(self, opens: str) -> Iterator[tuple[str, Any]]:
+        """The names and values of the object that begins here with `opens`, or the places and values of the list."""
+        if opens == "[":
+            yield from ((str(place), value) for place, value in enumerate(self.values()))
+        else:
+            yield from ((name, self.value()) for name in self.names())
 
     def names(self) -> Iterator[str]:
         """The names in the object that begins here; whoever takes one reads its value."""

@@ -12,11 +12,10 @@ from typing import IO, Any
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
-from attngan_deploy.media.caption_kind import called, check_header
+from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, made_anew
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
 
-DELIMITERS = (",", ";", "\t", "|")
 BLANK = b" ,;\t|"  # of a row that a spreadsheet leaves
 MAX_LINE_BYTES = 4 * 2**20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -234,9 +233,13 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
 def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: int) -> Caption:
     """The caption of a row that starts on `line`."""
     if len(row) != cells:
+        mend = 'put quotes around that caption, as in "a small bird, red"'
+        if cells == 1:
+            mend += f"; or, {made_anew(name, 'if each line is a caption', 'tail -n +2')}"
         raise CaptionError(
             f"line {line} of {name} has {len(row)} cells",
             expected=f"{cells}, with quotes around a caption that has what parts the cells",
+            next_step=mend if len(row) > cells else "fill in what is missing, or leave such rows out",
         )
     return checked_caption(name, row[place], line)
 
@@ -270,7 +273,12 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
     if isinstance(record, str) and field is None:
         return checked_caption(name, record, line)
     if not isinstance(record, dict):
-        raise CaptionError(f"{where} is not a JSON object", expected=RECORD)
+        raise CaptionError(
+            f"{where} is not a JSON object",
+            found=_kind_of_value(record),
+            expected=f'{RECORD}, or "a red bird" alone',
+            next_step=_path(record) or "write each caption as such an object, or one a line into a .txt",
+        )
     if field is not None and field not in record and (text := dict(_nested_texts(record)).get(field)) is not None:
         return checked_caption(name, text, line)
     try:
@@ -280,11 +288,20 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
             raise
         raise CaptionError(error.what, found=error.found, next_step=_path(record) or error.next_step) from error
     if not isinstance(caption, str):
-        found = "an object" if isinstance(caption, dict) else type(caption).__name__
         raise CaptionError(
-            f"the caption on {where} is not a text", found=found, expected=RECORD, next_step=_path(record)
+            f"the caption on {where} is not a text",
+            found=_kind_of_value(caption),
+            expected=RECORD,
+            next_step=_path(record) or "leave such rows out, or choose another column with --column",
         )
     return checked_caption(name, caption, line)
+
+
+def _kind_of_value(value: Any) -> str:
+    """What a value is to a reader of JSON."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return {"dict": "an object", "str": "a text"}.get(kind := type(value).__name__, kind)
 
 
 def _path(record: Any) -> str:
@@ -295,7 +312,7 @@ def _path(record: Any) -> str:
 
 def _nested_texts(record: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, str]]:
     """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list."""
-    inner = record if isinstance(record, dict) else {"0": record[0]}
+    inner = record if isinstance(record, dict) else dict(enumerate(record[:1] if isinstance(record, list) else ()))
     for key, value in inner.items():
         here = f"{path}.{key}" if path else str(key)
         if isinstance(value, str):

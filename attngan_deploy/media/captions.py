@@ -82,10 +82,10 @@ class CaptionFile:
         name = name or source
         if source == STANDARD_INPUT:
             raise CaptionError("standard input can't be read in parts", expected="a file, or a URL such as s3://...")
-        kind = kind_of(name, None if is_spool else column)
+        kind = kind_of(name)
         if kind == "text":
             with opened(name), open_binary(source) as stream:
-                kind = kind_of_text(stream.read(HEAD_BYTES), name, has_name=not is_spool)
+                kind = kind_of_text(stream.read(HEAD_BYTES), name, not is_spool, column)
         if kind == "text":
             kind_of(name, column)
         if kind == "parquet":
@@ -103,7 +103,7 @@ class CaptionFile:
                     count += 1
                     if not marks.is_settled:
                         with suppress(CaptionError):  # it is said when its part is read
-                            marks.see(caption().text)
+                            marks.see(caption().text, last)
             except CaptionError:
                 if hashed.has_text:
                     raise

@@ -170,7 +170,11 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
         raise CaptionError(f"the caption on line {caption.line} is not text", found="bytes that are not UTF-8")
     encoded = tokenizer.encode(caption.text)
     if not encoded.ids and not encoded.unknown:
-        raise CaptionError(f"the caption on line {caption.line} has no words", found=repr(caption.text[:60]))
+        raise CaptionError(
+            f"the caption on line {caption.line} has no words",
+            found=repr(caption.text[:60]),
+            next_step="describe a picture there, or take the line out",
+        )
     if not encoded.ids or (strict and encoded.unknown):
         what = "has unknown words" if encoded.ids else "has only unknown words"
         shown = [describe_unknown(word, tokenizer) for word in encoded.unknown[:5]]
@@ -178,6 +182,7 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
             f"the caption on line {caption.line} {what}",
             found=", ".join(shown) + (", ..." if len(encoded.unknown) > 5 else ""),
             expected="words of the model's vocabulary",
+            next_step="say it in other words" + (", or leave out --strict" if encoded.ids else ", or take it out"),
         )
     if len(encoded.ids) > MAX_WORDS:
         raise CaptionError(

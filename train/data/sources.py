@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
-from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
+from attngan_deploy.media.caption import CAPTION_COLUMNS, PICTURE_COLUMNS, is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.packed import ARCHIVES, archive_line
@@ -25,11 +25,7 @@ KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
-# What other programs call the columns of a CSV; these are named, not read.
-OTHER_COLUMNS = {
-    "picture": ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
-    "caption": ("captions", "text", "title", "description", "sentence", "comment", "raw"),
-}
+OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
 MAX_LIST_BYTES = 2**30  # of a CSV or of one of CUB's lists
 HELP = "t2i data build --help"
 

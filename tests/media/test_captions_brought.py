@@ -1,0 +1,181 @@
+"""Captions as spreadsheets, pandas and chat programs leave them: read, or refused with a next step that works."""
+
+import io
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.captions import read_captions
+
+TWO = ["a small red bird", "a blue bird with long wings"]
+THREE = [*TWO, "a yellow bird on a branch"]
+FILES = ["1.jpg", "2.jpg"]
+LINES = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in TWO)
+
+
+def texts(name: str | Path, column: str | None = None) -> list[str]:
+    return [caption.text for caption in read_captions(name, column)]
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, text: str, column: str | None = None) -> list[str]:
+    """What is read of a text on standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    return texts("-", column)
+
+
+@pytest.mark.parametrize(
+    ("document", "column"),
+    [
+        ({"image": {"0": "1.jpg", "1": "2.jpg"}, "caption": dict(enumerate(TWO))}, None),
+        ({"caption": dict(zip(FILES, TWO, strict=True))}, None),
+        ({"image": FILES, "Caption": TWO}, None),
+        ({"image": dict(enumerate(FILES)), "text": dict(enumerate(TWO))}, "text"),
+        ({"image": FILES, "text": TWO}, "text"),
+        ({str(row): {"image": FILES[row], "caption": TWO[row]} for row in range(2)}, None),
+        ({FILES[row]: {"caption": TWO[row], "width": 3} for row in range(2)}, None),
+        ({"info": {"year": 3}, "images": [{"file": FILES[row], "caption": TWO[row]} for row in range(2)]}, None),
+    ],
+)
+def test_json_of_columns_and_of_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: object, column: str | None
+) -> None:
+    for indent in (None, 2):
+        (tmp_path / "c.json").write_text(text := json.dumps(document, indent=indent))
+        assert texts(tmp_path / "c.json", column) == pipe(monkeypatch, text, column) == TWO
+
+
+def test_a_row_of_a_column_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"image": dict(enumerate(FILES)), "caption": dict(enumerate(TWO))}))
+    with pytest.raises(CaptionError, match=r"no column 'caption\.1'; found image, caption\. Next: choose one with"):
+        texts(tmp_path / "c.json", "caption.1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINES,
+        LINES.splitlines()[0],
+        json.dumps({"image": FILES, "text": TWO}),
+        json.dumps({"text": dict(enumerate(TWO))}),
+        f"id,text\n1,{TWO[0]}\n2,{TWO[1]}\n",
+        f"\tid\ttext\n0\t1\t{TWO[0]}\n1\t2\t{TWO[1]}\n",
+    ],
+)
+def test_a_stream_with_other_columns_is_read_by_its_next_step(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(CaptionError, match=r"Next: choose one with --column, such as --column text$"):
+        pipe(monkeypatch, text)
+    assert pipe(monkeypatch, text, "text") == TWO[: text.count("a ")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["id", "text", "1", TWO[0], "2", TWO[1]],
+        ["Nr", "Beschreibung", "1", TWO[0], "2", TWO[1]],
+        ["Bild", "Text", "1.jpg", TWO[0], "2.jpg", TWO[1]],
+        ["Vogel", "Beschreibung", "Meise", TWO[0], "Star", TWO[1]],
+    ],
+)
+def test_a_table_called_txt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delimiter: str, rows: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "".join(delimiter.join(rows[place : place + 2]) + "\n" for place in range(0, 6, 2))
+    Path("c.txt").write_text(text)
+    for column in (None, rows[1]):
+        with pytest.raises(CaptionError, match=r"begins as a table; .* or \.tsv: mv c\.txt c\.csv$"):
+            texts("c.txt", column)
+    assert pipe(monkeypatch, text, rows[1]) == TWO
+    Path("c.txt").rename("c.csv")
+    with pytest.raises(CaptionError, match="Next: choose one with --column"):
+        texts("c.csv")
+    assert texts("c.csv", rows[1]) == TWO
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ["a small bird, red and white, with a bill", "a big bird, blue and white, with a tail"],
+        ["red bird, flying", "blue bird, sitting", "white bird, with a very long tail"],
+        ["bird,red", "bird,blue"],
+        ["bird; red wings", "bird; it has quite long blue wings", "jay; it has quite long blue wings"],
+        ["a bird", "a wing, 2", "a tail, 3"],
+        ["here is a bird", "let the bird sing", "below the sky a bird: it sings"],
+        ["a bird", "- a jay", "- a tern", *["a tit"] * 20, "- a wren"],
+    ],
+)
+def test_captions_with_what_parts_cells_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, captions: list[str]
+) -> None:
+    (tmp_path / "c.txt").write_text(text := "\n".join(captions))
+    assert texts(tmp_path / "c.txt") == pipe(monkeypatch, text) == captions
+
+
+NUMBERED = "".join(f"{number}. {text}\n" for number, text in enumerate(THREE, 1))
+PLAIN, BULLETS = "\n".join(THREE) + "\n", "".join(f"- {text}\n" for text in THREE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Here are some captions:\n\n{NUMBERED}\nLet me know if you want more!\n",
+        f"Sure! I can do that.\n\nHere are some:\n{BULLETS}\nThey are short.\nLet me know if you want more!\n",
+        f"Sure! I can do that.\nHere are some captions:\n\n{PLAIN}\nWould you like others?\n",
+        f"Certainly! Here you go:\n{PLAIN}",
+        f"```text\n{PLAIN}```\n",
+        f"{PLAIN}\n---\n",
+    ],
+)
+def test_what_a_chat_program_says_is_taken_out_by_its_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.txt").write_text(text)
+    with pytest.raises(CaptionError) as refused:
+        texts("c.txt")
+    line = re.search(r": ((sed|grep) .*)$", str(refused.value))
+    assert line is not None
+    subprocess.run(line[1], shell=True, check=True)
+    assert texts("c-lines.txt") == THREE
+    with pytest.raises(
+        CaptionError, match=r"Next: save it to a file, by cat > captions\.txt in the place of t2i; then "
+    ):
+        pipe(monkeypatch, text)
+
+
+def test_marks_with_a_word(tmp_path: Path) -> None:
+    for mark in ("Caption {}: ", "**Prompt {}:** ", "Image #{} - "):
+        (tmp_path / "c.txt").write_text("\n\n".join(mark.format(place) + text for place, text in enumerate(THREE, 1)))
+        assert texts(tmp_path / "c.txt") == THREE
+
+
+def test_pictures_with_lists_of_captions_are_lines_by_their_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.json").write_text(text := json.dumps({"a.jpg": TWO, "b.jpg": THREE[2:]}))
+    with pytest.raises(CaptionError, match=r"lists no captions; .* one a line: python -c") as refused:
+        texts("c.json")
+    subprocess.run(str(refused.value).rpartition("a line: ")[2], shell=True, check=True)
+    assert texts("c-lines.txt") == THREE
+    with pytest.raises(CaptionError, match=r"< captions\.json > captions-lines\.txt$"):
+        pipe(monkeypatch, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.csv", "id,caption\n1,\n", r"line 2 of .* is empty\. Next: leave such rows out"),
+        ("c.csv", "caption\na bird, red\n", r"has 2 cells; .* Next: put quotes .*; or, .* a caption: tail -n \+2 < "),
+        ("c.csv", "id,caption\n1\n", "has 1 cells; .* Next: fill in what is missing"),
+        ("c.jsonl", '{"caption": null}\n', r"not a text; found null; .* Next: leave such rows out"),
+        ("c.json", "[[1]]", r"is not a JSON object; found list; .* Next: write each caption"),
+    ],
+)
+def test_every_refusal_says_what_next(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CaptionError, match=message):
+        texts(tmp_path / name)
