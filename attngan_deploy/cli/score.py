@@ -36,6 +36,9 @@ def score(
     captions: Annotated[
         Path | None, typer.Option(help="Captions for --model: .txt, .csv, .jsonl, or a shard of t2i data.")
     ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Their column or field, as for t2i generate. (default: caption, or the only one)")
+    ] = None,
     n: Annotated[
         int | None,
         typer.Option(
@@ -105,7 +108,7 @@ def score(
 
     metrics, seed_of_order = tuple(listed(metric.lower())), shuffle_seed if shuffle else None
     options = ScoreOptions(metrics, splits, crop, order, seed_of_order, batch_size or BATCH_SIZE, threads, strict)
-    making = (model, captions, n, seed, backend, device, precision, batch_size)
+    making = (model, captions, column, n, seed, backend, device, precision, batch_size)
     request = ScoreRequest(options, path, *making, judge, matcher, reference, against, against_torch, compare)
     request.check()
     if output is not None:

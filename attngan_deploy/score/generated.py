@@ -33,11 +33,13 @@ def read_caption_list(path: Path, column: str | None = None) -> tuple[list[str],
     file: what `read_captions` finds.
 
     Raises:
-        CaptionError: missing, or without captions.
+        CaptionError: missing, or without captions; a column of a shard.
         DataError: a damaged shard.
     """
     if path.suffix.lower() != ".tar":
         return [caption.text for caption in read_captions(path, column)], None
+    if column is not None:
+        raise CaptionError(f"{path} has no columns", found=f"--column {column}", next_step="leave out --column")
     described = [(sample.captions, sample.class_id) for sample in iter_samples(path)]
     most = max((len(captions) for captions, _ in described), default=0)
     pairs = [
@@ -71,7 +73,8 @@ class GeneratedPictures:
         CaptionError: a caption without a known word, or a long one; line n is the nth caption.
     """
 
-    order, other_files, lost, places, notes = "manifest", list[str](), tuple[str, ...](), None, tuple[str, ...]()
+    order, other_files, lost, places = "manifest", list[str](), tuple[str, ...](), None
+    notes = left_out = tuple[str, ...]()
 
     def __init__(
         self,
@@ -111,6 +114,10 @@ class GeneratedPictures:
     def count(self) -> int:
         """How many pictures are made."""
         return self._count
+
+    def smallest_side(self) -> tuple[int, str]:
+        """The side of all its pictures, and what they are called."""
+        return self.model.picture_size, f"all of {self.source}"
 
     def arrange(self, names: list[str]) -> list[int]:
         """As they come: they are made in the order in which they count."""

@@ -172,7 +172,7 @@ def measure_by(
     arranged = source.arrange([item.name for item in kept])
     captions = sorted(item.caption for item in kept)
     width, height = (min(sides) for sides in zip(*(item.size for item in kept), strict=True))
-    sizes, notes = {item.size for item in kept}, source.notes
+    sizes, notes = {item.size for item in kept}, source.notes + source.left_out
     if len(sizes) > 1:
         notes += (
             f"the pictures have {len(sizes)} sizes, from {width} x {height} px up; of each the centre was cut out",

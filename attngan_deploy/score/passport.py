@@ -1,11 +1,14 @@
 """The passport of a score: how it was obtained. Numbers without one can't be compared."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from attngan_deploy.errors import ScoreError
+from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.system.records import RecordError, decode, look_up
 
 PASSPORT_VERSION = 2
@@ -160,6 +163,12 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
         )
     if lossy := sum(pictures.formats.get(name, 0) for name in LOSSY):
         warnings.append(f"{who}{lossy} of {pictures.used} pictures are JPEG or lossy WebP: compression moves scores")
+    if others := Counter(kind for name in pictures.other_files if (kind := _other_kind(name))):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        warnings.append(
+            f"{who}{others.total()} pictures of kinds that are not read ({kinds}) were left out: "
+            "make PNGs of them, e.g. by mogrify -format png, and score again"
+        )
     if pictures.was_upscaled:
         warnings.append(f"{who}pictures were upscaled for the judge ({pictures.resize}), which blurs them")
     if pictures.skipped:
@@ -170,14 +179,22 @@ def picture_warnings(pictures: PictureFacts, who: str = "") -> list[str]:
     return warnings
 
 
+def _other_kind(name: str) -> str:
+    """The kind of a picture that is not read, by its name; "" for any other file."""
+    suffix = PurePath(name).suffix.lower()
+    return suffix.removeprefix(".") if suffix in OTHER_SUFFIXES else ""
+
+
 def size_warnings(pictures: PictureFacts, reference: PictureFacts) -> list[str]:
     """Whether pictures and reference came to the judge in different ways, which a distance then measures too."""
     if pictures.resize == reference.resize or not reference.used:  # statistics do not say how large theirs were
         return []
+    ours, theirs = min(pictures.width, pictures.height), min(reference.width, reference.height)
+    which = "the reference" if ours <= theirs else "both"
     return [
         f"the reference is of another size than the pictures ({reference.width} x {reference.height} px, resize: "
         f"{reference.resize}; {pictures.width} x {pictures.height} px, resize: {pictures.resize}): the distance "
-        f"includes what that does; --crop {min(pictures.width, pictures.height)} takes the centre of the reference"
+        f"includes what that does; --crop {min(ours, theirs)} takes the centre of {which}"
     ]
 
 

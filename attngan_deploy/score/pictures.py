@@ -6,6 +6,7 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -18,6 +19,7 @@ from attngan_deploy.generate.plan import Plan
 from attngan_deploy.generate.run_record import SHARDS, RunRecord
 from attngan_deploy.generate.target import MANIFEST, RUN
 from attngan_deploy.media.caption import SUFFIXES
+from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import (
     BAD_TAR,
@@ -31,7 +33,7 @@ from attngan_deploy.media.shards import (
     sample_part,
 )
 from attngan_deploy.score.passport import GeneratedFacts
-from attngan_deploy.score.preprocessing import PreparedPicture, prepare
+from attngan_deploy.score.preprocessing import CropError, PreparedPicture, prepare
 from attngan_deploy.system.files import entries, is_ignored, read_file, read_json
 from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.system.records import decode
@@ -60,6 +62,7 @@ class PictureFiles:
     lost: list[str] = field(default_factory=list)  # links of shards that lead out of them, filled while they are read
     folder: Path = Path()  # in which the loose pictures lie, or its sub-folders
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
+    left_out: tuple[str, ...] = ()  # what is said of pictures that the manifest does not name
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
 
     def name_of(self, loose: Path) -> str:
@@ -91,13 +94,25 @@ class PictureFiles:
             if item.pixels is not None:
                 first = first or item
                 if crop is None and item.size != first.size:
-                    raise ScoreError(
+                    raise CropError(
                         "pictures of different sizes can't be scored together",
                         found=f"{first.name} of {_by(first.size)} px and {item.name} of {_by(item.size)} px",
                         expected="one size",
                         next_step=f"add --crop {min(*first.size, *item.size)}, or score each size by itself",
                     )
             yield item
+
+    def smallest_side(self) -> tuple[int, str]:
+        """The shorter side in pixels of the smallest picture that can be read, and its name; headers are read only."""
+        stored: Iterator[tuple[str, bytes | Path]] = ((self.name_of(path), path) for path in self.loose)
+        if self.shards:
+            samples = (sample for shard in self.shards for sample in iter_samples(shard, []))
+            stored = ((f"{sample.name}{sample.suffix}", sample.picture) for sample in samples)
+        sides = []
+        for name, source in stored:
+            with suppress(OSError):
+                sides.append((min(load_picture(source, pixels=False).size), name))
+        return min(sides)
 
     def _calls(self, size: int, crop: int | None) -> Iterator[Callable[[], PreparedPicture]]:
         """What prepares each picture, with the caption of the manifest, else the first one of its `.json`."""
@@ -156,7 +171,10 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
     places = _places(records) if records is not None and order in ("auto", "manifest") else None
     if order == "manifest" and places is None:
         raise ScoreError(f"{path} has no {MANIFEST}", expected="a folder of t2i generate", next_step="add --order name")
+    there, left_out = len(loose), tuple[str, ...]()
     loose = [name for name in loose if places is None or name in places]
+    if order == "auto" and loose and len(loose) < there:
+        left_out = (f"{MANIFEST} names {len(loose)} of {there} pictures; --order name scores all that are there",)
     shards = [] if loose else shards
     if not loose and not shards:
         others = any(PurePath(name).suffix.lower() in OTHER_SUFFIXES for name in names)
@@ -185,6 +203,7 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         described=frozenset(name for name in loose if _sidecar(name) in sidecars),
         folder=path,
         notes=tuple(notes),
+        left_out=left_out,
     )
 
 

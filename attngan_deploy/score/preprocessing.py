@@ -11,6 +11,10 @@ from attngan_deploy.media.decoder import MAX_PIXELS, TooManyPixelsError, decode
 from attngan_deploy.media.shards import NO_CLASS
 
 
+class CropError(ScoreError):
+    """Pictures that are no squares, of several sizes, or smaller than the crop: another `--crop` makes them alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedPicture:
     """A picture at the judge's size, or why there is none."""
@@ -70,14 +74,14 @@ def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height} px")
     if crop is not None and crop > min(width, height):
-        raise ScoreError(
+        raise CropError(
             f"{name} is smaller than the crop",
             found=f"{width} x {height} px",
             expected=f"at least {crop} px",
             next_step="lower --crop, or leave it out",
         )
     if crop is None and width != height:
-        raise ScoreError(
+        raise CropError(
             f"{name} is not a square",
             found=f"{width} x {height} px",
             expected="as wide as high",

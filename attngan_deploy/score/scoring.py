@@ -25,7 +25,8 @@ from attngan_deploy.score.passport import (
     size_warnings,
 )
 from attngan_deploy.score.pictures import find_pictures
-from attngan_deploy.score.reference_cache import measure_reference
+from attngan_deploy.score.preprocessing import CropError
+from attngan_deploy.score.reference_cache import STATISTICS, measure_reference
 from attngan_deploy.score.regression import SEEDS, PictureMaker, Regression, regression
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.terminal import show
@@ -44,6 +45,7 @@ class ScoreRequest:
     path: Path | None  # the pictures
     model: str | None  # what makes them instead, by the options that follow
     captions: Path | None
+    column: str | None
     n: int | None
     seed: int | None
     backend: str | None
@@ -73,7 +75,7 @@ class ScoreRequest:
         """The captions, and their classes where they are known."""
         if self.captions is None:
             raise ScoreError("--model needs captions to make pictures of", next_step="add --captions data/test.tar")
-        return read_caption_list(self.captions)
+        return read_caption_list(self.captions, self.column)
 
     def check(self) -> None:
         """Refuse options that contradict each other, by a ScoreError that names them."""
@@ -86,7 +88,7 @@ class ScoreRequest:
                 expected=f"one of {', '.join(sources)}",
                 next_step="t2i score out/",
             )
-        extra = self.given("captions", "n", "seed", "backend", "device", "precision")
+        extra = self.given("captions", "column", "n", "seed", "backend", "device", "precision")
         if self.model is None and extra:
             raise ScoreError(f"{', '.join(extra)}: this says how --model makes pictures", next_step="add --model NAME")
         if self.against is None and self.against_torch is None:
@@ -114,7 +116,7 @@ def answer(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker]) ->
     source: Path | PictureSource | None = request.path
     check_options(options, request.model is not None, request.reference)
     if all(Needs.MODEL in metric.needs for metric in find_metrics(options.metrics)):
-        if unused := request.given("captions", "n", "seed"):
+        if unused := request.given("captions", "column", "n", "seed"):
             own = f"{' and '.join(options.metrics)} has captions and seeds of its own"
             raise ScoreError(f"{', '.join(unused)} would not be used: {own}")
         return score_model(request.load_model(), options.metrics, request.batch_size)
@@ -152,7 +154,11 @@ def _regression(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker
         known = None
         if request.reference is not None:
             how = replace(request.options, metrics=("fid",))
-            known = measure_reference(request.reference, judge, how, progress).statistics
+            try:
+                known = measure_reference(request.reference, judge, how, progress).statistics
+            except CropError as error:
+                side = "another reference" if crop else f"add --crop {tested.picture_size}"
+                raise ScoreError(error.what, found=error.found, expected=error.expected, next_step=side) from error
         return regression(
             other,
             tested,
@@ -198,10 +204,14 @@ def measure_and_score(
         matcher.check_judge(judge)
     else:
         matcher = None
-    known = None if reference is None else measure_reference(reference, judge, options, progress)
+    try:
+        known = None if reference is None else measure_reference(reference, judge, options, progress)
+        outputs = [measure(pictures, judge, options, progress)]
+    except CropError as error:
+        raise _with_crop(error, pictures, reference) from error
     return passport_of(
         MetricInputs(
-            measure(pictures, judge, options, progress),  # held by nobody else, so that its features can be let go
+            outputs.pop(),  # held by nobody else, so that its features can be let go
             options,
             known,
             matcher,
@@ -210,6 +220,16 @@ def measure_and_score(
         ),
         judge,
     )
+
+
+def _with_crop(error: CropError, pictures: PictureSource, reference: Path | None) -> CropError:
+    """The error with the largest crop that all pictures have, those of the reference too."""
+    sources = [pictures]
+    if reference is not None and reference.suffix.lower() != STATISTICS:
+        sources.append(find_pictures(reference))
+    side, name = min(source.smallest_side() for source in sources)
+    crop = f"add --crop {side}, the shorter side of the smallest picture, {name}"
+    return CropError(error.what, found=error.found, expected=error.expected, next_step=crop)
 
 
 def score_model(model: TextToImage, metrics: Sequence[str] = (), batch_size: int | None = None) -> Passport:

@@ -1,5 +1,6 @@
 """`t2i score` of what people bring: it is read, or the line that refuses it has a next step that works."""
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -117,3 +118,34 @@ def test_a_reference_of_no_pictures_is_told_what_one_is(
             Path(name).write_text("birds/00.png\n")
         status, told = score(capsys, birds, "--judge", judge, "--metric", "fid", "--reference", name)
         assert status == 1 and told.rstrip().endswith("Next: --reference with a folder or a .tar of real pictures")
+
+
+def test_a_crop_that_is_named_fits_all_pictures(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, sides in enumerate([(30, 20), (17, 40), (60, 60)]):
+        Image.new("RGB", sides, "red").save(birds / f"z{number}.jpg")
+    shutil.copytree(birds, "real")
+    Image.new("RGB", (15, 44), "red").save("real/zz.png")
+    with tarfile.open("real.tar", "w") as tar:
+        tar.add("real")
+    for reference, side in (((), SIZE), (("--metric", "fid", "--reference", "real.tar"), 15)):
+        status, told = score(capsys, "birds", "--judge", judge, *reference)
+        found = re.search(r"Next: add (--crop) (\d+), the shorter side of the smallest picture", told)
+        assert status == 1 and found is not None and int(found[2]) == min(side, 17)
+        assert score(capsys, "birds", "--judge", judge, *reference, *found.groups())[0] == 0
+    status, told = score(capsys, "birds", "--judge", judge, "--crop", "18")
+    assert status == 1 and f"Next: add --crop {min(SIZE, 17)}," in told
+
+
+def test_pictures_of_other_kinds_are_told(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (SIZE, SIZE)).save(birds / "a.tif")
+    Image.new("RGB", (SIZE, SIZE)).save(birds / "b.gif")
+    (birds / "c.HEIC").write_bytes(b"ftypheic")
+    status, told = score(capsys, "birds", "--judge", judge)
+    assert status == 0 and "warning: 3 pictures of kinds that are not read (1 gif, 1 heic, 1 tif) were left out" in told
+
+
+def test_a_manifest_of_some_of_the_pictures(birds: Path, judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (birds / "manifest.jsonl").write_text('{"file": "01.png", "caption": "a bird"}\n{"file": "02.png"}\n')
+    status, told = score(capsys, "birds", "--judge", judge)
+    assert status == 0 and "manifest.jsonl names 2 of 12 pictures; --order name scores all that are there" in told
+    assert "12 used of 12 found" in score(capsys, "birds", "--judge", judge, "--order", "name")[1]

@@ -289,3 +289,12 @@ def test_one_class_can_not_be_split(tmp_path: Path, test_classes: Any) -> None:
     described(tmp_path / "in/x/a.jpg")
     with pytest.raises(DataError, match="--test-classes 0 makes no test set"):
         run(tmp_path / "in", tmp_path / "out", split=SplitRule(test_classes=test_classes))
+
+
+def test_a_list_for_training_alone_leaves_the_rest_for_testing(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "cub")
+    (tmp_path / "train.txt").write_text("001.Bird_1\n003.Bird_3\n")
+    report = run(root, tmp_path / "out", split=SplitRule(tmp_path / "train.txt"))
+    assert report["split"] == "by train.txt, whose names are for training"
+    assert all(name.startswith(("002", "004")) for name in samples(tmp_path / "out", "test"))
+    assert all(name.startswith(("001", "003")) for name in samples(tmp_path / "out"))

@@ -98,8 +98,7 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
     if file.is_dir():
         lists = {side: read_split_names(path) for side, path in _lists_in(file).items()}
         listed, otherwise = {name: side for side, names in lists.items() for name in names}, None
-    elif (file.parent.name == "train" and file.name == "filenames.pickle") or file.name == "train.txt":
-        folder = file.parent if file.suffix == ".txt" else file.parent.parent
+    elif (folder := _folder_of_both(file)) is not None:
         raise DataError(
             f"{file} lists training pictures",
             expected="names of the test set",
@@ -144,6 +143,17 @@ def _by_file(entries: list[Entry], file: Path) -> tuple[dict[str, str], list[Ski
         )
     skipped += [Skip(name, "in the split file, but no usable picture") for name in unmatched]
     return splits, skipped, f"by {file.name}" + ", whose names are for training" * (otherwise == TEST)
+
+
+def _folder_of_both(file: Path) -> Path | None:
+    """The folder of both lists of a split, where the file is the one for training; None where there is no other."""
+    patterns = {
+        "train.txt": (file.parent, "test.txt"),
+        "filenames.pickle": (file.parent.parent, "test/filenames.pickle"),
+    }
+    folder, other = patterns.get(file.name, (file, ""))
+    is_for_training = file.name == "train.txt" or file.parent.name == "train"
+    return folder if other and is_for_training and (folder / other).is_file() else None
 
 
 def _lists_in(folder: Path) -> dict[str, Path]:
