@@ -16,7 +16,10 @@ from attngan_deploy.media.tokenizer import split_words
 HEAD_BYTES = 65536
 DELIMITERS = (",", ";", "\t", "|")
 # Of columns, by which a line is seen to be their names.
-COLUMNS = {DEFAULT_COLUMN, *CAPTION_COLUMNS, *PICTURE_COLUMNS, "picture", "id", "class", "label", "labels", "split"}
+COLUMNS = {
+    *(DEFAULT_COLUMN, *CAPTION_COLUMNS, "picture", *PICTURE_COLUMNS, "url", "image_id", "id"),
+    *("class", "label", "labels", "split"),
+}
 FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cell that no caption is
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"

@@ -91,3 +91,38 @@ def test_training_on_pictures_or_one_shard_is_told_what_to_name(tmp_path: Path) 
     with pytest.raises(DataError, match=r"is a shard; .*Next: --data .*data$"):
         check_data(tmp_path / "data/train.tar")
     assert check_data(tmp_path / "data") == tmp_path / "data"
+
+
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_a_csv_without_classes_takes_its_folders(tmp_path: Path, above: str) -> None:
+    names = [f"{above}{side}/{bird}/{number}.jpg" for side in ("train", "Test") for bird in "AB" for number in "12"]
+    for name in names:
+        picture(tmp_path / "in" / name)
+    table = tmp_path / "in/list.csv"
+    table.write_text("picture,caption\n" + "".join(f"{name},a red bird\n" for name in names))
+    report = run(table, tmp_path / "out", split=SplitRule())
+    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A", "B"])
+    assert report["notes"] == {
+        "picture whose folder is its class, as no column is": 8,
+        "picture whose folder says its side of the split, as no column does": 8,
+    }
+    table.write_text("picture,caption,class\n" + "".join(f"{name},a red bird,C{name[-5]}\n" for name in names))
+    report = run(table, tmp_path / "named", split=SplitRule())
+    assert (report["test"]["pictures"], report["classes_in_both"]) == (4, ["C1", "C2"])
+    picture(tmp_path / "in/loose.jpg")
+    table.write_text("picture,caption\nloose.jpg,a jay\n" + "".join(f"{name},a red bird\n" for name in names))
+    report = run(table, tmp_path / "mixed", split=EVERYTHING)
+    assert report["train"]["classes"] == 9
+    assert report["notes"] == {"picture that is a class of its own, as no column says its class": 9}
+    report = run(table, tmp_path / "drawn", split=SplitRule())
+    kept_apart = "picture in train/ or test/, which were not taken for a split, as others lie elsewhere"
+    assert report["notes"].get(kept_apart, 0) == (0 if above else 8)
+
+
+def test_pictures_of_a_csv_in_one_folder_are_classes_of_their_own(tmp_path: Path) -> None:
+    for name in "12":
+        picture(tmp_path / f"in/images/{name}.jpg")
+    (tmp_path / "in/list.csv").write_text("picture,caption\nimages/1.jpg,a red bird\nimages/2.jpg,a jay\n")
+    report = run(tmp_path / "in/list.csv", tmp_path / "out", split=EVERYTHING)
+    assert report["train"]["classes"] == 2
+    assert report["notes"] == {"picture that is a class of its own, as no column says its class": 2}

@@ -25,7 +25,7 @@ from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
 from attngan_deploy.train.data import sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
-from attngan_deploy.train.data.sides import split_by_folders
+from attngan_deploy.train.data.sides import split_by_folders, take_folders
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
 
@@ -144,15 +144,18 @@ def read_source(options: BuildOptions) -> Source:
             )
     if not (options.source.is_file() if kind == "csv" else options.source.is_dir()):
         raise DataError(f"no {'file' if kind == 'csv' else 'folder'} at {options.source}", next_step=HELP)
+    is_free = options.split.file is None and options.split.test_classes is None  # to be split as the source says
     if kind == "cub":
         return sources.read_cub(options.source, options.captions)
     if kind == "folder":
         source = sources.read_folder(options.source)
-        if options.split.file is None and options.split.test_classes is None:
+        if is_free:
             split_by_folders(source)
         return source
     if kind == "csv":
-        return sources.read_csv(options.source, options.root)
+        source = sources.read_csv(options.source, options.root)
+        take_folders(source, is_free)
+        return source
     raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
 
 
