@@ -23,6 +23,8 @@ DECODERS = ("PNG", "WEBP", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a picture that is decoded: 48 MB
 MAX_PNG_BYTES = 64 * 2**20  # of one whose texts are too large to be read as it is
 MAX_PROFILE_BYTES = 4 * 2**20  # of an embedded profile; those of printing presses have up to 3 MB
+LEVELS = 2**16  # of 16-bit grey
+BITS, MOST = 258, 281  # tags of a TIFF: bits of a value, and the largest one
 SRGB_LEVELS = 2  # a profile that moves no colour by more is sRGB itself, of which many versions are about
 UNREAD_PROFILE = "colour profile that can't be used: read as sRGB"
 # What Pillow raises on damaged and hostile pictures, besides OSError; found by feeding it some.
@@ -132,7 +134,20 @@ def _load(source: bytes | Path, formats: tuple[str, ...], most_pixels: int, pixe
         if image.format == "MPO":  # a phone's JPEG with a second view or a depth map behind it
             image.format = "JPEG"
         image.info["animated"] = animated
+        image.info["levels"] = _levels_of(image)
         return image
+
+
+def _levels_of(image: Image.Image) -> int:
+    """How many levels of grey a picture of 16 bits has: fewer where a TIFF says so, as microscopes and cameras do."""
+    if image.format != "TIFF" or not image.mode.startswith("I;16"):
+        return LEVELS
+    tags: dict[int, tuple[int, ...]] = getattr(image, "tag_v2", {})
+    bits, most = tags.get(BITS, ()), tags.get(MOST, ())
+    levels = 1 + most[0] if len(most) == 1 and isinstance(most[0], int) else LEVELS
+    if levels.bit_count() > 1:  # the largest value of this picture, not of all that its camera makes
+        levels = LEVELS
+    return max(256, min(levels, 2 ** bits[0] if len(bits) == 1 else LEVELS))
 
 
 def _mapped(path: Path, held: ExitStack) -> bytes | mmap:
@@ -196,7 +211,8 @@ def to_rgb(stored: Image.Image) -> tuple[Image.Image, list[str]]:
     image, notes = stored, []
     if stored.mode.startswith("I"):
         levels = np.asarray(stored).astype(np.int64)
-        image, grey, notes = Image.fromarray(np.clip(levels // 256, 0, 255).astype(np.uint8)), True, ["16-bit grey"]
+        scaled = np.clip(levels * 256 // stored.info.get("levels", LEVELS), 0, 255)
+        image, grey, notes = Image.fromarray(scaled.astype(np.uint8)), True, ["16-bit grey"]
         if clear:
             image.putalpha(Image.fromarray(np.where(levels == stored.info["transparency"], 0, 255).astype(np.uint8)))
     image = image.convert("RGBA") if clear else image

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 pytest.importorskip("nltk", reason="needs the train extra")
 
@@ -158,3 +158,13 @@ def test_the_crop_rule(box: Any, square: tuple[int, ...], notes: list[str]) -> N
 def test_a_box_outside_the_picture_is_refused(box: Any) -> None:
     with pytest.raises(DataError, match="box outside picture"):
         crop_square(100, 50, box)
+
+
+def test_a_tiff_of_twelve_bits_is_as_light_as_its_levels_say(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.full((32, 32), 2048, np.uint16))
+    for most, light in ((None, 8), (4095, 128), (2500, 8)):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        if most is not None:
+            tags.tagtype[281], tags[281] = TiffTags.SHORT, most
+        grey.save(tmp_path / "a.tif", tiffinfo=tags)
+        assert abs(int(prepared(tmp_path / "a.tif")[0][8, 8, 0]) - light) <= 1
