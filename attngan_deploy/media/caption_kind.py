@@ -310,3 +310,15 @@ def without_marks(lines: Iterable[str]) -> list[str]:
     for text in filter(None, texts):
         marks.see(text)
     return [re.sub(f"^(?:{marks.shared})", "", text) for text in texts] if marks.shared else texts
+
+
+def has_other_lines(lines: Iterable[str]) -> bool:
+    """Whether some lines are what stands around a list, such as what a chat program says, rather than captions."""
+    marks = ListMarks()
+    for text in filter(None, (line.strip() for line in lines)):
+        marks.see(text)
+    try:
+        marks.of_all("")
+    except CaptionError:
+        return True
+    return False

@@ -126,3 +126,10 @@ def test_pictures_of_a_csv_in_one_folder_are_classes_of_their_own(tmp_path: Path
     report = run(tmp_path / "in/list.csv", tmp_path / "out", split=EVERYTHING)
     assert report["train"]["classes"] == 2
     assert report["notes"] == {"picture that is a class of its own, as no column says its class": 2}
+
+
+def test_what_a_chat_program_says_around_captions_is_noted(tmp_path: Path) -> None:
+    described(tmp_path / "in/A/1.jpg", "Here are some captions:\n1. a red bird\n2. a small bird\n3. a bird\n")
+    described(tmp_path / "in/A/2.jpg", "a red bird\na jay: it sings\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    assert report["notes"] == {"captions file with lines of a chat or a heading, which were taken": 1}

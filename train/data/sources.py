@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import CAPTION_COLUMNS, PICTURE_COLUMNS, is_no_value, saved_as_utf8, split_lines
-from attngan_deploy.media.caption_kind import without_marks
+from attngan_deploy.media.caption_kind import has_other_lines, without_marks
 from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
@@ -328,6 +328,9 @@ def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | 
             source.skip(name, "captions not text", "a zero byte")
         else:
             written = [line.strip() for line in split_lines(text)]
+            source.notes["captions file with lines of a chat or a heading, which were taken"] += has_other_lines(
+                written
+            )
             source.notes["marks of a list left out"] += (lines := without_marks(written)) != written
             return lines
     except UnicodeDecodeError as error:
