@@ -12,7 +12,7 @@ from attngan_deploy.system.filesystems import explained, is_url
 
 DEFAULT_COLUMN = "caption"
 # What other programs call the columns of captions, and of pictures.
-CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt")
+CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
 PICTURE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img")
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}

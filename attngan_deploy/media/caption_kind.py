@@ -23,7 +23,7 @@ COLUMNS = {
 FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cell that no caption is
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
-ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,])", re.IGNORECASE)  # of a table
+ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
 PICTURE_FILE = re.compile(rf"(\S+|.*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
@@ -34,13 +34,15 @@ MARKS = (
         rf"\*{{0,2}}\d+\.\*{{0,2}}(\s+|(?!{PICTURE}\b)(?=[^\W\d_]))",
         r"\*{0,2}\d+\)\*{0,2}(\s+|(?=[^\W\d_]))",
         r"\d+\t\s*",
+        r"\d+[,;|]\s*(?=[^\W\d_])",
     ),
     *(r"\d+:\s+", r"\d+\s+[-\u2013\u2014]\s+", r"\(\d+\)\s+", r"\[\d+\]\s+", r"#\d+[.:)]?\s+", r"[A-Za-z]\)\s+"),
     r"(?i:\*{0,2}(caption|prompt|description|image|picture)\s*#?\d+\s*[:.)\-\u2013\u2014]\s*\*{0,2}\s+)",
+    r"(?i:([-*]\s+)?\*{0,2}(caption|prompt|description)\s*:\*{0,2}\s+)",
     r"[-*+>\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]\s+",
 )
-# Of a line: a number, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
-NO_CAPTION = r"[0-9]+[.):]?$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
+# Of a line: a number, a picture's name, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
+NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
 # What chat programs say in front of captions and behind them.
 GREETING = re.compile(
     r"\W*((sure|certainly|of course|absolutely)[!,.].*|(sure|okay|ok|great|here|below)\b.*:\W*)", re.IGNORECASE
@@ -266,7 +268,7 @@ class ListMarks:
             return self.shared
         if self._no_caption and self._others < self._lines:
             raise CaptionError(
-                f"{name} has rules, numbers or headings on lines of their own",
+                f"{name} has names, rules, numbers or headings on lines of their own",
                 found=repr(self._no_caption[:60]),
                 expected="a caption on each line",
                 next_step=made_anew(name, "leave them out", f"grep -vE '^ *({NO_CAPTION})'"),

@@ -310,7 +310,7 @@ def _path(record: Any) -> str:
     return f"choose the text with --column {max(nested, key=lambda path: len(nested[path]))}" if nested else ""
 
 
-def _nested_texts(record: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, str]]:
+def _nested_texts(record: Any, path: str = "", depth: int = 8) -> Iterator[tuple[str, str]]:
     """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list."""
     inner = record if isinstance(record, dict) else dict(enumerate(record[:1] if isinstance(record, list) else ()))
     for key, value in inner.items():

@@ -127,6 +127,8 @@ PLAIN, BULLETS = "\n".join(THREE) + "\n", "".join(f"- {text}\n" for text in THRE
         f"Certainly! Here you go:\n{PLAIN}",
         f"```text\n{PLAIN}```\n",
         f"{PLAIN}\n---\n",
+        "".join(f"{number}.jpg\n{text}\n" for number, text in enumerate(THREE)),
+        "".join(f"{number}.jpg: {text}\n" for number, text in enumerate(THREE)),
     ],
 )
 def test_what_a_chat_program_says_is_taken_out_by_its_next_step(
@@ -136,18 +138,16 @@ def test_what_a_chat_program_says_is_taken_out_by_its_next_step(
     Path("c.txt").write_text(text)
     with pytest.raises(CaptionError) as refused:
         texts("c.txt")
-    line = re.search(r": ((sed|grep) .*)$", str(refused.value))
+    line = re.search(r": ((sed|grep|cut) .*)$", str(refused.value))
     assert line is not None
     subprocess.run(line[1], shell=True, check=True)
     assert texts("c-lines.txt") == THREE
-    with pytest.raises(
-        CaptionError, match=r"Next: save it to a file, by cat > captions\.txt in the place of t2i; then "
-    ):
+    with pytest.raises(CaptionError, match=r"save it to a file, by cat > captions\.txt in the place of t2i; then "):
         pipe(monkeypatch, text)
 
 
 def test_marks_with_a_word(tmp_path: Path) -> None:
-    for mark in ("Caption {}: ", "**Prompt {}:** ", "Image #{} - "):
+    for mark in ("{},", "caption: ", "- caption: ", "Caption {}: ", "**Prompt {}:** ", "Image #{} - "):
         (tmp_path / "c.txt").write_text("\n\n".join(mark.format(place) + text for place, text in enumerate(THREE, 1)))
         assert texts(tmp_path / "c.txt") == THREE
 
@@ -179,3 +179,11 @@ def test_every_refusal_says_what_next(tmp_path: Path, name: str, text: str, mess
     (tmp_path / name).write_text(text)
     with pytest.raises(CaptionError, match=message):
         texts(tmp_path / name)
+
+
+def test_a_labelling_tool(tmp_path: Path) -> None:
+    tasks = [{"id": 1, "annotations": [{"result": [{"value": {"text": [text]}}]}]} for text in TWO]
+    (tmp_path / "c.json").write_text(json.dumps(tasks))
+    with pytest.raises(CaptionError, match=r"Next: choose the text with --column annotations") as refused:
+        texts(tmp_path / "c.json")
+    assert texts(tmp_path / "c.json", str(refused.value).rpartition(" ")[2]) == TWO
