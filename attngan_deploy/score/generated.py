@@ -117,7 +117,7 @@ class GeneratedPictures:
 
     def smallest_side(self) -> tuple[int, str]:
         """The side of all its pictures, and what they are called."""
-        return self.model.picture_size, f"all of {self.source}"
+        return self.model.picture_size, "any"
 
     def arrange(self, names: list[str]) -> list[int]:
         """As they come: they are made in the order in which they count."""

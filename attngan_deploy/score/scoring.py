@@ -227,8 +227,8 @@ def _with_crop(error: CropError, pictures: PictureSource, reference: Path | None
     sources = [pictures]
     if reference is not None and reference.suffix.lower() != STATISTICS:
         sources.append(find_pictures(reference))
-    side, name = min(source.smallest_side() for source in sources)
-    crop = f"add --crop {side}, the shorter side of the smallest picture, {name}"
+    (side, name), source = min((source.smallest_side(), source.source) for source in sources)
+    crop = f"add --crop {side}, the shorter side of the smallest picture, {name} of {source}"
     return CropError(error.what, found=error.found, expected=error.expected, next_step=crop)
 
 
