@@ -6,6 +6,7 @@ after the other, field by field, so that nodes and outputs are appended as they 
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,12 @@ def last_image(graph: Graph) -> str:
     """The output with the image of the last stage; "" where a graph has none."""
     images = [name for name in graph.outputs if name.startswith(IMAGE)]
     return max(images, key=lambda name: int(name.removeprefix(IMAGE)), default="")
+
+
+def read_model(path: Path, graph: Graph) -> tuple[bytes, Graph]:
+    """A graph's file and what the manifest says of it; both with `PICTURES` and `SUMS` where it makes images."""
+    data = path.read_bytes()
+    return (add_pictures(data, graph), with_pictures(graph)) if last_image(graph) else (data, graph)
 
 
 def with_pictures(graph: Graph) -> Graph:

@@ -17,7 +17,7 @@ from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.cache import as_file_name
 from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
-from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures, last_image, with_pictures
+from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
 from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
@@ -87,7 +87,7 @@ class OnnxRuntimeEngine:
         self.makes_pictures, self.streams = described is not None and bool(last_image(described)), 1
         model: bytes | None = None
         if described is not None and self.makes_pictures:
-            model, described = add_pictures(path.read_bytes(), described), with_pictures(described)
+            model, described = read_model(path, described)
         self._session, captured = _open(path, model, place, threads, options, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[place]:
