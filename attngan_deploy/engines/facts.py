@@ -27,6 +27,11 @@ class EngineFacts:
     notes: tuple[str, ...] = ()  # anything else worth a line, e.g. "engine from the cache"
 
     @property
+    def is_on_nvidia(self) -> bool:
+        """Whether it runs on a GPU of NVIDIA, which likes large batches."""
+        return self.device.startswith(("cuda", "tensorrt"))
+
+    @property
     def short(self) -> str:
         """Backend, version, device and precision, e.g. "onnxruntime 1.23.0 on cpu, fp32"."""
         return f"{self.backend} {self.version} on {self.device}, {self.precision}"

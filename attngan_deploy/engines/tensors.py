@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Size, TensorSpec
+from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.errors import EngineError
+
+WORDS, WORDS_STEP = "words", 8  # a size in the manifest, and what captions of pictures are padded to a multiple of
 
 
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -33,6 +36,16 @@ def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[st
     if {"captions", "lengths"} <= inputs.keys():
         _check_range(graph, "captions", inputs["captions"], 0, None)
         _check_range(graph, "lengths", inputs["lengths"], 1, inputs["captions"].shape[1])
+
+
+def pad_words(specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+    """The same tensors with words of padding, masked, up to a multiple of `WORDS_STEP`: shapes that come back."""
+    padded: Tensors = {}
+    for name, array in inputs.items():
+        sizes = zip(specs[name].shape, array.shape, strict=True)
+        missing = [-have % WORDS_STEP if size == WORDS else 0 for size, have in sizes]
+        padded[name] = np.pad(array, [(0, more) for more in missing]) if any(missing) else array
+    return padded
 
 
 def taken(bundle: Bundle, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -26,7 +26,7 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, tokenize
 
-DEFAULT_BATCH_SIZE = 16
+DEFAULT_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # the latter on NVIDIA's
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
 ENCODED_PICTURES = 128  # pictures whose captions are encoded before the first of them is made
 ENCODED_TOGETHER = 16  # captions of like length: 1.4 times faster than 128, and 2.7 times than 128 of any length
@@ -233,7 +233,8 @@ class TextToImage:
             first = list(islice(pictures := iter(pictures), STREAMS_FROM))
             streams = self.generator.streams if len(first) == STREAMS_FROM else 1
             pictures = chain(first, pictures)
-        size = batch_size or (DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE)
+        usual = DEFAULT_BATCH_SIZE if streams == 1 else STREAM_BATCH_SIZE
+        size = batch_size or (GPU_BATCH_SIZE if self.generator.facts.is_on_nvidia else usual)
         noise = partial(self.noise, seed, shared=shared_noise, truncation=truncation)
         return self._batches(self._jobs(grouped(pictures, size), noise), streams, attention)
 

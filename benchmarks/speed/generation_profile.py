@@ -6,9 +6,10 @@ from pathlib import Path
 
 from generation_lines import example, timings
 
-from attngan_deploy.engines.openvino.engine import _read, settings
-from attngan_deploy.engines.openvino.graph import only_pictures, rewrite
+from attngan_deploy.engines.openvino.engine import read, settings
+from attngan_deploy.engines.openvino.graph import only, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures
 from attngan_deploy.export.precision.half import layer_of
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import open_folder
@@ -26,9 +27,9 @@ LEAST = 0.5  # per cent
 def profile(model: TextToImage, captions: list[str], precision: str, threads: int) -> dict[str, dict[str, float]]:
     """Shares of time by kind of operator, and by layer, of the graph that makes pictures."""
     path = model.bundle.graph_path("generator", "int8" if precision == "int8" else "fp32")
-    graph = _read(path)
+    graph = read(add_pictures(path.read_bytes(), model.bundle.graph("generator")))
     rewrite(graph)
-    graph = only_pictures(graph, f"image_{model.picture_size}")
+    graph = only(graph, (PICTURES, SUMS))
     wanted = {**settings("CPU", precision, threads), "PERF_COUNT": True}
     request = load_openvino().Core().compile_model(graph, "CPU", wanted).create_infer_request()
     inputs = example(model, captions).tensors(BATCH)

@@ -16,6 +16,7 @@ NEED = {
     "families",
     "fuzz",
     "generation_speed",
+    "gpu_speed",
     "kill_at_random",
     "parity",
     "power_cuts",

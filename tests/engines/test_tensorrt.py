@@ -108,9 +108,10 @@ def test_shapes_may_change_and_memory_is_given_back(cuda: FakeCuda, precise_bund
         inputs["words"] = np.asfortranarray(inputs["words"])  # not contiguous: must not be copied as it lies
         for name, value in engine.run(inputs).items():
             np.testing.assert_allclose(value, reference.run(inputs)[name], atol=1e-6)
-        assert len(cuda.held) == 8  # five inputs and three outputs
+        assert len(cuda.held) == 10  # five inputs, three outputs and two of pictures
+        assert len(cuda.pinned) == 10
     del engine
-    assert not cuda.held
+    assert not cuda.held and not cuda.pinned
     assert not cuda.streams
 
 

@@ -51,7 +51,7 @@ SIGNATURES = {  # a pattern of what each function takes, `self` left out
     "Builder.create_network": r"flags: ",
     "Builder.create_optimization_profile": r"\)",
     "Builder.build_serialized_network": r"network: .*INetworkDefinition, config: .*IBuilderConfig\)",
-    "OnnxParser.parse_from_file": r"model: str",
+    "OnnxParser.parse": r"model: ",
     "OnnxParser.get_error": r"index: ",
     "INetworkDefinition.get_input": r"index: ",
     "INetworkDefinition.get_output": r"index: ",

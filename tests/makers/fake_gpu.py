@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.engines.picture_outputs import read_model
 from tests.makers.tensorrt_file import read_profile, read_tensors
 
 ERRORS = {
@@ -39,6 +40,7 @@ class FakeCuda(ModuleType):
         self.no_gpu = 100  # what CUDA says where there is none
         self.capability, self.name = (8, 9), b"Fake GeForce\0\0"
         self.held: dict[int, Any] = {}
+        self.pinned: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}  # what each is still to do
         self.devices: dict[int, int] = {}  # of each stream and each piece of memory, by its number or address
         self._here = threading.local()
@@ -94,6 +96,15 @@ class FakeCuda(ModuleType):
 
     def cudaFree(self, address: int) -> tuple[int]:
         del self.held[address], self.devices[address]
+        return (0,)
+
+    def cudaMallocHost(self, size: int) -> tuple[int, int]:
+        block = ctypes.create_string_buffer(size)
+        self.pinned[ctypes.addressof(block)] = block
+        return 0, ctypes.addressof(block)
+
+    def cudaFreeHost(self, address: int) -> tuple[int]:
+        del self.pinned[address]
         return (0,)
 
     def cudaMemcpyAsync(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
@@ -194,10 +205,9 @@ class FakeEngine:
 
     def __init__(self, trt: ModuleType, data: bytes, bundle: Bundle) -> None:
         self.trt, self.tensors = trt, read_tensors(data)
-        (graph,) = (
-            key for key, said in bundle.manifest.graphs.items() if {*said.inputs, *said.outputs} == set(self.tensors)
-        )
-        self.session = onnxruntime.InferenceSession(bundle.graph_path(graph))
+        models = {key: read_model(bundle.graph_path(key), said) for key, said in bundle.manifest.graphs.items()}
+        (graph,) = (key for key, (_, said) in models.items() if {*said.inputs, *said.outputs} == set(self.tensors))
+        self.session = onnxruntime.InferenceSession(models[graph][0])
         self.num_io_tensors = len(self.tensors)
         self.profile = dict(zip(bundle.graph(graph).inputs, read_profile(data), strict=True))
         self.config: weakref.ref[FakeConfig] | None = None
@@ -206,7 +216,7 @@ class FakeEngine:
         return list(self.tensors)[place]
 
     def get_tensor_dtype(self, name: str) -> Any:
-        kinds = {"float32": "FLOAT", "bool": "BOOL", "int64": "INT64"}
+        kinds = {"float32": "FLOAT", "bool": "BOOL", "int64": "INT64", "uint8": "UINT8"}
         return getattr(self.trt.DataType, kinds[self.tensors[name].dtype])
 
     def get_tensor_shape(self, name: str) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MAGIC = b"vtrt"
 READABLE = "1.7"  # start of the versions whose engines were looked at
-DTYPES = {0: "float32", 1: "float16", 3: "int32", 4: "bool", 8: "int64"}
+DTYPES = {0: "float32", 1: "float16", 3: "int32", 4: "bool", 5: "uint8", 8: "int64"}
 
 
 def tag(number: int) -> bytes:

@@ -17,8 +17,9 @@ from attngan_deploy.bundles.manifest import Graph, TensorSpec
 from attngan_deploy.engines.cache import as_file_name
 from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
+from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
@@ -83,7 +84,11 @@ class OnnxRuntimeEngine:
         capture = place == "cuda" and described is not None and WAITS.isdisjoint(described.inputs)
         options: dict[str, Any] = {"enable_cuda_graph": capture, "device_id": number}
         options |= profile_options(described) if place == "tensorrt" and described is not None else {}
-        self._session, captured = _open(path, place, threads, options, spins)
+        self.makes_pictures, self.streams = described is not None and bool(last_image(described)), 1
+        model: bytes | None = None
+        if described is not None and self.makes_pictures:
+            model, described = read_model(path, described)
+        self._session, captured = _open(path, model, place, threads, options, spins)
         providers = tuple(self._session.get_providers())
         if providers[0] != PROVIDERS[place]:
             raise EngineError(
@@ -93,7 +98,8 @@ class OnnxRuntimeEngine:
                 next_step="t2i doctor",
             )
         self._inputs = described.inputs if described is not None else _described(self._session)
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        made = [node.name for node in self._session.get_outputs()]
+        self._outputs = [name for name in made if name not in (PICTURES, SUMS) or not self.makes_pictures]
         self._runner = (
             BoundRunner(self._session, self._inputs, described.outputs, number=number)
             if described and captured
@@ -112,14 +118,23 @@ class OnnxRuntimeEngine:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """See `Engine.run`."""
         check_inputs(self._path.name, self._inputs, inputs)
+        return self._run(inputs, self._outputs)
+
+    def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
+        """See `PictureEngine.pictures`; on a GPU, captions get words of padding, so that captured shapes come back."""
+        check_inputs(self._path.name, self._inputs, inputs)
+        padded = pad_words(self._inputs, inputs) if self._is_on_gpu else inputs
+        return self._run(padded, [PICTURES, SUMS], returns=True)
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]], names: list[str], returns: bool = False) -> Tensors:
         try:
             if self._runner is not None:
-                return self._runner.run(inputs)
+                return self._runner.run(inputs, names, returns)
             with BESIDE_CAPTURES if self._is_on_gpu else nullcontext():
-                outputs = self._session.run(self._outputs, dict(inputs))
+                outputs = self._session.run(names, dict(inputs))
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
-        return dict(zip(self._outputs, outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
 
 def reference_engine(bundle: Bundle, graph: str) -> OnnxRuntimeEngine:
@@ -183,18 +198,25 @@ def _load_libraries(device: str) -> str:
     return " ".join(printed.getvalue().split())
 
 
-def _open(path: Path, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool) -> tuple[Any, bool]:
-    """A session, and whether its runs can be captured as CUDA graphs; `settings` are those of its first provider."""
+def _open(
+    path: Path, model: bytes | None, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool
+) -> tuple[Any, bool]:
+    """A session of a model, or of the file, and whether its runs can be captured as CUDA graphs.
+
+    `settings` are those of its first provider.
+    """
     capture = bool(settings["enable_cuda_graph"])
     try:
-        return _session(path, device, threads, settings, spins), capture
+        return _session(path, model, device, threads, settings, spins), capture
     except RUNTIME_ERRORS as error:
         if capture:  # it has nodes that must run on the CPU
-            return _open(path, device, threads, {**settings, "enable_cuda_graph": False}, spins)
+            return _open(path, model, device, threads, {**settings, "enable_cuda_graph": False}, spins)
         raise EngineError(f"ONNX Runtime can't load {path}: {error}", next_step="t2i models") from error
 
 
-def _session(path: Path, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool) -> Any:
+def _session(
+    path: Path, model: bytes | None, device: str, threads: int | None, settings: Mapping[str, Any], spins: bool
+) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
@@ -209,7 +231,7 @@ def _session(path: Path, device: str, threads: int | None, settings: Mapping[str
     options.log_severity_level = FATAL_ONLY
     # Without `enable_fallback=0` a failure would be printed and the session made again on other providers.
     return onnxruntime.InferenceSession(
-        str(path), options, providers=_providers(path, device, settings), enable_fallback=0
+        str(path) if model is None else model, options, providers=_providers(path, device, settings), enable_fallback=0
     )
 
 

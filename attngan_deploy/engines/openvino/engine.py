@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
+from io import BytesIO
 from queue import SimpleQueue
 from typing import Any
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.engines.facts import GENERATOR, EngineFacts, Tensors
-from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
+from attngan_deploy.engines.openvino.graph import only, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
+from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures, last_image
 from attngan_deploy.engines.request import SUPPORTED, about_device
-from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_flags, limited_threads
@@ -28,9 +29,7 @@ QUANTISED = ("u8", "i8")
 # Where a generator spends its time. Not FullyConnected, which tells the type that its weights are stored in.
 PRODUCTS = ("Convolution", "MatMul", "Deconvolution")
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors that need no detour through fp32
-IMAGE = "image_"
 MOST_STREAMS = 8  # each has memory for the activations of a batch
-WORDS, WORDS_STEP = "words", 8  # a size in the manifest; captions of pictures are padded to a multiple of this
 
 
 class OpenVinoEngine:
@@ -52,9 +51,7 @@ class OpenVinoEngine:
         self._described = bundle.graph(graph)
         self._settings = settings(self._name, precision, threads)
         self._is_rewritten = device == "cpu" and graph == GENERATOR
-        images = [name for name in self._described.outputs if name.startswith(IMAGE)]
-        self._image = max(images, key=lambda name: int(name.removeprefix(IMAGE)), default="")
-        self.makes_pictures = self._is_rewritten and bool(self._image)
+        self.makes_pictures = self._is_rewritten and bool(last_image(self._described))
         self._requests: dict[_Use, SimpleQueue[Any]] = {}
         self._lock = threading.Lock()
         self.streams = 1
@@ -82,18 +79,9 @@ class OpenVinoEngine:
     def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
         """See `PictureEngine.pictures`."""
         check_inputs(self._path.name, self._described.inputs, inputs)
-        return self._infer(self._padded(inputs), [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
-
-    def _padded(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """The same with words of padding, as OpenVINO keeps memory for every shape that it has met."""
-        padded: Tensors = {}
-        for name, array in inputs.items():
-            shape = self._described.inputs[name].shape
-            missing = [
-                -have % WORDS_STEP if size == WORDS else 0 for size, have in zip(shape, array.shape, strict=True)
-            ]
-            padded[name] = np.pad(array, [(0, more) for more in missing]) if any(missing) else array
-        return padded
+        # OpenVINO keeps memory for every shape that it has met: there are fewer of them with words of padding.
+        padded = pad_words(self._described.inputs, inputs)
+        return self._infer(padded, [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
         whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
@@ -119,11 +107,12 @@ class OpenVinoEngine:
             idle.put(request)
 
     def _compile(self, use: "_Use") -> Any:
-        model = _read(self._path)
+        data = self._path.read_bytes()
+        model = read(data if use is _Use.ALL else add_pictures(data, self._described))
         if self._is_rewritten:
             rewrite(model)
         if use is not _Use.ALL:
-            model = only_pictures(model, self._image)
+            model = only(model, (PICTURES, SUMS))
         options, count = self._settings, 1
         if use is _Use.STREAMS:
             self._requests.pop(_Use.PICTURES, None)  # its memory: the graph is compiled again where it is needed
@@ -200,12 +189,12 @@ def check_device(device: str, precision: str) -> None:
         )
 
 
-def _read(path: Path) -> Any:
-    """Read an ONNX file as ONNX and nothing else: left to itself, OpenVINO tries a broken one in every other format."""
+def read(data: bytes) -> Any:
+    """Read an ONNX model, and as nothing else: left to itself, OpenVINO tries a broken one in every other format."""
     from openvino.frontend import FrontEndManager
 
     frontend = FrontEndManager().load_by_framework("onnx")
-    model = frontend.convert(frontend.load(str(path)))
+    model = frontend.convert(frontend.load(BytesIO(data)))
     if not model.outputs:
         raise RuntimeError("the graph is empty")
     return model

@@ -1,10 +1,11 @@
 """Exact rewrites of a generator's graph that make OpenVINO faster on a CPU; made when a graph is loaded.
 
 A nearest x2 upsampling and the 3x3 convolution behind it become one transposed convolution of 4x4 and stride 2, with
-summed weights: 2.25 x less work. ONNX Runtime loses by it, so that a bundle holds the graph as it was. Pictures leave
-the graph as bytes, and what nobody asked for is not computed.
+summed weights: 2.25 x less work. ONNX Runtime loses by it, so that a bundle holds the graph as it was. What nobody
+asked for is not computed.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ TRANSPOSED = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 PLAIN_CONVOLUTION = {"strides": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "dilations": [1, 1]}
 LEVELS = 255  # of a quantised activation
 LARGEST_WEIGHT = 127
-PICTURES, SUMS = "pictures", "sums"
 
 Range = tuple[float, float]  # scale and zero point of a quantised tensor
 
@@ -67,23 +67,12 @@ def rewrite(model: Any) -> int:
     return replaced
 
 
-def only_pictures(model: Any, image: str) -> Any:
-    """A model of the same inputs whose outputs are `PICTURES`, uint8 [N, S, S, 3], and `SUMS`, f32 [N].
-
-    They are made of the output `image`, [N, 3, S, S] in [-1, 1]; a sum of values that are not all finite is not finite.
-    """
+def only(model: Any, names: Sequence[str]) -> Any:
+    """A model of the same inputs without its other outputs, so that nothing is computed for those alone."""
     import openvino
-    from openvino import opset13 as ops
 
-    result = next(each for each in model.outputs if image in each.get_names())
-    values = result.get_node().input_value(0)
-    scaled = ops.multiply(ops.add(values, np.float32(1)), np.float32(127.5))
-    levels = ops.convert(ops.clamp(ops.round(scaled, "half_to_even"), 0, 255), "u8")
-    pictures = ops.transpose(levels, np.array([0, 2, 3, 1]))
-    sums = ops.reduce_sum(values, np.array([1, 2, 3]))
-    pictures.output(0).set_names({PICTURES})
-    sums.output(0).set_names({SUMS})
-    return openvino.Model([ops.result(pictures), ops.result(sums)], model.get_parameters(), PICTURES)
+    kept = [output.get_node() for output in model.outputs if not output.get_names().isdisjoint(names)]
+    return openvino.Model(kept, model.get_parameters(), model.get_friendly_name())
 
 
 def _transposed(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from attngan_deploy.engines.cache import (
     store_engine,
 )
 from attngan_deploy.engines.facts import TEXT_ENCODER
+from attngan_deploy.engines.picture_outputs import read_model
 from attngan_deploy.engines.request import BUILDERS, INSTALL, SUPPORTED
 from attngan_deploy.engines.tensorrt.callbacks import STEPS, Progress, make_log, make_monitor
 from attngan_deploy.engines.tensorrt.cuda import Gpu
 from attngan_deploy.errors import EngineError, MissingExtraError
 from attngan_deploy.system.cache import cache_folder
-from attngan_deploy.system.files import sha256_of, write_atomically
+from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.progress import show_progress
 from attngan_deploy.system.signals import uninterrupted
 
@@ -96,7 +98,8 @@ def ensure_engine(
         check_precision(flavour, device, precision)
     path = bundle.graph_path(graph, stored)
     computes_in = "fp16" if without_fp32_products(flavour, device) else stored
-    key = EngineKey(sha256_of(path), flavour, trt.__version__, device, computes_in, str(DEFAULT_PROFILE))
+    model, _ = read_model(path, bundle.graph(graph))
+    key = EngineKey(sha256(model).hexdigest(), flavour, trt.__version__, device, computes_in, str(DEFAULT_PROFILE))
     reason = "not in the cache"
     try:
         if entry := find_engine(key, folder):
@@ -140,7 +143,7 @@ def build_engine(
     progress: Progress | None = None,
     timing: Path | None = None,
 ) -> bytes:
-    """Build an engine from an ONNX file.
+    """Build an engine from an ONNX file; one that makes images makes pictures too, see `engines.picture_outputs`.
 
     Args:
         device: compute capability, e.g. "sm89"; TensorRT itself builds for the GPU of this machine.
@@ -152,6 +155,7 @@ def build_engine(
     """
     trt, log = load_tensorrt(flavour), tensorrt_log(flavour)
     log.begin()
+    model, graph = read_model(path, graph)
     with uninterrupted() as signals:  # KeyboardInterrupt, raised in the log or the monitor, would be lost
         try:
             builder = trt.Builder(log)
@@ -160,7 +164,7 @@ def build_engine(
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # version 11 knows nothing else
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, log)
-        if not parser.parse_from_file(str(path)):
+        if not parser.parse(model):
             raise EngineError(f"{flavour} can't read {path}: {_parser_error(parser) or log.cause()}")
         check_tensors(path.name, network_tensors(trt, network), graph)
         _check_weights(trt, network, path)

@@ -1,10 +1,14 @@
 """The little of CUDA that running a TensorRT engine takes: find a GPU, hold memory on it, copy. Uses cuda-python."""
 
+import ctypes
 import importlib
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.engines.request import INSTALL
@@ -82,6 +86,8 @@ class Stream:
 class Buffer:
     """Memory on the GPU that grows when more is needed, and is freed with the object."""
 
+    _allocate, _release = "cudaMalloc", "cudaFree"
+
     def __init__(self) -> None:
         self.address, self.size = 0, 0
         self._free: weakref.finalize[[int], Buffer] | None = None
@@ -93,9 +99,22 @@ class Buffer:
         if self._free is not None:
             self._free()
         self.address, self.size = 0, 0
-        self.address = int(_call("cudaMalloc", size))
+        self.address = int(_call(self._allocate, size))
         self.size = size
-        self._free = weakref.finalize(self, _runtime().cudaFree, self.address)
+        self._free = weakref.finalize(self, getattr(_runtime(), self._release), self.address)
+
+
+class PinnedBuffer(Buffer):
+    """Memory of the machine that stays where it is: a GPU copies it while something else goes on."""
+
+    _allocate, _release = "cudaMallocHost", "cudaFreeHost"
+
+    def view(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array of this shape in the memory, which the next `view` may write over."""
+        count = prod(shape)
+        self.reserve(count * dtype.itemsize)
+        held = (ctypes.c_char * (count * dtype.itemsize)).from_address(self.address)
+        return np.frombuffer(memoryview(held), dtype, count).reshape(shape)
 
 
 def _runtime() -> Any:

@@ -2,9 +2,11 @@
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from math import prod
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from attngan_deploy.engines.cache import CachedEngine, store_facts
 from attngan_deploy.engines.facts import GENERATOR, NO_TF32, TEXT_ENCODER, EngineFacts, Tensors
 from attngan_deploy.engines.golden import check_engines
 from attngan_deploy.engines.onnxruntime.engine import reference_engine
+from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, with_pictures
 from attngan_deploy.engines.request import split_device
 from attngan_deploy.engines.tensorrt.build import (
     DEFAULT_PROFILE,
@@ -27,8 +30,8 @@ from attngan_deploy.engines.tensorrt.build import (
     tensorrt_log,
     without_fp32_products,
 )
-from attngan_deploy.engines.tensorrt.cuda import Buffer, Stream, find_gpu, use_gpu
-from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.engines.tensorrt.cuda import Buffer, PinnedBuffer, Stream, find_gpu, use_gpu
+from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.files import write_atomically
 from attngan_deploy.system.signals import uninterrupted
@@ -69,11 +72,20 @@ class Kernels:
                 self._saved = compiled
 
 
+class Lane:
+    """What one run at a time uses: a context of the engine, a stream, and memory on the GPU and beside it."""
+
+    def __init__(self, context: Any, names: Iterable[str]) -> None:
+        self.context, self.stream = context, Stream()
+        self.buffers = {name: (Buffer(), PinnedBuffer()) for name in names}
+
+
 class TensorRtEngine:
     """One graph in TensorRT or TensorRT-RTX.
 
     The engine comes from the cache. Where that has none for this graph, GPU and version, or a damaged one, it is built
-    from the bundle; an engine that runs here for the first time must make the golden pictures.
+    from the bundle; an engine that runs here for the first time must make the golden pictures. Where pictures are asked
+    for side by side, two lanes take turns, so that copies of one batch go on while the other is computed.
 
     A flavour is "tensorrt" or "tensorrt-rtx"; other arguments are those of `load_engine`, errors also of `find_gpu` and
     `ensure_engine`.
@@ -84,7 +96,9 @@ class TensorRtEngine:
         if name not in DEVICES:
             raise EngineError(f"no device '{device}' in {flavour}", expected=" or ".join(DEVICES))
         self._trt, self._flavour = load_tensorrt(flavour), flavour
-        self._name, self._description = f"{graph} of {bundle.name}", bundle.graph(graph)
+        self._name, self._described = f"{graph} of {bundle.name}", bundle.graph(graph)
+        self.makes_pictures = bool(last_image(self._described))
+        self.streams = 2 if self.makes_pictures else 1
         gpu = find_gpu(self._gpu)
         place = device_of(flavour, gpu)
         entry, reason = ensure_engine(bundle, graph, flavour, place, precision)
@@ -96,7 +110,8 @@ class TensorRtEngine:
             engine = self._deserialise(entry.path)
         if engine is None:
             raise EngineError(f"{flavour} can't load {entry.path}: {self._log.cause()}", next_step="t2i doctor")
-        check_tensors(entry.path.name, engine_tensors(self._trt, engine), self._description)
+        all_tensors = with_pictures(self._described) if self.makes_pictures else self._described
+        check_tensors(entry.path.name, engine_tensors(self._trt, engine), all_tensors)
 
         halved = without_fp32_products(flavour, gpu.capability)
         exact = [] if halved or entry.key.precision != "fp32" else [NO_TF32]
@@ -109,11 +124,12 @@ class TensorRtEngine:
         self.facts = EngineFacts(
             flavour, self._trt.__version__, f"cuda:{self._gpu}", entry.key.precision, notes=tuple(notes)
         )
-        self._engine, self._stream, self._lock = engine, Stream(), threading.Lock()
-        self._buffers = {name: Buffer() for name in (*self._description.inputs, *self._description.outputs)}
+        self._engine, self._lock, self._outputs = engine, threading.Lock(), all_tensors.outputs
         self._kernels: Kernels | None = None
-        with uninterrupted():
-            self._context = self._make_context(entry.path.with_suffix(KERNELS))
+        if flavour == "tensorrt-rtx":
+            self._kernels = Kernels(engine.create_runtime_config(), entry.path.with_suffix(KERNELS))
+        self._lanes, self._idle = 0, SimpleQueue[Lane]()
+        self._add_lane()
         if (self._kernels is not None and self._kernels.are_new) or not entry.facts.get("checked"):
             self._check(bundle, graph, entry)
         if self._kernels is not None:
@@ -121,19 +137,33 @@ class TensorRtEngine:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """See `Engine.run`; also refuses a caption that is too long for the engine. A large batch is run in pieces."""
-        described = self._description.inputs
-        check_inputs(self._name, described, inputs)
+        check_inputs(self._name, self._described.inputs, inputs)
+        return self._run(inputs, list(self._described.outputs))
+
+    def pictures(self, inputs: Mapping[str, NDArray[Any]], alone: bool = True) -> Tensors:
+        """See `PictureEngine.pictures` and `run`; captions get words of padding, so that shapes come back."""
+        check_inputs(self._name, self._described.inputs, inputs)
+        with self._lock:
+            if not alone and self._lanes < self.streams:
+                self._add_lane()
+        return self._run(pad_words(self._described.inputs, inputs), [PICTURES, SUMS])
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]], names: list[str]) -> Tensors:
         self._check_words(inputs)
         largest, count = DEFAULT_PROFILE.batch[2], len(next(iter(inputs.values())))
-        with self._lock:
+        lane = self._idle.get()
+        try:
             use_gpu(self._gpu)
             pieces = [
-                self._run_piece({name: array[start : start + largest] for name, array in inputs.items()})
+                self._run_piece(lane, {name: array[start : start + largest] for name, array in inputs.items()}, names)
                 for start in range(0, count, largest)
             ]
-            if self._kernels is not None:
+        finally:
+            self._idle.put(lane)
+        if self._kernels is not None:
+            with self._lock:
                 self._kernels.met(tuple(array.shape for array in inputs.values()))
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     @property
     def _log(self) -> Any:
@@ -145,17 +175,16 @@ class TensorRtEngine:
         with uninterrupted():  # a Ctrl-C in the log's callback would be lost
             return self._runtime.deserialize_cuda_engine(path.read_bytes())
 
-    def _make_context(self, path: Path) -> Any:
-        """An execution context; TensorRT-RTX keeps what it compiles for it in the file `path`."""
-        self._log.begin()
-        if self._flavour == "tensorrt-rtx":
-            self._kernels = Kernels(self._engine.create_runtime_config(), path)
-            context = self._engine.create_execution_context(self._kernels.config)
-        else:
-            context = self._engine.create_execution_context()
+    def _add_lane(self) -> None:
+        use_gpu(self._gpu)
+        with uninterrupted():
+            self._log.begin()
+            settings = [] if self._kernels is None else [self._kernels.config]
+            context = self._engine.create_execution_context(*settings)
         if context is None:
             raise EngineError(f"{self._flavour} can't start {self._name}: {self._log.cause()}", next_step="t2i doctor")
-        return context
+        self._idle.put(Lane(context, (*self._described.inputs, *self._outputs)))
+        self._lanes += 1
 
     def _check(self, bundle: Bundle, graph: str, entry: CachedEngine) -> None:
         """See that an engine or kernels that never ran here make the golden pictures, and remember that they do."""
@@ -176,7 +205,7 @@ class TensorRtEngine:
 
     def _check_words(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         largest = DEFAULT_PROFILE.words[2]
-        for name, said in self._description.inputs.items():
+        for name, said in self._described.inputs.items():
             if "words" in said.shape and (found := inputs[name].shape[said.shape.index("words")]) > largest:
                 raise EngineError(
                     f"a caption is too long for the engine of {self._name}",
@@ -185,25 +214,29 @@ class TensorRtEngine:
                     next_step="shorten it, or --backend onnxruntime",
                 )
 
-    def _run_piece(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+    def _run_piece(self, lane: Lane, inputs: Mapping[str, NDArray[Any]], names: list[str]) -> Tensors:
         self._log.begin()
-        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        for name, array in held.items():
-            buffer = self._buffers[name]
-            buffer.reserve(array.nbytes)
-            self._stream.upload(array, buffer)
-            self._expect(self._context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
-            self._expect(self._context.set_tensor_address(name, buffer.address), f"take {name}")
+        for name, array in inputs.items():
+            buffer, pinned = lane.buffers[name]
+            held = pinned.view(array.shape, array.dtype)
+            held[...] = array
+            buffer.reserve(held.nbytes)
+            lane.stream.upload(held, buffer)
+            self._expect(lane.context.set_input_shape(name, array.shape), f"take {name} of {list(array.shape)}")
+            self._expect(lane.context.set_tensor_address(name, buffer.address), f"take {name}")
         outputs = {}
-        for name, said in self._description.outputs.items():
-            outputs[name] = np.empty(tuple(self._context.get_tensor_shape(name)), said.dtype)
-            self._buffers[name].reserve(outputs[name].nbytes)
-            self._expect(self._context.set_tensor_address(name, self._buffers[name].address), f"give {name}")
-        self._expect(self._context.execute_async_v3(self._stream.handle), "run")
+        for name, said in self._outputs.items():
+            shape, dtype = tuple(lane.context.get_tensor_shape(name)), np.dtype(said.dtype)
+            buffer, pinned = lane.buffers[name]
+            buffer.reserve(prod(shape) * dtype.itemsize)
+            self._expect(lane.context.set_tensor_address(name, buffer.address), f"give {name}")
+            if name in names:
+                outputs[name] = pinned.view(shape, dtype)
+        self._expect(lane.context.execute_async_v3(lane.stream.handle), "run")
         for name, array in outputs.items():
-            self._stream.download(self._buffers[name], array)
-        self._stream.wait()
-        return outputs
+            lane.stream.download(lane.buffers[name][0], array)
+        lane.stream.wait()
+        return {name: array.copy() for name, array in outputs.items()}
 
     def _expect(self, success: bool, what: str) -> None:
         if not success:
