@@ -1,7 +1,7 @@
-"""The one check of input tensors, against what the manifest says of a graph; every engine uses it."""
+"""What every engine does around a run: the check of its tensors against the manifest, and hearing Ctrl-C meanwhile."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import Bundle
 from attngan_deploy.bundles.manifest import Size, TensorSpec
 from attngan_deploy.errors import EngineError
+from attngan_deploy.system.signals import interruptibly
+
+Result = TypeVar("Result")
+FEW = 4  # rows; more may take a CPU longer than a person who pressed Ctrl-C waits
 
 
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -33,6 +37,12 @@ def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[st
     if {"captions", "lengths"} <= inputs.keys():
         _check_range(graph, "captions", inputs["captions"], 0, None)
         _check_range(graph, "lengths", inputs["lengths"], 1, inputs["captions"].shape[1])
+
+
+def heard(work: Callable[[], Result], inputs: Mapping[str, NDArray[Any]]) -> Result:
+    """Run a graph on the CPU; where its inputs have many rows, Ctrl-C is heard meanwhile."""
+    rows = max((len(tensor) for tensor in inputs.values() if tensor.ndim), default=0)
+    return interruptibly(work) if rows > FEW else work()
 
 
 def taken(bundle: Bundle, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

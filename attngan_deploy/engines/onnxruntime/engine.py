@@ -4,7 +4,7 @@ import importlib
 import io
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from attngan_deploy.engines.cache import as_file_name
 from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.engines.tensors import check_inputs, heard
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
@@ -115,8 +115,11 @@ class OnnxRuntimeEngine:
         try:
             if self._runner is not None:
                 return self._runner.run(inputs)
-            with BESIDE_CAPTURES if self._is_on_gpu else nullcontext():
-                outputs = self._session.run(self._outputs, dict(inputs))
+            if self._is_on_gpu:
+                with BESIDE_CAPTURES:
+                    outputs = self._session.run(self._outputs, dict(inputs))
+            else:
+                outputs = heard(lambda: self._session.run(self._outputs, dict(inputs)), inputs)
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(self._outputs, outputs, strict=True))

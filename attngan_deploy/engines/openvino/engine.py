@@ -17,7 +17,7 @@ from attngan_deploy.engines.facts import GENERATOR, EngineFacts, Tensors
 from attngan_deploy.engines.openvino.graph import PICTURES, SUMS, only_pictures, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.request import SUPPORTED, about_device
-from attngan_deploy.engines.tensors import check_inputs
+from attngan_deploy.engines.tensors import check_inputs, heard
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_flags, limited_threads
@@ -96,6 +96,9 @@ class OpenVinoEngine:
         return padded
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
+        return heard(lambda: self._infer_at_once(inputs, names, use), inputs)
+
+    def _infer_at_once(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
         whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         try:
             with own_signal_stack(), self._request(use) as request:
