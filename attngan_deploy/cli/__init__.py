@@ -19,6 +19,7 @@ import typer
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
 from attngan_deploy.system.os_errors import FULL, advice, reason
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.signals import IN_C
 from attngan_deploy.system.terminal import show
 
 # Commands of which nothing but what they print is kept.
@@ -175,10 +176,10 @@ def main() -> None:
     if not status and getattr(sys.stdout, "lost", False) and not PRINTED.isdisjoint(sys.argv[1:2] or ["--help"]):
         status = _tell("standard output is closed, and the answer would have gone there. Next: open it")
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if status == StoppedError.exit_status and not all(thread.daemon for thread in others):
+    if status == StoppedError.exit_status and not all(thread.daemon and thread.name != IN_C for thread in others):
         with suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
-        os._exit(status)  # a thread that decodes can't be stopped, and Python would wait for it
+        os._exit(status)  # a thread in C can't be stopped: Python would wait, or end what it works with
     sys.exit(status)
 
 

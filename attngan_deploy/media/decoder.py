@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attngan_deploy.media.images import PNG_HEAD
-from attngan_deploy.media.picture_work import SLOW, check_pieces, check_scans, interruptibly
+from attngan_deploy.media.picture_work import SLOW, check_pieces, check_scans
+from attngan_deploy.system.signals import interruptibly
 
 DECODER = "upright, 8-bit sRGB, on white"  # what gives other pixels of any picture needs another name
 DECODERS = ("PNG", "WEBP", "JPEG")

@@ -6,13 +6,9 @@ however few bytes it has.
 
 import re
 import struct
-import threading
-from collections.abc import Callable
 from mmap import mmap
-from typing import TypeVar
 
 Data = bytes | mmap
-Result = TypeVar("Result")
 MOST_SCANS = 100  # of a JPEG; encoders make some 10
 MOST_SCANNED = 2**29  # pixels times scans, beyond the first scan: 12 scans of 48 megapixels
 MOST_SEGMENTS = 10_000  # of a JPEG before its first scan; a profile of 4 MB has 64
@@ -60,28 +56,6 @@ def check_scans(data: Data, pixels: int) -> int:
         if scans > MOST_SCANS or pixels * (scans - 1) > MOST_SCANNED:
             raise TooMuchWorkError(f"{scans} scans or more of {pixels:,} px are too many to be decoded safely")
     return pixels * max(1, scans)
-
-
-def interruptibly(work: Callable[[], Result]) -> Result:
-    """Do what takes long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process."""
-    if threading.current_thread() is not threading.main_thread():
-        return work()
-    made: list[Result] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            made.append(work())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    if raised:
-        raise raised[0]
-    return made[0]
 
 
 def _refuse(what: str, count: int, most: int) -> None:

@@ -27,6 +27,7 @@ from attngan_deploy.score.preprocessing import one_line
 from attngan_deploy.system.cache import CACHE_VARIABLE, cache_folder
 from attngan_deploy.system.files import open_file, sha256_of, write_atomically
 from attngan_deploy.system.records import decode
+from attngan_deploy.system.signals import interruptibly
 
 SCHEMA_VERSION = 1
 FOLDER = "reference"
@@ -156,7 +157,7 @@ def _why_no_covariance(matrix: NDArray[np.float64]) -> str:
     if np.abs(matrix - matrix.T).max(initial=0) > ROUNDING * np.abs(matrix).max(initial=0):
         return "it is not symmetric"
     try:
-        variances = np.linalg.eigvalsh(matrix)
+        variances = interruptibly(lambda: np.linalg.eigvalsh(matrix))
     except np.linalg.LinAlgError as error:
         return str(error)
     if variances.min(initial=0) < -ROUNDING * variances.max(initial=0):

@@ -8,8 +8,10 @@ from urllib.parse import quote
 from attngan_deploy.engines.request import ANY_ENGINE, EngineRequest
 from attngan_deploy.errors import T2IError
 from attngan_deploy.serve.hosts import AllowedHosts, origin_of
+from attngan_deploy.system.files import read_file
 
 KEY_VARIABLE = "T2I_API_KEY"
+MOST_KEY = 65_536  # bytes of a file with a key
 # Of a URL: percent-encoded are spaces and what is beyond ASCII.
 ROOT_PATH = re.compile(r"(/(?!\.+(/|$))([\w.~-]|%20|%[89A-F][\dA-F])+)+", re.ASCII | re.IGNORECASE)
 
@@ -125,8 +127,8 @@ def read_api_key(path: Path | None, variable: str) -> str:
             return ""
     else:
         try:
-            key, where = path.read_text(encoding="utf-8").strip(), str(path)
-        except (OSError, UnicodeDecodeError) as error:
+            key, where = read_file(path, MOST_KEY).decode().strip(), str(path)
+        except (OSError, ValueError) as error:
             raise T2IError(f"the API key at {path} can't be read: {error}") from error
     if not key or not all("!" <= letter <= "~" for letter in key):
         raise T2IError(f"the API key of {where} is empty or has other characters than visible ASCII")

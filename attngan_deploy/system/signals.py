@@ -1,12 +1,16 @@
-"""Signals: those that must not part what belongs together, and the stack that they are handled on."""
+"""Signals: those that must not part what belongs together, those that come while C works, and their stack."""
 
 import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
+IN_C = "works in C"  # name of a thread that nothing can stop
 
 
 @contextmanager
@@ -31,6 +35,28 @@ def uninterrupted() -> Iterator[list[int]]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def interruptibly(work: Callable[[], Result]) -> Result:
+    """Do what takes long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    made: list[Result] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            made.append(work())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name=IN_C, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if raised:
+        raise raised[0]
+    return made[0]
 
 
 def kill(process: int) -> None:

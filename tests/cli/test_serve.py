@@ -1,5 +1,6 @@
 """What `t2i serve` says before it serves."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.errors import T2IError
+from attngan_deploy.serve.settings import read_api_key
 from tests.makers.commands import PATIENCE
 
 register("serve", "models")  # a lone command would need no name
@@ -75,3 +78,12 @@ def test_what_is_refused_is_one_line(
             assert told.startswith("t2i: ") and message in told
     monkeypatch.setenv("T2I_API_KEY", "ä")
     assert run(*tiny)[1].startswith("t2i: the API key of T2I_API_KEY is empty or has other characters")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
+@pytest.mark.parametrize("what", ["/dev/zero", "pipe", "long"])
+def test_a_key_is_of_a_short_file(tmp_path: Path, what: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_text("k" * 70_000)
+    with pytest.raises(T2IError, match=r"can't be read: it (is a pipe or a device|has more than 65,536 bytes)"):
+        read_api_key(tmp_path / what, "")

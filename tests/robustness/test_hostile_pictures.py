@@ -18,8 +18,9 @@ from PIL import Image
 from attngan_deploy.errors import DataError
 from attngan_deploy.media import picture_work
 from attngan_deploy.media.images import decode_picture
-from attngan_deploy.media.picture_work import MOST_BLOCKS, MOST_CHUNKS, MOST_SCANS, MOST_SEGMENTS, interruptibly
+from attngan_deploy.media.picture_work import MOST_BLOCKS, MOST_CHUNKS, MOST_SCANS, MOST_SEGMENTS
 from attngan_deploy.score.preprocessing import prepare
+from attngan_deploy.system.signals import interruptibly
 from attngan_deploy.train.data.pictures import prepare_picture, refuse_decompression_bombs
 from tests.makers.memory import little_memory
 

@@ -158,3 +158,32 @@ def test_the_first_process_of_a_container_is_stopped(tiny_bundle: Path, tmp_path
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("t2i: stopped; what is done is kept") and "Traceback" not in errors
     assert len(list(tmp_path.glob("*.png"))) == len((tmp_path / "manifest.jsonl").read_text().splitlines())
+
+
+LARGE_WORK = """
+import signal, sys, threading, time
+import numpy as np
+from attngan_deploy.cli import report_errors
+from attngan_deploy.engines.tensors import heard
+from attngan_deploy.score.metrics.frechet import frechet_distance
+from attngan_deploy.score.outputs import FeatureStatistics
+small = FeatureStatistics.of(np.eye(8))
+if sys.argv[1] == "batch":
+    work = lambda: heard(lambda: time.sleep(30), {"z": np.zeros((16, 1))})
+else:
+    np.linalg.eigh = lambda matrix: time.sleep(30)
+    work = lambda: frechet_distance(small, small)
+threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+begun = time.perf_counter()
+status = report_errors(work)
+print(status, time.perf_counter() - begun)
+"""
+
+
+@pytest.mark.parametrize("work", ["batch", "distance"])
+def test_ctrl_c_is_heard_in_a_large_batch_and_in_linear_algebra(work: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_WORK, work], cwd=ROOT, capture_output=True, text=True, timeout=25
+    )
+    status, seconds = done.stdout.split()
+    assert status == "130" and float(seconds) < 5, done

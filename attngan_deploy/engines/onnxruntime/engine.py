@@ -4,7 +4,7 @@ import importlib
 import io
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs, pad_words
+from attngan_deploy.engines.tensors import check_inputs, heard, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
@@ -130,8 +130,11 @@ class OnnxRuntimeEngine:
         try:
             if self._runner is not None:
                 return self._runner.run(inputs, names, returns)
-            with BESIDE_CAPTURES if self._is_on_gpu else nullcontext():
-                outputs = self._session.run(names, dict(inputs))
+            if self._is_on_gpu:
+                with BESIDE_CAPTURES:
+                    outputs = self._session.run(names, dict(inputs))
+            else:
+                outputs = heard(lambda: self._session.run(names, dict(inputs)), inputs)
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(names, outputs, strict=True))

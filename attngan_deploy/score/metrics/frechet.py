@@ -5,6 +5,7 @@ import numpy as np
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.score.metrics.metric import Column, Metric, MetricInputs, Needs, ScoreFacts
 from attngan_deploy.score.outputs import FeatureStatistics
+from attngan_deploy.system.signals import interruptibly
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -23,10 +24,11 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
             expected="the same judge for both",
         )
     covariance_a, covariance_b = a.covariance, b.covariance
-    values, vectors = np.linalg.eigh(covariance_a)
+    values, vectors = interruptibly(lambda: np.linalg.eigh(covariance_a))
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     product = root @ covariance_b @ root
-    shared = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum()
+    squares = interruptibly(lambda: np.linalg.eigvalsh((product + product.T) / 2))
+    shared = np.sqrt(squares.clip(min=0)).sum()
     difference = a.mean - b.mean
     return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * shared)
 
