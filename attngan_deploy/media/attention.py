@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from attngan_deploy.media.images import WHITE, make_grid
 
 LABEL_HEIGHT = 14
+LEGEND = "word, share of attention"  # what the labels of the other tiles are
 COLUMNS = 6
 HEAT = np.array([255.0, 64.0, 0.0])  # what a fully attended place is tinted with
 STRENGTH = 0.7
@@ -36,7 +37,7 @@ def attention_sheet(
         attention: f32 [T, A, A] with T at least the number of words; padding is ignored.
         words: the words that the model saw, in order.
     """
-    tiles = [_labelled(picture, "")]
+    tiles = [_labelled(picture, LEGEND)]
     for word, weights in zip(words, attention, strict=False):
         tiles.append(_labelled(heat_overlay(picture, weights), f"{word} {100 * float(weights.mean()):.0f}%"))
     return make_grid(np.stack(tiles), columns=min(COLUMNS, len(tiles)))
