@@ -1,6 +1,6 @@
 """The README's picture: a column for each caption, a row for each sample, by a model that ships; nothing is picked.
 
-    python benchmarks/paper/readme_picture.py examples/captions.txt -o docs/grid.webp
+python benchmarks/paper/readme_picture.py examples/captions.txt -o docs/grid.webp
 """
 
 import argparse
