@@ -33,15 +33,15 @@ def generate(
     captions: Annotated[
         str | None,
         typer.Argument(
-            help="A .txt, .csv, .tsv, .jsonl, .json or .parquet file, here or at a URL such as s3://..., or - for "
-            "standard input."
+            help="A .txt, .csv, .tsv, .jsonl, .json or .parquet file, here or at a URL such as s3://..., a folder of "
+            "pictures with their captions, or - for standard input."
         ),
     ] = None,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for the pictures; with --shard also a URL.")] = "out",
     caption: Annotated[list[str] | None, typer.Option(help="A caption, instead of a file; may be repeated.")] = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Column of a table or field of a JSON file. (default: caption, or the only one)"),
+        typer.Option(help="Column of a table or field of a JSON file. (default: caption, else text, or the only one)"),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Name or folder of a bundle: see t2i models. (default: the best that ships)")

@@ -13,7 +13,7 @@ from attngan_deploy.generate.manifest import LARGEST_MANIFEST, records_in
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, RunRecord
 from attngan_deploy.generate.storage import SHARD_NAME, LooseFiles
-from attngan_deploy.generate.target import MANIFEST, RUN, Target
+from attngan_deploy.generate.target import MANIFEST, METADATA, RUN, Target
 from attngan_deploy.media.decoder import load_picture
 from attngan_deploy.media.images import METADATA_KEY
 
@@ -42,7 +42,9 @@ def recover_shared_record(target: Target, run: Run, damage: DamagedRecordError) 
     Without any line no shard is done, so that nothing is lost where the run begins again.
     """
     records = list(_in_manifests(target))
-    shards = {name.partition(".")[0] for name in target.sizes()} - {RUN.partition(".")[0], MANIFEST.partition(".")[0]}
+    shards = {name.partition(".")[0] for name in target.sizes()} - {
+        name.partition(".")[0] for name in (RUN, MANIFEST, METADATA)
+    }
     if not records and all(SHARD_NAME.fullmatch(f"{shard}.tar") for shard in shards):
         return run.record
     return _checked(run, records, damage)

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.features import Batch, Sheets
-from attngan_deploy.generate.manifest import LARGEST_MANIFEST, file_line, manifest_line, records_in
+from attngan_deploy.generate.manifest import LARGEST_MANIFEST, file_line, manifest_line, metadata_line, records_in
 from attngan_deploy.generate.plan import Part, Share, shard_captions
 from attngan_deploy.generate.recovery import recover_shared_record
 from attngan_deploy.generate.run import Run
 from attngan_deploy.generate.run_record import DamagedRecordError, EngineRecord, find_record, held_engine
 from attngan_deploy.generate.storage import TAR, picture_store
-from attngan_deploy.generate.target import MANIFEST, RUN, Target, written
+from attngan_deploy.generate.target import MANIFEST, METADATA, RUN, Target, written
 from attngan_deploy.media.images import encode_picture
 from attngan_deploy.system.files import ANOTHER_FOLDER
 
@@ -155,7 +155,8 @@ class OutputShards:
     def join(self) -> tuple[int, int]:
         """How many shards are there, and how many the run has.
 
-        Where all are there and a file of that size is of use, `manifest.jsonl` is written. Whoever comes last does it;
+        Where all are there and a file of that size is of use, `manifest.jsonl` is written, and beside loose pictures
+        `metadata.jsonl`, where there is none. Whoever comes last does it;
         two who do it at once write the same.
         """
         plan, sizes = self.run.plan, self.target.sizes()
@@ -166,6 +167,9 @@ class OutputShards:
         done = sum(self._files(shard, sizes.get) is not None for shard in range(plan.shards))
         if done == plan.shards and sizes.get(MANIFEST) != sum(map(len, self._joined())):
             self.target.write(MANIFEST, self._joined())
+        if done == plan.shards and self.run.file_format != TAR and METADATA not in sizes:
+            records = (record for lines in self._joined() for record in records_in(lines.splitlines()))
+            self.target.write(METADATA, map(metadata_line, records))
         return done, plan.shards
 
     def _joined(self) -> Iterator[bytes]:

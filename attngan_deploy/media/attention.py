@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from attngan_deploy.media.images import WHITE, make_grid
+from attngan_deploy.media.images import make_grid
+from attngan_deploy.media.labels import labelled
 
-LABEL_HEIGHT = 14
+LEGEND = "word, share of attention"  # what the labels of the other tiles are
 COLUMNS = 6
 HEAT = np.array([255.0, 64.0, 0.0])  # what a fully attended place is tinted with
 STRENGTH = 0.7
@@ -36,15 +37,7 @@ def attention_sheet(
         attention: f32 [T, A, A] with T at least the number of words; padding is ignored.
         words: the words that the model saw, in order.
     """
-    tiles = [_labelled(picture, "")]
+    tiles = [labelled(picture, LEGEND)]
     for word, weights in zip(words, attention, strict=False):
-        tiles.append(_labelled(heat_overlay(picture, weights), f"{word} {100 * float(weights.mean()):.0f}%"))
+        tiles.append(labelled(heat_overlay(picture, weights), f"{word} {100 * float(weights.mean()):.0f}%"))
     return make_grid(np.stack(tiles), columns=min(COLUMNS, len(tiles)))
-
-
-def _labelled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    tile = np.full((picture.shape[0] + LABEL_HEIGHT, *picture.shape[1:]), WHITE, np.uint8)
-    tile[: picture.shape[0]] = picture
-    image = Image.fromarray(tile)
-    ImageDraw.Draw(image).text((2, picture.shape[0] + 1), text, fill=(0, 0, 0))
-    return np.asarray(image)

@@ -14,6 +14,9 @@ DEFAULT_COLUMN = "caption"
 # What other programs call the columns of captions, and of pictures.
 CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
 PICTURE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img")
+OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
+# The captions of a folder of pictures, as `datasets` has them and as `t2i generate` does beside its shards.
+FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "manifest.jsonl")
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SUFFIXES = (".txt", *KINDS)
@@ -103,6 +106,13 @@ def opened(name: str) -> Iterator[None]:
             raise no_file(name) from error
 
 
+def file_of(source: str) -> str:
+    """The captions file of a folder of pictures that has one; else the source itself."""
+    files = (Path(source, name) for name in FOLDER_FILES if not is_url(source))
+    with opened(source):
+        return next((str(file) for file in files if file.is_file()), source)
+
+
 def _file_in(folder: Path) -> str:
     """What to type instead of a folder: a captions file in it, where there is one."""
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -110,7 +120,7 @@ def _file_in(folder: Path) -> str:
 
 
 def choose_column(where: str, columns: list[str], column: str | None) -> str:
-    """The column to read: the one asked for, or "caption", in whatever case, or the only one.
+    """The column to read: the one asked for, or "caption" or else "text", in whatever case, or the only one.
 
     Raises:
         CaptionError: none, or it stands twice.
@@ -120,6 +130,8 @@ def choose_column(where: str, columns: list[str], column: str | None) -> str:
     wanted = DEFAULT_COLUMN if column is None else column
     if wanted not in columns and len(alike := [name for name in columns if name.casefold() == wanted.casefold()]) == 1:
         return alike[0]
+    if column is None and wanted not in columns and not alike and OTHER_COLUMN in map(str.casefold, columns):
+        return choose_column(where, columns, OTHER_COLUMN)
     if wanted not in columns:
         names = ", ".join(columns[:10]) or "no columns"
         likely = next(

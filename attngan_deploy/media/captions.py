@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import Caption, no_captions, opened
+from attngan_deploy.media.caption import Caption, file_of, no_captions, opened
 from attngan_deploy.media.caption_json import CHUNK, MAX_FILE_BYTES
 from attngan_deploy.media.caption_kind import HEAD_BYTES, ListMarks, kind_of, kind_of_text
 from attngan_deploy.media.caption_lines import HashedStream, rows_of
@@ -72,6 +72,7 @@ class CaptionFile:
         """Look through a file once.
 
         Args:
+            source: a file, or a folder of pictures with one.
             name: what errors call it, where that is not its path; the kind of file is seen by it.
             is_spool: of a stream, whose kind is seen by how it begins where its name says none.
 
@@ -79,6 +80,7 @@ class CaptionFile:
             CaptionError: standard input, or a file that is missing, empty, of another kind, binary, or no CSV.
             MissingExtraError: a Parquet file or a URL without the package that reads it.
         """
+        source = file_of(source)
         name = name or source
         if source == STANDARD_INPUT:
             raise CaptionError("standard input can't be read in parts", expected="a file, or a URL such as s3://...")

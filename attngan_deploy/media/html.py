@@ -23,6 +23,7 @@ img { display: block; image-rendering: pixelated; max-width: 100%; height: auto;
 pre { font-size: 0.8rem; overflow-x: auto; }
 .captions { font-size: 0.85rem; max-width: 16rem; }
 small { opacity: 0.75; }
+svg { display: block; max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 """
 

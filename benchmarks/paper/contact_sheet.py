@@ -12,25 +12,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.captions import read_captions
-from attngan_deploy.media.images import WHITE, make_grid
+from attngan_deploy.media.images import make_grid
+from attngan_deploy.media.labels import labelled
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.system.files import make_folder, write_atomically
 
-LABEL_HEIGHT, COLUMNS, QUALITY = 14, 10, 85
-
-
-def numbered(picture: np.ndarray, number: int) -> np.ndarray:
-    """The picture with its number below."""
-    tile = np.full((picture.shape[0] + LABEL_HEIGHT, *picture.shape[1:]), WHITE, np.uint8)
-    tile[: picture.shape[0]] = picture
-    image = Image.fromarray(tile)
-    ImageDraw.Draw(image).text((2, picture.shape[0] + 1), str(number), fill=(0, 0, 0))
-    return np.asarray(image)
+COLUMNS, QUALITY = 10, 85
 
 
 def first_captions(path: Path) -> list[str]:
@@ -44,7 +36,7 @@ def draw(name: str, captions: list[str], out: Path, seed: int) -> None:
     """Write the sheet of one model, and its captions."""
     model = TextToImage.load(name, backend="onnxruntime", precision="fp32")
     pictures = model.generate(captions, seed)
-    tiles = np.stack([numbered(picture, number) for number, picture in enumerate(pictures, start=1)])
+    tiles = np.stack([labelled(picture, str(number)) for number, picture in enumerate(pictures, start=1)])
     stream = io.BytesIO()
     Image.fromarray(make_grid(tiles, COLUMNS)).save(stream, "WEBP", quality=QUALITY, method=6)
     write_atomically(out / f"{model.bundle.name}.webp", stream.getvalue())

@@ -1,6 +1,8 @@
 /** The page: what a person types and chooses, and what they see. */
 
 import { heatOverlay, share } from "./attention.js";
+import { commandFor, copyTextOf } from "./command.js";
+import { PastPictures } from "./history.js";
 import { engineNames, modelNames } from "./model.js";
 import { parseSeed, randomSeed } from "./noise.js";
 import { keepForOffline } from "./offline.js";
@@ -21,6 +23,8 @@ let busy = true; // loading or drawing: one thing at a time
 let facts; // of the model that is loaded
 let shown; // the picture on the page: what the worker made, with its caption and seed
 let chosenWord = -1;
+
+const past = new PastPictures(at.made, showAgain);
 
 // ---- the worker ----
 
@@ -102,13 +106,37 @@ async function draw() {
     const caption = at.caption.value.trim();
     const seed = parseSeed(at.seed.value);
     shown = { ...(await ask("generate", { caption, seed })), caption, seed, model: facts };
-    chosenWord = -1;
-    showPicture();
-    showWords();
-    showFacts();
-    at.save.disabled = at.link.disabled = false;
-    history.replaceState(null, "", linkTo(shown));
+    showMade();
+    past.add(linkTo(shown), `${caption}, seed ${seed}, by ${facts.name}`, [at.picture], shown);
   });
+}
+
+/** Show a picture that was made before; the form says what it was made from. */
+function showAgain(made) {
+  if (busy) return false;
+  shown = made;
+  at.caption.value = made.caption;
+  at.seed.value = made.seed;
+  if (at.model.value !== made.model.name) {
+    at.model.value = made.model.name;
+    facts = undefined; // loaded when it is to draw
+  }
+  at.error.textContent = "";
+  showMade();
+  at.picture.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  return true;
+}
+
+function showMade() {
+  chosenWord = -1;
+  showPicture();
+  showWords();
+  showFacts();
+  at.save.disabled = at.link.disabled = false;
+  at.command.textContent = commandFor({ ...shown, model: shown.model.name });
+  at.copied.textContent = "";
+  at.again.hidden = false;
+  history.replaceState(null, "", linkTo(shown));
 }
 
 function showPicture() {
@@ -214,6 +242,9 @@ function listen() {
   };
   at.save.onclick = save;
   at.link.onclick = copyLink;
+  at.copy.onclick = async () => {
+    at.copied.textContent = await copyTextOf(at.command);
+  };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && shown && chosenWord >= 0) chooseWord(-1);
   });

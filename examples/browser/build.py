@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import attngan_deploy
 from attngan_deploy.bundles.bundle import DEFAULT_MODEL, Bundle, open_bundle
 from attngan_deploy.bundles.manifest import MANIFEST
 from attngan_deploy.errors import BundleError, MissingExtraError, OutputError, T2IError
@@ -22,6 +23,8 @@ PAGE = (
     *("index.html", "style.css", "icon.svg", "app.js", "worker.js", "model.js", "store.js", "service-worker.js"),
     *("errors.js", "tokenizer.js", "noise.js", "attention.js", "png.js", "offline.js"),
 )
+SHARED = ("command.js", "history.js")  # with the page of `t2i serve`
+SERVED = Path(attngan_deploy.__file__).parent / "serve" / "page"
 PACKAGE = HERE / "node_modules" / "onnxruntime-web"
 # Name in the package to name in the site: not every static host knows that .mjs is JavaScript.
 WASM = {
@@ -72,12 +75,18 @@ def _write(site: Path, bundles: Sequence[Bundle], engine: Mapping[str, str]) -> 
     with atomic_folder(site, marker=FILES) as part:
         for file in PAGE:
             _copy(HERE / file, part / file)
+        for file in SHARED:
+            _copy(SERVED / file, part / file)
         for file, name in engine.items():
             _copy(PACKAGE / "dist" / file, part / "engine" / name)
         for bundle in bundles:
             for file in _needed(bundle):
                 _copy(bundle.folder / file, part / "models" / bundle.name / file)
-        paths = sorted(path for path in part.rglob("*") if path.is_file())
+        order = [part / "models" / bundle.name for bundle in bundles]  # the page opens with the first
+        paths = sorted(
+            (path for path in part.rglob("*") if path.is_file()),
+            key=lambda path: (order.index(path.parent) if path.parent in order else -1, path),
+        )
         table = {
             path.relative_to(part).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in paths

@@ -241,6 +241,16 @@ def test_pictures_attention_and_files_are_those_of_the_runtime(
     draw(page, "a yellow bird", 1, "base")
     base = runtime("base").generate("a yellow bird", seed=1)[0]
     assert differ(canvas(page), base) <= LEVELS
+    assert text_of(page, "command") == (
+        't2i generate --caption "a yellow bird" --model base --seed 1 -o base-1-yellow-bird'
+    )
+    page.evaluate("document.querySelectorAll('#made button')[1].click()")  # what was made before
+    assert differ(canvas(page), expected.pictures[0]) <= LEVELS
+    assert page.evaluate("[...document.querySelectorAll('#seed, #model')].map((each) => each.value)") == [
+        str(LARGEST_SEED),
+        "tiny",
+    ]
+    page.evaluate("document.querySelector('#made button').click()")
     assert page.problems == []
     check_looks(page, tmp_path)
 

@@ -1,13 +1,16 @@
-"""`metadata.jsonl`: pictures with captions, as `datasets.load_dataset("imagefolder", data_dir="out")` reads them."""
+"""Pictures with captions as other programs read them: `metadata.jsonl` for `imagefolder`, shards for WebDataset."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.score.pictures import find_pictures
 from tests.makers.commands import PATIENCE, t2i
 
@@ -18,6 +21,32 @@ from datasets import load_dataset
 rows = load_dataset("imagefolder", data_dir=sys.argv[1], split="train", cache_dir=sys.argv[2])
 print(json.dumps([[row["text"], row["image"].size] for row in rows]))
 """
+LOAD_SHARDS = """
+import json, sys
+from datasets import load_dataset
+rows = load_dataset("webdataset", data_files="out/*.tar", split="train", cache_dir=sys.argv[1])
+print(json.dumps([[row["json"]["caption"], row["png"].size] for row in rows]))
+"""
+READ_SHARDS = """
+import json
+from pathlib import Path
+from webdataset import WebDataset
+shards = sorted(map(str, Path("out").glob("*.tar")))
+samples = WebDataset(shards, shardshuffle=False).decode("rgb8").to_tuple("png", "json")
+print(json.dumps([[told["caption"], picture.shape[:2]] for picture, told in samples]))
+"""
+
+
+def rows_by(package: str, script: str, *arguments: str) -> list[list[object]]:
+    """What a script prints that reads pictures with another package."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    command = [sys.executable, "-c", script, *arguments]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows: list[list[object]] = json.loads(done.stdout)
+    return rows
 
 
 @pytest.fixture
@@ -41,12 +70,7 @@ def test_each_picture_has_its_caption(arguments: list[str]) -> None:
     names = ["00001_00.png", "00001_01.png", "00003_00.png", "00003_01.png"]
     assert [line["file_name"] for line in lines()] == names
     assert len(find_pictures(Path("out")).loose) == 4
-    if find_spec("datasets") is None:
-        pytest.skip("the format was tested; datasets is not installed")
-    command = [sys.executable, "-c", LOAD, "out", "cache"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[text, [128, 128]] for text in ["a red bird"] * 2 + [last] * 2]
+    assert rows_by("datasets", LOAD, "out", "cache") == [[text, [128, 128]] for text in ["a red bird"] * 2 + [last] * 2]
 
 
 def test_pictures_that_are_gone_have_no_line(arguments: list[str]) -> None:
@@ -73,3 +97,32 @@ def test_a_file_of_somebody_else_stays(arguments: list[str]) -> None:
 def test_shards_have_none(arguments: list[str]) -> None:
     assert t2i(*arguments, "--format", "tar") == 0
     assert not Path("out/metadata.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "script"), [("datasets", LOAD_SHARDS), ("webdataset", READ_SHARDS)], ids=["datasets", "webdataset"]
+)
+def test_shards_open_in_other_programs(arguments: list[str], package: str, script: str) -> None:
+    assert t2i(*arguments, "--shard", "0/1", "--shard-size", "1") == 0
+    rows = [[text, [128, 128]] for text in ("a red bird", CAPTIONS.splitlines()[2])]
+    assert rows_by(package, script, "cache") == rows
+
+
+def test_a_folder_of_pictures_is_captions(arguments: list[str]) -> None:
+    """Of others, as `imagefolder` has it, and of `t2i generate` itself."""
+
+    def made(source: str, out: str) -> list[str]:
+        assert t2i("generate", source, *arguments[2:], "-o", out) == 0
+        return [record["caption"] for record in read_manifest(Path(out))]
+
+    texts = [text for text in CAPTIONS.splitlines() if text]
+    assert t2i(*arguments) == 0
+    assert t2i(*arguments, "--format", "tar", "-o", "shards") == 0
+    assert made("out", "of-pictures") == made("shards", "of-shards") == made("out/metadata.jsonl", "of-file") == texts
+    Path("theirs").mkdir()
+    Path("theirs/metadata.csv").write_text("file_name,text\n1.jpg,a blue bird\n")
+    assert made("theirs", "of-theirs") == ["a blue bird"]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {"image": [{"bytes": b"", "path": "1.jpg"}], "text": ["a black bird"]}  # as datasets writes it
+    parquet.write_table(import_module("pyarrow").table(table), "theirs.parquet")
+    assert made("theirs.parquet", "of-parquet") == ["a black bird"]

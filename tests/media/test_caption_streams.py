@@ -53,7 +53,7 @@ def test_the_digest_is_of_the_file_and_columns_can_be_chosen(tmp_path: Path) -> 
         ("c.txt", "a bird".encode("utf-16")),
         ("c.csv", b""),
         ("c.csv", b"\n"),
-        ("c.csv", b"id,text\n1,a bird\n"),
+        ("c.csv", b"id,words\n1,a bird\n"),
         ("c.csv", b"caption\na bird, red\n"),
         ("c.csv", b"a small red bird\na blue bird\n"),
         ("c.csv", b'caption\n"a bird\n'),

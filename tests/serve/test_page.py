@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci
 
 def test_every_file_of_the_page_is_served_and_nothing_comes_from_elsewhere() -> None:
     files = {path.name for path in PAGE.iterdir()}
-    assert files == {"index.html", "app.js", "picture.js", "server.js", "words.js", "style.css", "icon.svg"}
+    scripts = {"app.js", "command.js", "history.js", "picture.js", "server.js", "words.js"}
+    assert files == scripts | {"index.html", "style.css", "icon.svg"}
     for path in PAGE.iterdir():
         assert path.suffix in PAGE_TYPES
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
@@ -165,6 +167,40 @@ def downloaded(folder: Path) -> Path:
     files = list(folder.glob("*.png"))
     assert files[0].name == f"bird-tiny-{2**64 - 1}-0.png"
     return files[0]
+
+
+@needs_browser
+def test_what_was_made_is_shown_again_and_has_a_command(page: Page, server: Served, model: TextToImage) -> None:
+    visit(page, server)
+    assert page.evaluate("document.getElementById('past').hidden && document.getElementById('again').hidden")
+    for caption in (CAPTION, "a blue bird", CAPTION, "a blue bird"):  # what is made again is there once
+        type_caption(page, caption)
+        page.evaluate("document.getElementById('draw').click()")
+        page.wait_for(f"{DONE} && document.getElementById('command').textContent.includes({caption!r})")
+    choose = "document.querySelectorAll('#made button')[1]"
+    assert page.evaluate("document.querySelectorAll('#made button').length") == 2
+    page.evaluate(f"{choose}.click()")
+    assert alike(shown(page, 0), model.generate(CAPTION, seed=0)[0])
+    assert page.evaluate("document.getElementById('caption').value") == CAPTION
+    assert CAPTION.replace(" ", "+") in page.evaluate("location.hash")
+    assert page.evaluate(f"{choose}.getAttribute('aria-pressed')") == "true"
+    assert page.evaluate("document.querySelectorAll('#words button').length") == len(CAPTION.split())
+    commands = [shlex.split(line) for line in text_of(page, "command").splitlines()]
+    for name, command in zip(("tiny", "twin"), commands, strict=True):
+        options = ["--model", name, "--seed", "0", "-o", f"{name}-0-small-bird-with-black"]
+        assert command == ["t2i", "generate", "--caption", CAPTION, *options]
+    assert page.problems == []
+
+
+@needs_browser
+def test_the_command_means_the_caption_in_a_shell(page: Page, server: Served) -> None:
+    visit(page, server)
+    for caption in ('it\'s $(red), `a` \\ "bird"!', "two\n  lines", "a bird: red, it's (small)", "ein Kärntner; rot"):
+        wanted = f"{{ caption: {json.dumps(caption)}, model: 'm', seed: 1n }}"
+        script = f"import('./page/command.js').then(({{ commandFor }}) => commandFor({wanted}))"
+        command = shlex.split(page.evaluate(script))
+        assert command[:4] == ["t2i", "generate", "--caption", " ".join(caption.split())]
+        assert command[4:8] == ["--model", "m", "--seed", "1"]
 
 
 @needs_browser

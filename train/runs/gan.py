@@ -317,7 +317,8 @@ class GanRun:
         """Write a sample grid of the averaged generator: fixed captions, fixed noise."""
         if self.processes.rank:
             return
-        grid = sample_grid(self._averaged(), self.training.text, self.data.grid_captions())
+        captions, words = self.data.grid_captions(), self.data.tokenizer.words
+        grid = sample_grid(self._averaged(), self.training.text, captions, words)
         path = inside(inside(self.folder.path, "grids"), f"{self.seen:08d}.png")
         write_atomically(path, encode_picture(grid, "png"))
 

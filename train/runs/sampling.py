@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.images import make_grid, to_uint8
+from attngan_deploy.media.labels import labelled
 from attngan_deploy.train.data.picture_set import pad_captions
 from attngan_deploy.train.families import GeneratorNetwork, generate
 from attngan_deploy.train.generator import Generator
@@ -58,10 +59,18 @@ def sample_pictures(
     return to_uint8(made.images[-1].float().cpu().numpy())
 
 
-def sample_grid(generator: Generator, text: TextEncoder, ids: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """One picture of all captions: a row a caption, `GRID_SAMPLES` samples each."""
+def sample_grid(
+    generator: Generator, text: TextEncoder, ids: Sequence[Sequence[int]], words: Sequence[str]
+) -> NDArray[np.uint8]:
+    """One picture of all captions: a row a caption, `GRID_SAMPLES` samples each, with its known words below.
+
+    Args:
+        ids: word numbers of the captions.
+        words: the vocabulary.
+    """
     rows = [
         sample_pictures(generator, text, [caption] * GRID_SAMPLES, [(row, sample) for sample in range(GRID_SAMPLES)])
         for row, caption in enumerate(ids)
     ]
-    return make_grid(np.concatenate(rows), columns=GRID_SAMPLES)
+    lines = [" ".join(words[number] for number in caption) for caption in ids]
+    return np.concatenate([labelled(make_grid(row, GRID_SAMPLES), line) for row, line in zip(rows, lines, strict=True)])

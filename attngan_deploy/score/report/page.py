@@ -13,7 +13,8 @@ from attngan_deploy.score.report.figures import CAPTION_1, CAPTION_2
 from attngan_deploy.score.report.results import ModelFigures, ReportRow, Results, cells, headings, notes
 
 TITLE = "Base, att1 and att2: scores and pictures"
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 56, 40, 16  # of a curve
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 320, 56, 44, 36  # of a curve
+LETTER, LINE = 6.5, 14.0  # how wide and how high a label is, about
 
 
 def page(results: Results) -> str:
@@ -95,19 +96,27 @@ def draw_curve(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], axis
 
     shown = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="Frechet distance against {axis}">',
+        f'aria-label="Fréchet distance against {axis}">',
         _line((LEFT, TOP), (LEFT, HEIGHT - BOTTOM)),
         _line((LEFT, HEIGHT - BOTTOM), (WIDTH - 150, HEIGHT - BOTTOM)),
         _text(LEFT - 6, TOP + 10, f"{top:.0f}", "end"),
         _text(LEFT - 6, HEIGHT - BOTTOM, "0", "end"),
         _text(WIDTH - 150, HEIGHT - BOTTOM + 18, f"{right:,.3g}" if axis == "hours" else f"{right:,.0f}", "end"),
-        _text(LEFT, HEIGHT - 8, f"{axis} of this run; Frechet distance upwards"),
+        _text(LEFT, HEIGHT - BOTTOM + 18, "0", "middle"),
+        _text((LEFT + WIDTH - 150) / 2, HEIGHT - 8, f"{axis} of training, of each run", "middle"),
+        _text(LEFT - 40, 14, "Fréchet distance (lower is better); at each run's end, its size, variant and last value"),
     ]
+    labels: list[tuple[float, float, float]] = []  # left, right and height of those that are there
     for name, curve in curves:
         places = [place(point) for point in curve]
         shown += [_line(*ends) for ends in pairwise(places)]
         shown += [f'<circle cx="{x}" cy="{y}" r="3" fill="currentColor"/>' for x, y in places]
-        shown.append(_text(places[-1][0] + 8, places[-1][1] + 4, f"{name}: {float(curve[-1]['fid']):.1f}"))
+        label, (x, y) = f"{name}: {float(curve[-1]['fid']):.1f}", (places[-1][0] + 8, places[-1][1] + 4)
+        end = x + LETTER * len(label)
+        while any(x < right and left < end and abs(y - other) < LINE for left, right, other in labels):
+            y += LINE / 2
+        labels.append((x, end, y))
+        shown.append(_text(x, y, label))
     return "\n".join([*shown, "</svg>"])
 
 

@@ -98,5 +98,6 @@ def parts(run: TrainingRun) -> list[tuple[str, Sequence[Mapping[str, float]]]]:
     for before in run.before:
         found += [part for part in parts(before) if part not in found]
     if run.curve:
-        found.append((f"{64 * 2 ** ((run.stages or 1) - 1)} px, {run.variant}", run.curve))
+        size = f"{64 * 2 ** ((run.stages or 1) - 1)} px"
+        found.append((f"{size}, {run.variant}" if run.variant else size, run.curve))
     return found

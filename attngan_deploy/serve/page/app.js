@@ -1,5 +1,7 @@
 /** The page: what a person types and chooses, and what they see. */
 
+import { commandFor, copyTextOf } from "./command.js";
+import { PastPictures } from "./history.js";
 import { Picture } from "./picture.js";
 import { KeyWanted, askModels, askPictures, askWords, useKey } from "./server.js";
 import { replaceWord, showMarks } from "./words.js";
@@ -17,6 +19,7 @@ const at = Object.fromEntries([...document.querySelectorAll("[id]")].map((elemen
 
 let served; // what GET /models said
 let pictures = []; // on the page
+let made; // what the page shows, once it is whole
 let drawing = new AbortController();
 let pinned, pointed, focused; // words: chosen by a click, under the pointer, with the keyboard's focus
 
@@ -25,6 +28,8 @@ let pinned, pointed, focused; // words: chosen by a click, under the pointer, wi
 let typing = 0;
 let looking = new AbortController();
 let unknown = []; // of the caption as it was when the server was asked last
+
+const past = new PastPictures(at.made, showAgain, (gone) => gone.pictures.forEach((picture) => picture.forget()));
 
 const chosenModels = () => [...at.models.querySelectorAll("input:checked")].map((input) => input.value);
 
@@ -97,7 +102,8 @@ async function draw() {
     if (!names.length) throw new Error("Choose a model first.");
     at.draw.setAttribute("aria-disabled", "true");
     at.status.textContent = "Drawing";
-    history.replaceState(null, "", `#${new URLSearchParams({ caption, seed, models: names.join() })}`);
+    const link = `#${new URLSearchParams({ caption, seed, models: names.join() })}`;
+    history.replaceState(null, "", link);
     const start = performance.now();
     prepare(caption, names, seed);
     at.columns.classList.add("waiting");
@@ -108,6 +114,7 @@ async function draw() {
     const failed = ends.find(({ status }) => status === "rejected");
     if (failed) throw failed.reason;
     at.status.textContent = `Drawn in ${((performance.now() - start) / 1000).toFixed(1)} s`;
+    keep({ caption, names, seed, link, pictures });
   } catch (error) {
     if (signal.aborted) return;
     at.status.textContent = "";
@@ -123,10 +130,10 @@ async function draw() {
 
 /** Empty frames for the pictures to come, a column for each model. */
 function prepare(caption, names, seed) {
-  pictures.forEach((picture) => picture.forget());
-  pinned = pointed = focused = undefined;
-  at.attention.hidden = true;
-  at.words.replaceChildren();
+  if (!made) pictures.forEach((picture) => picture.forget());
+  made = undefined;
+  clearWords();
+  at.again.hidden = true;
   const count = Number(at.count.value);
   pictures = [];
   const columns = names.map((name) => {
@@ -145,6 +152,49 @@ function prepare(caption, names, seed) {
   at.columns.replaceChildren(...columns);
 }
 
+// ---- what was made ----
+
+/** Keep pictures for "Made so far", and show their command. */
+function keep({ caption, names, seed, link, pictures }) {
+  const columns = [...at.columns.children];
+  const count = pictures.length / names.length;
+  const firsts = pictures.filter(({ sample }) => sample === 0).map(({ canvas }) => canvas);
+  made = { caption, names, seed, link, count, pictures, columns };
+  past.add(`${link} ${count}`, `${caption}, seed ${seed}, by ${names.join(", ")}`, firsts, made);
+  showCommand();
+}
+
+/** Show pictures that were made before; the form says what they were made from. */
+function showAgain(chosen) {
+  drawing.abort();
+  at.draw.removeAttribute("aria-disabled");
+  at.columns.classList.remove("waiting");
+  if (!made) pictures.forEach((picture) => picture.forget());
+  made = chosen;
+  pictures = chosen.pictures;
+  at.caption.value = chosen.caption;
+  at.seed.value = chosen.seed;
+  at.count.value = chosen.count;
+  for (const input of at.models.querySelectorAll("input")) input.checked = chosen.names.includes(input.value);
+  history.replaceState(null, "", chosen.link);
+  at.error.textContent = at.status.textContent = "";
+  at.columns.style.setProperty("--models", chosen.names.length);
+  at.columns.replaceChildren(...chosen.columns);
+  clearWords();
+  chosen.pictures.forEach(({ words }) => showWords(words));
+  showAttention();
+  showCommand();
+  captionChanged();
+  at.results.scrollIntoView({ block: "nearest", behavior: "smooth" });
+}
+
+function showCommand() {
+  const { caption, seed, names, count } = made;
+  at.command.textContent = names.map((model) => commandFor({ caption, seed, model, count })).join("\n");
+  at.copied.textContent = "";
+  at.again.hidden = false;
+}
+
 async function drawOne(caption, model, seed, signal) {
   const mine = pictures.filter((picture) => picture.model === model);
   const { attention: able } = served.models.find(({ name }) => name === model);
@@ -159,6 +209,12 @@ async function drawOne(caption, model, seed, signal) {
 }
 
 // ---- what each word looked at ----
+
+function clearWords() {
+  pinned = pointed = focused = undefined;
+  at.attention.hidden = true;
+  at.words.replaceChildren();
+}
 
 /** A button for each word; models that know other words than the first may add some. */
 function showWords(words) {
@@ -243,6 +299,9 @@ function listen() {
   at.random.onclick = () => {
     at.seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
     at.form.requestSubmit();
+  };
+  at.copy.onclick = async () => {
+    at.copied.textContent = await copyTextOf(at.command);
   };
   at.models.onchange = () => {
     lookUp();
