@@ -14,7 +14,7 @@ from attngan_deploy.media.captions import read_captions
 TWO = ["a small red bird", "a blue bird with long wings"]
 THREE = [*TWO, "a yellow bird on a branch"]
 FILES = ["1.jpg", "2.jpg"]
-LINES = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in TWO)
+LINES = "".join(json.dumps({"id": 1, "sentence": text}) + "\n" for text in TWO)
 
 
 def texts(name: str | Path, column: str | None = None) -> list[str]:
@@ -59,25 +59,25 @@ def test_a_row_of_a_column_is_no_column(tmp_path: Path) -> None:
     [
         LINES,
         LINES.splitlines()[0],
-        json.dumps({"image": FILES, "text": TWO}),
-        json.dumps({"text": dict(enumerate(TWO))}),
-        f"id,text\n1,{TWO[0]}\n2,{TWO[1]}\n",
-        f"\tid\ttext\n0\t1\t{TWO[0]}\n1\t2\t{TWO[1]}\n",
+        json.dumps({"image": FILES, "sentence": TWO}),
+        json.dumps({"sentence": dict(enumerate(TWO))}),
+        f"id,sentence\n1,{TWO[0]}\n2,{TWO[1]}\n",
+        f"\tid\tsentence\n0\t1\t{TWO[0]}\n1\t2\t{TWO[1]}\n",
     ],
 )
 def test_a_stream_with_other_columns_is_read_by_its_next_step(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    with pytest.raises(CaptionError, match=r"Next: choose one with --column, such as --column text$"):
+    with pytest.raises(CaptionError, match=r"Next: choose one with --column, such as --column sentence$"):
         pipe(monkeypatch, text)
-    assert pipe(monkeypatch, text, "text") == TWO[: text.count("a ")]
+    assert pipe(monkeypatch, text, "sentence") == TWO[: text.count("a ")]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize(
     "rows",
     [
-        ["id", "text", "1", TWO[0], "2", TWO[1]],
+        ["id", "phrase", "1", TWO[0], "2", TWO[1]],
         ["Nr", "Beschreibung", "1", TWO[0], "2", TWO[1]],
-        ["Bild", "Text", "1.jpg", TWO[0], "2.jpg", TWO[1]],
+        ["Bild", "Satz", "1.jpg", TWO[0], "2.jpg", TWO[1]],
         ["Vogel", "Beschreibung", "Meise", TWO[0], "Star", TWO[1]],
     ],
 )
