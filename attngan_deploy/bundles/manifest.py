@@ -11,11 +11,12 @@ from attngan_deploy.system.records import JsonObject, RecordError, decode, look_
 
 MANIFEST = "bundle.json"
 SCHEMA_VERSION = 2  # 2: a generator may take no eps, give no attention, and be meant for truncated noise
-TEXT_TO_IMAGE, JUDGE, MATCHER = "text-to-image", "judge", "matcher"
+TEXT_TO_IMAGE, JUDGE, MATCHER, CRITIC = "text-to-image", "judge", "matcher", "critic"
 GRAPHS = {
     TEXT_TO_IMAGE: ("text_encoder", "generator"),
     JUDGE: ("judge",),
     MATCHER: ("text_encoder", "picture_encoder"),
+    CRITIC: ("critic",),
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # that a graph may take or give
 NEEDED = {1: ("z", "eps", "features", "attention"), 2: ("z", "features")}  # sizes of a generator, by schema

@@ -59,6 +59,10 @@ def generate(
             help="Times the noise z, cut at 2: less is safer and more alike, 1 turns it off. (default: the model's)",
         ),
     ] = None,
+    best_of: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Make so many candidates of each picture, keep the one most like a bird."),
+    ] = 1,
     file_format: Annotated[
         Format | None,
         typer.Option(
@@ -159,6 +163,7 @@ def generate(
             strict=strict,
             grid=grid,
             attention=attention,
+            best_of=best_of,
         )
         try:
             report = _generate(run, out, share, on_ray, workers)

@@ -17,6 +17,7 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
+from attngan_deploy.generate.critic import MOST, Critic, candidates, choose
 from attngan_deploy.generate.manifest import iter_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
@@ -51,6 +52,8 @@ class Origin:
     backend: str = ""  # what made it; "" where nothing says, as after a run that was killed; so is the precision
     precision: str = ""
     truncation: float = 1.0  # of its noise; 1 where nothing says it
+    best_of: int = 1  # candidates that it was chosen from, by
+    critic: str = ""  # the critic of this hash
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
     target = inside(target.parent, target.name)  # the name is one that anybody can guess, and plant a link at
     origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
     with writing(target):
-        told = {key: value for key, value in asdict(origin).items() if (key, value) != ("truncation", 1.0)}
+        usual = {"truncation": 1.0, "best_of": 1, "critic": ""}
+        told = {key: value for key, value in asdict(origin).items() if usual.get(key) != value}
         write_atomically(target, encode_picture(made.picture, suffix, {**told, "file": target.name}))
 
 
@@ -137,8 +141,14 @@ def _make(network: TextToImage, origin: Origin) -> NDArray[np.uint8]:
     caption = Caption(origin.caption, 1)
     wanted = Picture((origin.index, origin.sample), caption, encode_caption(caption, network.tokenizer).ids)
     batches = network.stream_pictures(
-        [wanted], origin.seed, shared_noise=origin.shared_noise, attention=True, truncation=origin.truncation
+        candidates([wanted], origin.best_of),
+        origin.seed,
+        shared_noise=origin.shared_noise,
+        attention=True,
+        truncation=origin.truncation,
     )
+    if origin.best_of > 1:
+        batches = choose(batches, origin.best_of, Critic.load_as(origin.critic))
     picture: NDArray[np.uint8] = next(batches).pictures[0]
     return picture
 
@@ -199,8 +209,11 @@ def _origin(path: Path, told: object) -> Origin:
     truncation = told.get("truncation", 1.0)
     if not (type(truncation) in (int, float) and 0 <= truncation <= 1):
         raise DataError(f"{path}: 'truncation' is out of range", found=str(truncation)[:40], expected="0 to 1")
+    best_of, critic = told.get("best_of", 1), told.get("critic", "")
+    if not (type(best_of) is int and 1 <= best_of <= MOST and type(critic) is str):
+        raise DataError(f"{path}: 'best_of' is out of range", found=str(best_of)[:40], expected=f"1 to {MOST}")
     known = {key: told[key] for key in (*FIELDS, *ENGINE) if key in told}
-    return Origin(**known, truncation=float(truncation))
+    return Origin(**known, truncation=float(truncation), best_of=best_of, critic=critic)
 
 
 def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[EngineRequest]) -> Bundle:

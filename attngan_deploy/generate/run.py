@@ -7,10 +7,12 @@ from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.bundle import Bundle, open_bundle
+from attngan_deploy.bundles.manifest import CRITIC
 from attngan_deploy.bundles.truncation import truncated
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import OutputError
+from attngan_deploy.generate.critic import DEFAULT_CRITIC
 from attngan_deploy.generate.plan import Place, Plan
 from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord
 from attngan_deploy.media.caption import Caption
@@ -41,6 +43,8 @@ class Run:
     grid: bool = False  # also write `grid.png`
     attention: bool = False  # also write a sheet of each picture's attention into `attention/`
     truncation: float = 1.0  # times z, whose numbers far out are drawn again; 1 for z as it is
+    best_of: int = 1  # candidates of each picture; the one is kept that the critic ranks first
+    critic: str = ""  # hash of its bundle, where there are several
 
     @classmethod
     def of(
@@ -56,12 +60,15 @@ class Run:
 
         Raises:
             OutputError: attention was asked for, and the bundle has none.
+            BundleError: the best of several was asked for, and there is no critic.
         """
         if how.get("attention") and not bundle.manifest.sizes.attention:
             raise OutputError(
                 f"model {bundle.name} has no attention: its generator looks at the sentence as a whole",
                 next_step="leave out --attention, or choose another --model",
             )
+        if how.get("best_of", 1) > 1:
+            how["critic"] = open_bundle(DEFAULT_CRITIC, CRITIC).hash
         cut = truncated(bundle.manifest.truncation, truncation)
         how["truncation"] = 1.0 if cut is None else cut.scale
         return cls(captions, seed, shared_noise, bundle.name, bundle.hash, bundle=str(bundle.folder), **how)
@@ -94,6 +101,8 @@ class Run:
             model_hash=self.model_hash,
             format=self.file_format,
             truncation=self.truncation,
+            best_of=self.best_of,
+            critic=self.critic,
             **parts,
         )
 
@@ -130,6 +139,7 @@ class Run:
             "model_hash": self.model_hash,
             "shared_noise": self.shared_noise,
             **({} if self.truncation == 1 else {"truncation": self.truncation}),
+            **({} if self.best_of == 1 else {"best_of": self.best_of, "critic": self.critic}),
             **engine.told_of_picture,
         }
 

@@ -62,6 +62,8 @@ class RunRecord:
     model_hash: str
     format: str
     truncation: float = 1.0
+    best_of: int = 1
+    critic: str = ""
     # what makes its pictures, all of them; of a run that is not in parts, backend and precision
     engine: EngineRecord = EngineRecord()
 
@@ -73,8 +75,9 @@ class RunRecord:
 
     def json(self) -> bytes:
         told = self.identity | {"engine": self.engine.json()}
-        if self.truncation == 1:  # as before there was any
-            del told["truncation"]
+        for key, usual in (("truncation", 1), ("best_of", 1), ("critic", "")):
+            if told[key] == usual:  # as before there was any
+                del told[key]
         return (json.dumps(told, indent=2) + "\n").encode()
 
 

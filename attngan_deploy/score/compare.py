@@ -16,7 +16,7 @@ from attngan_deploy.system.records import look_up
 LOOK = ("used", "width", "height", "crop", "resize")  # how many pictures were looked at, and how
 FORBIDDING = (  # what must be the same for every score of pictures by a judge
     *("judge.hash", "judge.classes", "judge.size"),
-    *(f"pictures.{key}" for key in (*LOOK, "order", "shuffle_seed")),
+    *(f"pictures.{key}" for key in (*LOOK, "order", "shuffle_seed", "best_of")),
 )
 CAPTIONS = ("pictures.generated.captions", "pictures.generated.captions_sha256")  # where both say them
 LARGEST = 1e15  # no score is larger; infinities and NaN are none

@@ -75,6 +75,7 @@ class GeneratedPictures:
 
     order, other_files, lost, places = "manifest", list[str](), tuple[str, ...](), None
     notes = left_out = tuple[str, ...]()
+    best_of = 1
 
     def __init__(
         self,

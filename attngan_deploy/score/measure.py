@@ -194,6 +194,7 @@ def measure_by(
         captions_sha256=hashlib.sha256(json.dumps(captions).encode()).hexdigest() if any(captions) else "",
         decoder=DECODER if source.generated is None else "",
         notes=notes,
+        best_of=source.best_of,
     )
     return [each.outputs(facts, kept, arranged) for each in collectors]
 

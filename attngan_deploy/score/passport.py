@@ -81,6 +81,7 @@ class PictureFacts:
     sha256: str = ""  # of the content of all files, of a reference; "" for other pictures
     decoder: str = ""  # what the decoder of their files makes of them; "" where they never were files, or long ago
     notes: tuple[str, ...] = ()  # what was found of other programs, and how it was read
+    best_of: int = 1  # candidates that each picture was chosen from, where `run.json` says it
 
     @property
     def was_upscaled(self) -> bool:

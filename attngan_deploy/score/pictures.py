@@ -64,6 +64,7 @@ class PictureFiles:
     notes: tuple[str, ...] = ()  # what of it is another program's, and how it was read
     left_out: tuple[str, ...] = ()  # what is said of pictures that the manifest does not name
     generated: GeneratedFacts | None = None  # None; a folder of `t2i generate` is a folder
+    best_of: int = 1  # candidates that each was chosen from
 
     def name_of(self, loose: Path) -> str:
         """The name of a loose picture, with the sub-folder that it lies in."""
@@ -186,7 +187,8 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
-    if RUN in names and places is None and (missing := _missing_parts(path, loose, shards)):
+    run = _run(path) if RUN in names else None
+    if run is not None and places is None and (missing := _missing_parts(run, loose, shards)):
         notes.append(missing)
     effective = "manifest" if places is not None else "name" if loose or order == "name" else "stored"
     sidecars = {_sidecar(name) for name in loose} & {*names}
@@ -204,6 +206,7 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         folder=path,
         notes=tuple(notes),
         left_out=left_out,
+        best_of=1 if run is None else run.best_of,
     )
 
 
@@ -251,12 +254,16 @@ def _records(path: Path, order: str) -> tuple[list[tuple[str, str]] | None, list
         return None, [f"{MANIFEST} is not of t2i generate, and was not used"]
 
 
-def _missing_parts(folder: Path, loose: Sequence[str], shards: Sequence[str]) -> str:
-    """What a run in parts has not made, or has lost, by its `run.json`; "" where nothing is missing."""
+def _run(folder: Path) -> RunRecord | None:
+    """What `run.json` says; None where it is damaged, or another program's."""
     try:
-        run = decode(RunRecord, read_json(folder / RUN))
+        return decode(RunRecord, read_json(folder / RUN))
     except (OSError, ValueError):
-        return ""
+        return None
+
+
+def _missing_parts(run: RunRecord, loose: Sequence[str], shards: Sequence[str]) -> str:
+    """What a run in parts has not made, or has lost; "" where nothing is missing."""
     if run.layout != SHARDS or not (run.captions and run.samples and run.shard_size):
         return ""
     plan = Plan(run.captions, run.samples, run.shard_size)

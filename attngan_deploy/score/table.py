@@ -97,6 +97,7 @@ def _origin_rows(pictures: PictureFacts) -> Rows:
 def _picture_rows(pictures: PictureFacts) -> Rows:
     if pictures.found == 0:
         return []
+    chosen = [("chosen", f"each the best of {pictures.best_of}")] if pictures.best_of > 1 else []
     shuffled = ", kept" if pictures.shuffle_seed is None else f", then shuffled with seed {pictures.shuffle_seed}"
     formats = ", ".join(f"{count} {name}" for name, count in sorted(pictures.formats.items()))
     rows = [
@@ -106,6 +107,7 @@ def _picture_rows(pictures: PictureFacts) -> Rows:
         ("resize", pictures.resize),
         *([("decoder", pictures.decoder)] if pictures.decoder else []),
         ("order", f"{pictures.order}{shuffled}"),
+        *chosen,
     ]
     rows += _listed("skipped", pictures.skipped)
     return rows + _listed("other files", pictures.other_files)

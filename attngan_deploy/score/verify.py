@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from attngan_deploy.bundles.bundle import Bundle, open_bundle
-from attngan_deploy.bundles.manifest import GRAPHS, JUDGE, MATCHER
+from attngan_deploy.bundles.manifest import CRITIC, GRAPHS, JUDGE, MATCHER
 from attngan_deploy.engines.golden import Verification
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import BundleError, EngineError, MissingExtraError, ScoreError
+from attngan_deploy.generate.critic import GRAPH as CRITIC_GRAPH
+from attngan_deploy.generate.critic import Critic
 from attngan_deploy.generate.pipeline import TextToImage, verify_model
 from attngan_deploy.score.judge import GRAPH, Judge
 from attngan_deploy.score.matcher import GRAPHS as MATCHER_GRAPHS
@@ -49,6 +51,8 @@ def _verify(bundle: Bundle, request: EngineRequest) -> Outcome:
         elif bundle.kind == MATCHER:
             engines = (load_engine(bundle, key, request) for key in MATCHER_GRAPHS)
             verify = partial(verify_matcher, Matcher(bundle, *engines))
+        elif bundle.kind == CRITIC:
+            verify = partial(verify_critic, Critic(bundle, load_engine(bundle, CRITIC_GRAPH, request)))
         else:
             verify = partial(verify_model, TextToImage.load_on(bundle, request))
     except (BundleError, EngineError, MissingExtraError) as error:  # a bundle may lack a precision
@@ -74,6 +78,13 @@ def verify_judge(judge: Judge) -> Verification:
     judge.look(np.full((1, judge.size, judge.size, 3), 128, np.uint8))
     bundle = judge.bundle
     return Verification(bundle.name, bundle.hash, judge.engine.facts, 0, None, None, "finite numbers", True)
+
+
+def verify_critic(critic: Critic) -> Verification:
+    """Nor has a critic: an EngineError where its graph does not give finite numbers."""
+    critic.rank(np.full((1, critic.size, critic.size, 3), 128, np.uint8))
+    bundle = critic.bundle
+    return Verification(bundle.name, bundle.hash, critic.engine.facts, 0, None, None, "finite numbers", True)
 
 
 def verify_matcher(matcher: Matcher) -> Verification:

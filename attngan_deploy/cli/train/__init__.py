@@ -57,4 +57,4 @@ BACKBONE = typer.Option("--backbone", help="Weights of the image encoder's froze
 RESUME = typer.Option("--resume", help="Continue the run in --out.")
 DRY_RUN = typer.Option("--dry-run", help="Print the resolved recipe and stop.")
 
-register("train.all", "train.damsm", "train.gan", "train.judge")
+register("train.all", "train.critic", "train.damsm", "train.gan", "train.judge")
