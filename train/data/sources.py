@@ -15,9 +15,9 @@ from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import has_other_lines, without_marks
 from attngan_deploy.media.caption_lines import csv_rows
+from attngan_deploy.media.nested_texts import texts_of
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
-from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
@@ -84,7 +84,7 @@ class Source:
     def _clean(self, lines: Iterable[str]) -> tuple[str, ...]:
         """Captions with single white space; one without a word, or N/A, is dropped, and noted unless it is blank."""
         captions = [" ".join(line.split()) for line in lines]
-        kept = tuple(caption for caption in captions if split_words(caption) and not is_no_value(caption))
+        kept = tuple(caption for caption in captions if any(map(str.isalpha, caption)) and not is_no_value(caption))
         self.notes["caption without a word dropped"] += sum(map(bool, captions)) - len(kept)
         return kept
 
@@ -261,7 +261,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
         elif not _is_file(picture):
             source.skip(name, "missing picture")
         else:
-            captions = tuple(row["caption"] for row in group)
+            captions = tuple(text for row in group for text in texts_of(row["caption"]))
             source.add(Entry(name, picture, captions, next(iter(classes), None), None, next(iter(splits), None)))
     return source
 
