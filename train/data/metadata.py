@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, PICTURE_COLUMNS, split_lines
@@ -34,7 +35,7 @@ def described_in(folder: Path, text: str) -> Iterator[tuple[Path, list[str]]]:
                 f"line {number} of {folder / NAME} can't be used",
                 found=repr(line[:60]),
                 expected='{"file_name": "1.jpg", "text": "a red bird"}',
-                next_step=f"take that line out: sed -i '{number}d' {folder / NAME}",
+                next_step=f"take that line out: sed -i '{number}d' {quote(str(folder / NAME))}",
             )
         yield folder / picture.replace("\\", "/"), captions
 
