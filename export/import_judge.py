@@ -16,7 +16,7 @@ from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.judge import LARGEST, Judge
 from attngan_deploy.system.records import JsonObject, decode
 
 GRAPH_FILE = "judge.onnx"
@@ -153,7 +153,15 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
             expected="one number of pixels",
             next_step="--size 299, as it was trained with" if not sides else "leave out --size",
         )
-    return inputs[0].name, sides.pop(), transposed
+    (side,) = sides
+    if side > LARGEST:
+        raise BundleError(
+            f"{file} takes pictures that are too large",
+            found=f"{side} px",
+            expected=f"1 to {LARGEST} px",
+            next_step="another classifier",
+        )
+    return inputs[0].name, side, transposed
 
 
 def _find_logits(file: Path, model: onnx.ModelProto, asked: str | None) -> str:

@@ -172,6 +172,7 @@ def test_a_fixed_batch_is_freed(tmp_path: Path) -> None:
         ({}, ("--mean", "half", "--std", "1"), "--mean is no number; found half"),
         ({}, (*HOW, "--size", "64"), "side of its pictures is not clear; found 12 and 64"),
         ({"side": "S"}, HOW, "found none in the file"),
+        ({"side": 2**40}, HOW, "too large; found 1099511627776 px; expected 1 to 1024 px"),
         ({"channels": 4}, HOW, "does not take pictures; found images [?, 4, 12, 12]"),
         ({"dtype": TensorProto.DOUBLE}, HOW, "does not take float32 pictures; found double"),
         ({"outputs": ("scores", "hidden")}, HOW, "several outputs; found scores, hidden"),
