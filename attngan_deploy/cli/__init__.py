@@ -4,6 +4,7 @@ Sub-commands live one per file, of which only the one that is called is imported
 functions, so that `t2i --help`, which lists them all, stays fast.
 """
 
+import errno
 import io
 import os
 import pkgutil
@@ -34,6 +35,7 @@ t2i makes pictures of captions. Three things to do first:
 
 t2i --help lists all commands, t2i COMMAND --help tells what one takes, and t2i --install-completion
 lets the Tab key complete them in bash, zsh and fish."""
+LOOP = "Symlink loop"  # how `Path.resolve` tells of links in a circle, before Python 3.13
 USAGE = 2  # exit status of a call that names no command
 COMPLETING = "_T2I_COMPLETE"  # what shells set when they ask for what could come next
 
@@ -133,6 +135,10 @@ def report_errors(run: Callable[[], Any]) -> int:
         return _end_output()
     except OSError as error:
         return _tell(_explained(error))
+    except RuntimeError as error:
+        if not str(error).startswith(LOOP):
+            raise
+        return _tell(_explained(OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2][:-1])))
     except MemoryError as error:
         what = " ".join(str(error).split()) or "there is not enough"
         return _tell(f"out of memory: {what}. Next: fewer pictures at once, e.g. a smaller --batch-size")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from attngan_deploy import cli
 from attngan_deploy.cli import main
 from attngan_deploy.generate.pipeline import UnknownWordWarning
+from attngan_deploy.system.files import replaceable_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="how shells of POSIX close streams")
 ENGINE = "--backend onnxruntime --precision fp32 --threads 1"
@@ -66,6 +68,16 @@ def test_a_warning_of_ours_is_a_line_like_others(monkeypatch: pytest.MonkeyPatch
     told = warnings.formatwarning(UnknownWordWarning("left out 'a\x1bb'"), UnknownWordWarning, "pipeline.py", 286)
     assert told == "t2i: left out 'a\\x1bb'\n"
     assert "numbers.py:3" in warnings.formatwarning("of a library", UserWarning, "numbers.py", 3)
+
+
+def test_links_in_a_circle_are_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    command = ["score", "--compare", str(tmp_path / "loop"), str(tmp_path / "loop")]
+    for run in (lambda: replaceable_file(tmp_path / "loop"), lambda: cli.app(command, standalone_mode=True)):
+        cli.register("score")
+        assert cli.report_errors(run) == 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and "Too many levels of symbolic links" in told and ". Next: " in told
 
 
 def test_captions_of_a_closed_input(tiny_bundle: Path, tmp_path: Path) -> None:
