@@ -1,6 +1,7 @@
 """Classifiers that become judges: what is found in them, what is refused, and that scores are right."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.score.judge import Judge
 
 register("import_judge", "score")
@@ -101,6 +103,16 @@ def test_a_classifier_becomes_a_judge(tmp_path: Path, channels_last: bool) -> No
     np.testing.assert_allclose(logits, wanted[0], atol=1e-4)
     np.testing.assert_allclose(features, wanted[1], atol=1e-4)
     assert str(tmp_path) not in (tmp_path / "mine" / "bundle.json").read_text()
+
+
+def test_ctrl_c_is_heard_while_it_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph may loop for ever; the main thread, which Ctrl-C comes to, waits for another one."""
+    threads, run = [], OnnxRuntimeEngine.run
+    monkeypatch.setattr(
+        OnnxRuntimeEngine, "run", lambda *given: threads.append(threading.current_thread()) or run(*given)
+    )
+    imported(classifier(tmp_path / "net.onnx"), "-o", tmp_path / "j", *HOW)
+    assert len(threads) > 2 and threading.main_thread() not in threads[:2]
 
 
 def test_it_scores_pictures(tmp_path: Path) -> None:
