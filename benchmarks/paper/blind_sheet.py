@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from contact_sheet import numbered
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,6 +27,7 @@ from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.images import decode_picture, make_grid
+from attngan_deploy.media.labels import labelled
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.system.files import make_folder, write_atomically
 
@@ -95,7 +95,7 @@ def draw(shuffled: Sequence[Tile], out: Path, key: Path) -> None:
         grid = make_grid(
             np.stack(
                 [
-                    numbered(tile.picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1), number)
+                    labelled(tile.picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1), str(number))
                     for number, tile in enumerate(on_sheet, start=first + 1)
                 ]
             ),
