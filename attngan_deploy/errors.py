@@ -27,8 +27,10 @@ class T2IError(Exception):
     """
 
     exit_status = 1
+    usual_step = ""  # the next step where no better one is known
 
     def __init__(self, what: str, *, found: str = "", expected: str = "", next_step: str = "") -> None:
+        next_step = next_step or self.usual_step
         self.what, self.found, self.expected, self.next_step = what, found, expected, next_step
         parts = [what]
         if found:
@@ -51,6 +53,8 @@ class BundleError(T2IError):
 
 class CheckpointError(T2IError):
     """A training checkpoint that is missing, damaged or hostile."""
+
+    usual_step = "give another one, or copy it again from where it was made"
 
 
 class EngineError(T2IError):

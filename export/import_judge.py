@@ -16,8 +16,9 @@ from attngan_deploy.bundles.manifest import JUDGE, JudgeFields
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import BundleError, EngineError, ParityError
 from attngan_deploy.export.final_names import new_folder
-from attngan_deploy.score.judge import Judge
+from attngan_deploy.score.judge import LARGEST, Judge
 from attngan_deploy.system.records import JsonObject, decode
+from attngan_deploy.system.signals import interruptibly
 
 GRAPH_FILE = "judge.onnx"
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
@@ -98,7 +99,8 @@ def write_judge(
     check_replaceable(out, JUDGE, facts, options.force)
     with new_folder(out) as folder:
         (folder / GRAPH_FILE).write_bytes(model.SerializeToString(deterministic=True))
-        outputs, width = _try_out(folder / GRAPH_FILE, size, mean, std, options)
+        graph = folder / GRAPH_FILE
+        outputs, width = interruptibly(lambda: _try_out(graph, size, mean, std, options))  # it may loop for ever
         kept = outputs - len(set(options.drop_outputs))
         if options.classes and len(options.classes) != kept:
             raise BundleError(
@@ -153,7 +155,15 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
             expected="one number of pixels",
             next_step="--size 299, as it was trained with" if not sides else "leave out --size",
         )
-    return inputs[0].name, sides.pop(), transposed
+    (side,) = sides
+    if side > LARGEST:
+        raise BundleError(
+            f"{file} takes pictures that are too large",
+            found=f"{side} px",
+            expected=f"1 to {LARGEST} px",
+            next_step="another classifier",
+        )
+    return inputs[0].name, side, transposed
 
 
 def _find_logits(file: Path, model: onnx.ModelProto, asked: str | None) -> str:

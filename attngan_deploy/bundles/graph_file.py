@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = b"location"  # of an entry that names another file, in ONNX's external_data: "location", "offset", "length"
+ANOTHER = "give another file, or export it again with its weights inside"
 LENGTHS = (0x08, 0x00)  # bytes that may stand before it: its length, as protobuf writes it, or in a longer form
 
 
@@ -55,12 +56,16 @@ def read_graph(path: Path, check: bool = True) -> "onnx.ModelProto":
 
     try:
         if names_other_files(path):
-            raise BundleError(f"{path} is refused: it names other files for its weights", expected="one .onnx file")
+            raise BundleError(
+                f"{path} is refused: it names other files for its weights", expected="one .onnx file", next_step=ANOTHER
+            )
         model = onnx.load(path, load_external_data=False)
         if check:
             onnx.checker.check_model(model)
     except OSError as error:
-        raise BundleError(f"{path} can't be read: {error.strerror or error}", expected="an .onnx file") from error
+        what = f"{path} can't be read: {error.strerror or error}"
+        raise BundleError(what, expected="an .onnx file", next_step=ANOTHER) from error
     except (DecodeError, onnx.checker.ValidationError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} can't be read: it is no ONNX model, or a damaged one: {str(error)[:200]}") from error
+        what = f"{path} can't be read: it is no ONNX model, or a damaged one: {str(error)[:200]}"
+        raise BundleError(what, next_step=ANOTHER) from error
     return model

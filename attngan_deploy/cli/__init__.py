@@ -4,11 +4,13 @@ Sub-commands live one per file, of which only the one that is called is imported
 functions, so that `t2i --help`, which lists them all, stays fast.
 """
 
+import errno
 import io
 import os
 import pkgutil
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -20,7 +22,7 @@ from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, ins
 from attngan_deploy.system.os_errors import FULL, advice, reason
 from attngan_deploy.system.processor import limited_threads
 from attngan_deploy.system.signals import IN_C
-from attngan_deploy.system.terminal import show
+from attngan_deploy.system.terminal import printable, show
 
 # Commands of which nothing but what they print is kept.
 PRINTED = {"models", "bench", "score", "--version", "--help", "--show-completion"}
@@ -33,6 +35,7 @@ t2i makes pictures of captions. Three things to do first:
 
 t2i --help lists all commands, t2i COMMAND --help tells what one takes, and t2i --install-completion
 lets the Tab key complete them in bash, zsh and fish."""
+LOOP = "Symlink loop"  # how `Path.resolve` tells of links in a circle, before Python 3.13
 USAGE = 2  # exit status of a call that names no command
 COMPLETING = "_T2I_COMPLETE"  # what shells set when they ask for what could come next
 
@@ -132,6 +135,10 @@ def report_errors(run: Callable[[], Any]) -> int:
         return _end_output()
     except OSError as error:
         return _tell(_explained(error))
+    except RuntimeError as error:
+        if not str(error).startswith(LOOP):
+            raise
+        return _tell(_explained(OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2][:-1])))
     except MemoryError as error:
         what = " ".join(str(error).split()) or "there is not enough"
         return _tell(f"out of memory: {what}. Next: fewer pictures at once, e.g. a smaller --batch-size")
@@ -165,11 +172,24 @@ def _explained(error: OSError) -> str:
     return f"{reason(error)}{where}; nothing was left half-written. Next: {advice(error)}"
 
 
+_as_python_does = warnings.formatwarning
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours as a line like all others; one of a library keeps the place that its authors would ask for."""
+    if category.__module__.startswith("attngan_deploy."):
+        return f"t2i: {printable(str(message))}\n"
+    return _as_python_does(message, category, filename, lineno, line)
+
+
 def main() -> None:
     """Run `t2i` with the arguments of this process; `attngan_deploy.__main__` is the script's own beginning."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _warning
     if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     status = report_errors(_run)

@@ -1,7 +1,6 @@
 """`t2i serve`: models behind HTTP, with a page to play with."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 
 from attngan_deploy.cli import app, load_extra
 from attngan_deploy.cli.options import Threads, check_batch, example, listed
+from attngan_deploy.system.terminal import show
 
 
 @app.command(cls=example("t2i serve --model base --port 8000"))
@@ -93,7 +93,7 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         more_engines=tuple(more),
     )
-    server.run(settings, lambda line: print(f"t2i: {line}", file=sys.stderr, flush=True))
+    server.run(settings, lambda line: show(f"t2i: {line}", error=True))
 
 
 def _folders(models: list[str] | None) -> dict[str, Path]:

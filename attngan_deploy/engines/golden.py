@@ -3,6 +3,7 @@
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -84,9 +85,9 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             _check_size(stream)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
-                texts, ids, lengths = arrays["captions"], arrays["ids"], arrays["lengths"]
-                z, images = (arrays[name].astype(np.float32) for name in ("z", f"image_{size}"))
-                eps = arrays["eps"].astype(np.float32) if sizes.eps else z[:, :0]
+                texts, ids, lengths = (_array(arrays, name) for name in ("captions", "ids", "lengths"))
+                z, images = (_array(arrays, name).astype(np.float32) for name in ("z", f"image_{size}"))
+                eps = _array(arrays, "eps").astype(np.float32) if sizes.eps else z[:, :0]
     except UNREADABLE as error:
         raise _damaged(bundle, file, _unreadable(str(error))) from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
@@ -104,6 +105,13 @@ def load_golden(bundle: Bundle) -> GoldenCases:
             raise _damaged(bundle, file, f"'{name}' is not {[count, *shape]} finite numbers")
     rows = [[int(number) for number in row[:length]] for row, length in zip(ids, lengths, strict=True)]
     return GoldenCases([str(text) for text in texts], rows, z, eps, images)
+
+
+def _array(arrays: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """An array of an archive, of which numpy gives bytes where they don't begin as an array does."""
+    if not isinstance(array := arrays[name], np.ndarray):
+        raise ValueError(f"'{name}' is no array")
+    return array
 
 
 def _check_size(stream: BinaryIO) -> None:

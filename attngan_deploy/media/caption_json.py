@@ -22,10 +22,12 @@ LISTS = ("captions", "data", "sentences")  # what others call the list of all ca
 MOST_KEYS = 1000  # of the one object that is a file, and COCO has five
 BYTE_ORDER_MARK = "\ufeff"
 RECORD = '{"caption": "a red bird"}'
-# Writes the texts of an object, one a line, also those of lists in it.
+# Writes the texts of an object, one a line, also those of lists in it: those called a caption, where any is.
 VALUES = (
-    r"""python -c "import json, sys; t = lambda v: [w for i in (v.values() if hasattr(v, 'values') else v) """
-    r"""for w in ([i] if isinstance(i, str) else t(i))]; print(*t(json.load(sys.stdin)), sep='\n')" """
+    r"""python -c "import json, sys; t = lambda v, k='': [w for n, i in (v.items() if hasattr(v, 'items') else """
+    r"""[(k, i) for i in v] if isinstance(v, list) else []) for w in ([(n, i)] if isinstance(i, str) else t(i, n))]; """
+    r"""a = t(json.load(sys.stdin)); c = [i for n, i in a if n in ('caption', 'captions')]; """
+    r"""print(*(' '.join(i.split()) for i in c or [i for n, i in a]), sep='\n')" """
 )
 SPACE = re.compile(r"[ \t\n\r]*")
 

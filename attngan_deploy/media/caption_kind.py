@@ -39,10 +39,20 @@ MARKS = (
     *(r"\d+:\s+", r"\d+\s+[-\u2013\u2014]\s+", r"\(\d+\)\s+", r"\[\d+\]\s+", r"#\d+[.:)]?\s+", r"[A-Za-z]\)\s+"),
     r"(?i:\*{0,2}(caption|prompt|description|image|picture)\s*#?\d+\s*[:.)\-\u2013\u2014]\s*\*{0,2}\s+)",
     r"(?i:([-*]\s+)?\*{0,2}(caption|prompt|description)\s*:\*{0,2}\s+)",
+    r"[-*+]\s+\[[ xX]\]\s+",
     r"[-*+>\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]\s+",
 )
+# The times of subtitles, and lines that make texts of them: of SubRip and WebVTT a line for each time, of SSA a line.
+TIMES = re.compile(r"^\s*[\d:.,]+ +--> +[\d:.,]+", re.MULTILINE)
+SPOKEN = (
+    r"""awk '{sub(/\r$/, ""); gsub(/<[^>]*>/, "")} !NF {if (t) print t; t = s = ""; next} """
+    r"""s {t = t (t ? " " : "") $0} /-->/ {s = 1} END {if (t) print t}'"""
+)
+DIALOGUE = r"sed -n -e 's/{[^}]*}//g' -e 's/^Dialogue:\([^,]*,\)\{9\}//p'"
 # Of a line: a number, a picture's name, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
 NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
+# What may stand around them: a byte order mark, and the end that lines of Windows have.
+NO_CAPTION_OUT = f"grep -vE '^[^!-~]*({NO_CAPTION.replace('$', '[[:space:]]*$')})'"
 # What chat programs say in front of captions and behind them.
 GREETING = re.compile(
     r"\W*((sure|certainly|of course|absolutely)[!,.].*|(sure|okay|ok|great|here|below)\b.*:\W*)", re.IGNORECASE
@@ -52,6 +62,7 @@ FAREWELL = re.compile(
 )
 TOP = 3  # lines of a text in which it greets
 MOST_AROUND = 8  # lines of a text around a list, which are not taken for captions that have no mark
+MARKS_OUT = r"sed -E 's/^[[:space:]]*([-*+]|[0-9]+[.)])[[:space:]]+(\[[ xX]\][[:space:]]+)?//'"  # the usual ones
 JUDGED = 1000  # lines by which a list is told from captions of which some begin so
 
 
@@ -84,6 +95,9 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
     is_flickr = len(cells) > 2 and cells[-1] == "comment" and "image" in cells[0]  # Flickr30k's results.csv
     wanted = (column or DEFAULT_COLUMN).casefold()
     is_named = wanted in cells and (len(cells) > 1 or text.strip().casefold() != wanted)
+    if column is None and (TIMES.search(text) or first == "[Script Info]"):
+        line = made_anew(name, "one caption a line", DIALOGUE if first == "[Script Info]" else SPOKEN)
+        _refuse(f"{name} has the times of subtitles", first, line)
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):
@@ -168,6 +182,12 @@ def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | 
     is_row = len(cells) > 1 and ((most > 2 and column is None) or (most > 1 and has_number))
     if not (any(pictures) or (is_row and DEFAULT_COLUMN not in map(str.casefold, cells))):
         return
+    if len(cells) > 1 and sum(map(bool, cells)) == 1 and not any(pictures):
+        raise CaptionError(
+            f"the first line of {name} is a title, and no line of column names",
+            found=", ".join(cells)[:60],
+            next_step=f"take it out: {untitled(name)}",
+        )
     names = [_name_for(cell, place) for place, cell in enumerate(cells, 1)]
     names[words.index(most)] = DEFAULT_COLUMN
     (first, path), on_top = saved_first(name, ".csv"), delimiter.join(names).replace("\t", r"\t")
@@ -179,6 +199,13 @@ def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | 
         expected="" if any(pictures) else f"column names, e.g. {DEFAULT_COLUMN}",
         next_step=line if len(cells) > 1 else TABLE,
     )
+
+
+def untitled(name: str) -> str:
+    """The line that makes a table without the first line of another that says something."""
+    first, path = saved_first(name, ".csv")
+    files = f"{quote(str(path))} > {quote(str(path.with_name(f'{path.stem}-untitled{path.suffix}')))}"
+    return f"{first and f'{first}; then '}awk 's; /[^[:space:],;|]/ {{s = 1}}' {files}"
 
 
 def _name_for(cell: str, place: int) -> str:
@@ -271,11 +298,18 @@ class ListMarks:
                 f"{name} has names, rules, numbers or headings on lines of their own",
                 found=repr(self._no_caption[:60]),
                 expected="a caption on each line",
-                next_step=made_anew(name, "leave them out", f"grep -vE '^ *({NO_CAPTION})'"),
+                next_step=made_anew(name, "leave them out", NO_CAPTION_OUT),
             )
         is_whole = self._lines < JUDGED and len(self._around) <= MOST_AROUND
         is_around = is_whole and self._parts == 1 and self._marked > 2
         if (self._marked > 1 and 2 * self._marked > self._lines) or is_around:
+            if any(re.match(mark, line) for line in self._around.values() for mark in MARKS):
+                raise CaptionError(
+                    f"{name} is a list with marks of several kinds",
+                    found=_shown(self._around.values()),
+                    expected="the same kind of number or sign in front of each caption, or none",
+                    next_step=made_anew(name, "take the marks out", MARKS_OUT),
+                )
             out = "take such lines out, as what they say would be drawn too"
             raise CaptionError(
                 f"{name} is a list with lines that are none of its items",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import IO, Any
@@ -12,7 +13,8 @@ from typing import IO, Any
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
-from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, made_anew
+from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, made_anew, untitled
+from attngan_deploy.media.nested_texts import is_texts, path_of, texts_in, texts_of, value_at
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
 
@@ -54,6 +56,8 @@ def rows_of(
 ) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
     """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
 
+    A row with a list has several, which count as lines of their own.
+
     Args:
         kind: "text", "csv", "jsonl" or "json", whose rows have their number as offset.
         column: column of a table or field of JSON lines.
@@ -63,29 +67,48 @@ def rows_of(
     Raises:
         CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
     """
+    further = 0  # captions of lists before, by which those behind have larger numbers than their lines
     if kind == "csv":
         rows = csv_rows(stream, name, offset, number, column)
         _, _, header = next(rows)
         place = _csv_place(name, header, column)
         for line, start, row in rows:
-            yield line, start, partial(_csv_caption, name, row, line, len(header), place)
+            each = _each(row, place, texts_of(row[place])) if place < len(row) else [row]
+            made = [partial(_csv_caption, name, one, line, len(header), place) for one in each]
+            yield from _numbered(line + further, start, made)
+            further += len(made) - 1
         return
     if kind == "json":
         stream.seek(0)
         records = json_records(stream, name, column or DEFAULT_COLUMN)
         for start, record in islice(enumerate(records), offset, None):
-            yield (
-                start + 1,
-                start,
-                partial(_record_caption, name, f"caption {start + 1} of {name}", record, start + 1, column),
-            )
+            where = f"caption {start + 1} of {name}"
+            places = range(texts_in(record, column))
+            made = [partial(_record_caption, name, where, record, start + 1, column, place) for place in places]
+            yield from _numbered(number + further + start - offset, start, made)
+            further += len(made) - 1
         return
     for line, start, data in _lines(stream, name, offset, number):
         if _is_text(data):
             if kind == "jsonl":
-                yield line, start, partial(_json_caption, name, data, line, start, column)
+                places = range(_texts_of_line(data, column))
+                made = [partial(_json_caption, name, data, line, start, column, place) for place in places]
+                yield from _numbered(line + further, start, made)
+                further += len(made) - 1
             else:
                 yield line, start, partial(_text_caption, name, data, line, start)
+
+
+def _numbered(
+    number: int, start: int, captions: Sequence[Callable[[], Caption]]
+) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
+    """The captions of one row, each with a number of its own, as pictures are called by it."""
+    for line, caption in enumerate(captions, number):
+        yield line, start, partial(_with_line, caption, line)
+
+
+def _with_line(caption: Callable[[], Caption], line: int) -> Caption:
+    return replace(caption(), line=line)
 
 
 def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:
@@ -224,7 +247,9 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
             f"the first line of {name} is one column",
             found=repr(header[0][:60]),
             expected="columns between , ; | or tabs",
-            next_step="put one of those between the columns, and quotes around captions that have it; or call it .txt, "
+            next_step=f"if it is a remark above the table, take it out: {untitled(name)}"
+            if header[0].startswith("#")
+            else "put one of those between the columns, and quotes around captions that have it; or call it .txt, "
             "if each line is a caption",
         )
     return header.index(choose_column(f"the first line of {name}", header, column))
@@ -248,11 +273,25 @@ def _text_caption(name: str, data: bytes, line: int, offset: int) -> Caption:
     return Caption(_decoded(name, line, offset, data).strip(), line)
 
 
-def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
-    """The caption of a line of JSON."""
+def _each(row: list[str], place: int, texts: Sequence[str]) -> list[list[str]]:
+    """A row for each text, which stands at `place`."""
+    return [[*row[:place], text, *row[place + 1 :]] for text in texts]
+
+
+def _texts_of_line(data: bytes, field: str | None) -> int:
+    """How many captions a line of JSON has."""
+    try:
+        return texts_in(json.loads(data), field) if b"[" in data else 1
+    except (ValueError, RecursionError):
+        return 1
+
+
+def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None, place: int = 0) -> Caption:
+    """The caption of a line of JSON, or the one at `place` of its list."""
     where = f"line {line} of {name}"
     try:
-        return _record_caption(name, where, _parsed(where, _decoded(name, line, offset, data)), line, field)
+        record = _parsed(where, _decoded(name, line, offset, data))
+        return _record_caption(name, where, record, line, field, place)
     except CaptionError as error:
         if line > 1 or not (data.lstrip().startswith(b"[") or data.strip() == b"{"):
             raise
@@ -268,8 +307,8 @@ def _parsed(where: str, text: str) -> Any:
         raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
 
 
-def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
-    """The caption of a JSON object, or a text that stands for itself."""
+def _record_caption(name: str, where: str, record: Any, line: int, field: str | None, place: int = 0) -> Caption:
+    """The caption of a JSON object, the one at `place` where it has a list, or a text that stands for itself."""
     if isinstance(record, str) and field is None:
         return checked_caption(name, record, line)
     if not isinstance(record, dict):
@@ -277,22 +316,25 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
             f"{where} is not a JSON object",
             found=_kind_of_value(record),
             expected=f'{RECORD}, or "a red bird" alone',
-            next_step=_path(record) or "write each caption as such an object, or one a line into a .txt",
+            next_step=path_of(record) or "write each caption as such an object, or one a line into a .txt",
         )
-    if field is not None and field not in record and (text := dict(_nested_texts(record)).get(field)) is not None:
-        return checked_caption(name, text, line)
+    nested = value_at(record, field) if field is not None and field not in record else None
     try:
-        caption = record[choose_column(where, list(record), field)]
+        caption = nested if is_texts(nested) or isinstance(nested, str) else None
+        if caption is None:
+            caption = record[choose_column(where, list(record), field)]
     except CaptionError as error:
         if any(isinstance(value, str) and " " in value for value in record.values()):
             raise
-        raise CaptionError(error.what, found=error.found, next_step=_path(record) or error.next_step) from error
+        raise CaptionError(error.what, found=error.found, next_step=path_of(record) or error.next_step) from error
+    if is_texts(caption):
+        caption = caption[place]
     if not isinstance(caption, str):
         raise CaptionError(
             f"the caption on {where} is not a text",
             found=_kind_of_value(caption),
             expected=RECORD,
-            next_step=_path(record) or "leave such rows out, or choose another column with --column",
+            next_step=path_of(record) or "leave such rows out, or choose another column with --column",
         )
     return checked_caption(name, caption, line)
 
@@ -302,21 +344,3 @@ def _kind_of_value(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return {"dict": "an object", "str": "a text"}.get(kind := type(value).__name__, kind)
-
-
-def _path(record: Any) -> str:
-    """The longest text of a record's objects, which is a caption rather than the others are; "" for none."""
-    nested = dict(_nested_texts(record))
-    return f"choose the text with --column {max(nested, key=lambda path: len(nested[path]))}" if nested else ""
-
-
-def _nested_texts(record: Any, path: str = "", depth: int = 8) -> Iterator[tuple[str, str]]:
-    """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list."""
-    inner = record if isinstance(record, dict) else dict(enumerate(record[:1] if isinstance(record, list) else ()))
-    for key, value in inner.items():
-        here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, str):
-            if path:
-                yield here, value
-        elif depth and value and isinstance(value, (dict, list)):
-            yield from _nested_texts(value, here, depth - 1)

@@ -65,6 +65,8 @@ class CaptionFile:
     # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
+    # its place among the captions of that line, of which JSON and a table's cell may have a list
+    inside: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     marks: str = ""  # pattern of the marks of a list, which all captions have
 
     @classmethod
@@ -96,12 +98,15 @@ class CaptionFile:
         with opened(name), open_binary(source) as stream:
             hashed, marks = HashedStream(stream), ListMarks()
             count = last = 0
-            offsets, numbers = array("q"), array("q")
+            offsets, numbers, inside = array("q"), array("q"), array("q")
+            before, place = -1, 0
             try:
                 for last, offset, caption in rows_of(hashed, name, kind, column):
+                    before, place = offset, place + 1 if offset == before else 0
                     if count % NOTED_EVERY == 0:
                         offsets.append(offset)
                         numbers.append(last)
+                        inside.append(place)
                     count += 1
                     if not marks.is_settled:
                         with suppress(CaptionError):  # it is said when its part is read
@@ -113,7 +118,8 @@ class CaptionFile:
             raise no_captions(name, "has no captions" if hashed.has_text else "is empty")
         marks.check_captions(name)
         pattern = marks.of_all(name) if kind == "text" else marks.shared
-        return cls(source, column, name, kind, count, last, hashed.hash.hexdigest(), offsets, numbers, pattern)
+        digest = hashed.hash.hexdigest()
+        return cls(source, column, name, kind, count, last, digest, offsets, numbers, inside, pattern)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
         """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.
@@ -130,8 +136,10 @@ class CaptionFile:
         found = start
         with opened(self.name), open_binary(self.source) as stream:
             note = start // NOTED_EVERY
-            rows = rows_of(stream, self.name, self.kind, self.column, self.offsets[note], self.lines[note])
-            for _, _, caption in islice(rows, start % NOTED_EVERY, start % NOTED_EVERY + stop - start):
+            inside = self.inside[note]
+            rows = rows_of(stream, self.name, self.kind, self.column, self.offsets[note], self.lines[note] - inside)
+            first = inside + start % NOTED_EVERY
+            for _, _, caption in islice(rows, first, first + stop - start):
                 read = caption()
                 yield replace(read, text=re.sub(f"^(?:{self.marks})", "", read.text)) if self.marks else read
                 found += 1

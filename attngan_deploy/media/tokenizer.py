@@ -105,14 +105,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> Encoded:
         """Number the words of a caption; unknown words are left out and listed."""
-        ids: list[int] = []
-        unknown: dict[str, None] = {}
-        for word in split_words(text):
-            if place := self.index.get(word):  # 0 is no word's
-                ids.append(place)
-            else:
-                unknown[word] = None
-        return Encoded(ids, list(islice(unknown, MOST_UNKNOWN)))
+        words = split_words(text)
+        places = list(map(self.index.get, words))
+        if None not in places:
+            return Encoded([*filter(None, places)], [])
+        unknown = dict.fromkeys(word for word, place in zip(words, places, strict=True) if place is None)
+        return Encoded([*filter(None, places)], list(islice(unknown, MOST_UNKNOWN)))
 
     def nearest(self, word: str) -> str | None:
         """The known word that looks most like `word`, or None when none does."""

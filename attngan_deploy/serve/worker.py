@@ -30,6 +30,7 @@ from attngan_deploy.serve.messages import (
     unpack,
 )
 from attngan_deploy.system.files import write_all
+from attngan_deploy.system.terminal import show
 
 UNSOUND = 70  # exit status of a worker whose engine fails at everything
 
@@ -52,8 +53,7 @@ def main() -> None:
     while isinstance(batch := _receive(sys.stdin.buffer), BatchOrder):
         result = answer(models, batch)
         if isinstance(result, Failure) and not is_sound(models[batch.model]):
-            print(f"t2i serve: the worker leaves, as its engine fails at everything: {result.why}", file=sys.stderr)
-            sys.stderr.flush()
+            show(f"t2i serve: the worker leaves, as its engine fails at everything: {result.why}", error=True)
             os._exit(UNSOUND)  # what a library does at its end may hang on such a GPU
         write_all(answers, pack(result))
 

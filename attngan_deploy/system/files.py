@@ -22,7 +22,7 @@ from typing import IO, Any
 from attngan_deploy.errors import OutputError
 from attngan_deploy.system.durable import make_folders, move, sync_folder, sync_handle, sync_tree
 from attngan_deploy.system.lock import is_lock, writing
-from attngan_deploy.system.os_errors import advice, reason
+from attngan_deploy.system.os_errors import FULL, advice, reason
 
 PART_SUFFIX = ".part"
 OLD_SUFFIX = ".old" + PART_SUFFIX  # of a folder that is being replaced
@@ -112,6 +112,17 @@ def replaceable_file(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def _at(final: Path) -> Iterator[None]:
+    """Have errors of a full disk say where: those of an open file don't, and a copy names the file that it reads."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename, error.filename2 = str(final), None
+        raise
+
+
 def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     """Write `data` (text as UTF-8, or parts) under a temporary name in the same folder, then rename it to `path`.
 
@@ -126,7 +137,7 @@ def write_atomically(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     if isinstance(data, str):
         data = data.encode()
     try:
-        with part.open("xb") as stream:
+        with _at(path), part.open("xb") as stream:
             stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             sync_handle(stream.fileno())
@@ -150,7 +161,7 @@ def append_whole(path: Path, data: bytes) -> None:
         OSError: the disk is full or the file can't be written, or a link is there; it is as it was.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags, 0o666), "ab", buffering=0) as stream:  # noqa: PTH123 -- the path is open already
+    with _at(path), open(os.open(path, flags, 0o666), "ab", buffering=0) as stream:  # noqa: PTH123 -- the path is open already
         end = stream.tell()
         try:
             if stream.write(data) != len(data):
@@ -196,7 +207,7 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
     """
     _check_replaceable(final, marker)
     make_folder(final.parent)
-    with writing(final) as alone:
+    with _at(final), writing(final) as alone:
         if alone:
             _tidy(final)
         part = part_path(final)

@@ -1,11 +1,10 @@
 """Progress on standard error: a bar where a person is looking, plain lines where not."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from attngan_deploy.system.terminal import at_terminal, printable
+from attngan_deploy.system.terminal import at_terminal, printable, show
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -57,10 +56,7 @@ def _lines(what: str, unit: str) -> Callable[[int, int], None]:
             start = last = now
         if 0 < done < total and now - last >= SECONDS_BETWEEN_LINES:
             last, rate = now, done / (now - start)
-            print(
-                f"{what}: {done}/{total}, {rate:.1f} {unit}/s, {(total - done) / rate:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            left = (total - done) / rate
+            show(f"{what}: {done}/{total}, {rate:.1f} {unit}/s, {left:.0f} s left", error=True)
 
     return update

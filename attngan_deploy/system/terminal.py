@@ -21,5 +21,14 @@ def at_terminal() -> bool:
 
 
 def show(text: object = "", error: bool = False, lines: bool = False) -> None:
-    """Print what may hold texts of others: a line on standard output, or on standard error, or several lines."""
-    print(printable(str(text), lines), file=sys.stderr if error else sys.stdout, flush=True)
+    """Print what may hold texts of others: a line on standard output, or on standard error, or several lines.
+
+    What standard error can't take, as on a full disk, is a note less, and nothing that a command should end for.
+    """
+    try:
+        print(printable(str(text), lines), file=sys.stderr if error else sys.stdout, flush=True)
+    except BrokenPipeError:  # the usual end of a command whose reader left
+        raise
+    except OSError:
+        if not error:
+            raise

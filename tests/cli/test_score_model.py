@@ -197,9 +197,9 @@ def test_ctrl_c_ends_at_once_with_one_line(tmp_path: Path, made: tuple[str, ...]
 
 
 def test_a_column_of_the_captions(tmp_path: Path, made: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "captions.csv").write_text("id,text\n" + "".join(f"{len(text)},{text}\n" for text in CAPTIONS))
+    (tmp_path / "captions.csv").write_text("id,sentence\n" + "".join(f"{len(text)},{text}\n" for text in CAPTIONS))
     table = [str(tmp_path / "captions.csv") if word.endswith("captions.txt") else word for word in made]
-    assert error(capsys, *table).endswith("Next: choose one with --column, such as --column text")
-    out = json.loads(run(*table, "--column", "text", "--splits", "2", "--json")[0])
+    assert error(capsys, *table).endswith("Next: choose one with --column, such as --column sentence")
+    out = json.loads(run(*table, "--column", "sentence", "--splits", "2", "--json")[0])
     assert out["scores"] == json.loads(run(*made, "--splits", "2", "--json")[0])["scores"]
-    assert "--column: this says how --model makes" in error(capsys, tmp_path, "--column", "text")
+    assert "--column: this says how --model makes" in error(capsys, tmp_path, "--column", "sentence")

@@ -1,6 +1,7 @@
 """Golden cases: read, compared, and every way in which they can be wrong."""
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_a_bundle_makes_its_golden_pictures(tiny_bundle: Path) -> None:
     assert found.psnr_db is None or found.psnr_db > 60
     assert found.to_json()["engine"]["backend"] == "onnxruntime"
     assert "passed (fp32 asks for at most 1 level)" in str(found)
+
+
+@pytest.mark.parametrize("name", ["captions", "ids", "lengths", "z", "eps", "image_128"])
+def test_golden_cases_of_which_one_is_no_array(tiny_bundle: Path, tmp_path: Path, name: str) -> None:
+    """numpy gives bytes where an archive has anything else."""
+    folder = with_golden(tiny_bundle, tmp_path / "bundle", lambda arrays: arrays.pop(name))
+    with zipfile.ZipFile(folder / "golden.npz", "a") as archive:
+        archive.writestr(f"{name}.npy", b"no array")
+    with pytest.raises(BundleError, match=f"'{name}' is no array"):
+        load_golden(open_bundle(with_manifest(folder)))
 
 
 def test_an_engine_of_other_weights_fails(tiny_bundle: Path) -> None:

@@ -1,6 +1,7 @@
 """Classifiers that become judges: what is found in them, what is refused, and that scores are right."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from attngan_deploy.cli import app, register, report_errors
+from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.score.judge import Judge
 
 register("import_judge", "score")
@@ -103,6 +105,16 @@ def test_a_classifier_becomes_a_judge(tmp_path: Path, channels_last: bool) -> No
     assert str(tmp_path) not in (tmp_path / "mine" / "bundle.json").read_text()
 
 
+def test_ctrl_c_is_heard_while_it_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph may loop for ever; the main thread, which Ctrl-C comes to, waits for another one."""
+    threads, run = [], OnnxRuntimeEngine.run
+    monkeypatch.setattr(
+        OnnxRuntimeEngine, "run", lambda *given: threads.append(threading.current_thread()) or run(*given)
+    )
+    imported(classifier(tmp_path / "net.onnx"), "-o", tmp_path / "j", *HOW)
+    assert len(threads) > 2 and threading.main_thread() not in threads[:2]
+
+
 def test_it_scores_pictures(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -172,6 +184,7 @@ def test_a_fixed_batch_is_freed(tmp_path: Path) -> None:
         ({}, ("--mean", "half", "--std", "1"), "--mean is no number; found half"),
         ({}, (*HOW, "--size", "64"), "side of its pictures is not clear; found 12 and 64"),
         ({"side": "S"}, HOW, "found none in the file"),
+        ({"side": 2**40}, HOW, "too large; found 1099511627776 px; expected 1 to 1024 px"),
         ({"channels": 4}, HOW, "does not take pictures; found images [?, 4, 12, 12]"),
         ({"dtype": TensorProto.DOUBLE}, HOW, "does not take float32 pictures; found double"),
         ({"outputs": ("scores", "hidden")}, HOW, "several outputs; found scores, hidden"),

@@ -153,7 +153,7 @@ def test_a_long_table_of_another_delimiter_is_read_from_its_middle(tmp_path: Pat
         ("c.txt", b"{\\rtf1\\ansi a bird}", "is a document in RTF"),
         ("c.txt", b"\xef\xbb\xbf<!DOCTYPE html>\n<p>a bird</p>", "is a web page"),
         ("c.txt", b"\x89PNG\r\n\x1a\n\0\0", "is a picture"),
-        ("c.jsonl", b'{"captions": ["a", "b"]}\n', "not a text; found list; expected .*a red bird"),
+        ("c.jsonl", b'{"captions": ["a", 2]}\n', "not a text; found list; expected .*a red bird"),
         ("c.csv", b"id,words\n1,a bird\n", "no column 'caption'; found id, words. Next: choose one with --column"),
         ("c.csv", b"caption\na bird, red\n", "line 2 of .* has 2 cells"),
         ("c.csv", b"a small red bird\na blue bird\n", "looks like a caption"),

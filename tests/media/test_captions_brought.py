@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.captions import read_captions
+from attngan_deploy.media.captions import open_captions, read_captions
 
 TWO = ["a small red bird", "a blue bird with long wings"]
 THREE = [*TWO, "a yellow bird on a branch"]
@@ -187,3 +187,60 @@ def test_a_labelling_tool(tmp_path: Path) -> None:
     with pytest.raises(CaptionError, match=r"Next: choose the text with --column annotations") as refused:
         texts(tmp_path / "c.json")
     assert texts(tmp_path / "c.json", str(refused.value).rpartition(" ")[2]) == TWO
+
+
+def test_lists_of_captions_are_all_read_with_numbers_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps({"image": 1, "caption": each}) + "\n" for each in (TWO, TWO[0]))
+    )
+    (tmp_path / "c.json").write_text(json.dumps([{"caption": TWO}, {"caption": TWO[0]}]))
+    (tmp_path / "c.csv").write_text(f'image,caption\n1.jpg,"{TWO}"\n2.jpg,{TWO[0]}\n')
+    for name, first in (("c.jsonl", 1), ("c.json", 1), ("c.csv", 2)):
+        read = [(caption.line, caption.text) for caption in read_captions(tmp_path / name)]
+        assert read == list(enumerate([*TWO, TWO[0]], first)), name
+
+
+def test_a_part_may_begin_inside_a_list(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps({"captions": [f"a bird {row} {k}" for k in "abc"]}) + "\n" for row in range(900))
+    )
+    with open_captions(tmp_path / "c.jsonl") as file:
+        whole = list(file.read())
+        assert file.count == len({caption.line for caption in whole}) == 2700
+        assert [list(file.read(start, start + 2)) for start in (999, 1000, 2001)] == [
+            whole[start : start + 2] for start in (999, 1000, 2001)
+        ]
+
+
+def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "describe this picture in many words"}, {"from": "gpt", "value": TWO[0]}]
+    (tmp_path / "c.json").write_text(json.dumps([{"conversations": turns}]))
+    with pytest.raises(CaptionError, match=r"--column conversations\.1\.value$"):
+        texts(tmp_path / "c.json")
+    assert texts(tmp_path / "c.json", "conversations.1.value") == [TWO[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.srt", "\ufeff1\r\n00:01,000 --> 00:02,000\r\n<i>{0}</i>\r\n\r\n2\r\n00:02,000 --> 00:03,000\r\n"
+         "a blue bird\r\nwith long wings\r\n", "times of subtitles"),
+        ("c.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n{0}\n\n00:02.000 --> 00:03.000\n{1}\n", "times of subtitles"),
+        ("c.ass", "[Script Info]\nTitle: x\n\nDialogue: 0,1,2,D,,0,0,0,,{{\\i1}}{0}\nDialogue: 0,1,2,D,,0,0,0,,{1}\n",
+         "times of subtitles"),
+        ("c.txt", "- {0}\n- [x] {1}\n1. {0}\n", "marks of several kinds"),
+        ("c.csv", "Captions of 2024,,\n,,\nid,caption,by\n1,{0},x\n2,{1},y\n", "is a title"),
+        ("c2.csv", "# exported today\nid,caption\n1,{0}\n2,{1}\n", "is one column"),
+        ("c.json", '{{"a1": {{"name": "a.jpg", "size": 3, "file": {{"caption": "{0}"}}}}, '
+         '"b": {{"file": {{"caption": "{1}"}}}}}}',
+         "lists no captions"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_read_after_the_next_step(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_bytes(text.format(*TWO).encode())
+    with pytest.raises(CaptionError, match=message) as caught:
+        texts(tmp_path / name)
+    line = re.search(r": ((awk|sed|python) .*)", caught.value.next_step)
+    assert line
+    subprocess.run(line[1], shell=True, check=True)
+    assert texts(line[1].rpartition(" > ")[2])[:2] == TWO

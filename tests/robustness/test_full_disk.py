@@ -1,6 +1,7 @@
 """Disks that are full, and limits of file sizes: one clear line, what was done is kept, and a rerun completes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from attngan_deploy.cli import report_errors
 from attngan_deploy.generate.manifest import read_manifest
 from attngan_deploy.media.images import decode_picture
 from attngan_deploy.media.shards import iter_samples
-from attngan_deploy.system.files import is_part
+from attngan_deploy.system.files import atomic_folder, is_part, write_atomically
 from attngan_deploy.system.lock import is_lock
 from attngan_deploy.train.data.build import BuildOptions, build
 from attngan_deploy.train.runs.checkpoint import checkpoints_of, load_checkpoint
@@ -133,7 +134,7 @@ def test_an_export_without_room_changes_nothing(tmp_path: Path, capsys: pytest.C
         with small_files(min(most, largest - 1) if largest else most):
             assert t2i(*command) == 1
         told = one_line(capsys.readouterr().err)
-        assert "File too large" in told and "ulimit -f unlimited" in told
+        assert f"File too large at {tmp_path / 'bundle'};" in told and "ulimit -f unlimited" in told
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
         assert not left_over(tmp_path)
         if not there:
@@ -143,12 +144,23 @@ def test_an_export_without_room_changes_nothing(tmp_path: Path, capsys: pytest.C
     open_bundle(tmp_path / "bundle")
 
 
+def test_a_copy_without_room_names_what_is_written(tmp_path: Path) -> None:
+    """The system tells of the file that is read."""
+    (tmp_path / "picture").write_bytes(bytes(5000))
+    with small_files(3000), pytest.raises(OSError) as whole, atomic_folder(tmp_path / "out") as folder:
+        shutil.copyfile(tmp_path / "picture", folder / "picture")
+    with small_files(3000), pytest.raises(OSError) as alone:
+        write_atomically(tmp_path / "file", bytes(5000))
+    assert whole.value.filename == str(tmp_path / "out") and alone.value.filename == str(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["picture"]
+
+
 def test_shards_without_room_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = birds(tmp_path / "birds")
     options = BuildOptions(source, tmp_path / "data", size=16)
     with small_files(3000):
         assert report_errors(lambda: build(options)) == 1
-    assert "File too large" in one_line(capsys.readouterr().err)
+    assert f"File too large at {tmp_path / 'data'};" in one_line(capsys.readouterr().err)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["birds"]
     build(options)
     assert (tmp_path / "data" / "report.json").is_file()

@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+
+from attngan_deploy import cli
+from attngan_deploy.cli import main
+from attngan_deploy.generate.pipeline import UnknownWordWarning
+from attngan_deploy.system.files import replaceable_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="how shells of POSIX close streams")
 ENGINE = "--backend onnxruntime --precision fp32 --threads 1"
@@ -28,7 +34,7 @@ def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_pictures_need_no_standard_streams(tiny_bundle: Path, tmp_path: Path, closed: str) -> None:
     """No file takes the place of a stream that is closed, and gets what is printed."""
     done = shell(f"generate --caption 'a red bird' --model {tiny_bundle} -o out {ENGINE} {closed}", tmp_path)
@@ -50,6 +56,28 @@ def test_an_answer_that_nobody_can_read_is_a_line(tmp_path: Path, command: str) 
 def test_an_error_that_nobody_can_read_is_a_status(tmp_path: Path) -> None:
     done = shell("verify nothing 2>&-", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_a_warning_of_ours_is_a_line_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own form has the place in our files, and a line of them."""
+    for name in ("formatwarning", "showwarning"):  # main sets the first one
+        monkeypatch.setattr(warnings, name, getattr(warnings, name))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(sys, "argv", ["t2i", "--version"])
+        main()
+    told = warnings.formatwarning(UnknownWordWarning("left out 'a\x1bb'"), UnknownWordWarning, "pipeline.py", 286)
+    assert told == "t2i: left out 'a\\x1bb'\n"
+    assert "numbers.py:3" in warnings.formatwarning("of a library", UserWarning, "numbers.py", 3)
+
+
+def test_links_in_a_circle_are_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    command = ["score", "--compare", str(tmp_path / "loop"), str(tmp_path / "loop")]
+    for run in (lambda: replaceable_file(tmp_path / "loop"), lambda: cli.app(command, standalone_mode=True)):
+        cli.register("score")
+        assert cli.report_errors(run) == 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and "Too many levels of symbolic links" in told and ". Next: " in told
 
 
 def test_captions_of_a_closed_input(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_bad_input_is_refused() -> None:
         statistics.add(features[:, :3])
     with pytest.raises(ScoreError, match="finite"):
         statistics.add(np.full((2, 4), np.nan))
+    with pytest.raises(ScoreError, match="no finite number"):
+        frechet_distance(statistics, FeatureStatistics.from_covariance(np.full(4, 1e200), np.eye(4)))
 
 
 def test_threads_do_not_matter() -> None:

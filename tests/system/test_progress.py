@@ -1,5 +1,7 @@
 """What is told of progress: the speed is that of the work at hand, whatever came before it."""
 
+import sys
+
 import pytest
 
 from attngan_deploy.system import progress
@@ -27,7 +29,7 @@ def test_time_left_is_of_the_work_at_hand(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_bar_begins_anew_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     with show_progress("features", "img") as update:

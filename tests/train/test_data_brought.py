@@ -133,3 +133,31 @@ def test_what_a_chat_program_says_around_captions_is_noted(tmp_path: Path) -> No
     described(tmp_path / "in/A/2.jpg", "a red bird\na jay: it sings\n")
     report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
     assert report["notes"] == {"captions file with lines of a chat or a heading, which were taken": 1}
+
+
+def test_a_metadata_file_describes_the_pictures_of_its_folder(tmp_path: Path) -> None:
+    for name in ("train/1.png", "train/2.png", "test/1.png"):
+        picture(tmp_path / "in" / name)
+    (tmp_path / "in/train/metadata.jsonl").write_text(
+        '{"file_name": "1.png", "text": "a red bird"}\n{"file_name": "2.png", "text": ["a jay", "a blue jay"]}\n'
+    )
+    (tmp_path / "in/metadata.jsonl").write_text(
+        '{"file_name": "test/1.png", "caption": "a small bird"}\n{"file_name": "test/2.png", "caption": "a wren"}\n'
+    )
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert (report["split"], report["skipped"]["reasons"]) == ("as the source says", {"missing picture": 1})
+    found = {name: sample.captions for name, sample in samples(tmp_path / "out").items()}
+    assert found == {"train/1": ["a red bird"], "train/2": ["a jay", "a blue jay"]}
+    assert [sample.captions for sample in samples(tmp_path / "out", "test").values()] == [["a small bird"]]
+    with pytest.raises(DataError, match=r"Next: name the folder that it is in: t2i data build .*/in/train -o data$"):
+        run(tmp_path / "in/train/metadata.jsonl", tmp_path / "file")
+
+
+def test_numbers_alone_are_no_caption_and_a_list_in_a_cell_is_several(tmp_path: Path) -> None:
+    described(tmp_path / "in/A/1.jpg", "14 0.5 0.5 0.2 0.3\n")
+    described(tmp_path / "in/A/2.jpg", "2 birds\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    assert report["skipped"]["reasons"] == {"all captions empty": 1}
+    (tmp_path / "in/list.csv").write_text("picture,caption\nA/1.jpg,\"['a red bird', 'a jay']\"\nA/2.jpg,a wren\n")
+    run(tmp_path / "in/list.csv", tmp_path / "csv", split=EVERYTHING)
+    assert [sample.captions for sample in samples(tmp_path / "csv").values()] == [["a red bird", "a jay"], ["a wren"]]

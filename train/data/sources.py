@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 from attngan_deploy.errors import CaptionError, DataError
-from attngan_deploy.media.caption import CAPTION_COLUMNS, PICTURE_COLUMNS, is_no_value, saved_as_utf8, split_lines
+from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import has_other_lines, without_marks
 from attngan_deploy.media.caption_lines import csv_rows
+from attngan_deploy.media.nested_texts import texts_of
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
-from attngan_deploy.media.tokenizer import split_words
 from attngan_deploy.system.files import is_ignored
+from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
 
@@ -25,7 +27,6 @@ KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
 TEXTS = ("text", "text_c10")  # folders of caption files, as published with AttnGAN and before it
 MAX_CAPTIONS_BYTES = 2**20  # of one picture
-OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
 MAX_LIST_BYTES = 2**30  # of a CSV or of one of CUB's lists
 HELP = "t2i data build --help"
 
@@ -83,7 +84,7 @@ class Source:
     def _clean(self, lines: Iterable[str]) -> tuple[str, ...]:
         """Captions with single white space; one without a word, or N/A, is dropped, and noted unless it is blank."""
         captions = [" ".join(line.split()) for line in lines]
-        kept = tuple(caption for caption in captions if split_words(caption) and not is_no_value(caption))
+        kept = tuple(caption for caption in captions if any(map(str.isalpha, caption)) and not is_no_value(caption))
         self.notes["caption without a word dropped"] += sum(map(bool, captions)) - len(kept)
         return kept
 
@@ -99,6 +100,9 @@ def detect_kind(path: Path) -> str:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
+    if path.is_file() and path.name == metadata.NAME:
+        line = f"name the folder that it is in: t2i data build {quote(str(path.parent))} -o data"
+        raise DataError(f"{path} is the list of a folder of pictures", next_step=line)
     unpack = path.is_file() and path.suffix.lower() in (*ARCHIVES, ".tar")
     raise DataError(
         f"no pictures at {path}",
@@ -166,12 +170,13 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
 
 def read_folder(root: Path) -> Source:
-    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, a caption a line.
+    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, or with one `metadata.jsonl`.
 
     The class is the sub-folder; pictures directly in `root` have none. Hidden files and folders are not looked at.
     Links are followed, but for one that leads to a folder above it.
     """
     source, finder = Source("folder"), Folders()
+    listed: dict[Path, list[str]] = {}  # captions of pictures that a metadata.jsonl names
     for here, folders, files in os.walk(root, followlinks=True):
         folder, place = Path(here).relative_to(root), Path(here).resolve()
         folders[:] = sorted(name for name in folders if not (name.startswith(".") or is_ignored(name)))
@@ -180,12 +185,16 @@ def read_folder(root: Path) -> Source:
             source.skip((folder / name).as_posix(), "link to a folder above it")
         files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
         pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
+        if metadata.NAME in files:
+            for path, captions in metadata.described_in(Path(here), read_text(Path(here) / metadata.NAME)):
+                listed.setdefault(path, []).extend(captions)
         described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
         for file in pictures:
             name = shard_name((folder / file).as_posix())
             names = (f"{Path(file).stem}.txt", f"{file}.txt", f"{Path(file).stem}.caption")
             beside = next(filter(None, (finder.find(root / folder, each) for each in names)), None)
-            lines = _caption_lines(source, name, beside)
+            rows = listed.get(root / folder / file) if beside is None else None
+            lines = rows or _caption_lines(source, name, beside)
             if lines is not None:
                 class_name = None if folder == Path() else folder.as_posix()
                 source.add(Entry(name, root / folder / file, tuple(lines), class_name))
@@ -196,6 +205,9 @@ def read_folder(root: Path) -> Source:
                 source.skip((folder / file).as_posix(), f"a format that is not read: {Path(file).suffix.lower()}")
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
+    for path in listed:
+        if not _is_file(path):
+            source.skip(os.path.relpath(path, root), "missing picture")
     return source
 
 
@@ -217,7 +229,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
             f"{path} lacks its columns",
             found=", ".join(columns) or "an empty first line",
             expected="picture and caption, each once, and optionally class and split",
-            next_step=_renamed(columns) or HELP,
+            next_step=metadata.renamed(columns) or HELP,
         )
     base = path.parent.resolve()
     allowed = [base, *([root.resolve()] if root else [])]
@@ -249,21 +261,9 @@ def read_csv(path: Path, root: Path | None) -> Source:
         elif not _is_file(picture):
             source.skip(name, "missing picture")
         else:
-            captions = tuple(row["caption"] for row in group)
+            captions = tuple(text for row in group for text in texts_of(row["caption"]))
             source.add(Entry(name, picture, captions, next(iter(classes), None), None, next(iter(splits), None)))
     return source
-
-
-def _renamed(columns: list[str]) -> str:
-    """Which columns to rename, where other programs' names of those that are missing are there."""
-    found = {
-        name: next((each for each in others if each in columns), "")
-        for name, others in OTHER_COLUMNS.items()
-        if name not in columns
-    }
-    if not all(found.values()):
-        return ""
-    return "in its first line, call " + " and ".join(f"{other!r} {name}" for name, other in found.items())
 
 
 def numbered(path: Path) -> dict[str, str]:

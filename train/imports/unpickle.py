@@ -25,6 +25,7 @@ LARGEST_KEY = 2**31  # numbers of any size could be chosen so that a dict looks 
 POINTER = 8
 ENTRY = 100  # bytes that a list, a dict, or a place in one or in the memo takes at most
 PLAIN = "lists, dicts, texts and numbers only"
+AGAIN = "the file that was published, downloaded or copied again"
 DAMAGED = (  # what a pickle that is none raises here
     pickle.UnpicklingError,
     EOFError,
@@ -76,6 +77,7 @@ def load_plain(path: Path, encoding: str = "latin1") -> Any:
             f"{path} is no pickle, or a damaged one",
             found=describe_bytes(data, len(data)),
             expected="a complete pickle",
+            next_step=AGAIN,
         ) from error
 
 
@@ -160,17 +162,20 @@ class Unpickler:
     def find_global(self, module: str, name: str) -> None:
         """Put what a pickle names on the stack; plain data name nothing."""
         raise DataError(
-            f"{self.path} is refused: reading it could run code", found=ascii(f"{module}.{name}"[:80]), expected=PLAIN
+            f"{self.path} is refused: reading it could run code",
+            found=ascii(f"{module}.{name}"[:80]),
+            expected=PLAIN,
+            next_step=AGAIN,
         )
 
     def too_large(self, expected: str) -> Exception:
         """What is said of pickles that ask for too much time or memory."""
-        return DataError(f"{self.path} is too large", expected=expected)
+        return DataError(f"{self.path} is too large", expected=expected, next_step=AGAIN)
 
     def refuse(self, operation: str) -> NoReturn:
         """Say that an operation is not done."""
         what = f"{self.path} is refused: it holds what plain data does not need"
-        raise DataError(what, found=operation, expected=PLAIN)
+        raise DataError(what, found=operation, expected=PLAIN, next_step=AGAIN)
 
     def pop_marked(self) -> list[Any]:
         """What stands above the last mark, which is taken off with it."""

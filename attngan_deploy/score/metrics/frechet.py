@@ -15,7 +15,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     so that no complex numbers arise.
 
     Raises:
-        ScoreError: features of different widths, or fewer than two pictures.
+        ScoreError: features of different widths, or so large that it has no value; or fewer than two pictures.
     """
     if a.dimensions != b.dimensions:
         raise ScoreError(
@@ -30,7 +30,15 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     squares = interruptibly(lambda: np.linalg.eigvalsh((product + product.T) / 2))
     shared = np.sqrt(squares.clip(min=0)).sum()
     difference = a.mean - b.mean
-    return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * shared)
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, in words
+        distance = float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * shared)
+    if not np.isfinite(distance):
+        raise ScoreError(
+            "the Fréchet distance is no finite number",
+            expected="features of a size that networks make",
+            next_step="--reference with a folder or a .tar of the real pictures",
+        )
+    return distance
 
 
 def _compute(inputs: MetricInputs) -> ScoreFacts:
