@@ -4,9 +4,9 @@
     python benchmarks/paper/blind_sheet.py count verdicts.csv --key key.json
 
 `draw` writes sheets of numbered pictures with a list of their captions, and a form to fill in, `verdicts.csv`: 1 or 0
-for each question. Every model makes the same captions, sample 0 of each; real pictures stand under captions of their
-own. The key says which number is whose, and is written elsewhere. `count` prints the rates of each source with 95 %
-intervals (Wilson's).
+for each question. Every model makes the same captions, sample 0 of each, and "base:8" the best of eight; real pictures
+stand under captions of their own. The key says which number is whose, and is written elsewhere. `count` prints the
+rates of each source with 95 % intervals (Wilson's).
 """
 
 import argparse
@@ -25,10 +25,14 @@ from PIL import Image
 
 from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import DataError
+from attngan_deploy.generate.batching import Picture
+from attngan_deploy.generate.critic import Critic, candidates, choose
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, make_grid
 from attngan_deploy.media.labels import labelled
 from attngan_deploy.media.shards import Sample, iter_samples
+from attngan_deploy.media.tokenizer import encode_caption
 from attngan_deploy.system.files import make_folder, write_atomically
 
 QUESTIONS = {
@@ -82,9 +86,21 @@ def tiles(models: Sequence[str], samples: Sequence[Sample], count: int, seed: in
     made = [real_tile(samples[place]) for place in chosen[count:]]
     captions = [samples[place].captions[0] for place in chosen[:count]]
     for name in models:
-        pictures = TextToImage.load(name, backend="onnxruntime", precision="fp32").generate(captions, seed)
+        pictures = paint(name, captions, seed)
         made += [Tile(name, caption, picture) for caption, picture in zip(captions, pictures, strict=True)]
     return [made[place] for place in rng.permutation(len(made))]
+
+
+def paint(name: str, captions: Sequence[str], seed: int) -> list[NDArray[np.uint8]]:
+    """One picture of each caption by a model, or for "base:8" the best of eight."""
+    source, _, count = name.rpartition(":") if name.rpartition(":")[2].isdecimal() else (name, "", "1")
+    model, best_of = TextToImage.load(source, backend="onnxruntime", precision="fp32"), int(count)
+    if best_of == 1:
+        return list(model.generate(captions, seed))
+    numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
+    wanted = [Picture((each.line - 1, 0), each, encode_caption(each, model.tokenizer).ids) for each in numbered]
+    chosen = choose(model.stream_pictures(candidates(wanted, best_of), seed), best_of, Critic.load())
+    return [picture for batch in chosen for picture in batch.pictures]
 
 
 def draw(shuffled: Sequence[Tile], out: Path, key: Path) -> None:
