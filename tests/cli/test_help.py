@@ -58,7 +58,7 @@ def test_outputs_have_one_spelling_and_older_ones_work(commands: list[Any]) -> N
         spelled = {name for parameter in command.params for name in parameter.opts}
         assert not spelled & {"--output", "--target-output"} and ("-o" in spelled) == ("--out" in spelled), command.name
         with_place += "-o" in spelled
-    assert with_place == 13
+    assert with_place == 14
     export = next(command for command in commands if command.name == "export")
     words = ["--bundle", "base", "--target", "edge"]
     older = export.make_context("t2i", [*words, "--output", "a", "--target-output=b"]).params
