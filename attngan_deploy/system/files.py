@@ -211,8 +211,8 @@ def atomic_folder(final: Path, marker: str = "bundle.json") -> Iterator[Path]:
         if alone:
             _tidy(final)
         part = part_path(final)
-        part.mkdir()
-        try:
+        try:  # from here on, as Ctrl-C may come before the next line
+            part.mkdir()
             yield part
             sync_tree(part)
             _check_replaceable(final, marker)
