@@ -228,6 +228,17 @@ def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
         ("c.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n{0}\n\n00:02.000 --> 00:03.000\n{1}\n", "times of subtitles"),
         ("c.ass", "[Script Info]\nTitle: x\n\nDialogue: 0,1,2,D,,0,0,0,,{{\\i1}}{0}\nDialogue: 0,1,2,D,,0,0,0,,{1}\n",
          "times of subtitles"),
+        ("android.txt", "12/05/2024, 10:31 - Messages and calls are end-to-end encrypted. Tap to learn more.\n"
+         "12/05/2024, 10:31 - Anna: {0}\n12/05/2024, 10:32 - Anna: <Media omitted>\n"
+         "12/05/2024, 10:33 - Ben added Cy\n12/05/2024, 10:33 - Ben: {1}\n", "WhatsApp exported; found line 2 '12/05"),
+        ("us.txt", "5/12/24, 10:31\u202fAM - Anna: {0} <This message was edited>\n"
+         "5/12/24, 10:31\u202fPM - Anna: IMG-1.jpg (file attached)\n5/12/24, 10:33\u202fPM - +49 170 1: {1}\n",
+         "found line 1 .* and 1 more"),
+        ("ios.txt", "\ufeff[12.05.24, 10:31:20] Birds: \u200eMessages and calls are end-to-end encrypted.\r\n"
+         "[12.05.24, 10:31:22] Anna: {0}\r\n\u200e[12.05.24, 10:31:23] Anna: \u200eimage omitted\r\n"
+         "[12.05.24, 10:31:24] ~ Ben: {1}\r\n", "WhatsApp exported"),
+        ("two.txt", "2024-05-12, 10:31 - Anna: {0}\n{1}\n2024-05-12, 10:32 - Anna: a jay: it sings\n",
+         "WhatsApp exported"),
         ("c.txt", "- {0}\n- [x] {1}\n1. {0}\n", "marks of several kinds"),
         ("c.csv", "Captions of 2024,,\n,,\nid,caption,by\n1,{0},x\n2,{1},y\n", "is a title"),
         ("c2.csv", "# exported today\nid,caption\n1,{0}\n2,{1}\n", "is one column"),
