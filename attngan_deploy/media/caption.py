@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
@@ -34,7 +34,13 @@ class Caption:
     """A caption and where it stood."""
 
     text: str  # as written, without the white space around it
-    line: int  # line of the input on which it starts, from 1
+    line: int  # line of the input on which it starts, from 1; larger behind records with lists of captions
+    record: int = field(default=0, compare=False)  # line of its record, where lists made `line` another; else 0
+
+    @property
+    def place(self) -> int:
+        """The line on which to look for it."""
+        return self.record or self.line
 
 
 def no_captions(name: str, why: str = "has no captions") -> CaptionError:

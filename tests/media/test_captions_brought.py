@@ -1,5 +1,6 @@
 """Captions as spreadsheets, pandas and chat programs leave them: read, or refused with a next step that works."""
 
+import csv
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.captions import open_captions, read_captions
+from attngan_deploy.media.tokenizer import Tokenizer, tokenize
 
 TWO = ["a small red bird", "a blue bird with long wings"]
 THREE = [*TWO, "a yellow bird on a branch"]
@@ -210,6 +212,23 @@ def test_a_part_may_begin_inside_a_list(tmp_path: Path) -> None:
         assert [list(file.read(start, start + 2)) for start in (999, 1000, 2001)] == [
             whole[start : start + 2] for start in (999, 1000, 2001)
         ]
+
+
+@pytest.mark.parametrize(("name", "first"), [("c.jsonl", 1), ("c.csv", 2)])
+def test_errors_behind_lists_name_the_line_of_the_record(tmp_path: Path, name: str, first: int) -> None:
+    rows: list[list[str] | str] = [[f"a bird {row} {k}" for k in "abc"] for row in range(900)]
+    with (tmp_path / name).open("w", newline="") as file:
+        if name == "c.csv":
+            csv.writer(file).writerows([["id", "caption"], *enumerate([*rows, TWO[0], "nan"])])
+        else:
+            file.writelines(json.dumps({"caption": row}) + "\n" for row in [*rows, TWO[0], "nan"])
+    with open_captions(tmp_path / name) as captions:
+        last = list(captions.read(2690, 2701))[-1]
+        assert (last.line, last.place, last.text) == (2700 + first, 900 + first, TWO[0])
+        with pytest.raises(CaptionError, match=f"the caption on line {901 + first} of .* is empty"):
+            list(captions.read(2701))
+    with pytest.raises(CaptionError, match=f"the caption on line {900 + first} has only unknown words"):
+        tokenize([last], Tokenizer(["<end>", "jay"]))
 
 
 def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
