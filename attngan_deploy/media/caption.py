@@ -13,7 +13,9 @@ from attngan_deploy.system.filesystems import explained, is_url
 DEFAULT_COLUMN = "caption"
 # What other programs call the columns of captions, and of pictures.
 CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
-PICTURE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img")
+PICTURE_COLUMNS = (
+    *("image", "image_name", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+)
 OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
 # The captions of a folder of pictures, as `datasets` has them and as `t2i generate` does beside its shards.
 FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "manifest.jsonl")
