@@ -51,7 +51,7 @@ SPOKEN = (
 DIALOGUE = r"sed -n -e 's/{[^}]*}//g' -e 's/^Dialogue:\([^,]*,\)\{9\}//p'"
 # What WhatsApp's exports have in front of each line, in Python and in sed: a date, a time, and "-", or brackets around.
 STAMP = (
-    r"[^0-9A-Za-z]{0,9}[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4},?( [^ ]{1,6})? [0-9]{1,2}[:.][0-9]{2}[^]-]{0,16}"
+    r"[^0-9A-Za-z]{0,9}[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4},? [^0-9]{0,8}[0-9]{1,2}[:.][0-9]{2}[^]-]{0,16}"
     r"(\]| -) "
 )
 SAID = re.compile(f"{STAMP}[^:]+: ")

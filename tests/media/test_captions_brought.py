@@ -256,6 +256,9 @@ def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
         ("ios.txt", "\ufeff[12.05.24, 10:31:20] Birds: \u200eMessages and calls are end-to-end encrypted.\r\n"
          "[12.05.24, 10:31:22] Anna: {0}\r\n\u200e[12.05.24, 10:31:23] Anna: \u200eimage omitted\r\n"
          "[12.05.24, 10:31:24] ~ Ben: {1}\r\n", "WhatsApp exported"),
+        ("c2.txt", "2024/5/12 \u4e0b\u534810:31 - \u5b89\u5a1c: {0}\n2024/5/12 \u4e0b\u534810:32 - A: {1}\n",
+         "WhatsApp exported"),
+        ("us2.txt", "[5/12/24, 10:31:22\u202fPM] A: {0}\n[5/12/24, 10:31:23\u202fPM] A: {1}\n", "WhatsApp"),
         ("two.txt", "2024-05-12, 10:31 - Anna: {0}\n{1}\n2024-05-12, 10:32 - Anna: a jay: it sings\n",
          "WhatsApp exported"),
         ("c.txt", "- {0}\n- [x] {1}\n1. {0}\n", "marks of several kinds"),

@@ -202,22 +202,22 @@ def test_a_list_of_json_is_read_and_another_form_is_shown_one(tmp_path: Path) ->
             run(tmp_path / "in/list.json", tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", ["captions.csv", "captions.txt"])
-def test_tables_of_kaggle_lie_beside_the_folder_of_their_pictures(tmp_path: Path, name: str) -> None:
-    picture(tmp_path / "in/Images/1.jpg")
-    picture(tmp_path / "in/Images/2.jpg")
+@pytest.mark.parametrize(("name", "inner"), [("captions.csv", ""), ("captions.txt", "Images/")])
+def test_tables_of_kaggle_lie_beside_the_folder_of_their_pictures(tmp_path: Path, name: str, inner: str) -> None:
+    picture(tmp_path / f"in/Images/{inner}1.jpg")
+    picture(tmp_path / f"in/Images/{inner}2.jpg")
     (tmp_path / "in/notes").mkdir()
     (tmp_path / "in" / name).write_text('image,caption\n1.jpg,"a small, red bird"\n1.jpg,a bird , red\n2.jpg,a jay\n')
     with pytest.raises(DataError, match=rf"Next: name the list in it: t2i data build .*/{name} -o data$"):
         run(tmp_path / "in", tmp_path / "folder")
     report = run(tmp_path / "in" / name, tmp_path / "out", split=EVERYTHING)
     found = {name: sample.captions for name, sample in samples(tmp_path / "out").items()}
-    assert found == {"Images/1": ["a small, red bird", "a bird , red"], "Images/2": ["a jay"]}
+    assert found == {f"Images/{inner}1": ["a small, red bird", "a bird , red"], f"Images/{inner}2": ["a jay"]}
     assert report["skipped"]["count"] == 0
     (tmp_path / "in/Images").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"missing picture \(2\); .* name it with --root$"):
         run(tmp_path / "in" / name, tmp_path / "none", split=EVERYTHING)
-    run(tmp_path / "in" / name, tmp_path / "rooted", split=EVERYTHING, root=tmp_path / "elsewhere")
+    run(tmp_path / "in" / name, tmp_path / "rooted", split=EVERYTHING, root=tmp_path / "elsewhere" / inner)
     assert list(samples(tmp_path / "rooted")) == ["1", "2"]
 
 

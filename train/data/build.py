@@ -280,9 +280,8 @@ def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
     if path.is_dir():
         tables = sorted([*path.rglob("*.[ct]sv"), *path.rglob("*caption*.json")])
         tables += [text for text in sorted(path.glob("*.txt"))[:MOST_TEXTS] if metadata.is_table(text)]
-    if len(tables) > 1:  # such as COCO's, one for each side of its split
-        tables = [table for table in tables if "train" in table.name]
-    table = tables[0] if len(tables) == 1 else None
+    # Of several, such as COCO's for each side of its split, that for training.
+    table = min(tables, key=lambda table: ("train" not in table.name, table), default=None)
     tars = tars_line(path) if path.is_dir() and any(path.glob("*.tar")) else ""
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(

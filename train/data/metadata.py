@@ -79,7 +79,7 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
 
 def is_table(path: Path) -> bool:
     """Whether a text begins as a table of pictures and captions does, as Kaggle's captions.txt: with names or a row."""
-    if path.suffix.lower() != ".txt":
+    if path.suffix.lower() != ".txt" or not path.is_file():
         return False
     with path.open("rb") as stream:
         lines = stream.read(HEAD_BYTES).decode("utf-8-sig", "replace").lstrip().splitlines()

@@ -81,15 +81,22 @@ def read_csv(path: Path, root: Path | None) -> Source:
 
 
 def _folder_of_pictures(base: Path, stem: str) -> list[Path]:
-    """The one sub-folder that holds pictures, or of several the one that the table's name has, as COCO's do."""
-    folders = (each for each in sorted(base.iterdir()) if each.is_dir() and not each.name.startswith("."))
+    """The one sub-folder that holds pictures, or of several the one that the table's name has, as COCO's do; and so on.
+
+    Kaggle's archives often have the folder in another of the same name.
+    """
+    try:
+        there = sorted(base.iterdir())
+    except OSError:
+        return []
+    folders = (each for each in there if each.is_dir() and not each.name.startswith("."))
     holding = [
         folder
         for folder in folders
         if any(each.suffix.lower() in PICTURE_SUFFIXES and not is_ignored(each.name) for each in folder.rglob("*"))
     ]
     named = [folder for folder in holding if folder.name in stem] if len(holding) > 1 else holding
-    return named if len(named) == 1 else []
+    return [*named, *_folder_of_pictures(named[0], stem)] if len(named) == 1 else []
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
