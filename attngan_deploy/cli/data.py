@@ -43,7 +43,7 @@ def data() -> None:
 )
 def build(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="CUB-200-2011 folder, folder of pictures, or CSV.")],
+    source: Annotated[Path, typer.Argument(help="CUB-200-2011 folder, folder of pictures, CSV, or COCO's captions.")],
     output: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
     kind: Annotated[Kind | None, typer.Option(help="What SOURCE is, when looking at it is not enough.")] = None,
     captions: Annotated[Path | None, typer.Option(help="Folder of CUB's caption files (text/).")] = None,

@@ -165,7 +165,7 @@ class Generation:
             for word in self._encode(caption).unknown:
                 if word not in self._unknown and len(self._unknown) < MOST_UNKNOWN:
                     self._unknown.add(word)
-                    unknown[word] = caption.line
+                    unknown[word] = caption.place
         tell(unknown)
         with self.output.writing(part) as add:
             if add is None:

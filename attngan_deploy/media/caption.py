@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
@@ -13,7 +13,9 @@ from attngan_deploy.system.filesystems import explained, is_url
 DEFAULT_COLUMN = "caption"
 # What other programs call the columns of captions, and of pictures.
 CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
-PICTURE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img")
+PICTURE_COLUMNS = (
+    *("image", "image_name", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+)
 OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
 # The captions of a folder of pictures, as `datasets` has them and as `t2i generate` does beside its shards.
 FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "manifest.jsonl")
@@ -34,7 +36,13 @@ class Caption:
     """A caption and where it stood."""
 
     text: str  # as written, without the white space around it
-    line: int  # line of the input on which it starts, from 1
+    line: int  # line of the input on which it starts, from 1; larger behind records with lists of captions
+    record: int = field(default=0, compare=False)  # line of its record, where lists made `line` another; else 0
+
+    @property
+    def place(self) -> int:
+        """The line on which to look for it."""
+        return self.record or self.line
 
 
 def no_captions(name: str, why: str = "has no captions") -> CaptionError:

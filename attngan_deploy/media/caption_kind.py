@@ -49,6 +49,18 @@ SPOKEN = (
     r"""s {t = t (t ? " " : "") $0} /-->/ {s = 1} END {if (t) print t}'"""
 )
 DIALOGUE = r"sed -n -e 's/{[^}]*}//g' -e 's/^Dialogue:\([^,]*,\)\{9\}//p'"
+# What WhatsApp's exports have in front of each line, in Python and in sed: a date, a time, and "-", or brackets around.
+STAMP = (
+    r"[^0-9A-Za-z]{0,9}[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{2,4},? [^0-9]{0,8}[0-9]{1,2}[:.][0-9]{2}[^]-]{0,16}"
+    r"(\]| -) "
+)
+SAID = re.compile(f"{STAMP}[^:]+: ")
+# The messages alone; what the program itself says has no name, or a mark that is not seen (U+200E), or is of pictures.
+MESSAGES = (
+    rf"""sed -E -e 's~^{STAMP}[^:]+: ~~' -e '\~^{STAMP}~d' -e "/^$(printf '\342\200\216')/d" """
+    r"""-e '/end-to-end encrypted|^<[^>]*>.?$|^(image|video|audio|sticker|GIF|document) omitted/d' """
+    rf"""-e '/^[^ ]+\.{PICTURE} \(.*\)/d' -e 's/ [^A-Za-z0-9 ]{{0,3}}<[^>]*edited>//'"""
+)
 # Of a line: a number, a picture's name, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
 NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
 # What may stand around them: a byte order mark, and the end that lines of Windows have.
@@ -98,6 +110,15 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
     if column is None and (TIMES.search(text) or first == "[Script Info]"):
         line = made_anew(name, "one caption a line", DIALOGUE if first == "[Script Info]" else SPOKEN)
         _refuse(f"{name} has the times of subtitles", first, line)
+    lines = enumerate(re.split(r"\r?\n", text), 1)
+    said = [f"line {number} {line[:60]!r}" for number, line in lines if SAID.match(line)]
+    if column is None and said:
+        raise CaptionError(
+            f"{name} is a chat that WhatsApp exported",
+            found=", ".join(said[:2]) + f" and {len(said) - 2} more" * (len(said) > 2),
+            expected="one caption a line",
+            next_step=made_anew(name, "keep what was said alone, one caption a line", MESSAGES),
+        )
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):

@@ -52,7 +52,13 @@ class HashedStream:
 
 
 def rows_of(
-    stream: "IO[bytes] | HashedStream", name: str, kind: str, column: str | None, offset: int = 0, number: int = 1
+    stream: "IO[bytes] | HashedStream",
+    name: str,
+    kind: str,
+    column: str | None,
+    offset: int = 0,
+    number: int = 1,
+    further: int = 0,
 ) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
     """Line, offset and what gives the caption of each row that is not empty, from `offset` on.
 
@@ -63,11 +69,11 @@ def rows_of(
         column: column of a table or field of JSON lines.
         offset: where a row starts.
         number: the line on which it stands.
+        further: captions of lists before it, by which those from there on have larger numbers than their lines.
 
     Raises:
         CaptionError: what is no text or no CSV, or has no such column; the last also where a caption is asked for.
     """
-    further = 0  # captions of lists before, by which those behind have larger numbers than their lines
     if kind == "csv":
         rows = csv_rows(stream, name, offset, number, column)
         _, _, header = next(rows)
@@ -75,7 +81,7 @@ def rows_of(
         for line, start, row in rows:
             each = _each(row, place, texts_of(row[place])) if place < len(row) else [row]
             made = [partial(_csv_caption, name, one, line, len(header), place) for one in each]
-            yield from _numbered(line + further, start, made)
+            yield from _numbered(line, further, start, made)
             further += len(made) - 1
         return
     if kind == "json":
@@ -85,7 +91,7 @@ def rows_of(
             where = f"caption {start + 1} of {name}"
             places = range(texts_in(record, column))
             made = [partial(_record_caption, name, where, record, start + 1, column, place) for place in places]
-            yield from _numbered(number + further + start - offset, start, made)
+            yield from _numbered(number + start - offset, further, start, made)
             further += len(made) - 1
         return
     for line, start, data in _lines(stream, name, offset, number):
@@ -93,22 +99,22 @@ def rows_of(
             if kind == "jsonl":
                 places = range(_texts_of_line(data, column))
                 made = [partial(_json_caption, name, data, line, start, column, place) for place in places]
-                yield from _numbered(line + further, start, made)
+                yield from _numbered(line, further, start, made)
                 further += len(made) - 1
             else:
                 yield line, start, partial(_text_caption, name, data, line, start)
 
 
 def _numbered(
-    number: int, start: int, captions: Sequence[Callable[[], Caption]]
+    record: int, further: int, start: int, captions: Sequence[Callable[[], Caption]]
 ) -> Iterator[tuple[int, int, Callable[[], Caption]]]:
     """The captions of one row, each with a number of its own, as pictures are called by it."""
-    for line, caption in enumerate(captions, number):
-        yield line, start, partial(_with_line, caption, line)
+    for line, caption in enumerate(captions, record + further):
+        yield line, start, partial(_with_line, caption, line, record)
 
 
-def _with_line(caption: Callable[[], Caption], line: int) -> Caption:
-    return replace(caption(), line=line)
+def _with_line(caption: Callable[[], Caption], line: int, record: int) -> Caption:
+    return replace(caption(), line=line, record=record * (line != record))
 
 
 def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, number: int = 1) -> Iterator[Line]:

@@ -1,7 +1,7 @@
 """Captions of files of any length: text, CSV, JSON lines and Parquet, here, at a URL or on standard input.
 
 A text, CSV or JSON lines file is looked through once from start to end: captions are counted, its hash is taken, and
-where every thousandth caption starts is noted (16 bytes each). Any part is then read from its own start, so that memory
+where every thousandth caption starts is noted (32 bytes each). Any part is then read from its own start, so that memory
 stays flat. What is wrong with a caption is said when its part is read.
 """
 
@@ -65,6 +65,8 @@ class CaptionFile:
     # byte at which caption 0, 1000, 2000, ... starts; none for Parquet
     offsets: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     lines: "array[int]" = field(default_factory=lambda: array("q"), repr=False)  # line on which each of those stands
+    # captions of lists before its line, by which its number is larger than that
+    further: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     # its place among the captions of that line, of which JSON and a table's cell may have a list
     inside: "array[int]" = field(default_factory=lambda: array("q"), repr=False)
     marks: str = ""  # pattern of the marks of a list, which all captions have
@@ -98,14 +100,16 @@ class CaptionFile:
         with opened(name), open_binary(source) as stream:
             hashed, marks = HashedStream(stream), ListMarks()
             count = last = 0
-            offsets, numbers, inside = array("q"), array("q"), array("q")
-            before, place = -1, 0
+            offsets, numbers, further, inside = array("q"), array("q"), array("q"), array("q")
+            before, place, others = -1, 0, 0
             try:
                 for last, offset, caption in rows_of(hashed, name, kind, column):
-                    before, place = offset, place + 1 if offset == before else 0
+                    is_further = offset == before
+                    before, place, others = offset, place + 1 if is_further else 0, others + is_further
                     if count % NOTED_EVERY == 0:
                         offsets.append(offset)
-                        numbers.append(last)
+                        numbers.append(last - others)
+                        further.append(others - place)
                         inside.append(place)
                     count += 1
                     if not marks.is_settled:
@@ -119,7 +123,7 @@ class CaptionFile:
         marks.check_captions(name)
         pattern = marks.of_all(name) if kind == "text" else marks.shared
         digest = hashed.hash.hexdigest()
-        return cls(source, column, name, kind, count, last, digest, offsets, numbers, inside, pattern)
+        return cls(source, column, name, kind, count, last, digest, offsets, numbers, further, inside, pattern)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Caption]:
         """Yield the captions at places `start` to `stop` - 1; None for all from `start` on.
@@ -137,7 +141,8 @@ class CaptionFile:
         with opened(self.name), open_binary(self.source) as stream:
             note = start // NOTED_EVERY
             inside = self.inside[note]
-            rows = rows_of(stream, self.name, self.kind, self.column, self.offsets[note], self.lines[note] - inside)
+            starts = self.offsets[note], self.lines[note], self.further[note]
+            rows = rows_of(stream, self.name, self.kind, self.column, *starts)
             first = inside + start % NOTED_EVERY
             for _, _, caption in islice(rows, first, first + stop - start):
                 read = caption()

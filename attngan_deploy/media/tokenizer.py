@@ -147,7 +147,7 @@ def tokenize(captions: Iterable[Caption], tokenizer: Tokenizer, strict: bool = F
         encoded = encode_caption(caption, tokenizer, strict)
         ids.append(encoded.ids)
         for word in encoded.unknown:
-            unknown.setdefault(word, caption.line)
+            unknown.setdefault(word, caption.place)
     return Tokenized(ids, unknown)
 
 
@@ -160,16 +160,16 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
     """
     if len(caption.text) > MAX_LETTERS:
         raise CaptionError(
-            f"the caption on line {caption.line} is too long",
+            f"the caption on line {caption.place} is too long",
             found=f"{len(caption.text):,} characters",
             expected=f"at most {MAX_LETTERS:,}",
         )
     if not caption.text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in caption.text):
-        raise CaptionError(f"the caption on line {caption.line} is not text", found="bytes that are not UTF-8")
+        raise CaptionError(f"the caption on line {caption.place} is not text", found="bytes that are not UTF-8")
     encoded = tokenizer.encode(caption.text)
     if not encoded.ids and not encoded.unknown:
         raise CaptionError(
-            f"the caption on line {caption.line} has no words",
+            f"the caption on line {caption.place} has no words",
             found=repr(caption.text[:60]),
             next_step="describe a picture there, or take the line out",
         )
@@ -177,14 +177,14 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
         what = "has unknown words" if encoded.ids else "has only unknown words"
         shown = [describe_unknown(word, tokenizer) for word in encoded.unknown[:5]]
         raise CaptionError(
-            f"the caption on line {caption.line} {what}",
+            f"the caption on line {caption.place} {what}",
             found=", ".join(shown) + (", ..." if len(encoded.unknown) > 5 else ""),
             expected="words of the model's vocabulary",
             next_step="say it in other words" + (", or leave out --strict" if encoded.ids else ", or take it out"),
         )
     if len(encoded.ids) > MAX_WORDS:
         raise CaptionError(
-            f"the caption on line {caption.line} is too long",
+            f"the caption on line {caption.place} is too long",
             found=f"{len(encoded.ids)} words",
             expected=f"at most {MAX_WORDS}",
         )

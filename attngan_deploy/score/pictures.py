@@ -3,7 +3,7 @@
 import os
 import re
 import tarfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -161,7 +161,8 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
     folders = [f"{name}/" for name in is_file if not is_file[name]]
     records, notes = _records(path, order) if MANIFEST in names else (None, [])
     shards = [name for name in names if name.endswith(".tar")]
-    if not shards and not any(map(_is_picture, names)) and any(map(_is_picture, below := _walk(path))):
+    below = [] if shards or any(map(_is_picture, names)) else _walk(path)
+    if any(map(_is_picture, below)):
         names, folders = below, []
         holding = {PurePath(name).parent for name in names if _is_picture(name)}
         notes.append(f"the pictures lie in {len(holding)} sub-folders, which were entered")
@@ -178,10 +179,13 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         left_out = (f"{MANIFEST} names {len(loose)} of {there} pictures; --order name scores all that are there",)
     shards = [] if loose else shards
     if not loose and not shards:
-        others = any(PurePath(name).suffix.lower() in OTHER_SUFFIXES for name in names)
+        others = Counter(
+            suffix for name in below or names if (suffix := PurePath(name).suffix.lower()) in OTHER_SUFFIXES
+        )
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         raise ScoreError(
             f"{path} has no pictures that can be scored" if others else f"{path} has no pictures",
-            found=", ".join([*names, *folders][:3]) or "an empty folder",
+            found=", ".join([*names, *folders][:3]) + f" ({kinds})" * bool(kinds) or "an empty folder",
             expected=".png, .webp or .jpg files, or tar shards of them",
             next_step="make PNGs of them" if others else _shards_below(path) or instead,
         )

@@ -237,6 +237,14 @@ def test_bad_options_are_one_line(
         (lambda folder: (folder / "a.txt").write_bytes(b"x"), "has no pictures; found a.txt"),
         (lambda folder: (folder / "a.bmp").write_bytes(b"x"), "no pictures that can be scored; found a.bmp"),
         (
+            lambda folder: [
+                (folder / name).parent.mkdir(parents=True, exist_ok=True) or (folder / name).write_bytes(b"x")
+                for name in ("A/1.bmp", "A/2.bmp", "B/c/1.tiff")
+            ],
+            "no pictures that can be scored; found A/, B/ (2 .bmp, 1 .tiff); expected .png, .webp or .jpg files, "
+            "or tar shards of them. Next: make PNGs of them",
+        ),
+        (
             lambda folder: [Image.new("RGB", (side, side)).save(folder / f"{side}.png") for side in (16, 24)],
             "16.png of 16 x 16 px and 24.png of 24 x 24 px",
         ),

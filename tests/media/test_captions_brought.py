@@ -1,5 +1,6 @@
 """Captions as spreadsheets, pandas and chat programs leave them: read, or refused with a next step that works."""
 
+import csv
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.captions import open_captions, read_captions
+from attngan_deploy.media.tokenizer import Tokenizer, tokenize
 
 TWO = ["a small red bird", "a blue bird with long wings"]
 THREE = [*TWO, "a yellow bird on a branch"]
@@ -212,6 +214,23 @@ def test_a_part_may_begin_inside_a_list(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize(("name", "first"), [("c.jsonl", 1), ("c.csv", 2)])
+def test_errors_behind_lists_name_the_line_of_the_record(tmp_path: Path, name: str, first: int) -> None:
+    rows: list[list[str] | str] = [[f"a bird {row} {k}" for k in "abc"] for row in range(900)]
+    with (tmp_path / name).open("w", newline="") as file:
+        if name == "c.csv":
+            csv.writer(file).writerows([["id", "caption"], *enumerate([*rows, TWO[0], "nan"])])
+        else:
+            file.writelines(json.dumps({"caption": row}) + "\n" for row in [*rows, TWO[0], "nan"])
+    with open_captions(tmp_path / name) as captions:
+        last = list(captions.read(2690, 2701))[-1]
+        assert (last.line, last.place, last.text) == (2700 + first, 900 + first, TWO[0])
+        with pytest.raises(CaptionError, match=f"the caption on line {901 + first} of .* is empty"):
+            list(captions.read(2701))
+    with pytest.raises(CaptionError, match=f"the caption on line {900 + first} has only unknown words"):
+        tokenize([last], Tokenizer(["<end>", "jay"]))
+
+
 def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "describe this picture in many words"}, {"from": "gpt", "value": TWO[0]}]
     (tmp_path / "c.json").write_text(json.dumps([{"conversations": turns}]))
@@ -228,6 +247,20 @@ def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
         ("c.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n{0}\n\n00:02.000 --> 00:03.000\n{1}\n", "times of subtitles"),
         ("c.ass", "[Script Info]\nTitle: x\n\nDialogue: 0,1,2,D,,0,0,0,,{{\\i1}}{0}\nDialogue: 0,1,2,D,,0,0,0,,{1}\n",
          "times of subtitles"),
+        ("android.txt", "12/05/2024, 10:31 - Messages and calls are end-to-end encrypted. Tap to learn more.\n"
+         "12/05/2024, 10:31 - Anna: {0}\n12/05/2024, 10:32 - Anna: <Media omitted>\n"
+         "12/05/2024, 10:33 - Ben added Cy\n12/05/2024, 10:33 - Ben: {1}\n", "WhatsApp exported; found line 2 '12/05"),
+        ("us.txt", "5/12/24, 10:31\u202fAM - Anna: {0} <This message was edited>\n"
+         "5/12/24, 10:31\u202fPM - Anna: IMG-1.jpg (file attached)\n5/12/24, 10:33\u202fPM - +49 170 1: {1}\n",
+         "found line 1 .* and 1 more"),
+        ("ios.txt", "\ufeff[12.05.24, 10:31:20] Birds: \u200eMessages and calls are end-to-end encrypted.\r\n"
+         "[12.05.24, 10:31:22] Anna: {0}\r\n\u200e[12.05.24, 10:31:23] Anna: \u200eimage omitted\r\n"
+         "[12.05.24, 10:31:24] ~ Ben: {1}\r\n", "WhatsApp exported"),
+        ("c2.txt", "2024/5/12 \u4e0b\u534810:31 - \u5b89\u5a1c: {0}\n2024/5/12 \u4e0b\u534810:32 - A: {1}\n",
+         "WhatsApp exported"),
+        ("us2.txt", "[5/12/24, 10:31:22\u202fPM] A: {0}\n[5/12/24, 10:31:23\u202fPM] A: {1}\n", "WhatsApp"),
+        ("two.txt", "2024-05-12, 10:31 - Anna: {0}\n{1}\n2024-05-12, 10:32 - Anna: a jay: it sings\n",
+         "WhatsApp exported"),
         ("c.txt", "- {0}\n- [x] {1}\n1. {0}\n", "marks of several kinds"),
         ("c.csv", "Captions of 2024,,\n,,\nid,caption,by\n1,{0},x\n2,{1},y\n", "is a title"),
         ("c2.csv", "# exported today\nid,caption\n1,{0}\n2,{1}\n", "is one column"),

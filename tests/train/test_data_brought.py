@@ -1,5 +1,6 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -161,3 +162,70 @@ def test_numbers_alone_are_no_caption_and_a_list_in_a_cell_is_several(tmp_path: 
     (tmp_path / "in/list.csv").write_text("picture,caption\nA/1.jpg,\"['a red bird', 'a jay']\"\nA/2.jpg,a wren\n")
     run(tmp_path / "in/list.csv", tmp_path / "csv", split=EVERYTHING)
     assert [sample.captions for sample in samples(tmp_path / "csv").values()] == [["a red bird", "a jay"], ["a wren"]]
+
+
+def coco(path: Path, names: list[str]) -> Path:
+    """COCO's captions of pictures: two of each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": number, "file_name": name, "width": 40} for number, name in enumerate(names)]
+    annotations = [
+        {"id": 9, "image_id": number, "caption": f"a {what} bird"} for number in range(len(names)) for what in "xy"
+    ]
+    path.write_text(json.dumps({"info": {}, "images": images, "licenses": [], "annotations": annotations}))
+    return path
+
+
+def test_captions_of_coco_are_read_and_their_folder_leads_to_them(tmp_path: Path) -> None:
+    for name in ("train2017/1.jpg", "val2017/2.jpg", "flat/1.jpg", "flat/2.jpg"):
+        picture(tmp_path / "in" / name)
+    train = coco(tmp_path / "in/annotations/captions_train2017.json", ["1.jpg"])
+    coco(tmp_path / "in/annotations/captions_val2017.json", ["2.jpg"])
+    with pytest.raises(DataError, match=rf"Next: name the list in it: t2i data build {train} -o data$"):
+        run(tmp_path / "in", tmp_path / "out")
+    run(train, tmp_path / "out", split=EVERYTHING)
+    assert {name: each.captions for name, each in samples(tmp_path / "out").items()} == {
+        "train2017/1": ["a x bird", "a y bird"]
+    }
+    beside = coco(tmp_path / "in/flat/captions_train.json", ["1.jpg", "2.jpg", "3.jpg"])
+    report = run(beside, tmp_path / "flat", split=EVERYTHING)
+    assert (report["train"]["captions"], report["skipped"]["reasons"]) == (4, {"missing picture": 1})
+
+
+def test_a_list_of_json_is_read_and_another_form_is_shown_one(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.jpg")
+    (tmp_path / "in/list.json").write_text(json.dumps([{"image": "1.jpg", "captions": ["a red bird", "a jay"]}]))
+    run(tmp_path / "in/list.json", tmp_path / "out", split=EVERYTHING)
+    assert samples(tmp_path / "out")["1"].captions == ["a red bird", "a jay"]
+    for other in ('{"images": []}', "[1]", "{", '[{"image": "1.jpg"}]', '{"images": [1], "annotations": [2]}', "3"):
+        (tmp_path / "in/list.json").write_text(other)
+        with pytest.raises(DataError, match=r"is no list of pictures and captions; .* with a line picture,caption on"):
+            run(tmp_path / "in/list.json", tmp_path / "other")
+
+
+@pytest.mark.parametrize(("name", "inner"), [("captions.csv", ""), ("captions.txt", "Images/")])
+def test_tables_of_kaggle_lie_beside_the_folder_of_their_pictures(tmp_path: Path, name: str, inner: str) -> None:
+    picture(tmp_path / f"in/Images/{inner}1.jpg")
+    picture(tmp_path / f"in/Images/{inner}2.jpg")
+    (tmp_path / "in/notes").mkdir()
+    (tmp_path / "in" / name).write_text('image,caption\n1.jpg,"a small, red bird"\n1.jpg,a bird , red\n2.jpg,a jay\n')
+    with pytest.raises(DataError, match=rf"Next: name the list in it: t2i data build .*/{name} -o data$"):
+        run(tmp_path / "in", tmp_path / "folder")
+    report = run(tmp_path / "in" / name, tmp_path / "out", split=EVERYTHING)
+    found = {name: sample.captions for name, sample in samples(tmp_path / "out").items()}
+    assert found == {f"Images/{inner}1": ["a small, red bird", "a bird , red"], f"Images/{inner}2": ["a jay"]}
+    assert report["skipped"]["count"] == 0
+    (tmp_path / "in/Images").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"missing picture \(2\); .* name it with --root$"):
+        run(tmp_path / "in" / name, tmp_path / "none", split=EVERYTHING)
+    run(tmp_path / "in" / name, tmp_path / "rooted", split=EVERYTHING, root=tmp_path / "elsewhere" / inner)
+    assert list(samples(tmp_path / "rooted")) == ["1", "2"]
+
+
+def test_a_list_of_flickr_gets_its_column_names_by_its_next_step(tmp_path: Path) -> None:
+    picture(tmp_path / "in/pictures/1.jpg")
+    (tmp_path / "in/Flickr8k.token.txt").write_text("1.jpg#0\ta red bird .\n1.jpg#1\ta small bird .\n")
+    with pytest.raises(DataError, match="no line of column names") as refused:
+        run(tmp_path / "in/Flickr8k.token.txt", tmp_path / "out")
+    subprocess.run(str(refused.value).rpartition(" on top: ")[2], shell=True, check=True)
+    run(tmp_path / "in/Flickr8k.token-named.txt", tmp_path / "out", split=EVERYTHING)
+    assert samples(tmp_path / "out")["pictures/1"].captions == ["a red bird .", "a small bird ."]

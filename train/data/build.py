@@ -23,17 +23,21 @@ from attngan_deploy.media.packed import tars_line
 from attngan_deploy.media.tokenizer import PADDING, split_words
 from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
-from attngan_deploy.train.data import sources
+from attngan_deploy.train.data import metadata, sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sides import split_by_folders, take_folders
 from attngan_deploy.train.data.sources import HELP, Entry, Skip, Source
 from attngan_deploy.train.data.split import SplitRule, class_of, split_entries
+from attngan_deploy.train.data.table import read_csv
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
 REPORT = "report.json"
 OUTPUT_FILES = ("train.tar", "test.tar", "vocabulary.txt", "classes.txt", REPORT)
 ORDER = "most frequent first, equally frequent words alphabetically"  # of the vocabulary
+MOST_TEXTS = 100  # of a folder, that are looked at for a table of captions
+MISSING = "missing picture"
+ELSEWHERE = "if the pictures lie in another folder, name it with --root"
 CHUNK = 64  # pictures decoded ahead of the tar
 
 Progress = Callable[[int, int], None]
@@ -153,7 +157,7 @@ def read_source(options: BuildOptions) -> Source:
             split_by_folders(source)
         return source
     if kind == "csv":
-        source = sources.read_csv(options.source, options.root)
+        source = read_csv(options.source, options.root)
         take_folders(source, is_free)
         return source
     raise DataError(f"no kind of data is called {kind!r}", expected=", ".join(sources.KINDS), next_step=HELP)
@@ -272,13 +276,19 @@ def _report(
 
 
 def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
-    tables = sorted(path.rglob("*.[ct]sv")) if path.is_dir() else []
-    table = tables[0] if len(tables) == 1 else None
+    tables: list[Path] = []
+    if path.is_dir():
+        tables = sorted([*path.rglob("*.[ct]sv"), *path.rglob("*caption*.json")])
+        tables += [text for text in sorted(path.glob("*.txt"))[:MOST_TEXTS] if metadata.is_table(text)]
+    # Of several, such as COCO's for each side of its split, that for training.
+    table = min(tables, key=lambda table: ("train" not in table.name, table), default=None)
     tars = tars_line(path) if path.is_dir() and any(path.glob("*.tar")) else ""
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
         found=", ".join(f"{reason} ({count})" for reason, count in reasons) or "no pictures",
         expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
-        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data" if table else tars or HELP,
+        next_step=f"name the list in it: t2i data build {quote(str(table))} -o data"
+        if table
+        else tars or ELSEWHERE * (path.is_file() and {skip.reason for skip in skipped} == {MISSING}) or HELP,
     )

@@ -1,12 +1,15 @@
-"""Captions of a folder of pictures in one file beside them, as `datasets` of Hugging Face has it."""
+"""Captions of a folder of pictures in one file beside them, as `datasets` of Hugging Face, COCO and Kaggle have it."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, PICTURE_COLUMNS, split_lines
+from attngan_deploy.media.caption_kind import HEAD_BYTES, ROW
 from attngan_deploy.media.nested_texts import is_texts
 
 NAME = "metadata.jsonl"
@@ -26,18 +29,65 @@ def described_in(folder: Path, text: str) -> Iterator[tuple[Path, list[str]]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        fields = record if isinstance(record, dict) else {}
-        picture = next((fields[name] for name in ("picture", *PICTURE_COLUMNS) if name in fields), None)
-        captions = next((fields[name] for name in (DEFAULT_COLUMN, *CAPTION_COLUMNS) if name in fields), None)
-        captions = [captions] if isinstance(captions, str) else captions
-        if not isinstance(picture, str) or not is_texts(captions):
+        if (pair := _pair_of(record)) is None:
             raise DataError(
                 f"line {number} of {folder / NAME} can't be used",
                 found=repr(line[:60]),
                 expected='{"file_name": "1.jpg", "text": "a red bird"}',
                 next_step=f"take that line out: sed -i '{number}d' {quote(str(folder / NAME))}",
             )
-        yield folder / picture.replace("\\", "/"), captions
+        yield folder / pair[0].replace("\\", "/"), pair[1]
+
+
+def _pair_of(record: Any) -> tuple[str, list[str]] | None:
+    """Picture and captions of an object of JSON, by usual names; None where it has not both."""
+    fields = record if isinstance(record, dict) else {}
+    picture = next((fields[name] for name in ("picture", *PICTURE_COLUMNS) if name in fields), None)
+    captions = next((fields[name] for name in (DEFAULT_COLUMN, *CAPTION_COLUMNS) if name in fields), None)
+    captions = [captions] if isinstance(captions, str) else captions
+    return (picture, captions) if isinstance(picture, str) and is_texts(captions) else None
+
+
+def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a JSON file, names of columns first: of COCO's captions, or of a list of pictures and captions.
+
+    Raises:
+        DataError: it is of another form, or no JSON.
+    """
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict):
+            files = {image["id"]: image["file_name"] for image in content["images"]}
+            pairs = [(files.get(each["image_id"], ""), [each["caption"]]) for each in content["annotations"]]
+        else:
+            pairs = [_pair_of(record) or ("", []) for record in content]
+        is_whole = bool(pairs) and all(isinstance(name, str) and is_texts(captions) for name, captions in pairs)
+    except (ValueError, RecursionError, TypeError, KeyError):
+        is_whole = False
+    if not is_whole:
+        raise DataError(
+            f"{path} is no list of pictures and captions",
+            found="a .json file of another form",
+            expected='{"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": '
+            '"a red bird"}]} as in COCO, or [{"image": "1.jpg", "caption": "a red bird"}]',
+            next_step="write it so, or as a .csv with a line picture,caption on top and a row for each caption",
+        )
+    yield "", ["picture", DEFAULT_COLUMN]
+    for number, (name, captions) in enumerate(pairs, 1):
+        yield from ((f"caption {number}", [name, caption]) for caption in captions)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a text begins as a table of pictures and captions does, as Kaggle's captions.txt: with names or a row."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        lines = stream.read(HEAD_BYTES).decode("utf-8-sig", "replace").lstrip().splitlines()
+    cells = [cell.strip(' "').casefold() for cell in re.split(r"[,;\t|]", lines[0])] if lines else []
+    is_header = not {"picture", *PICTURE_COLUMNS}.isdisjoint(cells) and len(cells) < 9
+    return (is_header and not {DEFAULT_COLUMN, *CAPTION_COLUMNS}.isdisjoint(cells)) or bool(
+        lines and ROW.match(lines[0])
+    )
 
 
 def renamed(columns: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Readers of what people have: CUB-200-2011, a folder of pictures with captions beside them, or a CSV.
+"""Readers of what people have: CUB-200-2011, or a folder of pictures with captions beside them; tables have their own.
 
 A reader opens captions and lists, never pictures. Each picture it can't use becomes a `Skip` with the reason.
 """
@@ -6,22 +6,19 @@ A reader opens captions and lists, never pictures. Each picture it can't use bec
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 
-from attngan_deploy.errors import CaptionError, DataError
+from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import has_other_lines, without_marks
-from attngan_deploy.media.caption_lines import csv_rows
-from attngan_deploy.media.nested_texts import texts_of
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
-from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
@@ -93,11 +90,11 @@ def detect_kind(path: Path) -> str:
     """Tell "cub", "folder" or "csv" from what is there.
 
     Raises:
-        DataError: nothing there, or a file that is not a CSV.
+        DataError: nothing there, or a file that is no table.
     """
     if path.is_dir():
         return "cub" if all((path / name).is_file() for name in CUB_FILES) else "folder"
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+    if path.is_file() and (path.suffix.lower() in (".csv", ".tsv", ".json") or metadata.is_table(path)):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
     if path.is_file() and path.name == metadata.NAME:
@@ -206,63 +203,8 @@ def read_folder(root: Path) -> Source:
             elif file.lower().endswith(".txt") and composed(Path(file).stem).casefold() not in described:
                 source.skip((folder / file).as_posix(), "captions without a picture")
     for path in listed:
-        if not _is_file(path):
+        if not is_file(path):
             source.skip(os.path.relpath(path, root), "missing picture")
-    return source
-
-
-def read_csv(path: Path, root: Path | None) -> Source:
-    """Read a CSV with columns picture and caption, and optionally class and split; a picture may have several rows.
-
-    A picture's path is relative to the CSV, and the file must lie inside the CSV's folder or inside `root`.
-
-    Raises:
-        DataError: not UTF-8, not a CSV, or without its columns.
-    """
-    rows = _csv_rows(path)
-    columns = [name.strip().lower() for name in next(rows)[1]]
-    places: dict[str, int] = {
-        name: columns.index(name) for name in ("picture", "caption", "class", "split") if name in columns
-    }
-    if not {"picture", "caption"} <= places.keys() or any(columns.count(name) > 1 for name in places):
-        raise DataError(
-            f"{path} lacks its columns",
-            found=", ".join(columns) or "an empty first line",
-            expected="picture and caption, each once, and optionally class and split",
-            next_step=metadata.renamed(columns) or HELP,
-        )
-    base = path.parent.resolve()
-    allowed = [base, *([root.resolve()] if root else [])]
-    grouped: dict[Path, list[dict[str, str]]] = {}
-    source, folders = Source("csv"), Folders()
-    for line, cells in rows:
-        row = {name: cells[place].strip() if place < len(cells) else "" for name, place in places.items()}
-        row |= {name: "" for name in ("picture", "class", "split") if is_no_value(row.get(name, ""))}
-        picture = _inside(base, row["picture"], allowed, folders)
-        if not row["picture"]:
-            source.skip(f"line {line}", "no picture named")
-        elif picture is None:
-            source.skip(row["picture"], "path outside the data folder", f"line {line}; --root allows another folder")
-        else:
-            grouped.setdefault(picture, []).append(row)
-    every = [row for group in grouped.values() for row in group]
-    for row, plain in zip(every, without_marks(row["caption"] for row in every), strict=True):
-        source.notes["marks of a list left out"] += plain != row["caption"]
-        row["caption"] = plain
-    for picture, group in grouped.items():
-        home = next(folder for folder in allowed if picture.is_relative_to(folder))
-        name = shard_name(picture.relative_to(home).as_posix())
-        classes = {composed(row.get("class", "")) for row in group} - {""}
-        splits = {side_of(row.get("split", "")) for row in group} - {""}
-        if len(classes) > 1 or len(splits) > 1:
-            source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
-        elif not splits <= {TRAIN, TEST}:
-            source.skip(name, "split neither train nor test", *splits)
-        elif not _is_file(picture):
-            source.skip(name, "missing picture")
-        else:
-            captions = tuple(text for row in group for text in texts_of(row["caption"]))
-            source.add(Entry(name, picture, captions, next(iter(classes), None), None, next(iter(splits), None)))
     return source
 
 
@@ -306,17 +248,6 @@ def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
     return text
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row that is not blank, the column names first."""
-    try:
-        with path.open("rb") as stream:
-            yield from ((line, cells) for line, _, cells in csv_rows(stream, str(path)))
-    except CaptionError as error:
-        raise DataError(
-            error.what, found=error.found, expected=error.expected, next_step=error.next_step or HELP
-        ) from error
-
-
 def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | None:
     """Lines of one picture's caption file; None, after a skip, where there is none to be used."""
     try:
@@ -340,15 +271,6 @@ def _caption_lines(source: Source, name: str, path: Path | None) -> list[str] | 
     return None
 
 
-def _inside(base: Path, written: str, allowed: list[Path], folders: "Folders") -> Path | None:
-    """Where a written path leads, links followed; None if that is in none of the allowed folders."""
-    try:
-        found = (folders.find(base, written) or base / written.replace("\\", "/")).resolve()
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a loop of links
-        return None
-    return found if any(found.is_relative_to(folder) for folder in allowed) else None
-
-
 class Folders:
     """Files by names that were written on another system: with a backslash, in other case, letters taken apart."""
 
@@ -357,7 +279,7 @@ class Folders:
 
     def find(self, folder: Path, written: str) -> Path | None:
         """The file that a relative or absolute path means: as it is written, else the only one that reads like it."""
-        if _is_file(folder / written):
+        if is_file(folder / written):
             return folder / written
         found = folder
         for part in Path(written.replace("\\", "/")).parts:
@@ -365,7 +287,7 @@ class Folders:
             if len(alike) > 1 and part not in alike:
                 return None
             found /= part if part in alike else alike[0]
-        return found if _is_file(found) else None
+        return found if is_file(found) else None
 
     def _listed(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self._names:
@@ -383,7 +305,7 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name longer than the file system takes, a zero byte
