@@ -21,6 +21,7 @@ from typing import Any
 
 ROUNDS = 5
 BATCH = 64
+MANY = 100_000  # captions of a run whose start is measured
 
 
 def main() -> None:
@@ -75,12 +76,33 @@ def measure(model_name: str, source: Path, count: int) -> dict[str, Any]:
         "in the engine's path beside it": per_picture(path, ROUNDS * len(captions)),
         "of it noise": each(lambda: noise_batch(0, places, model.z_size, model.eps_size), BATCH),
         "PNG": each(lambda: [encode_picture(one, "png") for one in model.generator.made], BATCH),
+        "start-up, a caption": start_up(model, captions),
     }
     return {
         "pictures": len(captions),
         "whole command, pictures a second": speeds,
         "processor's microseconds a picture": costs,
     }
+
+
+def start_up(model: Any, captions: list[str]) -> float:
+    """What a caption of many costs before the first picture is made: read, hashed, read again and numbered."""
+    from attngan_deploy.generate.run import Run
+    from attngan_deploy.media.captions import open_captions
+    from attngan_deploy.media.tokenizer import encode_caption
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "captions.txt"
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(captions[place % len(captions)] + "\n" for place in range(MANY))
+
+        def begin() -> None:
+            with open_captions(path) as source:
+                assert Run.of(model.bundle, source).record.captions_sha256
+                for caption in source.read():
+                    encode_caption(caption, model.tokenizer)
+
+        return each(begin, MANY)
 
 
 class NullGenerator:
