@@ -380,10 +380,11 @@ def read_run(told: object) -> TrainingRun:
     document = told if isinstance(told, dict) else {}
     before = document.get("started_from") or []
     curve = document.get("curve")
+    generator = look_up(document, "generator") or look_up(document, "recipe", "generator")  # as a bundle has it
     return TrainingRun(
         document=document,
-        variant=str(look_up(document, "generator", "variant") or ""),
-        stages=_whole(look_up(document, "generator", "stages")),
+        variant=str(look_up(generator, "variant") or ""),
+        stages=_whole(look_up(generator, "stages")),
         pictures=_whole(document.get("pictures")),
         bundle=None if (bundle := document.get("bundle")) is None else str(look_up(bundle, "name")),
         curve=[point for point in (curve if isinstance(curve, list) else []) if _is_point(point)],

@@ -56,7 +56,8 @@ def generate(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Times the noise z, cut at 2: less is safer and more alike, 1 turns it off. (default: the model's)",
+            help="Scale of the noise z, whose numbers beyond 2 are drawn anew: less is safer and more alike; 1 leaves "
+            "the noise as it is. (default: the model's)",
         ),
     ] = None,
     best_of: Annotated[
@@ -69,7 +70,9 @@ def generate(
             "--format", help="png and webp are lossless; tar holds 1000 png a shard. (default: png; in parts tar)"
         ),
     ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png.")] = False,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Also write grid.png: a row a caption where --n is 2 or more.")
+    ] = False,
     attention: Annotated[
         bool, typer.Option("--attention", help="Also write what each word looked at, into attention/.")
     ] = False,

@@ -14,5 +14,6 @@ def labelled(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     tile = np.full((picture.shape[0] + LABEL_HEIGHT, *picture.shape[1:]), WHITE, np.uint8)
     tile[: picture.shape[0]] = picture
     image = Image.fromarray(tile)
-    ImageDraw.Draw(image).text((2, picture.shape[0] + 1), text, fill=(0, 0, 0))
+    spaced = text.replace(" ", "  ")  # the space of this small font is 2 px, in which words run together
+    ImageDraw.Draw(image).text((2, picture.shape[0] + 1), spaced, fill=(0, 0, 0))
     return np.asarray(image)

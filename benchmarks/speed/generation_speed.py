@@ -1,7 +1,7 @@
 """How fast pictures are made on a CPU, next to the published network, a plain export, and what the processor could do.
 
     t2i export --bundle base --precision int8 -o base-int8
-    python benchmarks/speed/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2
+    python benchmarks/speed/generation_speed.py --int8 base-int8 --captions data/test.tar --threads 2
     python benchmarks/speed/generation_speed.py --short
 
 Everything is measured in turns within one run, and results are ratios of the same round: the median over rounds. Each

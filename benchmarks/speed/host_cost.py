@@ -1,7 +1,7 @@
 """What pictures cost beside the engine: the whole command with a generator that returns at once.
 
-    python benchmarks/speed/host_cost.py --captions ../shared/data/cub152/test.tar
-    python benchmarks/speed/host_cost.py --root ../before --captions ../shared/data/cub152/test.tar  # another checkout
+    python benchmarks/speed/host_cost.py --captions data/test.tar
+    python benchmarks/speed/host_cost.py --root ../before --captions data/test.tar  # another checkout
 
 The generator gives pictures that were made beforehand, so that captions, text encoder, noise, picture files and the
 disk are all that is measured. Prints JSON: pictures a second of whole runs, and the processor's microseconds a picture

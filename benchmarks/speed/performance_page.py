@@ -17,10 +17,10 @@ FAMILIES = Path(__file__).with_name("families.json")
 FASTEST = "OpenVINO int8"
 COMMANDS = """```
 t2i export --bundle base --precision int8 -o base-int8
-python benchmarks/speed/generation_speed.py --int8 base-int8 --captions ../shared/data/cub152/test.tar --threads 2 \\
+python benchmarks/speed/generation_speed.py --int8 base-int8 --captions data/test.tar --threads 2 \\
     --rounds 3 --only engines,commands,first,profiles --command openvino/int8,openvino/bf16 \\
     --json benchmarks/speed/performance.json
-python benchmarks/speed/generation_speed.py --captions ../shared/data/cub152/test.tar --threads 2 --rounds 3 \\
+python benchmarks/speed/generation_speed.py --captions data/test.tar --threads 2 --rounds 3 \\
     --only memory --command openvino/bf16 --counts 10,100,1000,10000,100000 --json benchmarks/speed/performance.json
 python benchmarks/speed/performance_page.py > docs/performance.md
 ```"""

@@ -1,7 +1,7 @@
 /** The page: what a person types and chooses, and what they see. */
 
 import { heatOverlay, share } from "./attention.js";
-import { commandFor, copyTextOf } from "./command.js";
+import { commandFor, copyTextOf, showCommands } from "./command.js";
 import { PastPictures } from "./history.js";
 import { engineNames, modelNames } from "./model.js";
 import { parseSeed, randomSeed } from "./noise.js";
@@ -133,7 +133,7 @@ function showMade() {
   showWords();
   showFacts();
   at.save.disabled = at.link.disabled = false;
-  at.command.textContent = commandFor({ ...shown, model: shown.model.name });
+  showCommands(at.command, [commandFor({ ...shown, model: shown.model.name })]);
   at.copied.textContent = "";
   at.again.hidden = false;
   history.replaceState(null, "", linkTo(shown));

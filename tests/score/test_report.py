@@ -120,6 +120,8 @@ def test_curves_of_all_runs_that_led_to_a_model() -> None:
     first = {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE, "started_from": None}
     second = {"generator": {"stages": 2, "variant": "att1"}, "curve": CURVE[:1], "started_from": [first, first]}
     assert parts(read_run(second)) == [("64 px, base", CURVE), ("128 px, att1", CURVE[:1])]
+    bundle = {"recipe": {"generator": {"stages": 2, "variant": "att2"}}, "curve": CURVE, "started_from": [first]}
+    assert parts(read_run(bundle)) == [("64 px, base", CURVE), ("128 px, att2", CURVE)]
     assert parts(read_run({"curve": [{"pictures": 5}]})) == []
     old = {"started_from": {"generator": {"stages": 1, "variant": "base"}, "curve": CURVE}}
     assert parts(read_run(old)) == [("64 px, base", CURVE)]

@@ -1,6 +1,6 @@
 /** The page: what a person types and chooses, and what they see. */
 
-import { commandFor, copyTextOf } from "./command.js";
+import { commandFor, copyTextOf, showCommands } from "./command.js";
 import { PastPictures } from "./history.js";
 import { Picture } from "./picture.js";
 import { KeyWanted, askModels, askPictures, askWords, useKey } from "./server.js";
@@ -190,7 +190,7 @@ function showAgain(chosen) {
 
 function showCommand() {
   const { caption, seed, names, count } = made;
-  at.command.textContent = names.map((model) => commandFor({ caption, seed, model, count })).join("\n");
+  showCommands(at.command, names.map((model) => commandFor({ caption, seed, model, count })));
   at.copied.textContent = "";
   at.again.hidden = false;
 }
@@ -272,8 +272,19 @@ async function loadModels() {
   if (!chosenModels().length) at.models.querySelector("input").checked = true;
   at.count.replaceChildren(...COUNTS.filter((count) => count <= limits.pictures).map((count) => new Option(count)));
   at.columns.style.setProperty("--models", models.length);
-  at.engines.textContent = [...new Set(models.map(({ engine }) => engine.split(", fastest")[0]))].join("; ");
+  at.engines.textContent = enginesOf(models);
   at.licence.textContent = [...new Set(models.map(({ licence }) => licence ?? ""))].join(" ");
+}
+
+/** What runs which models, e.g. "base, att1: openvino on cpu, bf16; att2: ..."; no names where all have the same. */
+function enginesOf(models) {
+  const names = new Map();
+  for (const { name, engine } of models) {
+    const [what] = engine.split(", fastest");
+    names.set(what, [...(names.get(what) ?? []), name]);
+  }
+  if (names.size === 1) return [...names.keys()][0];
+  return [...names].map(([what, those]) => `${those.join(", ")}: ${what}`).join("; ");
 }
 
 function askForKey() {

@@ -17,6 +17,22 @@ export function commandFor({ caption, seed, model, count = 1 }) {
 }
 
 /**
+ * Show commands, a line each, none of whose words breaks at a hyphen, as "--" and "model" would.
+ *
+ * @param {HTMLElement} place
+ * @param {string[]} commands
+ */
+export function showCommands(place, commands) {
+  const parts = commands.join("\n").split(/(\s+)/);
+  place.replaceChildren(
+    ...parts.map((text) => {
+      if (!text.includes("-")) return text;
+      return Object.assign(document.createElement("span"), { className: "whole", textContent: text });
+    }),
+  );
+}
+
+/**
  * Copy what an element says; where the browser forbids that, select it, so that a person can.
  *
  * @param {HTMLElement} place
