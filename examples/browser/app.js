@@ -111,6 +111,32 @@ async function draw() {
   });
 }
 
+/** Draw what the form asks for with each model in turn, beside each other; at the end the chosen one's is shown. */
+async function drawEvery() {
+  const chosen = at.model.value;
+  const made = new Map();
+  at.side.replaceChildren();
+  for (const { value } of at.model.options) {
+    if (at.model.value !== value) {
+      at.model.value = value;
+      facts = undefined;
+    }
+    if (!(await draw())) return;
+    made.set(value, shown);
+    at.side.append(beside(value));
+  }
+  showAgain(made.get(chosen));
+}
+
+/** The picture that is shown, smaller, above the name of its model. */
+function beside(name) {
+  const figure = document.createElement("figure");
+  const copy = Object.assign(document.createElement("canvas"), { width: shown.size, height: shown.size });
+  copy.getContext("2d").drawImage(at.picture, 0, 0);
+  figure.append(copy, Object.assign(document.createElement("figcaption"), { textContent: name }));
+  return figure;
+}
+
 /** Show a picture that was made before; the form says what it was made from. */
 function showAgain(made) {
   if (busy) return false;
@@ -220,6 +246,7 @@ function listen() {
   at.form.onsubmit = async (event) => {
     event.preventDefault();
     if (busy) return;
+    at.side.replaceChildren();
     if (await draw()) at.picture.scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone it is far below
   };
   at.caption.onkeydown = (event) => {
@@ -228,11 +255,16 @@ function listen() {
       at.form.requestSubmit();
     }
   };
+  at.every.hidden = at.model.options.length < 2;
+  at.every.onclick = () => {
+    if (!busy) drawEvery();
+  };
   at.random.onclick = () => {
     at.seed.value = randomSeed();
     at.form.requestSubmit();
   };
   at.model.onchange = at.engine.onchange = () => {
+    at.side.replaceChildren();
     facts = undefined;
     draw();
   };

@@ -321,6 +321,23 @@ def test_a_new_version_comes_with_a_reload_and_fetches_what_changed(page: Page, 
 
 @needs_browser
 @needs_package
+def test_models_side_by_side(page: Page, server: Server, tiny_bundle: Path) -> None:
+    open_site(page, f"{server.url}/site", model="tiny", caption="the blue bird", seed="3")
+    page.evaluate("document.getElementById('every').click()")
+    page.wait_for(f"{IDLE} && document.querySelectorAll('#side canvas').length === 2")
+    page.wait_for("document.getElementById('facts').textContent.includes('· tiny ·')")  # as was chosen before
+    names = page.evaluate("[...document.querySelectorAll('#side figcaption')].map((each) => each.textContent)")
+    assert names == ["tiny", "base"]
+    for place, model in enumerate((tiny_bundle, "base")):
+        expected = runtime(model).generate("the blue bird", seed=3)[0]
+        assert differ(canvas(page, f"#side figure:nth-child({place + 1}) canvas"), expected) <= LEVELS
+    assert differ(canvas(page), runtime(tiny_bundle).generate("the blue bird", seed=3)[0]) <= LEVELS
+    draw(page, "a bird", 1, "tiny")
+    assert page.evaluate("document.querySelectorAll('#side canvas').length") == 0
+
+
+@needs_browser
+@needs_package
 def test_keyboard(page: Page, server: Server) -> None:
     open_site(page, f"{server.url}/site", model="tiny", caption="zorp", seed="1")
     assert text_of(page, "error") == "This model knows none of these words: zorp."

@@ -263,13 +263,15 @@ def draw(page: Page, caption: str, seed: int, model: str) -> None:
     page.wait_for(IDLE)
 
 
-def canvas(page: Page) -> NDArray[np.uint8]:
-    """What the canvas shows, uint8 [S, S, 3]."""
-    data = page.evaluate("""(() => {
-        const canvas = document.getElementById("picture");
+def canvas(page: Page, selector: str = "#picture") -> NDArray[np.uint8]:
+    """What a canvas shows, uint8 [S, S, 3]."""
+    data = page.evaluate(
+        """(() => {
+        const canvas = document.querySelector("SELECTOR");
         const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return { width, data: btoa(data.reduce((text, byte) => text + String.fromCharCode(byte), "")) };
-    })()""")
+    })()""".replace("SELECTOR", selector)
+    )
     pixels = np.frombuffer(base64.b64decode(data["data"]), np.uint8).reshape(data["width"], data["width"], 4)
     assert (pixels[:, :, 3] == 255).all()
     return pixels[:, :, :3]
