@@ -98,17 +98,17 @@ from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
 from attngan_deploy.errors import EngineError
 from attngan_deploy.serve.worker import main
 
-run, runs = OnnxRuntimeEngine.run, []
+run, runs = OnnxRuntimeEngine._run, []
 
 
-def fail(self, inputs):
+def fail(self, *arguments, **options):
     runs.append(1)
     if {first} < len(runs) <= {last}:
         raise EngineError("CUDA failure 700: an illegal memory access was encountered")
-    return run(self, inputs)
+    return run(self, *arguments, **options)
 
 
-OnnxRuntimeEngine.run = fail
+OnnxRuntimeEngine._run = fail
 main()
 """
 
