@@ -133,7 +133,7 @@ class OnnxRuntimeEngine:
             if self._is_on_gpu:
                 with BESIDE_CAPTURES:
                     outputs = self._session.run(names, dict(inputs))
-            elif WAITS <= inputs.keys():  # a text encoder, which never takes a second
+            elif inputs.keys() >= WAITS:  # a text encoder, which never takes a second
                 outputs = self._session.run(names, dict(inputs))
             else:
                 outputs = heard(lambda: self._session.run(names, dict(inputs)), inputs)
