@@ -15,6 +15,7 @@ DEFAULT_COLUMN = "caption"
 CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
 PICTURE_COLUMNS = (
     *("image", "image_name", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+    *("filepaths", "file_paths", "filenames", "file_names", "image_paths"),
 )
 OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
 # The captions of a folder of pictures, as `datasets` has them and as `t2i generate` does beside its shards.
