@@ -1,9 +1,11 @@
 """What tells the captions of the run that a target belongs to from those that were brought, for a person to read."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, takewhile
 
 from attngan_deploy.errors import CaptionError, OutputError
 from attngan_deploy.generate.target import MANIFEST, Target
@@ -11,6 +13,7 @@ from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import Captions
 
 SHOWN = 60  # letters of a caption
+BEFORE = 20  # letters before a difference
 
 
 def compare_captions(target: Target, captions: Captions, total: int | None = None) -> tuple[str, str, str]:
@@ -36,7 +39,9 @@ def compare_captions(target: Target, captions: Captions, total: int | None = Non
             if caption != there:
                 line = caption.text == there.text
                 place = f"as caption {index + 1}"
-                return "of other captions", f"{_shown(there, line)} {place}", f"{_shown(caption, line)} {place}"
+                first, second = _differing(there.text, caption.text)
+                told = (_shown(replace(there, text=first), line), _shown(replace(caption, text=second), line))
+                return "of other captions", f"{told[0]} {place}", f"{told[1]} {place}"
         return _all_alike(captions, is_there, total)
     return _untold()
 
@@ -76,6 +81,23 @@ def _recorded(target: Target) -> Iterator[tuple[int, Caption]]:
 
 def _counted(captions: int) -> str:
     return f"{captions} caption{'s' * (captions != 1)}"
+
+
+def _differing(first: str, second: str) -> tuple[str, str]:
+    """Two texts, from shortly before where they differ if what is shown of both would be alike.
+
+    Where they differ in blanks alone, each blank is a "_", and other white space is written as Python does.
+    """
+    if first != second and first.split() == second.split():
+        first, second = (re.sub(r"\s", _visible, text) for text in (first, second))
+    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    if start < SHOWN or first == second:
+        return first, second
+    return f"...{first[start - BEFORE :]}", f"...{second[start - BEFORE :]}"
+
+
+def _visible(blank: re.Match[str]) -> str:
+    return "_" if blank[0] == " " else ascii(blank[0])[1:-1]
 
 
 def _shown(caption: Caption, line: bool = False) -> str:

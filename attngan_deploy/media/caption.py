@@ -15,10 +15,13 @@ DEFAULT_COLUMN = "caption"
 CAPTION_COLUMNS = ("captions", "text", "title", "description", "sentence", "comment", "raw", "prompt", "prompts")
 PICTURE_COLUMNS = (
     *("image", "image_name", "file", "file_name", "filename", "filepath", "file_path", "image_path", "path", "img"),
+    *("filepaths", "file_paths", "filenames", "file_names", "image_paths"),
 )
 OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
 # The captions of a folder of pictures, as `datasets` has them and as `t2i generate` does beside its shards.
 FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "manifest.jsonl")
+# Of a folder of `t2i data build`: what has captions, and what would be taken for some.
+TRAINING_SHARD, LISTS_OF_DATA = "train.tar", ("classes.txt", "vocabulary.txt", "report.json")
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SUFFIXES = (".txt", *KINDS)
@@ -122,8 +125,17 @@ def file_of(source: str) -> str:
 
 
 def _file_in(folder: Path) -> str:
-    """What to type instead of a folder: a captions file in it, where there is one."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    """What to type instead of a folder: a captions file in it, where there is one, or the line that makes one."""
+    if (shard := folder / TRAINING_SHARD).is_file():
+        return (
+            f"write its captions to a file: tar -xOf {quote(str(shard))} --wildcards '*.json' | "
+            rf"sed 's/}}{{/}}\n{{/g' > captions.jsonl && t2i generate captions.jsonl --column captions -o out/"
+        )
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.name not in LISTS_OF_DATA and path.is_file()
+    )
     return f"name a file in it, such as {files[0]}" if files else HELP
 
 

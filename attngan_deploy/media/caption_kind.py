@@ -21,8 +21,10 @@ COLUMNS = {
     *("class", "label", "labels", "split"),
 }
 FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cell that no caption is
+LONGEST_NAME = 100  # letters of a column's, which may be a question
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
+ABOVE_ROWS = re.compile(r"\s*.*\n?([ \t\r|:]*-[ \t\r|:-]*\n)?")  # of a table of Markdown, whose rule some leave out
 ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
 PICTURE_FILE = re.compile(rf"(\S+|.*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
@@ -135,7 +137,8 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
         what = f"{name} looks like a table of pictures and captions"
         _refuse(what, first, f"{TABLE}; or {made_anew(name, 'keep the captions alone', cut)}")
     elif len(cells) > 2 and first[0] == first[-1] == "|" and DEFAULT_COLUMN in cells:
-        rows = f"awk -F'|' 'NR > 2 {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
+        headers = above[0].count("\n") if (above := ABOVE_ROWS.match(text)) else 0
+        rows = f"awk -F'|' 'NR > {headers} {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
         _refuse(f"{name} begins as a table of Markdown", first, made_anew(name, "one caption a line", rows))
     elif is_flickr or is_named or _is_table(text if len(head) < HEAD_BYTES else text.rpartition("\n")[0]):
         kind, what = "csv", "begins as a table"
@@ -213,7 +216,11 @@ def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | 
     names[words.index(most)] = DEFAULT_COLUMN
     (first, path), on_top = saved_first(name, ".csv"), delimiter.join(names).replace("\t", r"\t")
     files = f"{quote(str(path))} > {quote(str(path.with_name(f'{path.stem}-named{path.suffix}')))}"
-    line = f"{first and f'{first}; then '}put the columns' names on top: awk 'NR == 1 {{print \"{on_top}\"}} 1' {files}"
+    longest = cells[words.index(most)]
+    is_name = column is None and not (has_number or any(pictures)) and len(longest) <= LONGEST_NAME
+    choose = f"if that names a column, add --column {quote(longest)} or call it {DEFAULT_COLUMN}; if not, " * is_name
+    choose += f"{first}; then " if first else ""
+    line = f"{choose}put the columns' names on top: awk 'NR == 1 {{print \"{on_top}\"}} 1' {files}"
     raise CaptionError(
         f"the first line of {name} " + ("is no line of column names" if any(pictures) else "looks like a caption"),
         found=", ".join(cells)[:60],

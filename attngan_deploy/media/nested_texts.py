@@ -10,6 +10,8 @@ from typing import Any, TypeGuard
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import choose_column
 
+ANSWERS, ASKS = ("assistant", "gpt", "model"), ("user", "human")  # who speaks in a chat
+
 
 def texts_of(cell: str) -> list[str]:
     """The captions in a cell: the texts of a list, as pandas and labelling tools write one; else the cell itself."""
@@ -60,11 +62,12 @@ def path_of(record: Any) -> str:
 def _nested_texts(record: Any, path: str = "", depth: int = 8) -> Iterator[tuple[str, str]]:
     """Texts in the objects of a record, each with its path, e.g. "data.text"; also in the first of a list.
 
-    Of a chat, which is a list of what each side said, it is the first answer.
+    Of a chat, which is a list of what each side said, it is the first answer, or else what the user said first.
     """
     inner = record if isinstance(record, dict) else {}
     if isinstance(record, list):
-        said = (place for place, turn in enumerate(record) if isinstance(turn, dict) and _is_answer(turn))
+        roles = [turn.get("role", turn.get("from")) if isinstance(turn, dict) else None for turn in record]
+        said = (place for those in (ANSWERS, ASKS) for place, role in enumerate(roles) if role in those)
         inner = {place: record[place] for place in [next(said, 0)] if record}
     for key, value in inner.items():
         here = f"{path}.{key}" if path else str(key)
@@ -73,7 +76,3 @@ def _nested_texts(record: Any, path: str = "", depth: int = 8) -> Iterator[tuple
                 yield here, value
         elif depth and value and isinstance(value, (dict, list)):
             yield from _nested_texts(value, here, depth - 1)
-
-
-def _is_answer(turn: dict[str, Any]) -> bool:
-    return turn.get("role", turn.get("from")) in ("assistant", "gpt", "model")

@@ -189,6 +189,11 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
             expected=".png, .webp or .jpg files, or tar shards of them",
             next_step="make PNGs of them" if others else _shards_below(path) or instead,
         )
+    if loose and folders and places is None and not below and (lower := sum(map(_is_picture, _walk(path))) - there):
+        notes.append(
+            f"{lower} pictures in sub-folders were not entered, as {there} lie above them: move those away, or name a "
+            "sub-folder, to score them"
+        )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")
     run = _run(path) if RUN in names else None

@@ -47,6 +47,20 @@ def test_the_first_caption_that_differs_is_told(
     assert [part in text for part, text in zip(told, found, strict=True)] == [True] * 3, found
 
 
+@pytest.mark.parametrize(
+    ("there", "here", "told"),
+    [
+        ("a red bird, " * 6 + "big", "a red bird, " * 6 + "small", ('"...d bird, a red bird, big"', 'd bird, small"')),
+        ("a red bird", "a red  bird", ('"a_red_bird"', '"a_red__bird"')),
+        ("a red bird", "a red\u00a0bird", ('"a_red_bird"', '"a_red\\xa0bird"')),
+    ],
+)
+def test_the_part_that_differs_is_shown(tmp_path: Path, there: str, here: str, told: tuple[str, str]) -> None:
+    (tmp_path / MANIFEST).write_bytes(line(0, there))
+    _, first, second = compare_captions(Target(tmp_path), CaptionList([Caption(here, 1)]))
+    assert told[0] in first and told[1] in second, (first, second)
+
+
 @pytest.mark.parametrize("where", ["{}", "file://{}"])
 def test_shards_are_read_up_to_the_first_difference_in_flat_memory(tmp_path: Path, where: str) -> None:
     if "://" in where:

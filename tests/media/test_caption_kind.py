@@ -154,6 +154,32 @@ def test_a_caption_is_no_column(tmp_path: Path) -> None:
     assert [caption.text for caption in read_captions(tmp_path / "c.csv", "Describe the bird")] == ["a red bird"]
 
 
+@pytest.mark.parametrize("asked", ["Describe your bird, in one sentence", "What does the bird look like?"])
+def test_a_question_of_a_form_may_be_a_column(tmp_path: Path, asked: str) -> None:
+    (tmp_path / "c.csv").write_text(f'Timestamp,"{asked}"\n2026/11/02,a red bird\n')
+    with pytest.raises(CaptionError, match=rf"Next: if that names a column, add --column '{re.escape(asked)}' or call"):
+        read_captions(tmp_path / "c.csv")
+    assert [caption.text for caption in read_captions(tmp_path / "c.csv", asked)] == ["a red bird"]
+    (tmp_path / "c.csv").write_text("1,a small red bird\n2,a blue bird\n")
+    with pytest.raises(CaptionError, match=r"Next: put the columns' names on top: awk"):
+        read_captions(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize(("above", "headers"), [("", 1), ("|---|:--|\n", 2), ("\r\n", 1)])
+def test_a_table_of_markdown_keeps_its_first_row(tmp_path: Path, above: str, headers: int) -> None:
+    (tmp_path / "c.txt").write_bytes(f"| id | caption |\n{above}| 1 | a red bird |\n".encode())
+    with pytest.raises(CaptionError, match=rf"'NR > {headers} {{print \$3}}'"):
+        read_captions(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize(("roles", "place"), [("system user assistant", 2), ("system user", 1), ("system human", 1)])
+def test_of_a_chat_the_answer_or_what_was_asked_is_named(tmp_path: Path, roles: str, place: int) -> None:
+    turns = [{"role": role, "content": "you draw a great many birds"} for role in roles.split()]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"messages": turns}))
+    with pytest.raises(CaptionError, match=rf"--column messages\.{place}\.content$"):
+        read_captions(tmp_path / "c.jsonl")
+
+
 @pytest.mark.parametrize("cell", ["N/A", "#N/A", "NULL", "None", "nan", " <NA> ", "#VALUE!"])
 def test_cells_that_say_nothing_are_no_captions(tmp_path: Path, cell: str) -> None:
     for name, text in (("c.csv", f"caption\na jay\n{cell}\n"), ("c.json", json.dumps(["a jay", cell]))):

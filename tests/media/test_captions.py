@@ -185,6 +185,10 @@ def test_missing_folder_and_column_of_a_text(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(CaptionError, match=r"is a folder; expected .* Next: name a file in it, such as .*b\.TXT$"):
         read_captions(tmp_path)
+    for name in ("classes.txt", "train.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(CaptionError, match=r"Next: write its captions to a file: tar -xOf .*train\.tar --wildcards"):
+        read_captions(tmp_path)
     (tmp_path / "c.txt").write_text("a bird")
     with pytest.raises(CaptionError, match="has no columns"):
         read_captions(tmp_path / "c.txt", column="caption")

@@ -335,12 +335,30 @@ def test_captions_that_keep_the_suffix_of_their_picture(tmp_path: Path) -> None:
     [
         ("file_name,text", "Next: in its first line, call 'file_name' picture and 'text' caption"),
         ("Picture;Title", "Next: in its first line, call 'title' caption"),
+        ("filepaths,caption,labels,Data Set", "'filepaths' picture and 'labels' class and 'data set' split"),
         ("url,caption", "Next: t2i data build --help"),
     ],
 )
 def test_columns_of_other_programs_are_named(tmp_path: Path, header: str, told: str) -> None:
     (tmp_path / "metadata.csv").write_text(f"{header}\n")
     with pytest.raises(DataError, match=f"lacks its columns; .* {told}"):
+        run(tmp_path / "metadata.csv", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (
+            "picture,Species,Set,caption",
+            "seems to have a class and a split under another name; .* call 'species' class and 'set' split",
+        ),
+        ("picture,class,Train/Test,caption", "seems to have a split under another name; .* call 'train/test' split"),
+        ("picture,label,split,caption", "seems to have a class under another name; .* call 'label' class; or"),
+    ],
+)
+def test_a_class_or_split_under_another_name_is_not_passed_over(tmp_path: Path, header: str, told: str) -> None:
+    (tmp_path / "metadata.csv").write_text(f"{header}\n1.jpg,a,test,a red bird\n")
+    with pytest.raises(DataError, match=told):
         run(tmp_path / "metadata.csv", tmp_path / "out")
 
 

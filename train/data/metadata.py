@@ -14,6 +14,10 @@ from attngan_deploy.media.nested_texts import is_texts
 
 NAME = "metadata.jsonl"
 OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
+OTHER_FACTS = {  # so are these, beside a picture and a caption
+    "class": ("species", "label", "labels", "class_name", "class name", "classname", "category"),
+    "split": ("set", "partition", "subset", "data set", "data_set", "train/test", "train_test"),
+}
 
 
 def described_in(folder: Path, text: str) -> Iterator[tuple[Path, list[str]]]:
@@ -99,4 +103,28 @@ def renamed(columns: list[str]) -> str:
     }
     if not all(found.values()):
         return ""
+    return _calls(found | _facts(columns))
+
+
+def check_facts(path: Path, columns: list[str]) -> None:
+    """Raise DataError where a class or a split has another name: passed over, test classes would be trained on."""
+    if found := _facts(columns):
+        raise DataError(
+            f"{path} seems to have {' and '.join(f'a {name}' for name in found)} under another name",
+            found=", ".join(columns),
+            expected="class and split, where it has them",
+            next_step=f"{_calls(found)}; or something else, such as '{next(iter(found.values()))} (not read)', "
+            "where it is none",
+        )
+
+
+def _facts(columns: list[str]) -> dict[str, str]:
+    return {
+        name: other
+        for name, others in OTHER_FACTS.items()
+        if name not in columns and (other := next((each for each in others if each in columns), ""))
+    }
+
+
+def _calls(found: dict[str, str]) -> str:
     return "in its first line, call " + " and ".join(f"{other!r} {name}" for name, other in found.items())

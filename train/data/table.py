@@ -41,6 +41,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
             expected="picture and caption, each once, and optionally class and split",
             next_step=metadata.renamed(columns) or HELP,
         )
+    metadata.check_facts(path, columns)
     base = (path.parent.parent if path.parent.name == "annotations" else path.parent).resolve()
     homes = [base, *_folder_of_pictures(base, path.stem), *([root] if root else [])]
     allowed = [base, *([root.resolve()] if root else [])]
