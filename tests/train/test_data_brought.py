@@ -1,5 +1,6 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -161,3 +162,24 @@ def test_numbers_alone_are_no_caption_and_a_list_in_a_cell_is_several(tmp_path: 
     (tmp_path / "in/list.csv").write_text("picture,caption\nA/1.jpg,\"['a red bird', 'a jay']\"\nA/2.jpg,a wren\n")
     run(tmp_path / "in/list.csv", tmp_path / "csv", split=EVERYTHING)
     assert [sample.captions for sample in samples(tmp_path / "csv").values()] == [["a red bird", "a jay"], ["a wren"]]
+
+
+def test_metadata_that_is_no_file_and_links_without_end_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.png")
+    metadata = tmp_path / "in/metadata.jsonl"
+    metadata.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"metadata\.jsonl can't be read: it is a pipe or a device, no file"):
+        run(tmp_path / "in", tmp_path / "out")
+    metadata.unlink()
+    os.mkfifo(metadata)
+    with pytest.raises(DataError, match=r"metadata\.jsonl can't be read: it is a pipe or a device, no file"):
+        run(tmp_path / "in", tmp_path / "out")
+
+    names = "abcdefgh"  # each links to all others, which makes some hundred thousand ways
+    for name in names:
+        described(tmp_path / f"mesh/{name}/1.jpg")
+        for other in names.replace(name, ""):
+            (tmp_path / f"mesh/{name}/to-{other}").symlink_to(f"../{other}")
+    report = run(tmp_path / "mesh", tmp_path / "out", split=EVERYTHING)
+    assert 8 + 8 * 7 <= report["train"]["pictures"] < 200
+    assert "link behind a link, to a folder that was read" in report["skipped"]["reasons"]
