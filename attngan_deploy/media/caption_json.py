@@ -69,7 +69,8 @@ def _annotations(text: "_JsonText", name: str, field: str, is_further: bool = Fa
     """The records of an object, which may be one itself, as those that follow another (`is_further`) are."""
     record: dict[str, Any] = {}
     columns: list[str] = []  # of a table written column by column, as pandas does
-    is_listed = False
+    # Behind `end` nothing is kept of inner objects but what was asked for, as they take more memory than their bytes.
+    is_listed, end, wanted = False, text.place + MAX_RECORD, {field, *field.split(".")}
     for key in text.names():
         opens = text.peek()
         if key == "annotations" or (key in LISTS and opens == "["):
@@ -92,7 +93,7 @@ def _annotations(text: "_JsonText", name: str, field: str, is_further: bool = Fa
                 elif opens == "[" and isinstance(item, dict) and isinstance(item.get(field), str):
                     is_listed = True
                     yield item
-                elif opens == "{" and len(inner) < MOST_KEYS:
+                elif opens == "{" and ((len(inner) < MOST_KEYS and text.place <= end) or place in wanted):
                     inner[place] = item
             if isinstance(inner.get(field), str):
                 is_listed = True
@@ -156,6 +157,11 @@ class _JsonText:
             if self._place < len(self._text) or self._ended:
                 return self._text[self._place : self._place + 1]
             self._more()
+
+    @property
+    def place(self) -> int:
+        """How many characters of the file are passed over."""
+        return self._before + self._place
 
     def is_line(self) -> bool:
         """Whether the line that begins here is whole by itself, as one of JSON lines is."""

@@ -26,7 +26,7 @@ TABLE = "put the columns' names on top, such as picture and caption, and call it
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
 ABOVE_ROWS = re.compile(r"\s*.*\n?([ \t\r|:]*-[ \t\r|:-]*\n)?")  # of a table of Markdown, whose rule some leave out
 ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
-PICTURE_FILE = re.compile(rf"(\S+|.*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
+PICTURE_FILE = re.compile(rf"(\S+|[^/\\\n]*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
 PYTHON_LINES = r"""python -c "import ast, sys; print(*ast.literal_eval(sys.stdin.read()), sep='\n')" """
@@ -45,7 +45,7 @@ MARKS = (
     r"[-*+>\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]\s+",
 )
 # The times of subtitles, and lines that make texts of them: of SubRip and WebVTT a line for each time, of SSA a line.
-TIMES = re.compile(r"^\s*[\d:.,]+ +--> +[\d:.,]+", re.MULTILINE)
+TIMES = re.compile(r"^[^\S\n]*[\d:.,]+ +--> +[\d:.,]+", re.MULTILINE)
 SPOKEN = (
     r"""awk '{sub(/\r$/, ""); gsub(/<[^>]*>/, "")} !NF {if (t) print t; t = s = ""; next} """
     r"""s {t = t (t ? " " : "") $0} /-->/ {s = 1} END {if (t) print t}'"""
@@ -69,7 +69,7 @@ NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{
 NO_CAPTION_OUT = f"grep -vE '^[^!-~]*({NO_CAPTION.replace('$', '[[:space:]]*$')})'"
 # What chat programs say in front of captions and behind them.
 GREETING = re.compile(
-    r"\W*((sure|certainly|of course|absolutely)[!,.].*|(sure|okay|ok|great|here|below)\b.*:\W*)", re.IGNORECASE
+    r"\W*((sure|certainly|of course|absolutely)[!,.].*|(sure|okay|ok|great|here|below)\b.*:[^\w:]*)", re.IGNORECASE
 )
 FAREWELL = re.compile(
     r"(let me know|feel free|i hope|hope th(is|ese)|would you like|do you want|want me to)\b.*", re.IGNORECASE

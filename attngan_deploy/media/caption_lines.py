@@ -89,16 +89,17 @@ def rows_of(
         records = json_records(stream, name, column or DEFAULT_COLUMN)
         for start, record in islice(enumerate(records), offset, None):
             where = f"caption {start + 1} of {name}"
-            places = range(texts_in(record, column))
-            made = [partial(_record_caption, name, where, record, start + 1, column, place) for place in places]
+            made = [partial(checked_caption, name, text, start + 1) for text in texts_in(record, column)]
+            made = made or [partial(_record_caption, name, where, record, start + 1, column)]
             yield from _numbered(number + start - offset, further, start, made)
             further += len(made) - 1
         return
     for line, start, data in _lines(stream, name, offset, number):
         if _is_text(data):
             if kind == "jsonl":
-                places = range(_texts_of_line(data, column))
-                made = [partial(_json_caption, name, data, line, start, column, place) for place in places]
+                # A line is parsed once for all its captions, of which it may have a million.
+                made = [partial(checked_caption, name, text, line) for text in _texts_of_line(data, column)]
+                made = made or [partial(_json_caption, name, data, line, start, column)]
                 yield from _numbered(line, further, start, made)
                 further += len(made) - 1
             else:
@@ -284,20 +285,20 @@ def _each(row: list[str], place: int, texts: Sequence[str]) -> list[list[str]]:
     return [[*row[:place], text, *row[place + 1 :]] for text in texts]
 
 
-def _texts_of_line(data: bytes, field: str | None) -> int:
-    """How many captions a line of JSON has."""
+def _texts_of_line(data: bytes, field: str | None) -> list[str]:
+    """The captions of a line of JSON that has a list of texts; else none."""
     try:
-        return texts_in(json.loads(data), field) if b"[" in data else 1
+        return texts_in(json.loads(data.decode()), field) if b"[" in data else []
     except (ValueError, RecursionError):
-        return 1
+        return []
 
 
-def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None, place: int = 0) -> Caption:
-    """The caption of a line of JSON, or the one at `place` of its list."""
+def _json_caption(name: str, data: bytes, line: int, offset: int, field: str | None) -> Caption:
+    """The caption of a line of JSON."""
     where = f"line {line} of {name}"
     try:
         record = _parsed(where, _decoded(name, line, offset, data))
-        return _record_caption(name, where, record, line, field, place)
+        return _record_caption(name, where, record, line, field)
     except CaptionError as error:
         if line > 1 or not (data.lstrip().startswith(b"[") or data.strip() == b"{"):
             raise
@@ -313,8 +314,8 @@ def _parsed(where: str, text: str) -> Any:
         raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
 
 
-def _record_caption(name: str, where: str, record: Any, line: int, field: str | None, place: int = 0) -> Caption:
-    """The caption of a JSON object, the one at `place` where it has a list, or a text that stands for itself."""
+def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:
+    """The caption of a JSON object, the first where it has a list, or a text that stands for itself."""
     if isinstance(record, str) and field is None:
         return checked_caption(name, record, line)
     if not isinstance(record, dict):
@@ -334,7 +335,7 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
             raise
         raise CaptionError(error.what, found=error.found, next_step=path_of(record) or error.next_step) from error
     if is_texts(caption):
-        caption = caption[place]
+        caption = caption[0]
     if not isinstance(caption, str):
         raise CaptionError(
             f"the caption on {where} is not a text",

@@ -23,13 +23,13 @@ def texts_of(cell: str) -> list[str]:
     return [cell]
 
 
-def texts_in(record: Any, field: str | None) -> int:
-    """How many captions a record has: those of a list of texts, else one, which may be wrong."""
+def texts_in(record: Any, field: str | None) -> list[str]:
+    """The captions of a record that has a list of texts; else none, and its one caption may be wrong."""
     try:
         value = value_at(record, field or choose_column("", list(record), None)) if isinstance(record, dict) else None
     except CaptionError:
-        return 1
-    return len(value) if is_texts(value) else 1
+        return []
+    return value if is_texts(value) else []
 
 
 def is_texts(value: Any) -> TypeGuard[list[str]]:

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,32 @@ def test_memory_stays_flat(tmp_path: Path, name: str) -> None:
     grown, captions = map(int, done.stdout.split())
     assert captions == 400_000
     assert grown < 12e6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("x.jsonl", '{"caption": [' + '"a bird", ' * 100_000 + '"a jay"]}', 100_001),
+        ("x.json", '[{"caption": [' + '"a bird", ' * 100_000 + '"a jay"]}]', 100_001),
+        ("x.txt", "Sure" + ":" * 300_000 + "a\na bird\na jay\n", 3),
+        ("y.jsonl", '{"caption": "' + "a/" * 300_000 + 'b"}', 1),
+        ("y.txt", "\n" * 60_000 + "a bird\n", 1),
+    ],
+)
+def test_time_grows_with_the_length_alone(tmp_path: Path, name: str, text: str, count: int) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    start = time.process_time()
+    file = CaptionFile.measure(str(path))
+    assert sum(1 for _ in file.read()) == file.count == count
+    assert time.process_time() - start < 10  # each took minutes to hours, and takes less than a second
+
+
+def test_what_stands_beside_captions_in_json_is_not_held(tmp_path: Path) -> None:
+    lists = "[" + "[], " * 200_000 + "[]]"
+    path = tmp_path / "x.json"
+    path.write_text('{"info": {' + ", ".join(f'"{n}": {lists}' for n in range(25)) + '}, "caption": "a red bird"}')
+    done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+    grown, captions = map(int, done.stdout.split())
+    assert captions == 1
+    assert grown < 150e6  # all of it is 400 MB

@@ -1,6 +1,7 @@
 """`t2i data build` of folders and lists as chat programs, spreadsheets and other trainers leave them."""
 
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -229,3 +230,24 @@ def test_a_list_of_flickr_gets_its_column_names_by_its_next_step(tmp_path: Path)
     subprocess.run(str(refused.value).rpartition(" on top: ")[2], shell=True, check=True)
     run(tmp_path / "in/Flickr8k.token-named.txt", tmp_path / "out", split=EVERYTHING)
     assert samples(tmp_path / "out")["pictures/1"].captions == ["a red bird .", "a small bird ."]
+
+
+def test_metadata_that_is_no_file_and_links_without_end_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "in/1.png")
+    metadata = tmp_path / "in/metadata.jsonl"
+    metadata.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"metadata\.jsonl can't be read: it is a pipe or a device, no file"):
+        run(tmp_path / "in", tmp_path / "out")
+    metadata.unlink()
+    os.mkfifo(metadata)
+    with pytest.raises(DataError, match=r"metadata\.jsonl can't be read: it is a pipe or a device, no file"):
+        run(tmp_path / "in", tmp_path / "out")
+
+    names = "abcdefgh"  # each links to all others, which makes some hundred thousand ways
+    for name in names:
+        described(tmp_path / f"mesh/{name}/1.jpg")
+        for other in names.replace(name, ""):
+            (tmp_path / f"mesh/{name}/to-{other}").symlink_to(f"../{other}")
+    report = run(tmp_path / "mesh", tmp_path / "out", split=EVERYTHING)
+    assert 8 + 8 * 7 <= report["train"]["pictures"] < 200
+    assert "link behind a link, to a folder that was read" in report["skipped"]["reasons"]

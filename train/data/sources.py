@@ -16,8 +16,9 @@ from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
 from attngan_deploy.media.caption_kind import has_other_lines, without_marks
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
-from attngan_deploy.system.files import is_ignored
+from attngan_deploy.system.files import is_ignored, read_file
 from attngan_deploy.train.data import metadata
+from attngan_deploy.train.data.links import Links
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
 
 KINDS = ("cub", "folder", "csv")
@@ -170,16 +171,15 @@ def read_folder(root: Path) -> Source:
     """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, or with one `metadata.jsonl`.
 
     The class is the sub-folder; pictures directly in `root` have none. Hidden files and folders are not looked at.
-    Links are followed, but for one that leads to a folder above it.
+    Links are followed as `Links` says.
     """
-    source, finder = Source("folder"), Folders()
+    source, finder, links = Source("folder"), Folders(), Links(root)
     listed: dict[Path, list[str]] = {}  # captions of pictures that a metadata.jsonl names
     for here, folders, files in os.walk(root, followlinks=True):
-        folder, place = Path(here).relative_to(root), Path(here).resolve()
+        folder = Path(here).relative_to(root)
         folders[:] = sorted(name for name in folders if not (name.startswith(".") or is_ignored(name)))
-        for name in [name for name in folders if place.is_relative_to((Path(here) / name).resolve())]:
-            folders.remove(name)
-            source.skip((folder / name).as_posix(), "link to a folder above it")
+        for name, reason in links.leave_out(here, folders):
+            source.skip((folder / name).as_posix(), reason)
         files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
         pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
         if metadata.NAME in files:
@@ -233,16 +233,18 @@ def read_text(path: Path, limit: int = MAX_LIST_BYTES) -> str:
     """A list in UTF-8, of at most `limit` bytes.
 
     Raises:
-        DataError: too large, or no text.
+        DataError: too large, no text, or no file.
     """
     if path.stat().st_size > limit:
         raise DataError(f"{path} is too large for a list", found=f"{path.stat().st_size} bytes", next_step=HELP)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8", found=f"byte {error.start} is no part of it", next_step=saved_as_utf8(str(path))
         ) from error
+    except ValueError as error:
+        raise DataError(f"{path} can't be read: {error}", next_step=HELP) from error
     if "\0" in text:
         raise DataError(f"{path} is not text", found="a zero byte", next_step=saved_as_utf8(str(path)))
     return text
