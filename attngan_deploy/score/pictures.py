@@ -191,8 +191,8 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         )
     if loose and folders and places is None and not below and (lower := sum(map(_is_picture, _walk(path))) - there):
         notes.append(
-            f"{lower} pictures in sub-folders were not entered, as {there} lie above them: move those away, or name a "
-            "sub-folder, to score them"
+            f"{lower} pictures in sub-folders were not entered, as {there} above them came first: to score them, move "
+            "away what lies above, or name a sub-folder"
         )
     if loose and order == "stored":
         raise ScoreError(f"{path} holds loose files, which have no stored order", next_step="add --order name")

@@ -247,7 +247,7 @@ def test_sub_folders_are_entered_where_nothing_lies_above_them(tmp_path: Path) -
     assert [path.name for path in find_pictures(tmp_path / "set").loose] == ["top.png"]
     assert "002.Laysan/" in find_pictures(tmp_path / "set").other_files
     (note,) = find_pictures(tmp_path / "set").notes
-    assert " in sub-folders were not entered, as 1 lie above them: move" in note
+    assert note.startswith("3 pictures in sub-folders were not entered, as 1 above them came first: to score")
 
 
 @pytest.mark.parametrize(
