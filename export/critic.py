@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from attngan_deploy.bundles.bundle import check_replaceable, write_manifest
 from attngan_deploy.bundles.manifest import CRITIC
 from attngan_deploy.engines.onnxruntime.engine import OnnxRuntimeEngine
-from attngan_deploy.errors import ParityError
+from attngan_deploy.errors import DataError, ParityError
 from attngan_deploy.export.bundle_writer import origin
 from attngan_deploy.export.cards.model_card import table
 from attngan_deploy.export.deploy import round_weights
@@ -82,11 +82,13 @@ def train_critic(
         The finished critic, opened.
 
     Raises:
-        DataError: no usable picture in the shard.
+        DataError: no usable picture in the shard, or smaller ones than a critic looks at.
         CheckpointError: no backbone there.
         ParityError: ONNX Runtime does not compute what torch computes; nothing is left.
     """
     shard, name = data / "train.tar", out.resolve().name
+    if shard.exists() and not shard.is_file():  # a pipe would be waited for
+        raise DataError(f"{shard} is no file", next_step="t2i data build makes one")
     network = BirdMobileNet.load(backbone)
     facts = {
         "data": {"file": shard.name, "sha256": sha256_of(shard)},
@@ -96,7 +98,14 @@ def train_critic(
     }
     check_replaceable(out, CRITIC, {"provenance": facts}, force)
     pictures = read_pictures([shard]).pictures
-    edge = max(0, (pictures.shape[1] - SIZE) // 2)
+    if pictures.shape[1] < SIZE:
+        raise DataError(
+            f"the pictures of {shard} are too small for a critic",
+            found=f"{pictures.shape[1]} px",
+            expected=f"{SIZE} px or more",
+            next_step="t2i data build --size 152",
+        )
+    edge = (pictures.shape[1] - SIZE) // 2
     centre = pictures[:, edge : edge + SIZE, edge : edge + SIZE]
     parts = [
         pooled(network, torch.from_numpy(centre[start : start + BATCH]).float())

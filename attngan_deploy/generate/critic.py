@@ -19,13 +19,14 @@ from attngan_deploy.engines.facts import Engine
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite
-from attngan_deploy.errors import BundleError
+from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.generate.batching import Picture
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.media.caption import Caption
 
 DEFAULT_CRITIC = "critic"
 MOST = 64  # candidates of a picture
+LARGEST = 1024  # side of the pictures that a critic looks at, as a judge does
 (GRAPH,) = GRAPHS[CRITIC]
 
 Place = tuple[int, int]
@@ -45,11 +46,13 @@ class Critic:
         shapes = {name: spec.shape for name, spec in (*said.inputs.items(), *said.outputs.items())}
         sides = [size for size in shapes.get("pictures", ())[1:3] if isinstance(size, int)]
         self.size = max(sides, default=0)
-        if shapes != {"pictures": ("batch", self.size, self.size, 3), "score": ("batch",)} or not self.size:
+        expected = {"pictures": ("batch", self.size, self.size, 3), "score": ("batch",)}
+        if shapes != expected or not 1 <= self.size <= LARGEST:
             raise BundleError(
                 f"critic {bundle.folder} can't be used",
                 found=", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
-                expected="pictures ['batch', S, S, 3], score ['batch']",
+                expected=f"pictures ['batch', S, S, 3], score ['batch'], S from 1 to {LARGEST}",
+                next_step="t2i train critic makes one",
             )
 
     @classmethod
@@ -80,9 +83,18 @@ class Critic:
         return critic
 
     def rank(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores f32 [N] of pictures uint8 [N, S, S, 3] of any size."""
+        """Scores f32 [N] of pictures uint8 [N, S, S, 3] of any size.
+
+        Raises:
+            EngineError: its graph gives something else, or no finite numbers.
+        """
         seen = pictures if pictures.shape[1] == self.size else self._resized(pictures)
-        scores: NDArray[np.float32] = self.engine.run({"pictures": seen.astype(np.float32)})["score"]
+        scores = self.engine.run({"pictures": seen.astype(np.float32)}).get("score")
+        if scores is None or scores.shape != (len(pictures),) or scores.dtype != np.float32:
+            raise EngineError(
+                f"the graph of critic {self.bundle.name} does not give one number for each picture",
+                next_step="t2i train critic makes another",
+            )
         check_finite(self.bundle, GRAPH, scores)
         return scores
 

@@ -212,6 +212,8 @@ def _origin(path: Path, told: object) -> Origin:
     best_of, critic = told.get("best_of", 1), told.get("critic", "")
     if not (type(best_of) is int and 1 <= best_of <= MOST and type(critic) is str):
         raise DataError(f"{path}: 'best_of' is out of range", found=str(best_of)[:40], expected=f"1 to {MOST}")
+    if (told["sample"] + 1) * best_of - 1 > LARGEST_SEED:  # the number of its last candidate
+        raise DataError(f"{path}: 'sample' is out of range", found=str(told["sample"]), expected=EXPECTED)
     known = {key: told[key] for key in (*FIELDS, *ENGINE) if key in told}
     return Origin(**known, truncation=float(truncation), best_of=best_of, critic=critic)
 

@@ -179,7 +179,7 @@ def _column(name: str, table: Any, column: str | None) -> str:
     schema = table.schema_arrow
     chosen = choose_column(name, list(schema.names), column)
     kind = schema.field(chosen).type
-    kind = getattr(kind, "value_type", kind)  # of a dictionary
+    kind = kind.value_type if hasattr(kind, "index_type") else kind  # of a dictionary, and not of a list
     if str(kind) not in ("string", "large_string", "string_view"):
         raise CaptionError(f"the column '{chosen}' of {name} is not text", found=str(kind), expected="string")
     return chosen

@@ -82,7 +82,7 @@ def verify_judge(judge: Judge) -> Verification:
 
 def verify_critic(critic: Critic) -> Verification:
     """Nor has a critic: an EngineError where its graph does not give finite numbers."""
-    critic.rank(np.full((1, critic.size, critic.size, 3), 128, np.uint8))
+    critic.rank(np.full((2, critic.size, critic.size, 3), 128, np.uint8))
     bundle = critic.bundle
     return Verification(bundle.name, bundle.hash, critic.engine.facts, 0, None, None, "finite numbers", True)
 

@@ -1,8 +1,10 @@
 """The best of several candidates: chosen among numbered pictures, told in every record and made again; critics."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import register
 from attngan_deploy.engines.request import EngineRequest
-from attngan_deploy.errors import BundleError, DataError
+from attngan_deploy.errors import BundleError, DataError, EngineError
 from attngan_deploy.export.critic import spherical_k_means, train_critic
 from attngan_deploy.generate.critic import Critic
 from attngan_deploy.generate.replay import replay, write_replay
@@ -108,6 +110,11 @@ def test_it_is_made_again_and_refused_where_it_can_not_be(
     Path("wrong.png").write_bytes(encode_picture(pixels(Path("again.png")), "png", told))
     with pytest.raises(DataError, match=r"'best_of' is out of range; found 1000000000; expected 1 to 64"):
         replay(Path("wrong.png"))
+    Path("wrong.png").write_bytes(
+        encode_picture(pixels(Path("again.png")), "png", told | {"best_of": 4, "sample": 2**63})
+    )
+    with pytest.raises(DataError, match="'sample' is out of range"):
+        replay(Path("wrong.png"))
 
 
 def test_scores_of_other_choices_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +136,38 @@ def test_a_critic_looks_at_pictures_of_any_size(models: Path) -> None:
     np.testing.assert_allclose(critic.rank(grey), critic.rank(np.full((2, 128, 128, 3), 128, np.uint8)), atol=1e-6)
     with pytest.raises(BundleError):
         Critic(open_bundle("tiny"), critic.engine)
+
+
+@pytest.mark.parametrize("scores", [(2, 3), (4,), (1,), (0,), (), None, "int64", "nan"])
+def test_a_critic_that_gives_something_else_is_an_error(scores: tuple[int, ...] | str | None) -> None:
+    made = Critic.load()
+    numbers = np.full((2,), np.nan, np.float32) if scores == "nan" else np.ones((2,), np.int64)
+    if not isinstance(scores, str):
+        numbers = np.ones(scores or (), np.float32)
+    run = {"other" if scores is None else "score": numbers}
+    critic = Critic(made.bundle, SimpleNamespace(run=lambda inputs: run))  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=r"one number for each picture|not finite"):
+        critic.rank(np.zeros((2, critic.size, critic.size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [0, 1025, 2**40])
+def test_a_critic_of_a_size_that_no_picture_has_is_refused(models: Path, folder: Path, size: int) -> None:
+    shutil.copytree(models / "critic", folder / "critic")
+    manifest = json.loads(Path("critic/bundle.json").read_text())
+    manifest["graphs"]["critic"]["inputs"]["pictures"]["shape"] = ["batch", size, size, 3]
+    Path("critic/bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="critic"):
+        Critic.load(folder / "critic")
+
+
+def test_a_critic_is_made_of_pictures_in_a_file_that_are_large_enough(models: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"too small for a critic; found 72 px; expected 128 px or more"):
+        train_critic(make_tiny_shards(folder / "small", size=72), models / "backbone", folder / "made")
+    (folder / "pipe").mkdir()
+    os.mkfifo(folder / "pipe/train.tar")
+    with pytest.raises(DataError, match=r"train\.tar is no file"):
+        train_critic(folder / "pipe", models / "backbone", folder / "made")
+    assert not (folder / "made").exists()
 
 
 def test_clusters_are_directions() -> None:

@@ -66,6 +66,13 @@ def test_a_table_whose_texts_are_not_utf8(tmp_path: Path) -> None:
         read_captions(path)
 
 
+def test_a_table_with_lists_of_texts_is_refused(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"caption": [["a red bird", "a jay"]]}), tmp_path / "c.parquet")
+    with pytest.raises(CaptionError, match=r"'caption' of .*c\.parquet is not text; found list<"):
+        read_captions(tmp_path / "c.parquet")
+
+
 @pytest.mark.parametrize("store_schema", [False, True])
 def test_a_text_that_all_rows_of_a_table_share(tmp_path: Path, store_schema: bool) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

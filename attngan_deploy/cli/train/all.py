@@ -31,7 +31,7 @@ def train_all(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, or auto: the faster one here.")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge that scores on the way, or none.")] = None,
     data_name: Annotated[str, typer.Option(help="What the pictures are, for the model cards.")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of everything that is trained.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of everything that is trained.")] = 100,
     resume: Annotated[bool, RESUME] = False,
     force: Force = False,
     dry_run: Annotated[bool, DRY_RUN] = False,

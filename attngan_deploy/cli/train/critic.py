@@ -19,7 +19,7 @@ def train_critic(
     data: Annotated[Path, DATA],
     backbone: Annotated[Path, BACKBONE],
     clusters: Annotated[int, typer.Option(min=2, help="Kinds of pictures that are told apart.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of the clusters.")] = 0,
+    seed: Annotated[int, typer.Option(min=-(2**63), max=2**64 - 1, help="Seed of the clusters.")] = 0,
     force: Force = False,
 ) -> None:
     """Find the kinds of real pictures, so that generated ones can be ranked by their likeness to them."""

@@ -28,7 +28,9 @@ def train_damsm(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pictures a step.")] = None,
     data_name: Annotated[str, typer.Option(help="What the pictures are, for the card.")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order, captions and dropout.")] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, order, captions and dropout.")
+    ] = 100,
     bundle: Annotated[Path | None, typer.Option(help="Also write the trained matcher as a bundle.")] = None,
     text_encoder: Annotated[
         str | None,

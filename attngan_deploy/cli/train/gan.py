@@ -51,7 +51,7 @@ def train_gan(
     data_name: Annotated[
         str, typer.Option(help="What the pictures are, for the model card, e.g. CUB-200-2011, 150 species.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order, captions and noise.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, order, captions and noise.")] = 100,
     resume: Annotated[bool, RESUME] = False,
     dry_run: Annotated[bool, DRY_RUN] = False,
 ) -> None:

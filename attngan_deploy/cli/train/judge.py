@@ -21,7 +21,9 @@ def train_judge(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 16,
     batch_size: Annotated[int, typer.Option(min=2, help="Pictures a step.")] = 32,
     size: Annotated[int, typer.Option(min=32, help="Side of the crops, in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of the last layer and of all random crops.")] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Seed of the last layer and of all random crops.")
+    ] = 100,
     bundle: Annotated[Path | None, typer.Option(help="Also write the trained judge as a bundle.")] = None,
     force: Force = False,
     resume: Annotated[bool, RESUME] = False,
