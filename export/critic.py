@@ -88,7 +88,7 @@ def train_critic(
     """
     shard, name = data / "train.tar", out.resolve().name
     if shard.exists() and not shard.is_file():  # a pipe would be waited for
-        raise DataError(f"{shard} is no file", next_step="t2i data build makes one")
+        raise DataError(f"{shard} is no file", next_step="make one: t2i data build birds -o data")
     network = BirdMobileNet.load(backbone)
     facts = {
         "data": {"file": shard.name, "sha256": sha256_of(shard)},
@@ -103,7 +103,7 @@ def train_critic(
             f"the pictures of {shard} are too small for a critic",
             found=f"{pictures.shape[1]} px",
             expected=f"{SIZE} px or more",
-            next_step="t2i data build --size 152",
+            next_step="t2i data build birds -o data --size 152",
         )
     edge = (pictures.shape[1] - SIZE) // 2
     centre = pictures[:, edge : edge + SIZE, edge : edge + SIZE]

@@ -52,7 +52,7 @@ class Critic:
                 f"critic {bundle.folder} can't be used",
                 found=", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
                 expected=f"pictures ['batch', S, S, 3], score ['batch'], S from 1 to {LARGEST}",
-                next_step="t2i train critic makes one",
+                next_step="make another: t2i train critic --data data --backbone backbone.safetensors -o models/critic",
             )
 
     @classmethod
@@ -93,7 +93,7 @@ class Critic:
         if scores is None or scores.shape != (len(pictures),) or scores.dtype != np.float32:
             raise EngineError(
                 f"the graph of critic {self.bundle.name} does not give one number for each picture",
-                next_step="t2i train critic makes another",
+                next_step="make another: t2i train critic --data data --backbone backbone.safetensors -o models/critic",
             )
         check_finite(self.bundle, GRAPH, scores)
         return scores

@@ -235,6 +235,10 @@ def test_a_list_of_flickr_gets_its_column_names_by_its_next_step(tmp_path: Path)
 def test_metadata_that_is_no_file_and_links_without_end_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "in/1.png")
     metadata = tmp_path / "in/metadata.jsonl"
+    metadata.write_text('\r\n\n\r{"file_name": "1.png", "text": "a red bird"}\r{')
+    with pytest.raises(DataError, match=r"line 5 of .*metadata\.jsonl can't be used"):
+        run(tmp_path / "in", tmp_path / "out")
+    metadata.unlink()
     metadata.symlink_to("/dev/zero")
     with pytest.raises(DataError, match=r"metadata\.jsonl can't be read: it is a pipe or a device, no file"):
         run(tmp_path / "in", tmp_path / "out")

@@ -8,11 +8,12 @@ from shlex import quote
 from typing import Any
 
 from attngan_deploy.errors import DataError
-from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, PICTURE_COLUMNS, split_lines
+from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, PICTURE_COLUMNS
 from attngan_deploy.media.caption_kind import HEAD_BYTES, ROW
 from attngan_deploy.media.nested_texts import is_texts
 
 NAME = "metadata.jsonl"
+LINE = re.compile(r"([^\r\n]*)(?:\r\n|[\r\n]|$)")  # one after another, as a list of them may take much memory
 OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
 OTHER_FACTS = {  # so are these, beside a picture and a caption
     "class": ("species", "label", "labels", "class_name", "class name", "classname", "category"),
@@ -26,7 +27,8 @@ def described_in(folder: Path, text: str) -> Iterator[tuple[Path, list[str]]]:
     Raises:
         DataError: a line is no object of JSON, or names no picture or caption.
     """
-    for number, line in enumerate(split_lines(text), 1):
+    for number, match in enumerate(LINE.finditer(text), 1):
+        line = match[1]
         if not line.strip():
             continue
         try:
