@@ -23,7 +23,7 @@ PAGE = (
     *("index.html", "style.css", "icon.svg", "app.js", "worker.js", "model.js", "store.js", "service-worker.js"),
     *("errors.js", "tokenizer.js", "noise.js", "attention.js", "png.js", "offline.js"),
 )
-SHARED = ("command.js", "history.js")  # with the page of `t2i serve`
+SHARED = ("command.js", "history.js", "made.css")  # with the page of `t2i serve`
 SERVED = Path(attngan_deploy.__file__).parent / "serve" / "page"
 PACKAGE = HERE / "node_modules" / "onnxruntime-web"
 # Name in the package to name in the site: not every static host knows that .mjs is JavaScript.

@@ -40,7 +40,7 @@ needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: npm ci
 def test_every_file_of_the_page_is_served_and_nothing_comes_from_elsewhere() -> None:
     files = {path.name for path in PAGE.iterdir()}
     scripts = {"app.js", "command.js", "history.js", "picture.js", "server.js", "words.js"}
-    assert files == scripts | {"index.html", "style.css", "icon.svg"}
+    assert files == scripts | {"index.html", "style.css", "made.css", "icon.svg"}
     for path in PAGE.iterdir():
         assert path.suffix in PAGE_TYPES
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
