@@ -7,7 +7,7 @@ A critic is a bundle with one graph: pictures f32 [N, S, S, 3] from 0 to 255 -> 
 `t2i train critic` makes one. It has no part in training generators, nor in any score.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from attngan_deploy.media.caption import Caption
 DEFAULT_CRITIC = "critic"
 MOST = 64  # candidates of a picture
 LARGEST = 1024  # side of the pictures that a critic looks at, as a judge does
+ANOTHER = "make another: t2i train critic --data data --backbone backbone.safetensors -o models/critic"
 (GRAPH,) = GRAPHS[CRITIC]
 
 Place = tuple[int, int]
@@ -52,7 +53,7 @@ class Critic:
                 f"critic {bundle.folder} can't be used",
                 found=", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
                 expected=f"pictures ['batch', S, S, 3], score ['batch'], S from 1 to {LARGEST}",
-                next_step="make another: t2i train critic --data data --backbone backbone.safetensors -o models/critic",
+                next_step=ANOTHER,
             )
 
     @classmethod
@@ -93,7 +94,7 @@ class Critic:
         if scores is None or scores.shape != (len(pictures),) or scores.dtype != np.float32:
             raise EngineError(
                 f"the graph of critic {self.bundle.name} does not give one number for each picture",
-                next_step="make another: t2i train critic --data data --backbone backbone.safetensors -o models/critic",
+                next_step=ANOTHER,
             )
         check_finite(self.bundle, GRAPH, scores)
         return scores
@@ -105,6 +106,16 @@ class Critic:
         return np.stack(
             [np.asarray(Image.fromarray(each).resize(side, Image.Resampling.BILINEAR)) for each in pictures]
         )
+
+
+def best_of(
+    stream: Callable[[Iterable[Picture]], Iterator[Batch]],
+    pictures: Iterable[Picture],
+    count: int,
+    critic: Critic | None,
+) -> Iterator[Batch]:
+    """What `stream` makes of pictures; with a critic, the best of `count` candidates of each."""
+    return stream(pictures) if critic is None else choose(stream(candidates(pictures, count)), count, critic)
 
 
 def candidates(pictures: Iterable[Picture], count: int) -> Iterator[Picture]:

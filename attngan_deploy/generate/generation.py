@@ -6,7 +6,7 @@ parts that it lacks, and make each: check its captions, make its pictures, write
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import MissingExtraError, OutputError, install_line
 from attngan_deploy.generate.batching import Picture, side_by_side
-from attngan_deploy.generate.critic import Critic, candidates, choose
+from attngan_deploy.generate.critic import Critic, best_of
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.generate.folder import OutputFolder, open_folder
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
@@ -170,18 +170,19 @@ class Generation:
         with self.output.writing(part) as add:
             if add is None:
                 return
-            pictures: Iterable[Picture] = (
-                Picture(place, caption, self._encode(caption).ids) for place, caption in part
-            )
-            if self.critic is not None:
-                pictures = candidates(pictures, run.best_of)
+            pictures = (Picture(place, caption, self._encode(caption).ids) for place, caption in part)
             in_order = run.shard_size is not None or run.file_format == TAR  # members stand in the order of captions
             size = self.engine.batch_size or None
-            batches = self.model.stream_pictures(
-                pictures, run.seed, size, run.shared_noise, run.attention, in_order, run.truncation
+            stream = partial(
+                self.model.stream_pictures,
+                seed=run.seed,
+                batch_size=size,
+                shared_noise=run.shared_noise,
+                attention=run.attention,
+                in_order=in_order,
+                truncation=run.truncation,
             )
-            if self.critic is not None:
-                batches = choose(batches, run.best_of, self.critic)
+            batches = best_of(stream, pictures, run.best_of, self.critic)
             drawn = ((batch, self._sheets(batch) if run.attention else None) for batch in batches)
             with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:
                 for (batch, _), _ in written:

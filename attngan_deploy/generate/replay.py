@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from attngan_deploy.engines.golden import psnr_db
 from attngan_deploy.engines.request import ANY_ENGINE, AUTO, BACKENDS, PRECISIONS, REFERENCE, EngineRequest
 from attngan_deploy.errors import BundleError, DataError, OutputError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.critic import MOST, Critic, candidates, choose
+from attngan_deploy.generate.critic import MOST, Critic, best_of
 from attngan_deploy.generate.manifest import iter_manifest
 from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.generate.pipeline import TextToImage
+from attngan_deploy.generate.run_record import without_usual
 from attngan_deploy.generate.target import MANIFEST
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.decoder import load_picture
@@ -125,9 +127,8 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
     target = inside(target.parent, target.name)  # the name is one that anybody can guess, and plant a link at
     origin = replace(made.origin, backend=made.engine.backend, precision=made.engine.precision)
     with writing(target):
-        usual = {"truncation": 1.0, "best_of": 1, "critic": ""}
-        told = {key: value for key, value in asdict(origin).items() if usual.get(key) != value}
-        write_atomically(target, encode_picture(made.picture, suffix, {**told, "file": target.name}))
+        told = without_usual(asdict(origin)) | {"file": target.name}
+        write_atomically(target, encode_picture(made.picture, suffix, told))
 
 
 def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.int16]) -> bool:
@@ -140,16 +141,15 @@ def _is_precision(bundle: Bundle, precisions: set[str], difference: NDArray[np.i
 def _make(network: TextToImage, origin: Origin) -> NDArray[np.uint8]:
     caption = Caption(origin.caption, 1)
     wanted = Picture((origin.index, origin.sample), caption, encode_caption(caption, network.tokenizer).ids)
-    batches = network.stream_pictures(
-        candidates([wanted], origin.best_of),
-        origin.seed,
+    stream = partial(
+        network.stream_pictures,
+        seed=origin.seed,
         shared_noise=origin.shared_noise,
         attention=True,
         truncation=origin.truncation,
     )
-    if origin.best_of > 1:
-        batches = choose(batches, origin.best_of, Critic.load_as(origin.critic))
-    picture: NDArray[np.uint8] = next(batches).pictures[0]
+    critic = Critic.load_as(origin.critic) if origin.best_of > 1 else None
+    picture: NDArray[np.uint8] = next(best_of(stream, [wanted], origin.best_of, critic)).pictures[0]
     return picture
 
 

@@ -14,7 +14,7 @@ from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.errors import OutputError
 from attngan_deploy.generate.critic import DEFAULT_CRITIC
 from attngan_deploy.generate.plan import Place, Plan
-from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord
+from attngan_deploy.generate.run_record import SHARDS, EngineRecord, RunRecord, without_usual
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.captions import CaptionFile, Captions
 
@@ -138,10 +138,14 @@ class Run:
             "model": self.model,
             "model_hash": self.model_hash,
             "shared_noise": self.shared_noise,
-            **({} if self.truncation == 1 else {"truncation": self.truncation}),
-            **({} if self.best_of == 1 else {"best_of": self.best_of, "critic": self.critic}),
+            **self._choices,
             **engine.told_of_picture,
         }
+
+    @cached_property
+    def _choices(self) -> dict[str, Any]:
+        """What is told of each picture where it is not as usual."""
+        return without_usual({"truncation": self.truncation, "best_of": self.best_of, "critic": self.critic})
 
     @cached_property
     def digits(self) -> int:

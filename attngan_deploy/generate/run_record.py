@@ -44,6 +44,14 @@ class EngineRecord:
         return {key: value for key, value in told.items() if value}
 
 
+USUAL = {"truncation": 1.0, "best_of": 1, "critic": ""}  # is not written down, as before there was any
+
+
+def without_usual(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a run or a picture, without what is as `USUAL`."""
+    return {key: value for key, value in told.items() if key not in USUAL or value != USUAL[key]}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """What `run.json` holds: whose a folder or a store's place is, and on which engine; fields are those of `Run`."""
@@ -74,10 +82,7 @@ class RunRecord:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
     def json(self) -> bytes:
-        told = self.identity | {"engine": self.engine.json()}
-        for key, usual in (("truncation", 1), ("best_of", 1), ("critic", "")):
-            if told[key] == usual:  # as before there was any
-                del told[key]
+        told = without_usual(self.identity) | {"engine": self.engine.json()}
         return (json.dumps(told, indent=2) + "\n").encode()
 
 

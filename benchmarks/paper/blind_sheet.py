@@ -16,6 +16,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from PIL import Image
 from attngan_deploy.cli import report_errors
 from attngan_deploy.errors import DataError
 from attngan_deploy.generate.batching import Picture
-from attngan_deploy.generate.critic import Critic, candidates, choose
+from attngan_deploy.generate.critic import Critic, best_of
 from attngan_deploy.generate.pipeline import TextToImage
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import decode_picture, make_grid
@@ -94,12 +95,12 @@ def tiles(models: Sequence[str], samples: Sequence[Sample], count: int, seed: in
 def paint(name: str, captions: Sequence[str], seed: int) -> list[NDArray[np.uint8]]:
     """One picture of each caption by a model, or for "base:8" the best of eight."""
     source, _, count = name.rpartition(":") if name.rpartition(":")[2].isdecimal() else (name, "", "1")
-    model, best_of = TextToImage.load(source, backend="onnxruntime", precision="fp32"), int(count)
-    if best_of == 1:
+    model = TextToImage.load(source, backend="onnxruntime", precision="fp32")
+    if int(count) == 1:
         return list(model.generate(captions, seed))
     numbered = [Caption(text, line) for line, text in enumerate(captions, start=1)]
     wanted = [Picture((each.line - 1, 0), each, encode_caption(each, model.tokenizer).ids) for each in numbered]
-    chosen = choose(model.stream_pictures(candidates(wanted, best_of), seed), best_of, Critic.load())
+    chosen = best_of(partial(model.stream_pictures, seed=seed), wanted, int(count), Critic.load())
     return [picture for batch in chosen for picture in batch.pictures]
 
 

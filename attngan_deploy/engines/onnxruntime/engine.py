@@ -5,6 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,12 @@ class OnnxRuntimeEngine:
         try:
             if self._runner is not None:
                 return self._runner.run(inputs, names, returns)
+            work = partial(self._session.run, names, dict(inputs))
             if self._is_on_gpu:
                 with BESIDE_CAPTURES:
-                    outputs = self._session.run(names, dict(inputs))
-            elif inputs.keys() >= WAITS:  # a text encoder, which never takes a second
-                outputs = self._session.run(names, dict(inputs))
-            else:
-                outputs = heard(lambda: self._session.run(names, dict(inputs)), inputs)
+                    outputs = work()
+            else:  # a text encoder never takes a second
+                outputs = work() if inputs.keys() >= WAITS else heard(work, inputs)
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(names, outputs, strict=True))
