@@ -90,30 +90,31 @@ class Mixed(nn.Module):
 
 
 def _mixed_35(inputs: int, pooled: int, pool: nn.Module) -> Mixed:
-    double = [(64, 1, 1), (96, 3, 1), (96, 3, 1)]
-    branches = {"branch1x1": [(64, 1, 1)], "branch5x5": [(48, 1, 1), (64, 5, 1)], "branch3x3dbl": double}
-    return Mixed(inputs, branches, pool, pooled)
+    double: list[Conv] = [(64, 1, 1), (96, 3, 1), (96, 3, 1)]
+    five: list[Conv] = [(48, 1, 1), (64, 5, 1)]
+    return Mixed(inputs, {"branch1x1": [(64, 1, 1)], "branch5x5": five, "branch3x3dbl": double}, pool, pooled)
 
 
 def _mixed_17(width: int, pool: nn.Module) -> Mixed:
     long, tall = (1, 7), (7, 1)
-    once = [(width, 1, 1), (width, long, 1), (192, tall, 1)]
-    twice = [(width, 1, 1), (width, tall, 1), (width, long, 1), (width, tall, 1), (192, long, 1)]
+    once: list[Conv] = [(width, 1, 1), (width, long, 1), (192, tall, 1)]
+    twice: list[Conv] = [(width, 1, 1), (width, tall, 1), (width, long, 1), (width, tall, 1), (192, long, 1)]
     return Mixed(768, {"branch1x1": [(192, 1, 1)], "branch7x7": once, "branch7x7dbl": twice}, pool, 192)
 
 
 def _mixed_8(inputs: int, pool: nn.Module) -> Mixed:
-    once, twice = [(384, 1, 1), (384, FORK, 1)], [(448, 1, 1), (384, 3, 1), (384, FORK, 1)]
+    once: list[Conv] = [(384, 1, 1), (384, FORK, 1)]
+    twice: list[Conv] = [(448, 1, 1), (384, 3, 1), (384, FORK, 1)]
     return Mixed(inputs, {"branch1x1": [(320, 1, 1)], "branch3x3": once, "branch3x3dbl": twice}, pool, 192)
 
 
 def _halve_35() -> Mixed:
-    double = [(64, 1, 1), (96, 3, 1), (96, 3, 2)]
+    double: list[Conv] = [(64, 1, 1), (96, 3, 1), (96, 3, 2)]
     return Mixed(288, {"branch3x3": [(384, 3, 2)], "branch3x3dbl": double}, nn.MaxPool2d(3, stride=2))
 
 
 def _halve_17() -> Mixed:
-    seven = [(192, 1, 1), (192, (1, 7), 1), (192, (7, 1), 1), (192, 3, 2)]
+    seven: list[Conv] = [(192, 1, 1), (192, (1, 7), 1), (192, (7, 1), 1), (192, 3, 2)]
     return Mixed(768, {"branch3x3": [(192, 1, 1), (320, 3, 2)], "branch7x7x3": seven}, nn.MaxPool2d(3, stride=2))
 
 
