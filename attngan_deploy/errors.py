@@ -15,6 +15,8 @@
 A message is one line: what was wrong, what was found, what was expected, and what to type next.
 """
 
+from typing import Self
+
 
 class T2IError(Exception):
     """Base of every error that the toolkit raises on purpose.
@@ -41,6 +43,10 @@ class T2IError(Exception):
         if next_step:
             message += f". Next: {next_step}"
         super().__init__(" ".join(message.split()))
+
+    def advising(self, next_step: str) -> Self:
+        """The same error with another next step."""
+        return type(self)(self.what, found=self.found, expected=self.expected, next_step=next_step)
 
 
 class CaptionError(T2IError):

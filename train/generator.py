@@ -179,15 +179,10 @@ class ToImage(nn.Module):
 
 
 class Generator(nn.Module):
-    """Sentence, words and noise to one image per stage (section 6 of the design; figure 2 of AttnGAN).
+    """Sentence, words and noise to one image per stage (section 6 of the design; figure 2 of AttnGAN)."""
 
-    Attributes:
-        inputs: what its graph takes, in the order of `forward`.
-        next_stage: what each later stage is.
-    """
-
-    inputs: tuple[str, ...] = ("sentence", "words", "mask", "z", "eps")
-    next_stage: ClassVar[type[nn.Module]] = NextStage
+    inputs: tuple[str, ...] = ("sentence", "words", "mask", "z", "eps")  # of its graph, in the order of `forward`
+    next_stage: ClassVar[type[nn.Module]] = NextStage  # what each later stage is
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

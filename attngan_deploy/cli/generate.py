@@ -173,10 +173,7 @@ def generate(
         except OutputError as error:
             if error.next_step != ANOTHER_FOLDER:
                 raise
-            line = typed_again(context, out=_free(out))
-            raise OutputError(
-                error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER_FOLDER}: {line}"
-            ) from error
+            raise error.advising(f"{ANOTHER_FOLDER}: {typed_again(context, out=_free(out))}") from error
     speed = f" at {report.made / report.seconds:.1f} img/s" if report.made else ""
     skipped = f", skipped {report.skipped} that were there" if report.skipped else ""
     show(f"made {report.made} {'picture' if report.made == 1 else 'pictures'}{speed}{skipped}: {out}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
+from attngan_deploy.bundles.manifest import damaged
 from attngan_deploy.engines.facts import Engine, EngineFacts, Tensors, can_make_pictures
 from attngan_deploy.engines.tensors import check_finite, taken
 from attngan_deploy.errors import BundleError
@@ -89,20 +90,20 @@ def load_golden(bundle: Bundle) -> GoldenCases:
                 z, images = (_array(arrays, name).astype(np.float32) for name in ("z", f"image_{size}"))
                 eps = _array(arrays, "eps").astype(np.float32) if sizes.eps else z[:, :0]
     except UNREADABLE as error:
-        raise _damaged(bundle, file, _unreadable(str(error))) from error
+        raise damaged(bundle.folder, f"{file}: {_unreadable(str(error))}") from error
     count = len(texts) if texts.ndim == 1 and texts.dtype.kind == "U" else 0
     if not count:
-        raise _damaged(bundle, file, "it has no captions")
+        raise damaged(bundle.folder, f"{file}: it has no captions")
     fits = lengths.shape == (count,) and ids.shape[:1] == (count,) and ids.ndim == 2
     if not fits or {ids.dtype.kind, lengths.dtype.kind} != {"i"} or lengths.min() < 1 or lengths.max() > ids.shape[1]:
-        raise _damaged(bundle, file, "its captions, ids and lengths do not fit each other")
+        raise damaged(bundle.folder, f"{file}: its captions, ids and lengths do not fit each other")
     for name, array, shape in (
         ("z", z, [sizes.z]),
         ("eps", eps, [sizes.eps]),
         (f"image_{size}", images, [3, size, size]),
     ):
         if list(array.shape) != [count, *shape] or not np.isfinite(array).all():
-            raise _damaged(bundle, file, f"'{name}' is not {[count, *shape]} finite numbers")
+            raise damaged(bundle.folder, f"{file}: '{name}' is not {[count, *shape]} finite numbers")
     rows = [[int(number) for number in row[:length]] for row, length in zip(ids, lengths, strict=True)]
     return GoldenCases([str(text) for text in texts], rows, z, eps, images)
 
@@ -127,10 +128,6 @@ def _unreadable(reason: str) -> str:
     if "Object arrays" in reason:
         return "it holds Python objects"
     return f"it can't be read ({'no archive of arrays' if 'pickle' in reason else reason[:200]})"
-
-
-def _damaged(bundle: Bundle, file: str, why: str) -> BundleError:
-    return BundleError(f"bundle {bundle.folder} is damaged: {file}: {why}", next_step="install or export it again")
 
 
 def check_engines(bundle: Bundle, text_encoder: Engine, generator: Engine) -> Verification:

@@ -1,17 +1,11 @@
-"""Which pictures are made together, and batches side by side."""
+"""Which pictures are made together."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from attngan_deploy.media.caption import Caption
-from attngan_deploy.system.signals import uninterrupted
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 MAX_BATCH_WORDS = 2048  # pictures times words of the longest caption: attention needs 16 kB of memory for each
 SORTED_TOGETHER = 8192  # pictures, of which some 300 have captions of one length
 
@@ -44,25 +38,3 @@ def grouped(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Pictu
         longest = grown
     if group:
         yield group
-
-
-def side_by_side(
-    work: Callable[[Job], Result], jobs: Iterable[Job], streams: int, complete: bool = False
-) -> Generator[tuple[Job, Result]]:
-    """Each job with its result, in order; `streams` threads work, and one result more than they waits to be taken.
-
-    Where it shall be complete, jobs that were taken are done also after Ctrl-C or an error.
-    """
-    pool = ThreadPoolExecutor(streams)
-    waiting: deque[tuple[Job, Future[Result]]] = deque()
-    try:
-        for job in jobs:
-            waiting.append((job, pool.submit(work, job)))
-            if len(waiting) > streams + 1:
-                first, made = waiting.popleft()
-                yield first, made.result()
-        for first, made in waiting:
-            yield first, made.result()
-    finally:
-        with uninterrupted() if complete else nullcontext():
-            pool.shutdown(cancel_futures=not complete)

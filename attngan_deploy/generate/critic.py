@@ -23,6 +23,7 @@ from attngan_deploy.errors import BundleError, EngineError
 from attngan_deploy.generate.batching import Picture
 from attngan_deploy.generate.features import Batch
 from attngan_deploy.media.caption import Caption
+from attngan_deploy.media.images import resize_pictures
 
 DEFAULT_CRITIC = "critic"
 MOST = 64  # candidates of a picture
@@ -89,8 +90,8 @@ class Critic:
         Raises:
             EngineError: its graph gives something else, or no finite numbers.
         """
-        seen = pictures if pictures.shape[1] == self.size else self._resized(pictures)
-        scores = self.engine.run({"pictures": seen.astype(np.float32)}).get("score")
+        seen = resize_pictures(pictures, self.size).astype(np.float32)
+        scores = self.engine.run({"pictures": seen}).get("score")
         if scores is None or scores.shape != (len(pictures),) or scores.dtype != np.float32:
             raise EngineError(
                 f"the graph of critic {self.bundle.name} does not give one number for each picture",
@@ -98,14 +99,6 @@ class Critic:
             )
         check_finite(self.bundle, GRAPH, scores)
         return scores
-
-    def _resized(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        from PIL import Image
-
-        side = (self.size, self.size)
-        return np.stack(
-            [np.asarray(Image.fromarray(each).resize(side, Image.Resampling.BILINEAR)) for each in pictures]
-        )
 
 
 def best_of(

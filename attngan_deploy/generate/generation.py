@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.errors import MissingExtraError, OutputError, install_line
-from attngan_deploy.generate.batching import Picture, side_by_side
+from attngan_deploy.generate.batching import Picture
 from attngan_deploy.generate.critic import Critic, best_of
-from attngan_deploy.generate.features import Batch
+from attngan_deploy.generate.features import Batch, Sheets
 from attngan_deploy.generate.folder import OutputFolder, open_folder
 from attngan_deploy.generate.pipeline import DEFAULT_BATCH_SIZE, TextToImage
 from attngan_deploy.generate.plan import Part, Share
@@ -32,6 +32,7 @@ from attngan_deploy.media.images import encode_picture, make_grid
 from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, encode_caption
 from attngan_deploy.system.filesystems import is_url
 from attngan_deploy.system.terminal import show
+from attngan_deploy.system.threads import results_ahead
 
 GRID = "grid.png"
 LEAST_PICTURE = 200  # bytes of a picture with what is said of it
@@ -183,10 +184,15 @@ class Generation:
                 truncation=run.truncation,
             )
             batches = best_of(stream, pictures, run.best_of, self.critic)
-            drawn = ((batch, self._sheets(batch) if run.attention else None) for batch in batches)
-            with closing(side_by_side(lambda each: add(*each), drawn, streams=1, complete=True)) as written:
-                for (batch, _), _ in written:
-                    progress(len(batch.places))
+
+            def write(batch: Batch, sheets: Sheets | None) -> int:
+                add(batch, sheets)
+                return len(batch.places)
+
+            calls = (partial(write, batch, self._sheets(batch) if run.attention else None) for batch in batches)
+            with closing(results_ahead(calls, 3, threads=1, complete=True)) as written:
+                for count in written:
+                    progress(count)
 
     def _sheets(self, batch: Batch) -> list[NDArray[np.uint8]]:
         from attngan_deploy.media.attention import attention_sheet  # with Pillow, which few runs need

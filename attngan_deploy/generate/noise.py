@@ -20,32 +20,6 @@ Z_STREAM, EPS_STREAM = 0, 1
 LARGEST_SEED = 2**64 - 1
 
 
-def noise_for(
-    seed: int,
-    caption_index: int,
-    sample_index: int,
-    size: int,
-    stream: int = Z_STREAM,
-    truncation: Truncation | None = None,
-) -> NDArray[np.float32]:
-    """Standard normal noise of one picture.
-
-    Args:
-        seed: 0 to 2**64 - 1.
-        caption_index: the caption's place in the input, from 0; so is the sample number of that caption.
-        stream: `Z_STREAM` or `EPS_STREAM`.
-        truncation: what becomes of the normal distribution; None for nothing.
-
-    Returns:
-        f32 [size]. Computed in double precision and rounded once; a shorter array is the start of a longer one.
-
-    Raises:
-        T2IError: the seed is out of range.
-    """
-    row: NDArray[np.float32] = _noise(seed, [(caption_index, sample_index)], size, stream, truncation)[0]
-    return row
-
-
 def noise_batch(
     seed: int,
     places: Sequence[tuple[int, int]],
@@ -54,24 +28,31 @@ def noise_batch(
     shared: bool = False,
     truncation: Truncation | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Noise of a batch of pictures, one `noise_for` a row, so that no row can depend on its neighbours.
+    """Standard normal noise of a batch of pictures, a row each, so that no row can depend on its neighbours.
 
     Args:
-        places: (caption's place in the input, sample number) of each picture.
+        seed: 0 to 2**64 - 1.
+        places: (caption's place in the input, sample number) of each picture, both from 0.
         shared: give every caption the noise of the first one; sample numbers still differ.
         truncation: of z.
 
     Returns:
-        z f32 [N, z_size] and eps f32 [N, eps_size].
+        z f32 [N, z_size] and eps f32 [N, eps_size], computed in double precision and rounded once; shorter rows are the
+        start of longer ones.
+
+    Raises:
+        T2IError: the seed is out of range.
     """
     places = [(0 if shared else caption, sample) for caption, sample in places]
-    return _noise(seed, places, z_size, Z_STREAM, truncation), _noise(seed, places, eps_size, EPS_STREAM, None)
+    return noise_of_stream(seed, places, z_size, Z_STREAM, truncation), noise_of_stream(
+        seed, places, eps_size, EPS_STREAM, None
+    )
 
 
-def _noise(
+def noise_of_stream(
     seed: int, places: Sequence[tuple[int, int]], size: int, stream: int, truncation: Truncation | None
 ) -> NDArray[np.float32]:
-    """Noise of pictures, f32 [N, size]."""
+    """Noise of pictures from one of the streams, f32 [N, size]; see `noise_batch`."""
     if not 0 <= seed <= LARGEST_SEED:
         raise T2IError("the seed is out of range", found=str(seed), expected="0 to 2**64 - 1")
     drawn = size

@@ -19,12 +19,13 @@ from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
 from attngan_deploy.engines.tensors import check_finite, taken
 from attngan_deploy.errors import BundleError, CaptionError, EngineError
-from attngan_deploy.generate.batching import Picture, by_length, grouped, side_by_side
+from attngan_deploy.generate.batching import Picture, by_length, grouped
 from attngan_deploy.generate.features import Batch, Stages, TextFeatures, check_features, collate
 from attngan_deploy.generate.noise import noise_batch
 from attngan_deploy.media.caption import Caption
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.media.tokenizer import MOST_UNKNOWN, Tokenizer, describe_unknown, tokenize
+from attngan_deploy.system.threads import results_ahead
 
 DEFAULT_BATCH_SIZE, GPU_BATCH_SIZE = 16, 64  # the latter on NVIDIA's
 STREAMS_FROM, STREAM_BATCH_SIZE = 512, 4  # pictures from which streams pay for loading the generator again
@@ -251,8 +252,7 @@ class TextToImage:
         if streams == 1:
             yield from map(make, jobs)
         else:
-            for _, batch in side_by_side(make, jobs, streams):
-                yield batch
+            yield from results_ahead((partial(make, job) for job in jobs), streams + 2, streams, waits=True)
 
     def _jobs(self, groups: Iterator[list[Picture]], noise: Callable[[list[tuple[int, int]]], Noise]) -> Iterator[Job]:
         """What `decode` takes for each group of pictures."""

@@ -105,6 +105,16 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(decode(data))
 
 
+def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Square pictures uint8 [N, S, S, 3] at side `size` (PIL, bilinear); the same array where they have it."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    from PIL import Image
+
+    side = (size, size)
+    return np.stack([np.asarray(Image.fromarray(each).resize(side, Image.Resampling.BILINEAR)) for each in pictures])
+
+
 def is_complete(head: bytes, tail: bytes, size: int, file_format: str) -> bool:
     """Whether a picture file of `size` bytes begins and ends (first and last 12 bytes) as a whole one does."""
     if file_format == "png":

@@ -18,8 +18,9 @@ from attngan_deploy.media.captions import read_captions
 from attngan_deploy.media.shards import NO_CLASS, iter_samples
 from attngan_deploy.media.tokenizer import tokenize
 from attngan_deploy.score.passport import GeneratedFacts
-from attngan_deploy.score.pictures import PictureFiles, results_ahead
+from attngan_deploy.score.pictures import PictureFiles
 from attngan_deploy.score.preprocessing import PreparedPicture, check_shape, fit
+from attngan_deploy.system.threads import results_ahead
 
 CPU_BATCH_SIZE = 8  # as fast as 16 there, in 90 MB less
 AHEAD = 2  # batches that wait for the judge

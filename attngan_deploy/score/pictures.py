@@ -3,15 +3,13 @@
 import os
 import re
 import tarfile
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 from shlex import quote
-from typing import TypeVar
 
 from attngan_deploy.errors import DataError, OutputError, ScoreError
 from attngan_deploy.generate.manifest import ForeignManifestError, iter_manifest
@@ -35,14 +33,13 @@ from attngan_deploy.media.shards import (
 from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import CropError, PreparedPicture, prepare
 from attngan_deploy.system.files import entries, is_ignored, read_file, read_json
-from attngan_deploy.system.processor import usable_cores
 from attngan_deploy.system.records import decode
+from attngan_deploy.system.threads import results_ahead as results_ahead
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures
 NEXT_STEP = "t2i generate captions.txt -o out/"
 AHEAD = 128  # pictures that wait for the judge
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -327,33 +324,6 @@ def _count_members(shard: Path) -> int:
             return len({name for name, suffix in parts if suffix in PICTURE_SUFFIXES})
     except (*BAD_TAR, OSError):
         return 0  # reading it says what is wrong
-
-
-def results_ahead(
-    calls: Iterable[Callable[[], T]], ahead: int, threads: int | None = None, name: str = "", waits: bool = False
-) -> Generator[T, None, None]:
-    """Yield what calls return, in their order, while threads make those that follow; closing this ends the threads.
-
-    An error of a call is raised here, after the results before it.
-
-    Args:
-        ahead: at most this many results wait, or are being made.
-        threads: None for one a core that this process may use.
-        name: what the names of the threads begin with.
-        waits: whether ending this early waits for calls that are being made; who presses Ctrl-C would not want that.
-    """
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(threads or usable_cores(), name)
-    try:
-        for call in calls:
-            waiting.append(pool.submit(call))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-        pool.shutdown()
-    finally:
-        pool.shutdown(wait=waits, cancel_futures=True)
 
 
 def _load_and_prepare(

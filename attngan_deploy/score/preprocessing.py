@@ -62,13 +62,6 @@ def fit(image: Image.Image, size: int, crop: int | None = None) -> NDArray[np.ui
     return np.asarray(image)
 
 
-def resize_pictures(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Square pictures uint8 [N, S, S, 3] at side `size`, each by `fit`; the same array where they have it."""
-    if pictures.shape[1:3] == (size, size):
-        return pictures
-    return np.stack([fit(Image.fromarray(picture), size) for picture in pictures])
-
-
 def check_shape(name: str, width: int, height: int, crop: int | None) -> None:
     """Refuse, by a ScoreError, pictures that are too large, no square, or smaller than the crop."""
     if width * height > MAX_PIXELS:

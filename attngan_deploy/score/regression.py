@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from attngan_deploy.errors import ScoreError
 from attngan_deploy.generate.features import Batch
+from attngan_deploy.media.images import resize_pictures
 from attngan_deploy.score.generated import spread
 from attngan_deploy.score.judge import BATCH_SIZE, Judge
 from attngan_deploy.score.measure import Progress
 from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score_from_logits, split_bounds
 from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
-from attngan_deploy.score.preprocessing import resize_pictures
 
 SEEDS = (0, 1, 2)
 LEAST_SEEDS = 3

@@ -158,7 +158,7 @@ def _regression(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker
                 known = measure_reference(request.reference, judge, how, progress).statistics
             except CropError as error:
                 side = "another reference" if crop else f"add --crop {tested.picture_size}"
-                raise ScoreError(error.what, found=error.found, expected=error.expected, next_step=side) from error
+                raise error.advising(side) from error
         return regression(
             other,
             tested,
@@ -228,8 +228,7 @@ def _with_crop(error: CropError, pictures: PictureSource, reference: Path | None
     if reference is not None and reference.suffix.lower() != STATISTICS:
         sources.append(find_pictures(reference))
     (side, name), source = min((source.smallest_side(), source.source) for source in sources)
-    crop = f"add --crop {side}, the shorter side of the smallest picture, {name} of {source}"
-    return CropError(error.what, found=error.found, expected=error.expected, next_step=crop)
+    return error.advising(f"add --crop {side}, the shorter side of the smallest picture, {name} of {source}")
 
 
 def score_model(model: TextToImage, metrics: Sequence[str] = (), batch_size: int | None = None) -> Passport:

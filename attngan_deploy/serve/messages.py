@@ -27,35 +27,24 @@ class Load:
 
 @dataclass(frozen=True)
 class Order:
-    """One picture to make.
-
-    Attributes:
-        place: the caption's place in its request, and the sample number: with the seed, what the noise comes from.
-        preview: also bring the first stage's picture.
-        attention: also bring what each word looked at.
-    """
+    """One picture to make."""
 
     caption: str
     seed: int
+    # the caption's place in its request, and the sample number: with the seed, what the noise comes from
     place: tuple[int, int]
     shared_noise: bool = False
-    preview: bool = False
-    attention: bool = False
+    preview: bool = False  # also bring the first stage's picture
+    attention: bool = False  # also bring what each word looked at
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What each word of a picture looked at.
+    """What each word of a picture looked at."""
 
-    Attributes:
-        words: the words that the model saw, T of them.
-        shares: each word's share of the picture's attention; they sum to 1.
-        maps: uint8 [T, A, A]; the highest value of each word's map is 255.
-    """
-
-    words: list[str]
-    shares: list[float]
-    maps: NDArray[np.uint8]
+    words: list[str]  # that the model saw, T of them
+    shares: list[float]  # of the picture's attention; they sum to 1
+    maps: NDArray[np.uint8]  # uint8 [T, A, A]; the highest value of each word's map is 255
 
 
 @dataclass(frozen=True)

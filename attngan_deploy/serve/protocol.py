@@ -31,15 +31,12 @@ def limited_protocol(limits: ServerLimits) -> "type[LimitedProtocol]":
 
 
 class LimitedConnection(h11.Connection):
-    """What h11 makes of the bytes of a client, with limits on the parts of a head.
-
-    Attributes:
-        problem: what was wrong where `next_event` raised: a status, and a sentence.
-    """
+    """What h11 makes of the bytes of a client, with limits on the parts of a head."""
 
     def __init__(self, limits: ServerLimits) -> None:
         super().__init__(h11.SERVER, limits.head_bytes)
         self._limits, self._chunks = limits, 0
+        # what was wrong where `next_event` raised: a status, and a sentence
         self.problem = (400, "this is not a request of HTTP/1.1")
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:

@@ -18,42 +18,26 @@ ROOT_PATH = re.compile(r"(/(?!\.+(/|$))([\w.~-]|%20|%[89A-F][\dA-F])+)+", re.ASC
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What protects the server; a request beyond one of them is refused with a sentence that names it.
-
-    Attributes:
-        pictures: pictures of a request: captions times `n`.
-        attended: pictures of a request that may bring their attention, which is larger than the picture.
-        queue: pictures that were accepted and are not answered yet, of all requests together.
-        seconds: how long a request may wait for its pictures.
-        body_seconds: how long a request's body may take to arrive.
-        quiet_seconds: a worker that answers nothing for so long is not well: /health says so.
-        hanging_seconds: a batch that takes longer counts as hanging, and its worker is replaced.
-        url_bytes, headers, head_bytes: length of a path with its query, number of headers, and size of both together.
-        head_seconds: how long a connection may take until its first request's head is complete.
-        reading_seconds: how long a client may take to read what it was sent.
-        unread_bytes: answers that wait to be read, of all connections together.
-        connections: connections at a time; a few more are told whether the server is well.
-        connections_per_address: those of one address, which may be a proxy's.
-    """
+    """What protects the server; a request beyond one of them is refused with a sentence that names it."""
 
     caption_letters: int = 500
     captions: int = 16
-    pictures: int = 64
-    attended: int = 8
+    pictures: int = 64  # of a request: captions times `n`
+    attended: int = 8  # pictures of a request that may bring their attention, which is larger than the picture
     body_bytes: int = 65536
-    queue: int = 256
-    seconds: float = 60.0
-    body_seconds: float = 10.0
-    quiet_seconds: float = 10.0
-    hanging_seconds: float = 120.0
-    url_bytes: int = 8192
+    queue: int = 256  # pictures that were accepted and are not answered yet, of all requests together
+    seconds: float = 60.0  # how long a request may wait for its pictures
+    body_seconds: float = 10.0  # how long its body may take to arrive
+    quiet_seconds: float = 10.0  # a worker that answers nothing for so long is not well: /health says so
+    hanging_seconds: float = 120.0  # a batch that takes longer counts as hanging, and its worker is replaced
+    url_bytes: int = 8192  # of a path with its query
     headers: int = 100
-    head_bytes: int = 16384
-    head_seconds: float = 10.0
-    reading_seconds: float = 60.0
-    unread_bytes: int = 32 * 2**20
-    connections: int = 512
-    connections_per_address: int = 256
+    head_bytes: int = 16384  # of path and headers together
+    head_seconds: float = 10.0  # how long a connection may take until its first request's head is complete
+    reading_seconds: float = 60.0  # how long a client may take to read what it was sent
+    unread_bytes: int = 32 * 2**20  # answers that wait to be read, of all connections together
+    connections: int = 512  # at a time; a few more are told whether the server is well
+    connections_per_address: int = 256  # of one, which may be a proxy's
 
     def __post_init__(self) -> None:
         """Refuse limits with which no request could be answered."""
@@ -72,30 +56,19 @@ class ServerLimits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve.
+    """How to serve."""
 
-    Attributes:
-        models: the folder of each model's bundle, by name; the first one is the default.
-        port: port to listen on; 0 for a free one.
-        batch_size: pictures made together at most.
-        window: seconds that a picture waits for others to share its batch.
-        api_key: what requests must carry; "" for none.
-        cors_origins: origins whose pages may read answers.
-        root_path: the path of a proxy below which this server is met, e.g. "/birds", as a URL has it; "" for none.
-        allowed_hosts: names of the server in requests, besides those of loopback and `host`; "*" for any.
-    """
-
-    models: dict[str, Path]
+    models: dict[str, Path]  # the folder of each bundle, by name; the first one is the default
     engine: EngineRequest = ANY_ENGINE
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = 8000  # 0 for a free one
     limits: ServerLimits = field(default_factory=ServerLimits)
-    batch_size: int = 16
-    window: float = 0.004
-    api_key: str = ""
-    cors_origins: tuple[str, ...] = ()
-    root_path: str = ""
-    allowed_hosts: tuple[str, ...] = ()
+    batch_size: int = 16  # pictures made together at most
+    window: float = 0.004  # seconds that a picture waits for others to share its batch
+    api_key: str = ""  # what requests must carry; "" for none
+    cors_origins: tuple[str, ...] = ()  # whose pages may read answers
+    root_path: str = ""  # of a proxy below which this server is met, e.g. "/birds", as a URL has it; "" for none
+    allowed_hosts: tuple[str, ...] = ()  # names of the server besides those of loopback and `host`; "*" for any
     more_engines: tuple[EngineRequest, ...] = ()  # of more workers, such as on other GPUs, one each
 
     def __post_init__(self) -> None:

@@ -46,8 +46,8 @@ def sample_captions(bundle: Bundle, file: Path | None = None) -> list[list[int]]
     except CaptionError as error:
         if "--column" not in error.next_step:
             raise
-        call = "call one of them caption, in the file"  # as no option of t2i export chooses one
-        raise CaptionError(error.what, found=error.found, expected=error.expected, next_step=call) from error
+        # as no option of t2i export chooses one
+        raise error.advising("call one of them caption, in the file") from error
     if bundle.manifest.golden is not None:
         texts = [*load_golden(bundle).captions, *texts]
     tokenizer = Tokenizer.load(bundle.vocabulary)

@@ -92,9 +92,7 @@ def build_target(
     except OutputError as error:
         if not error.next_step.startswith(ANOTHER) or (out is None and target in IN_CACHE):
             raise
-        raise OutputError(
-            error.what, found=error.found, expected=error.expected, next_step=f"{ANOTHER} --target-out"
-        ) from error
+        raise error.advising(f"{ANOTHER} --target-out") from error
 
 
 def _build(

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM, noise_for
+from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM
 from attngan_deploy.media.attention import heat_overlay
 from attngan_deploy.media.tokenizer import Tokenizer, split_words
 from tests.makers.odd_captions import CASES
+from tests.makers.one_noise import noise_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "examples" / "browser"

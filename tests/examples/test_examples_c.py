@@ -19,7 +19,7 @@ from PIL import Image
 
 from attngan_deploy import TextToImage
 from attngan_deploy.bundles.truncation import Truncation
-from attngan_deploy.generate.noise import LARGEST_SEED, noise_for
+from attngan_deploy.generate.noise import LARGEST_SEED
 from attngan_deploy.media.tokenizer import MAX_WORDS, Tokenizer
 from tests import DATA
 from tests.examples.test_edge_python import read_ppm
@@ -33,6 +33,7 @@ from tests.makers.odd_captions import (
     signs,
     with_vocabulary,
 )
+from tests.makers.one_noise import noise_for
 from tests.makers.tiny_bundle import WORDS
 
 SOURCES = Path(__file__).parents[2] / "examples" / "edge" / "c"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from attngan_deploy.bundles.truncation import Truncation
 from attngan_deploy.cli import app, register
 from attngan_deploy.export.targets.edge import EDGE, write_edge
-from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM, noise_for
+from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM
 from tests.examples import test_edge_python
 from tests.examples.test_browser import batch_of, build, differ, needs_browser, needs_package, runtime, save
 from tests.examples.test_browser_modules import pytestmark as needs_node
@@ -23,6 +23,7 @@ from tests.examples.test_examples_c import build as build_c
 from tests.examples.test_examples_c import pytestmark as needs_compiler
 from tests.makers.alike import alike
 from tests.makers.browser_page import Page, Server, canvas, draw, find_browser, open_page, open_site, text_of
+from tests.makers.one_noise import noise_for
 
 register("generate", "models")  # a lone command would need no name
 

@@ -18,11 +18,12 @@ from attngan_deploy.export import matcher as export
 from attngan_deploy.export.everything import make_plan
 from attngan_deploy.export.graphs.graph import save_graph
 from attngan_deploy.export.graphs.text_encoder import build_text_encoder
+from attngan_deploy.media.images import resize_pictures
 from attngan_deploy.media.shards import iter_samples
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.matcher import Matcher
 from attngan_deploy.score.measure import ScoreOptions
-from attngan_deploy.score.preprocessing import prepare, resize_pictures
+from attngan_deploy.score.preprocessing import prepare
 from attngan_deploy.score.scoring import measure_and_score
 from attngan_deploy.score.verify import verify_matcher
 from attngan_deploy.system.files import sha256_of

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM, noise_batch, noise_for
+from attngan_deploy.generate.noise import EPS_STREAM, LARGEST_SEED, Z_STREAM, noise_batch
+from tests.makers.one_noise import noise_for
 
 MASK = 2**64 - 1
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from attngan_deploy.generate.noise import noise_for
 from attngan_deploy.generate.pipeline import Batch
 from attngan_deploy.media.tokenizer import PADDING, Tokenizer, split_words
 from attngan_deploy.score.metrics.colours import COLOURS
 from attngan_deploy.score.metrics.word_fidelity import WORD_CAPTIONS
+from tests.makers.one_noise import noise_for
 
 PAINT = {"red": (200, 30, 30), "black": (12, 12, 12), "yellow": (240, 215, 40), "blue": (40, 70, 170)}
 SIZE, ATTENTION = 32, 16

@@ -189,7 +189,7 @@ def test_ctrl_c_is_heard_while_c_works() -> None:
 STOPPED = """
 import os, time
 from attngan_deploy import cli
-from attngan_deploy.score.pictures import results_ahead
+from attngan_deploy.system.threads import results_ahead
 
 def run():
     def slow():

@@ -125,10 +125,11 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path, shard: Path, we
     assert metrics == [1, 2]
 
 
-def test_training_learns(shard: Path, weights: Path) -> None:
-    training = JudgeTraining(JudgeRecipe(epochs=8, batch_size=4, size=32), read_pictures([shard]), weights)
-    losses = [training.epoch(number)["loss"] for number in range(6)]
-    assert min(losses[3:]) < losses[0] - 0.05, losses
+def test_training_learns(tmp_path: Path, weights: Path) -> None:
+    recipe = JudgeRecipe(epochs=6, batch_size=8, size=32, dropout=0.0, jitter=0.0)
+    training = JudgeTraining(recipe, read_pictures([make_shard(tmp_path / "train.tar", each=30)]), weights)
+    right = [training.epoch(number)["training_accuracy"] for number in range(6)]
+    assert right[-1] > right[0] + 0.1, right  # of three classes; over five seeds 0.25 to 0.32 more
 
 
 def test_a_run_says_what_it_was_made_from(run: Path, shard: Path) -> None:

@@ -5,6 +5,7 @@ Two networks have these names: torchvision's, of 1000 ImageNet classes, and the 
 differently: its averages leave the padding out, and its last block pools by the maximum.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,11 @@ SIZE, FEATURES = 299, 2048
 FID_OUTPUTS = 1008
 AUXILIARY = "AuxLogits."  # the second classifier, which only training uses
 FIRST, LAST = "Conv2d_1a_3x3.conv.weight", "fc.weight"
+FORK = (0, 0)  # stands for the kernels of `SIDES`, one beside the other
+SIDES = {"a": (1, 3), "b": (3, 1)}
 SOURCES = "inception_v3_google-*.pth of torchvision, or pt_inception-2015-12-05-*.pth"
+
+Conv = tuple[int, int | tuple[int, int], int]  # outputs, kernel and stride of a convolution
 
 
 class BasicConv2d(nn.Module):
@@ -41,111 +46,76 @@ def _pool(counts_padding: bool) -> nn.AvgPool2d:
     return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=counts_padding)
 
 
-class InceptionA(nn.Module):
-    """35 x 35: 1x1, 5x5, twice 3x3, and a pool."""
+class Mixed(nn.Module):
+    """Branches of convolutions beside each other, and a pool beside them.
 
-    def __init__(self, inputs: int, pooled: int, pool: nn.Module) -> None:
+    Args:
+        branches: outputs, kernel and stride of each convolution, by the branch's name. The last one of a branch may be
+            `FORK`ed: a 1x3 beside a 3x1.
+        pooled: outputs of the convolution behind the pool; 0 for none.
+    """
+
+    def __init__(self, inputs: int, branches: Mapping[str, Sequence[Conv]], pool: nn.Module, pooled: int = 0) -> None:
         super().__init__()
-        self.branch1x1 = BasicConv2d(inputs, 64, 1)
-        self.branch5x5_1 = BasicConv2d(inputs, 48, 1)
-        self.branch5x5_2 = BasicConv2d(48, 64, 5)
-        self.branch3x3dbl_1 = BasicConv2d(inputs, 64, 1)
-        self.branch3x3dbl_2 = BasicConv2d(64, 96, 3)
-        self.branch3x3dbl_3 = BasicConv2d(96, 96, 3)
+        self._stems: list[list[str]] = []  # names of the convolutions of each branch that follow each other
+        self._ends: list[list[str]] = []  # and of the two that stand beside each other behind them, if any
+        for branch, convolutions in branches.items():
+            names = [
+                branch if len(convolutions) == 1 else f"{branch}_{place + 1}" for place in range(len(convolutions))
+            ]
+            ends, channels = [], inputs
+            for name, (outputs, kernel, stride) in zip(names, convolutions, strict=True):
+                parts = {name: kernel} if kernel != FORK else {f"{name}{side}": each for side, each in SIDES.items()}
+                for part, size in parts.items():
+                    self.add_module(part, BasicConv2d(channels, outputs, size, stride))
+                ends, channels = list(parts) if kernel == FORK else [], outputs
+            self._stems.append(names[: len(names) - bool(ends)])
+            self._ends.append(ends)
         self.pool = pool
-        self.branch_pool = BasicConv2d(inputs, pooled, 1)
+        self.branch_pool = BasicConv2d(inputs, pooled, 1) if pooled else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, 35, 35] to [N, 224 + pooled, 35, 35]."""
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), five, three, self.branch_pool(self.pool(x))], 1)
+        """[N, inputs, h, w] to [N, C, h', w'], the channels of the branches in order, and then those of the pool."""
+        first, *others = self._stems
+        later = [self._through(names, x) for names in others]
+        made = [self._through(first, x)]
+        for stem, ends in zip(later, self._ends[1:], strict=True):
+            made += [self.get_submodule(name)(stem) for name in ends] or [stem]
+        return torch.cat([*made, self.branch_pool(self.pool(x))], 1)
+
+    def _through(self, names: Sequence[str], x: Tensor) -> Tensor:
+        for name in names:
+            x = self.get_submodule(name)(x)
+        return x
 
 
-class InceptionB(nn.Module):
-    """35 x 35 to 17 x 17."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.branch3x3 = BasicConv2d(inputs, 384, 3, stride=2)
-        self.branch3x3dbl_1 = BasicConv2d(inputs, 64, 1)
-        self.branch3x3dbl_2 = BasicConv2d(64, 96, 3)
-        self.branch3x3dbl_3 = BasicConv2d(96, 96, 3, stride=2)
-        self.pool = nn.MaxPool2d(3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, 35, 35] to [N, inputs + 480, 17, 17]."""
-        twice = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), twice, self.pool(x)], 1)
+def _mixed_35(inputs: int, pooled: int, pool: nn.Module) -> Mixed:
+    double: list[Conv] = [(64, 1, 1), (96, 3, 1), (96, 3, 1)]
+    five: list[Conv] = [(48, 1, 1), (64, 5, 1)]
+    return Mixed(inputs, {"branch1x1": [(64, 1, 1)], "branch5x5": five, "branch3x3dbl": double}, pool, pooled)
 
 
-class InceptionC(nn.Module):
-    """17 x 17: 1x1, a 7x7 and a double 7x7 made of 1x7 and 7x1, and a pool."""
-
-    def __init__(self, inputs: int, width: int, pool: nn.Module) -> None:
-        super().__init__()
-        self.branch1x1 = BasicConv2d(inputs, 192, 1)
-        self.branch7x7_1 = BasicConv2d(inputs, width, 1)
-        self.branch7x7_2 = BasicConv2d(width, width, (1, 7))
-        self.branch7x7_3 = BasicConv2d(width, 192, (7, 1))
-        self.branch7x7dbl_1 = BasicConv2d(inputs, width, 1)
-        self.branch7x7dbl_2 = BasicConv2d(width, width, (7, 1))
-        self.branch7x7dbl_3 = BasicConv2d(width, width, (1, 7))
-        self.branch7x7dbl_4 = BasicConv2d(width, width, (7, 1))
-        self.branch7x7dbl_5 = BasicConv2d(width, 192, (1, 7))
-        self.pool = pool
-        self.branch_pool = BasicConv2d(inputs, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, 17, 17] to [N, 768, 17, 17]."""
-        once = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
-        return torch.cat([self.branch1x1(x), once, twice, self.branch_pool(self.pool(x))], 1)
+def _mixed_17(width: int, pool: nn.Module) -> Mixed:
+    long, tall = (1, 7), (7, 1)
+    once: list[Conv] = [(width, 1, 1), (width, long, 1), (192, tall, 1)]
+    twice: list[Conv] = [(width, 1, 1), (width, tall, 1), (width, long, 1), (width, tall, 1), (192, long, 1)]
+    return Mixed(768, {"branch1x1": [(192, 1, 1)], "branch7x7": once, "branch7x7dbl": twice}, pool, 192)
 
 
-class InceptionD(nn.Module):
-    """17 x 17 to 8 x 8."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.branch3x3_1 = BasicConv2d(inputs, 192, 1)
-        self.branch3x3_2 = BasicConv2d(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = BasicConv2d(inputs, 192, 1)
-        self.branch7x7x3_2 = BasicConv2d(192, 192, (1, 7))
-        self.branch7x7x3_3 = BasicConv2d(192, 192, (7, 1))
-        self.branch7x7x3_4 = BasicConv2d(192, 192, 3, stride=2)
-        self.pool = nn.MaxPool2d(3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, 17, 17] to [N, inputs + 512, 8, 8]."""
-        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, self.pool(x)], 1)
+def _mixed_8(inputs: int, pool: nn.Module) -> Mixed:
+    once: list[Conv] = [(384, 1, 1), (384, FORK, 1)]
+    twice: list[Conv] = [(448, 1, 1), (384, 3, 1), (384, FORK, 1)]
+    return Mixed(inputs, {"branch1x1": [(320, 1, 1)], "branch3x3": once, "branch3x3dbl": twice}, pool, 192)
 
 
-class InceptionE(nn.Module):
-    """8 x 8: branches that end in a 1x3 beside a 3x1."""
+def _halve_35() -> Mixed:
+    double: list[Conv] = [(64, 1, 1), (96, 3, 1), (96, 3, 2)]
+    return Mixed(288, {"branch3x3": [(384, 3, 2)], "branch3x3dbl": double}, nn.MaxPool2d(3, stride=2))
 
-    def __init__(self, inputs: int, pool: nn.Module) -> None:
-        super().__init__()
-        self.branch1x1 = BasicConv2d(inputs, 320, 1)
-        self.branch3x3_1 = BasicConv2d(inputs, 384, 1)
-        self.branch3x3_2a = BasicConv2d(384, 384, (1, 3))
-        self.branch3x3_2b = BasicConv2d(384, 384, (3, 1))
-        self.branch3x3dbl_1 = BasicConv2d(inputs, 448, 1)
-        self.branch3x3dbl_2 = BasicConv2d(448, 384, 3)
-        self.branch3x3dbl_3a = BasicConv2d(384, 384, (1, 3))
-        self.branch3x3dbl_3b = BasicConv2d(384, 384, (3, 1))
-        self.pool = pool
-        self.branch_pool = BasicConv2d(inputs, 192, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, 8, 8] to [N, 2048, 8, 8]."""
-        once = self.branch3x3_1(x)
-        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        branches = [self.branch1x1(x), self.branch3x3_2a(once), self.branch3x3_2b(once)]
-        branches += [self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice), self.branch_pool(self.pool(x))]
-        return torch.cat(branches, 1)
+def _halve_17() -> Mixed:
+    seven: list[Conv] = [(192, 1, 1), (192, (1, 7), 1), (192, (7, 1), 1), (192, 3, 2)]
+    return Mixed(768, {"branch3x3": [(192, 1, 1), (320, 3, 2)], "branch7x7x3": seven}, nn.MaxPool2d(3, stride=2))
 
 
 class InceptionV3(nn.Module):
@@ -167,17 +137,17 @@ class InceptionV3(nn.Module):
         self.Conv2d_3b_1x1 = BasicConv2d(64, 80, 1)
         self.Conv2d_4a_3x3 = BasicConv2d(80, 192, 3, padded=False)
         self.maxpool2 = nn.MaxPool2d(3, stride=2)
-        self.Mixed_5b = InceptionA(192, 32, _pool(not fid))
-        self.Mixed_5c = InceptionA(256, 64, _pool(not fid))
-        self.Mixed_5d = InceptionA(288, 64, _pool(not fid))
-        self.Mixed_6a = InceptionB(288)
-        self.Mixed_6b = InceptionC(768, 128, _pool(not fid))
-        self.Mixed_6c = InceptionC(768, 160, _pool(not fid))
-        self.Mixed_6d = InceptionC(768, 160, _pool(not fid))
-        self.Mixed_6e = InceptionC(768, 192, _pool(not fid))
-        self.Mixed_7a = InceptionD(768)
-        self.Mixed_7b = InceptionE(1280, _pool(not fid))
-        self.Mixed_7c = InceptionE(2048, nn.MaxPool2d(3, stride=1, padding=1) if fid else _pool(True))
+        self.Mixed_5b = _mixed_35(192, 32, _pool(not fid))
+        self.Mixed_5c = _mixed_35(256, 64, _pool(not fid))
+        self.Mixed_5d = _mixed_35(288, 64, _pool(not fid))
+        self.Mixed_6a = _halve_35()
+        self.Mixed_6b = _mixed_17(128, _pool(not fid))
+        self.Mixed_6c = _mixed_17(160, _pool(not fid))
+        self.Mixed_6d = _mixed_17(160, _pool(not fid))
+        self.Mixed_6e = _mixed_17(192, _pool(not fid))
+        self.Mixed_7a = _halve_17()
+        self.Mixed_7b = _mixed_8(1280, _pool(not fid))
+        self.Mixed_7c = _mixed_8(2048, nn.MaxPool2d(3, stride=1, padding=1) if fid else _pool(True))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(FEATURES, outputs)
 

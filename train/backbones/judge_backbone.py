@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.errors import CheckpointError
-from attngan_deploy.media.images import to_uint8
+from attngan_deploy.media.images import resize_pictures, to_uint8
 from attngan_deploy.score.judge import Judge
-from attngan_deploy.score.preprocessing import resize_pictures
 
 
 class Backbone(nn.Module):

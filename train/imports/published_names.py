@@ -1,7 +1,7 @@
 """Names of the weights of AttnGAN, DM-GAN and DF-GAN in their published code, translated into ours."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -80,11 +80,10 @@ def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], 
         KeyError: a name that the published network does not have, or two names for one weight.
     """
     renamed: dict[str, Tensor] = {}
-    for old, value in state.items():
-        new = _rename(plain_name(old), names)
-        if new in renamed:
+    for old, new in _renamings(state, names):
+        if not new:
             raise KeyError(old)
-        renamed[new] = value.squeeze(-1) if new.endswith("attention.project.weight") else value
+        renamed[new] = state[old].squeeze(-1) if new.endswith("attention.project.weight") else state[old]
     for new in [name for name in renamed if name.endswith("running_var")]:
         renamed.setdefault(new.replace("running_var", "num_batches_tracked"), torch.tensor(0))
     return renamed
@@ -92,18 +91,16 @@ def rename_published(state: Mapping[str, Tensor], names: tuple[tuple[str, str], 
 
 def unknown_names(state: Iterable[str], names: tuple[tuple[str, str], ...]) -> list[str]:
     """Names that a published network does not have, and second ones of one weight, in their order."""
-    unknown: list[str] = []
-    met = set[str]()
+    return [old for old, new in _renamings(state, names) if not new]
+
+
+def _renamings(state: Iterable[str], names: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, str]]:
+    """Old and new name of each weight; no new one for what the network does not have, or has already."""
+    met = {""}
     for old in state:
-        try:
-            new = _rename(plain_name(old), names)
-        except KeyError:
-            unknown.append(old)
-            continue
-        if new in met:
-            unknown.append(old)
+        new = _rename(plain_name(old), names)
+        yield old, "" if new in met else new
         met.add(new)
-    return unknown
 
 
 def plain_name(name: str) -> str:
@@ -117,4 +114,4 @@ def _rename(old: str, names: tuple[tuple[str, str], ...]) -> str:
             for offset in re.findall(r"#(\d)", replacement):
                 replacement = replacement.replace(f"#{offset}", str(int(match[1]) - int(offset)))
             return match.expand(replacement) + old[match.end() :]
-    raise KeyError(old)
+    return ""

@@ -207,15 +207,11 @@ def _read_stream(path: Path, stream: _Stream, size: int, unwrap: Callable[[objec
 
 
 class StateUnpickler(unpickle.Unpickler):
-    """Makes descriptions of tensors of the pickle in a file of weights.
-
-    Attributes:
-        storages: those that were described, by their key.
-    """
+    """Makes descriptions of tensors of the pickle in a file of weights."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, most_operations=MOST_OPERATIONS, most_memory=MOST_MEMORY)
-        self.storages: dict[str, Storage] = {}
+        self.storages: dict[str, Storage] = {}  # those that were described, by their key
         del self.operations["INST"]
         self.operations |= {
             "EMPTY_TUPLE": lambda _: self.stack.append(()),

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attngan_deploy.media.images import resize_pictures
 from attngan_deploy.media.tokenizer import Tokenizer
 from attngan_deploy.score.judge import Judge
 from attngan_deploy.score.metrics.frechet import frechet_distance
 from attngan_deploy.score.metrics.inception_score import inception_score
 from attngan_deploy.score.metrics.kernel import kernel_distance
 from attngan_deploy.score.outputs import SHUFFLE_SEED, FeatureStatistics
-from attngan_deploy.score.preprocessing import resize_pictures
 from attngan_deploy.train.data.picture_set import PictureSet, TrainingBatch, centre_crop, pad_captions, read_pictures
 from attngan_deploy.train.generator import Generator
 from attngan_deploy.train.runs.sampling import sample_pictures
