@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -38,25 +39,55 @@ def uninterrupted() -> Iterator[list[int]]:
 
 
 def interruptibly(work: Callable[[], Result]) -> Result:
-    """Do what takes long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process."""
+    """Do what may take long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process.
+
+    The thread is kept for the next work, as starting one takes longer than a small graph does.
+    """
     if threading.current_thread() is not threading.main_thread():
         return work()
     made: list[Result] = []
-    raised: list[BaseException] = []
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def run() -> None:
         try:
             made.append(work())
         except BaseException as error:
-            raised.append(error)
+            ended.put(error)
+        else:
+            ended.put(None)
 
-    thread = threading.Thread(target=run, name=IN_C, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    if raised:
-        raise raised[0]
+    works = _idle.pop() if _idle else _started()
+    works.put(run)
+    while True:
+        with suppress(Empty):
+            raised = ended.get(timeout=0.1)
+            break
+    _idle.append(works)
+    if raised is not None:
+        raise raised
     return made[0]
+
+
+_idle: list["SimpleQueue[Callable[[], None]]"] = []  # what threads that wait are given their work by
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # threads stay behind
+
+
+def _started() -> "SimpleQueue[Callable[[], None]]":
+    works: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def serve() -> None:
+        thread = threading.current_thread()
+        waits = thread.name
+        while True:
+            run = works.get()
+            thread.name = IN_C
+            run()
+            thread.name = waits
+            del run  # and what it holds
+
+    threading.Thread(target=serve, daemon=True).start()
+    return works
 
 
 def kill(process: int) -> None:

@@ -20,11 +20,12 @@ from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs, heard, pad_words
+from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.signals import interruptibly
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
 CPU = "CPUExecutionProvider"
@@ -135,8 +136,8 @@ class OnnxRuntimeEngine:
             if self._is_on_gpu:
                 with BESIDE_CAPTURES:
                     outputs = work()
-            else:  # a text encoder never takes a second
-                outputs = work() if inputs.keys() >= WAITS else heard(work, inputs)
+            else:
+                outputs = interruptibly(work)
         except RUNTIME_ERRORS as error:
             raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
         return dict(zip(names, outputs, strict=True))
@@ -212,7 +213,7 @@ def _open(
     """
     capture = bool(settings["enable_cuda_graph"])
     try:
-        return _session(path, model, device, threads, settings, spins), capture
+        return interruptibly(partial(_session, path, model, device, threads, settings, spins)), capture
     except RUNTIME_ERRORS as error:
         if capture:  # it has nodes that must run on the CPU
             return _open(path, model, device, threads, {**settings, "enable_cuda_graph": False}, spins)

@@ -18,11 +18,11 @@ from attngan_deploy.engines.openvino.graph import only, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures, last_image
 from attngan_deploy.engines.request import SUPPORTED, about_device
-from attngan_deploy.engines.tensors import check_inputs, heard, pad_words
+from attngan_deploy.engines.tensors import check_inputs, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_flags, limited_threads
-from attngan_deploy.system.signals import own_signal_stack
+from attngan_deploy.system.signals import interruptibly, own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
@@ -84,7 +84,7 @@ class OpenVinoEngine:
         return self._infer(padded, [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
-        return heard(lambda: self._infer_at_once(inputs, names, use), inputs)
+        return interruptibly(lambda: self._infer_at_once(inputs, names, use))
 
     def _infer_at_once(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
         whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
