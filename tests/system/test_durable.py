@@ -1,8 +1,11 @@
 """What is waited for before a name says that something is there, and links under names of ours."""
 
+import ctypes
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,6 +95,41 @@ def test_a_disk_that_fails_is_told_and_one_that_can_not_sync_is_not(
     with pytest.raises(OSError, match=r"Errno 5"):
         write_atomically(tmp_path / "c", "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.skipif(not durable.TELLS_ERRORS, reason="only Linux syncs a file system")
+def test_a_large_batch_is_synced_with_its_file_system_where_that_has_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Path] = []
+
+    def whole(handle: int) -> int:
+        calls.append(Path(f"/proc/self/fd/{handle}").readlink())
+        ctypes.set_errno(5 * fails)
+        return -fails
+
+    fails, single = 0, list[int]()
+    monkeypatch.setattr(
+        "attngan_deploy.system.durable.ctypes.CDLL", lambda name, use_errno: SimpleNamespace(syncfs=whole)
+    )
+    monkeypatch.setattr(durable, "sync_handle", single.append)
+    paths = [tmp_path / str(number) for number in range(durable.AT_ONCE + 1)]
+    for path in paths:
+        path.touch()
+    monkeypatch.setattr(os, "major", lambda device: 259)
+    sync_files(paths)
+    assert calls == [tmp_path] and not single
+    fails = 1
+    with pytest.raises(OSError, match=r"Errno 5.*" + re.escape(str(tmp_path))):
+        sync_files(paths)
+    calls.clear()
+    sync_files(paths[:-1])  # few
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").touch()
+    sync_files([*paths, tmp_path / "deep" / "file"])  # which may be on another disk
+    monkeypatch.setattr(os, "major", lambda device: 0)
+    sync_files(paths)  # no disk of this machine
+    assert not calls and len(single) == 3 * len(paths)
 
 
 @posix
