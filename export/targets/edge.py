@@ -37,6 +37,7 @@ from attngan_deploy.system.durable import move, sync_files
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.signals import interruptibly
 
 EDGE = "edge.onnx"
 # tokenizer.WORD as RE2 says it, whose \w is ASCII only: a word ends with a letter that NFC takes apart, see `_word`.
@@ -232,7 +233,7 @@ def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
 def _check_embedding(bundle: Bundle, text_encoder: onnx.ModelProto, words: int) -> None:
     sizes = {table.name: table.dims for table in text_encoder.graph.initializer}
     tables = [node.input[0] for node in text_encoder.graph.node if "text_encoder/captions" in node.input[1:]]
-    rows = {sizes[table][0] for table in tables if table in sizes}
+    rows = {sizes[table][0] for table in tables if sizes.get(table)}  # a single number is no table
     if rows != {words}:
         raise BundleError(
             f"the vocabulary of {bundle.folder} does not fit its embedding",
@@ -339,7 +340,7 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
         inputs["eps"] = golden.eps
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        pictures, known = session.run(["pictures", "known"], inputs)
+        pictures, known = interruptibly(lambda: session.run(["pictures", "known"], inputs))
     except RUNTIME_ERRORS as error:
         raise ParityError(f"ONNX Runtime can't run {path.name}: {error}") from error
     wanted = to_uint8(golden.images)

@@ -56,7 +56,8 @@ class OpenVinoEngine:
         self._lock = threading.Lock()
         self.streams = 1
         try:
-            compiled = self._compile(_Use.PICTURES if self.makes_pictures else _Use.ALL)
+            use = _Use.PICTURES if self.makes_pictures else _Use.ALL
+            compiled = interruptibly(own_signal_stack()(lambda: self._compile(use)))
             if self.makes_pictures:
                 self.streams = min(compiled.get_property("INFERENCE_NUM_THREADS"), MOST_STREAMS)
             places = compiled.get_property("EXECUTION_DEVICES")
