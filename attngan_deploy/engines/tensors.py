@@ -1,17 +1,32 @@
 """What every engine does around a run: the check of its tensors against the manifest, and their padding."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.bundles.manifest import Size, TensorSpec
+from attngan_deploy.bundles.manifest import Graph, Size, TensorSpec
 from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.errors import EngineError
 
 WORDS, WORDS_STEP = "words", 8  # a size in the manifest, and what captions of pictures are padded to a multiple of
+
+
+def check_names(path: Path, described: Graph, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """See that a graph has the tensors that the manifest says of it; raises EngineError where one is not there."""
+    for kind, wanted, found in (
+        ("input", described.inputs, list(inputs)),
+        ("output", described.outputs, list(outputs)),
+    ):
+        if missing := [name for name in wanted if name not in found]:
+            raise EngineError(
+                f"{path} has no {kind} {', '.join(missing)}, which its manifest says of it",
+                found=", ".join(found),
+                next_step="install or export the bundle again",
+            )
 
 
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> None:

@@ -29,6 +29,7 @@ from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
+from attngan_deploy.engines.tensors import check_names
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
 from attngan_deploy.media.images import to_uint8
@@ -180,6 +181,7 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
     Raises:
         BundleError: no text-to-image model, without this precision, with graphs of different operator sets, or with a
             vocabulary that does not fit the embedding.
+        EngineError: a graph without the tensors that the manifest says of it.
     """
     if bundle.kind != TEXT_TO_IMAGE:
         raise BundleError(f"{bundle.folder} makes no pictures", found=f"kind '{bundle.kind}'", expected=TEXT_TO_IMAGE)
@@ -226,6 +228,9 @@ def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
     """A graph of the bundle; its key stands before all its names."""
     path = bundle.graph_path(key, precision)
     model = read_graph(path)
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = (value.name for value in model.graph.input if value.name not in weights)
+    check_names(path, bundle.graph(key), inputs, (value.name for value in model.graph.output))
     del model.graph.value_info[:]
     return compose.add_prefix(model, f"{key}/")
 

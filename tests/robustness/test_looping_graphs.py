@@ -15,6 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from attngan_deploy.bundles.bundle import open_bundle
+from attngan_deploy.errors import BundleError
+from attngan_deploy.export.targets.edge import build_edge
 from attngan_deploy.system import signals
 from attngan_deploy.system.signals import IN_C, interruptibly
 from tests.makers.commands import PATIENCE
@@ -88,7 +91,7 @@ def test_an_embedding_that_is_no_table(tiny_bundle: Path, tmp_path: Path) -> Non
     """The edge file needs one, and a loop's number of rounds is a weight without sizes."""
     folder = make_it_loop(Path(shutil.copytree(tiny_bundle, tmp_path / "tiny")), "text_encoder.onnx", "captions")
     with pytest.raises(BundleError, match="does not fit its embedding"):
-        edge_model(open_bundle(folder))
+        build_edge(open_bundle(folder))
 
 
 def test_one_thread_does_one_work_after_another() -> None:

@@ -20,7 +20,7 @@ from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs, pad_words
+from attngan_deploy.engines.tensors import check_inputs, check_names, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
@@ -101,6 +101,8 @@ class OnnxRuntimeEngine:
             )
         self._inputs = described.inputs if described is not None else _described(self._session)
         made = [node.name for node in self._session.get_outputs()]
+        if described is not None:
+            check_names(path, described, (node.name for node in self._session.get_inputs()), made)
         self._outputs = [name for name in made if name not in (PICTURES, SUMS) or not self.makes_pictures]
         self._runner = (
             BoundRunner(self._session, self._inputs, described.outputs, number=number)

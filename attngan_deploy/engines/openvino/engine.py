@@ -18,7 +18,7 @@ from attngan_deploy.engines.openvino.graph import only, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures, last_image
 from attngan_deploy.engines.request import SUPPORTED, about_device
-from attngan_deploy.engines.tensors import check_inputs, pad_words
+from attngan_deploy.engines.tensors import check_inputs, check_names, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_flags, limited_threads
@@ -113,6 +113,10 @@ class OpenVinoEngine:
     def _compile(self, use: "_Use") -> Any:
         data = self._path.read_bytes()
         model = read(data if use is _Use.ALL else add_pictures(data, self._described))
+        inputs, outputs = (
+            {name for port in ports for name in port.get_names()} for ports in (model.inputs, model.outputs)
+        )
+        check_names(self._path, self._described, inputs, outputs)
         if self._is_rewritten:
             rewrite(model)
         if use is not _Use.ALL:
