@@ -73,7 +73,9 @@ def _noise(
 ) -> NDArray[np.float32]:
     """Noise of pictures, f32 [N, size]."""
     if not 0 <= seed <= LARGEST_SEED:
-        raise T2IError("the seed is out of range", found=str(seed), expected="0 to 2**64 - 1")
+        raise T2IError(
+            "the seed is out of range", found=str(seed), expected="0 to 2**64 - 1", next_step="another --seed"
+        )
     drawn = size
     while True:
         normal = _normal(seed, stream, places, drawn)

@@ -184,7 +184,12 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
         EngineError: a graph without the tensors that the manifest says of it.
     """
     if bundle.kind != TEXT_TO_IMAGE:
-        raise BundleError(f"{bundle.folder} makes no pictures", found=f"kind '{bundle.kind}'", expected=TEXT_TO_IMAGE)
+        raise BundleError(
+            f"{bundle.folder} makes no pictures",
+            found=f"kind '{bundle.kind}'",
+            expected=TEXT_TO_IMAGE,
+            next_step="t2i models",
+        )
     tokenizer, sizes = _tokenizer(bundle), bundle.manifest.sizes
     size = sizes.stages[-1]
     text_encoder = _part(bundle, "text_encoder", "fp32")
@@ -347,7 +352,7 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         pictures, known = interruptibly(lambda: session.run(["pictures", "known"], inputs))
     except RUNTIME_ERRORS as error:
-        raise ParityError(f"ONNX Runtime can't run {path.name}: {error}") from error
+        raise ParityError(f"ONNX Runtime can't run {path.name}: {error}", next_step="t2i models --check") from error
     wanted = to_uint8(golden.images)
     worst, psnr = int(np.abs(pictures.astype(np.int16) - wanted).max()), psnr_db(pictures, wanted, LEVELS)
     found = f"a difference of {worst} levels" + ("" if psnr is None else f", {psnr} dB")

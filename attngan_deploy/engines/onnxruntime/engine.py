@@ -141,7 +141,9 @@ class OnnxRuntimeEngine:
             else:
                 outputs = interruptibly(work)
         except RUNTIME_ERRORS as error:
-            raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
+            raise EngineError(
+                f"ONNX Runtime failed in {self._path.name}: {error}", next_step="t2i models --check"
+            ) from error
         return dict(zip(names, outputs, strict=True))
 
 

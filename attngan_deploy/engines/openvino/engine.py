@@ -67,7 +67,9 @@ class OpenVinoEngine:
                 f"OpenVINO can't load {self._path} on {device}: {_reason(error)}", next_step="t2i models"
             ) from error
         if found != precision:
-            raise EngineError(f"OpenVINO on {device} does not compute in {precision}", found=found)
+            raise EngineError(
+                f"OpenVINO on {device} does not compute in {precision}", found=found, next_step="t2i doctor"
+            )
         self.facts = EngineFacts(
             "openvino", openvino.__version__.split("-")[0], ", ".join(places).lower(), found, threads
         )
@@ -95,7 +97,9 @@ class OpenVinoEngine:
                 made = {name: array for port, array in outputs.items() for name in port.get_names()}
                 return {name: np.array(made[name]) for name in names}  # the next run writes over what is shared
         except _errors() as error:
-            raise EngineError(f"OpenVINO failed in {self._path.name}: {_reason(error)}") from error
+            raise EngineError(
+                f"OpenVINO failed in {self._path.name}: {_reason(error)}", next_step="t2i models --check"
+            ) from error
 
     @contextmanager
     def _request(self, use: "_Use") -> Iterator[Any]:
@@ -180,7 +184,9 @@ def check_device(device: str, precision: str) -> None:
     core = load_openvino().Core()
     if device not in SUPPORTED["openvino"]:
         expected = " or ".join(SUPPORTED["openvino"])
-        raise EngineError(f"OpenVINO has no device {device}{about_device(device)}", expected=expected)
+        raise EngineError(
+            f"OpenVINO has no device {device}{about_device(device)}", expected=expected, next_step="t2i doctor"
+        )
     available = [name.lower() for name in core.available_devices]
     if device not in (name.partition(".")[0] for name in available):
         raise EngineError(
@@ -194,6 +200,7 @@ def check_device(device: str, precision: str) -> None:
         raise EngineError(
             f"this {device} does not compute in {precision} ({core.get_property(device.upper(), 'FULL_DEVICE_NAME')})",
             expected=" or ".join(dict.fromkeys(can)),
+            next_step="t2i doctor",
         )
 
 
