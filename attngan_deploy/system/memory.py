@@ -1,7 +1,6 @@
 """How much memory there is, how much of it this process may take, and how much of it it has held."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +36,8 @@ def can_start() -> bool:
     most = address_limit()
     if most is None or most >= AMPLE:
         return True
+    import subprocess  # slow to import, and seldom needed
+
     return not subprocess.run([sys.executable, "-P", "-c", START], capture_output=True, check=False).returncode
 
 
