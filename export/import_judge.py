@@ -142,10 +142,17 @@ def _find_input(file: Path, model: onnx.ModelProto, asked: int | None) -> tuple[
     expected = "one input, float32 [N, 3, S, S] or [N, S, S, 3]"
     shape = _shape(inputs[0]) if inputs else []
     if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise BundleError(f"{file} does not take pictures", found=told or "no input", expected=expected)
+        raise BundleError(
+            f"{file} does not take pictures",
+            found=told or "no input",
+            expected=expected,
+            next_step="t2i import-judge --help",
+        )
     if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type).lower()
-        raise BundleError(f"{file} does not take float32 pictures", found=kind, expected=expected)
+        raise BundleError(
+            f"{file} does not take float32 pictures", found=kind, expected=expected, next_step="t2i import-judge --help"
+        )
     transposed = shape[1] != 3
     sides = {side for side in (*(shape[1:3] if transposed else shape[2:]), asked) if side is not None}
     if len(sides) != 1:
@@ -263,10 +270,17 @@ def _try_out(graph: Path, size: int, mean: list[float], std: list[float], option
     _check_logits(whole[LOGITS], options.from_probabilities)
     count = whole[LOGITS].shape[1]
     if wrong := [place for place in options.drop_outputs if not 0 <= place < count]:
-        raise BundleError(f"no output {wrong[0]} to drop", found=f"{count} outputs", expected=f"0 to {count - 1}")
+        raise BundleError(
+            f"no output {wrong[0]} to drop",
+            found=f"{count} outputs",
+            expected=f"0 to {count - 1}",
+            next_step="t2i import-judge --help",
+        )
     if count - len(set(options.drop_outputs)) < 2:
         raise BundleError(
-            "a judge needs two classes", found=f"{count} outputs, {len(set(options.drop_outputs))} dropped"
+            "a judge needs two classes",
+            found=f"{count} outputs, {len(set(options.drop_outputs))} dropped",
+            next_step="t2i import-judge --help",
         )
     return count, whole[FEATURES].shape[1]
 

@@ -57,7 +57,12 @@ def import_published(
     _check_places([generator, text_encoder, captions], out, checkpoint)
     name = out.name if name is None else name
     if not re.fullmatch(r"[\w][\w.-]*", name):
-        raise T2IError("a bundle can't have this name", found=ascii(name)[:80], expected="letters, digits, . _ and -")
+        raise T2IError(
+            "a bundle can't have this name",
+            found=ascii(name)[:80],
+            expected="letters, digits, . _ and -",
+            next_step="another --name",
+        )
     model = read_published(generator, text_encoder, captions, stages, family)
     if not force and (checkpoint / DESCRIPTION).is_file():
         before = load_checkpoint(checkpoint).document

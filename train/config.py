@@ -234,6 +234,7 @@ def checked(recipe: GanRecipe) -> GanRecipe:
                 f"--{name.replace('_', '-')} is longer than the run",
                 found=str(found),
                 expected=f"at most {recipe.pictures}, the pictures of the run",
+                next_step="t2i train --help",
             )
     return recipe
 
@@ -253,13 +254,15 @@ def damsm_recipe(name: str, backbone: str) -> DamsmRecipe:
         T2IError: an unknown recipe or image encoder.
     """
     if backbone not in IMAGE_ENCODERS:
-        raise T2IError("unknown image encoder", found=backbone, expected=", ".join(IMAGE_ENCODERS))
+        raise T2IError(
+            "unknown image encoder", found=backbone, expected=", ".join(IMAGE_ENCODERS), next_step="t2i train --help"
+        )
     encoder = ImageEncoderConfig(backbone=backbone)  # type: ignore[arg-type]
     if name == "paper":
         return DamsmRecipe(name="paper", epochs=600, decay=0.98, decay_until=0.0, image_encoder=encoder)
     if name == "fast":
         return DamsmRecipe(image_encoder=encoder)
-    raise T2IError("unknown recipe", found=name, expected="paper or fast")
+    raise T2IError("unknown recipe", found=name, expected="paper or fast", next_step="t2i train --help")
 
 
 def generator_config(variant: str, stages: int) -> GeneratorConfig:
@@ -269,7 +272,7 @@ def generator_config(variant: str, stages: int) -> GeneratorConfig:
         T2IError: an unknown variant.
     """
     if not is_trained(variant):
-        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS))
+        raise T2IError("unknown variant", found=variant, expected=", ".join(VARIANTS), next_step="t2i train --help")
     return GeneratorConfig(variant=variant, stages=stages)
 
 
@@ -330,7 +333,7 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             nearest_weight=1.0,
             spectrum_weight=1.0,
         )
-    raise T2IError("unknown recipe", found=name, expected="paper, fast or projected")
+    raise T2IError("unknown recipe", found=name, expected="paper, fast or projected", next_step="t2i train --help")
 
 
 def named_discriminator(name: str, settings: DiscriminatorConfig) -> dict[str, Any]:

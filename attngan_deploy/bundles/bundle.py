@@ -91,13 +91,21 @@ class Bundle:
     def path(self, file: str) -> Path:
         """Path of one of its files; a BundleError where the manifest has no such file."""
         if file not in self.manifest.files:
-            raise BundleError(f"bundle {self.folder} has no file '{file}'", found=", ".join(self.manifest.files))
+            raise BundleError(
+                f"bundle {self.folder} has no file '{file}'",
+                found=", ".join(self.manifest.files),
+                next_step="install or export it again",
+            )
         return self.folder / file
 
     def graph(self, key: str) -> Graph:
         """One of its graphs; a BundleError where there is no such graph."""
         if key not in self.manifest.graphs:
-            raise BundleError(f"bundle {self.folder} has no graph '{key}'", found=", ".join(self.manifest.graphs))
+            raise BundleError(
+                f"bundle {self.folder} has no graph '{key}'",
+                found=", ".join(self.manifest.graphs),
+                next_step="install or export it again",
+            )
         return self.manifest.graphs[key]
 
     def precisions(self, key: str) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import os
 import pkgutil
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -19,10 +18,11 @@ from typing import Annotated, Any
 import typer
 
 from attngan_deploy.errors import MissingExtraError, StoppedError, T2IError, install_line
+from attngan_deploy.system.memory import address_limit, can_start
 from attngan_deploy.system.os_errors import FULL, advice, reason
 from attngan_deploy.system.processor import limited_threads
 from attngan_deploy.system.signals import IN_C
-from attngan_deploy.system.terminal import printable, show
+from attngan_deploy.system.terminal import format_warnings, show
 
 # Commands of which nothing but what they print is kept.
 PRINTED = {"models", "bench", "score", "--version", "--help", "--show-completion"}
@@ -141,7 +141,11 @@ def report_errors(run: Callable[[], Any]) -> int:
         return _tell(_explained(OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2][:-1])))
     except MemoryError as error:
         what = " ".join(str(error).split()) or "there is not enough"
-        return _tell(f"out of memory: {what}. Next: fewer pictures at once, e.g. a smaller --batch-size")
+        limit = address_limit()
+        found, advised = "", "fewer pictures at once, e.g. a smaller --batch-size"
+        if limit is not None:
+            found, advised = f"; found a limit of {limit // 2**20} MiB", f"ulimit -v unlimited, or {advised}"
+        return _tell(f"out of memory: {what}{found}. Next: {advised}")
     return 0
 
 
@@ -172,16 +176,10 @@ def _explained(error: OSError) -> str:
     return f"{reason(error)}{where}; nothing was left half-written. Next: {advice(error)}"
 
 
-_as_python_does = warnings.formatwarning
-
-
-def _warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning of ours as a line like all others; one of a library keeps the place that its authors would ask for."""
-    if category.__module__.startswith("attngan_deploy."):
-        return f"t2i: {printable(str(message))}\n"
-    return _as_python_does(message, category, filename, lineno, line)
+def _check_memory() -> None:
+    """Raise MemoryError where a command can't start, in the place of what libraries print then."""
+    if sys.argv[1:] and not sys.argv[1].startswith("-") and not can_start():
+        raise MemoryError("too little may be addressed to start")
 
 
 def main() -> None:
@@ -189,7 +187,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no text shall not end a command that only shows it
             stream.reconfigure(errors="backslashreplace")
-    warnings.formatwarning = _warning
+    format_warnings()
     if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     status = report_errors(_run)
@@ -205,6 +203,7 @@ def main() -> None:
 
 def _run() -> None:
     """Run the command that is called, which may be none: then all are listed."""
+    _check_memory()
     modules = [module.name for module in pkgutil.iter_modules(__path__)]
     if COMPLETING in os.environ:  # an answer is a line: one that is broken at the terminal's width would be two
         os.environ["COLUMNS"] = "1000"

@@ -145,7 +145,11 @@ def generate(
     from attngan_deploy.system.files import ANOTHER_FOLDER
 
     if on_ray and shard is not None:
-        raise T2IError("--shard and --engine ray are two ways to do the same", expected="one of them")
+        raise T2IError(
+            "--shard and --engine ray are two ways to do the same",
+            expected="one of them",
+            next_step="leave one of them out",
+        )
     if not on_ray and workers is not None:
         raise T2IError(
             "--workers goes with --engine ray", next_step="--shard i/n in several processes, or --engine ray"

@@ -90,7 +90,12 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError as error:
-        raise BundleError(f"{option} is no number", found=text[:80], expected="127.5, or three with commas") from error
+        raise BundleError(
+            f"{option} is no number",
+            found=text[:80],
+            expected="127.5, or three with commas",
+            next_step="t2i import-judge --help",
+        ) from error
 
 
 def _names(file: Path | None) -> tuple[str, ...]:
@@ -101,5 +106,8 @@ def _names(file: Path | None) -> tuple[str, ...]:
     try:
         lines = split_lines(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"the names of classes can't be read from {file}: {error}") from error
+        raise BundleError(
+            f"the names of classes can't be read from {file}: {error}",
+            next_step="a text file in UTF-8, one name a line",
+        ) from error
     return tuple(line.strip() for line in lines if line.strip())

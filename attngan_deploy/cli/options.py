@@ -78,7 +78,11 @@ def _note_many(context: typer.Context, threads: int | None) -> int | None:
     """
     most = max(LEAST_THREADS, THREADS_A_CORE * (os.cpu_count() or 1))
     if threads is not None and threads > most:
-        raise EngineError(f"--threads {threads} is more than this machine can use", expected=f"at most {most}")
+        raise EngineError(
+            f"--threads {threads} is more than this machine can use",
+            expected=f"at most {most}",
+            next_step="leave --threads out: all cores that this process may use are then used",
+        )
     if threads is not None and threads > (cores := usable_cores()) and context.params.get("engine") != "ray":
         have = "the one core" if cores == 1 else f"the {cores} cores"
         less = f"slower than --threads {cores}"

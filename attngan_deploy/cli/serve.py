@@ -112,5 +112,9 @@ def _folders(models: list[str] | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for bundle in bundles:
         if found.setdefault(bundle.name, bundle.folder) != bundle.folder:
-            raise BundleError(f"two models have the name '{bundle.name}'", found=f"{bundle.folder}")
+            raise BundleError(
+                f"two models have the name '{bundle.name}'",
+                found=f"{bundle.folder}",
+                next_step="export one of them under another --name",
+            )
     return found

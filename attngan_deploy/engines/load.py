@@ -23,7 +23,12 @@ def load_engine(bundle: Bundle, graph: str, request: EngineRequest = ANY_ENGINE)
     """
     threads = request.threads
     if threads is not None and threads < 1:
-        raise EngineError("the number of threads is out of range", found=str(threads), expected="1 or more")
+        raise EngineError(
+            "the number of threads is out of range",
+            found=str(threads),
+            expected="1 or more",
+            next_step="leave the number out, for one a core",
+        )
     wanted = request.candidates()[0]
     try:
         if wanted.backend == "onnxruntime":

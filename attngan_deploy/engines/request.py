@@ -84,6 +84,7 @@ class EngineRequest:
             raise EngineError(
                 f"{self.backend} has no device {self.device}{about_device(self.device)}",
                 expected=_either(SUPPORTED[self.backend]),
+                next_step="t2i doctor",
             )
         fits = [
             replace(self, backend=backend, device=device, precision=precision)
@@ -204,13 +205,16 @@ def _names(what: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
         raise EngineError(
             f"no {what} '{', '.join(unknown)}'{about_device(unknown[0])}",
             expected=f"{ALL}, {AUTO} or of {', '.join(known)}",
+            next_step="t2i doctor",
         )
     return names
 
 
 def _check_name(what: str, name: str, names: Iterable[str]) -> None:
     if name not in (AUTO, *names):
-        raise EngineError(f"no {what} '{name}'{about_device(name)}", expected=_either([AUTO, *names]))
+        raise EngineError(
+            f"no {what} '{name}'{about_device(name)}", expected=_either([AUTO, *names]), next_step="t2i doctor"
+        )
 
 
 def _either(names: Iterable[str]) -> str:

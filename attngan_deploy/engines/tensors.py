@@ -1,20 +1,32 @@
-"""What every engine does around a run: the check of its tensors against the manifest, and hearing Ctrl-C meanwhile."""
+"""What every engine does around a run: the check of its tensors against the manifest, and their padding."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.bundles.bundle import Bundle
-from attngan_deploy.bundles.manifest import Size, TensorSpec
+from attngan_deploy.bundles.manifest import Graph, Size, TensorSpec
 from attngan_deploy.engines.facts import Tensors
 from attngan_deploy.errors import EngineError
-from attngan_deploy.system.signals import interruptibly
 
-Result = TypeVar("Result")
 WORDS, WORDS_STEP = "words", 8  # a size in the manifest, and what captions of pictures are padded to a multiple of
-FEW = 4  # rows; more may take a CPU longer than a person who pressed Ctrl-C waits
+
+
+def check_names(path: Path, described: Graph, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """See that a graph has the tensors that the manifest says of it; raises EngineError where one is not there."""
+    for kind, wanted, found in (
+        ("input", described.inputs, list(inputs)),
+        ("output", described.outputs, list(outputs)),
+    ):
+        if missing := [name for name in wanted if name not in found]:
+            raise EngineError(
+                f"{path} has no {kind} {', '.join(missing)}, which its manifest says of it",
+                found=", ".join(found),
+                next_step="install or export the bundle again",
+            )
 
 
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -49,12 +61,6 @@ def pad_words(specs: Mapping[str, TensorSpec], inputs: Mapping[str, NDArray[Any]
         missing = [-have % WORDS_STEP if size == WORDS else 0 for size, have in sizes]
         padded[name] = np.pad(array, [(0, more) for more in missing]) if any(missing) else array
     return padded
-
-
-def heard(work: Callable[[], Result], inputs: Mapping[str, NDArray[Any]]) -> Result:
-    """Run a graph on the CPU; where its inputs have many rows, Ctrl-C is heard meanwhile."""
-    rows = max((len(tensor) for tensor in inputs.values() if tensor.ndim), default=0)
-    return interruptibly(work) if rows > FEW else work()
 
 
 def taken(bundle: Bundle, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -80,7 +80,9 @@ def iter_manifest(folder: Path) -> Iterator[dict[str, Any]]:
                     with suppress(ValueError):
                         yield _checked(path, json.loads(line))
     except FileNotFoundError as error:
-        raise OutputError(f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate") from error
+        raise OutputError(
+            f"{folder} has no {MANIFEST}", expected="a folder made by t2i generate", next_step="t2i generate --help"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise OutputError(
             f"{path} is damaged ({error})", next_step="run t2i generate into that folder again"

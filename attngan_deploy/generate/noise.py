@@ -54,7 +54,9 @@ def noise_of_stream(
 ) -> NDArray[np.float32]:
     """Noise of pictures from one of the streams, f32 [N, size]; see `noise_batch`."""
     if not 0 <= seed <= LARGEST_SEED:
-        raise T2IError("the seed is out of range", found=str(seed), expected="0 to 2**64 - 1")
+        raise T2IError(
+            "the seed is out of range", found=str(seed), expected="0 to 2**64 - 1", next_step="another --seed"
+        )
     drawn = size
     while True:
         normal = _normal(seed, stream, places, drawn)

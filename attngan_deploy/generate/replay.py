@@ -102,7 +102,12 @@ def replay(path: Path, model: str | None = None, request: EngineRequest = ANY_EN
     network = TextToImage.load_on(_find_bundle(path, origin, model, request.candidates()), request)
     side = network.picture_size
     if (width, height) != (side, side):
-        raise DataError(f"{path} was resized", found=f"{width} x {height} px", expected=f"{side} x {side}")
+        raise DataError(
+            f"{path} was resized",
+            found=f"{width} x {height} px",
+            expected=f"{side} x {side}",
+            next_step="the picture as it was made",
+        )
     picture = _make(network, origin)
     again = decode_picture(encode_picture(picture, file_format)).astype(np.int16)
     difference = np.abs(again - _decode(path, data))
@@ -118,7 +123,9 @@ def write_replay(made: Replay, source: Path, target: Path) -> None:
     """Write the picture; a PNG carries what it was made from. Raise OutputError where `target` is no place for it."""
     suffix = target.suffix.lower().lstrip(".").replace("jpeg", "jpg")
     if suffix not in FORMATS:
-        raise OutputError(f"{target} can't be written", expected=f"a name that ends in {', '.join(FORMATS)}")
+        raise OutputError(
+            f"{target} can't be written", expected=f"a name that ends in {', '.join(FORMATS)}", next_step="another -o"
+        )
     if target.is_dir() or (target.exists() and target.samefile(source)):
         what = "is a folder" if target.is_dir() else "is the picture itself"
         raise OutputError(f"{target} {what}", next_step="choose another -o")
@@ -157,11 +164,21 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, MAX_FILE_BYTES)
     except FileNotFoundError as error:
-        raise DataError(f"no picture at {path}", expected=EXPECTED) from error
+        raise DataError(
+            f"no picture at {path}", expected=EXPECTED, next_step="the path of a picture that t2i generate made"
+        ) from error
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}", expected=EXPECTED) from error
+        raise DataError(
+            f"{path} can't be read: {error.strerror or error}",
+            expected=EXPECTED,
+            next_step="a copy that this user may read",
+        ) from error
     except ValueError as error:
-        raise DataError(f"{path} is no picture of ours: {error}", expected=EXPECTED) from error
+        raise DataError(
+            f"{path} is no picture of ours: {error}",
+            expected=EXPECTED,
+            next_step="the path of a picture that t2i generate made",
+        ) from error
 
 
 def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | None]:
@@ -169,7 +186,11 @@ def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | 
     try:
         image = load_picture(data, pixels=False)
     except OSError as error:
-        raise DataError(f"{path} is no picture that can be read ({error})", expected=EXPECTED) from error
+        raise DataError(
+            f"{path} is no picture that can be read ({error})",
+            expected=EXPECTED,
+            next_step="another copy of the picture",
+        ) from error
     return FORMAT_OF[str(image.format)], image.size, image.info.get(METADATA_KEY)
 
 
@@ -177,7 +198,9 @@ def _parsed(path: Path, text: str | bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"the metadata of {path} is damaged ({error})", expected=EXPECTED) from error
+        raise DataError(
+            f"the metadata of {path} is damaged ({error})", expected=EXPECTED, next_step="another copy of the picture"
+        ) from error
 
 
 def _from_manifest(path: Path) -> Mapping[str, Any]:
@@ -190,30 +213,65 @@ def _from_manifest(path: Path) -> Mapping[str, Any]:
         f"{path} does not say what it was made from",
         found=f"no metadata in it, and no {MANIFEST} beside it that names it",
         expected=EXPECTED,
+        next_step="a copy that no other program has saved",
     )
 
 
 def _origin(path: Path, told: object) -> Origin:
     if not isinstance(told, dict):
-        raise DataError(f"the metadata of {path} is damaged: it is no object", expected=EXPECTED)
+        raise DataError(
+            f"the metadata of {path} is damaged: it is no object",
+            expected=EXPECTED,
+            next_step="another copy of the picture",
+        )
     for key, kind in FIELDS.items():
         if type(told.get(key)) is not kind:
             found = f"'{key}' is {json.dumps(told[key])[:40]}" if key in told else f"no '{key}'"
-            raise DataError(f"{path} does not say what it was made from", found=found, expected=EXPECTED)
+            raise DataError(
+                f"{path} does not say what it was made from",
+                found=found,
+                expected=EXPECTED,
+                next_step="a copy that no other program has saved",
+            )
     for key in ENGINE:
         if key in told and told[key] not in ENGINE[key]:
-            raise DataError(f"{path}: '{key}' is unknown", found=str(told[key])[:40], expected=", ".join(ENGINE[key]))
+            raise DataError(
+                f"{path}: '{key}' is unknown",
+                found=str(told[key])[:40],
+                expected=", ".join(ENGINE[key]),
+                next_step="another copy of the picture",
+            )
     for key in NUMBERS:
         if not 0 <= told[key] <= LARGEST_SEED:
-            raise DataError(f"{path}: '{key}' is out of range", found=str(told[key])[:40], expected="0 to 2**64 - 1")
+            raise DataError(
+                f"{path}: '{key}' is out of range",
+                found=str(told[key])[:40],
+                expected="0 to 2**64 - 1",
+                next_step="another copy of the picture",
+            )
     truncation = told.get("truncation", 1.0)
     if not (type(truncation) in (int, float) and 0 <= truncation <= 1):
-        raise DataError(f"{path}: 'truncation' is out of range", found=str(truncation)[:40], expected="0 to 1")
+        raise DataError(
+            f"{path}: 'truncation' is out of range",
+            found=str(truncation)[:40],
+            expected="0 to 1",
+            next_step="another copy of the picture",
+        )
     best_of, critic = told.get("best_of", 1), told.get("critic", "")
     if not (type(best_of) is int and 1 <= best_of <= MOST and type(critic) is str):
-        raise DataError(f"{path}: 'best_of' is out of range", found=str(best_of)[:40], expected=f"1 to {MOST}")
+        raise DataError(
+            f"{path}: 'best_of' is out of range",
+            found=str(best_of)[:40],
+            expected=f"1 to {MOST}",
+            next_step="another copy of the picture",
+        )
     if (told["sample"] + 1) * best_of - 1 > LARGEST_SEED:  # the number of its last candidate
-        raise DataError(f"{path}: 'sample' is out of range", found=str(told["sample"]), expected=EXPECTED)
+        raise DataError(
+            f"{path}: 'sample' is out of range",
+            found=str(told["sample"]),
+            expected=EXPECTED,
+            next_step="another copy of the picture",
+        )
     known = {key: told[key] for key in (*FIELDS, *ENGINE) if key in told}
     return Origin(**known, truncation=float(truncation), best_of=best_of, critic=critic)
 
@@ -257,4 +315,6 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
         return decode_picture(data)
     except OSError as error:
-        raise DataError(f"{path} is a damaged picture ({error})", expected=EXPECTED) from error
+        raise DataError(
+            f"{path} is a damaged picture ({error})", expected=EXPECTED, next_step="another copy of the picture"
+        ) from error

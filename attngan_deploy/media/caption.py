@@ -110,7 +110,10 @@ def opened(name: str) -> Iterator[None]:
                 f"{name} is a folder", expected="a .txt, .csv or .jsonl file", next_step=_file_in(Path(name))
             ) from error
         except PermissionError as error:
-            raise CaptionError(f"{name} can't be opened: permission denied") from error
+            raise CaptionError(
+                f"{name} can't be opened: permission denied",
+                next_step="let this user read it (chmod u+r), or give a copy",
+            ) from error
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise

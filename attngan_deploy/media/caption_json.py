@@ -237,7 +237,9 @@ class _JsonText:
         self._bytes += len(data)
         if self._bytes > MAX_FILE_BYTES:
             most = f"at most {MAX_FILE_BYTES // 2**20} MiB, or JSON lines"
-            raise CaptionError(f"{self._name} is too large", expected=most)
+            raise CaptionError(
+                f"{self._name} is too large", expected=most, next_step="part the file, or one record a line in a .jsonl"
+            )
         try:
             self._text = self._text[self._place :] + self._decode.decode(data, final=not data)
         except UnicodeDecodeError as error:

@@ -156,6 +156,7 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
                 f"line {number} of {name} is too long",
                 found=f"more than {MAX_LINE_BYTES // 2**20} MiB",
                 expected="one caption a line",
+                next_step="part it into captions, one a line",
             )
         if not chunk:
             return
@@ -226,7 +227,9 @@ def _csv_rows(name: str, lines: Iterator[Line], delimiter: str) -> Iterator[tupl
             yield *(start or (0, 0)), row
             start = None
     except csv.Error as error:
-        raise CaptionError(f"line {number} of {name} is not CSV: {error}") from error
+        raise CaptionError(
+            f"line {number} of {name} is not CSV: {error}", next_step="mend that line, e.g. its quotes"
+        ) from error
 
 
 def _decoded(name: str, number: int, offset: int, data: bytes) -> str:
@@ -311,7 +314,9 @@ def _parsed(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CaptionError(f"{where} is not JSON: {error}", expected=RECORD) from error
+        raise CaptionError(
+            f"{where} is not JSON: {error}", expected=RECORD, next_step="mend that line, or leave it out"
+        ) from error
 
 
 def _record_caption(name: str, where: str, record: Any, line: int, field: str | None) -> Caption:

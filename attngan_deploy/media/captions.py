@@ -87,7 +87,11 @@ class CaptionFile:
         source = file_of(source)
         name = name or source
         if source == STANDARD_INPUT:
-            raise CaptionError("standard input can't be read in parts", expected="a file, or a URL such as s3://...")
+            raise CaptionError(
+                "standard input can't be read in parts",
+                expected="a file, or a URL such as s3://...",
+                next_step="save it as a file first",
+            )
         kind = kind_of(name)
         if kind == "text":
             with opened(name), open_binary(source) as stream:
@@ -149,7 +153,11 @@ class CaptionFile:
                 yield replace(read, text=re.sub(f"^(?:{self.marks})", "", read.text)) if self.marks else read
                 found += 1
         if found < stop:
-            raise CaptionError(f"{self.name} became shorter while it was read", found=f"{found} captions")
+            raise CaptionError(
+                f"{self.name} became shorter while it was read",
+                found=f"{found} captions",
+                next_step="the same command again, when nothing writes the file",
+            )
 
 
 Captions = CaptionFile | CaptionList
@@ -211,7 +219,9 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
     for caption in captions:
         if not split_words(caption.text):
             raise CaptionError(
-                f"--caption {caption.text[:60]!r} has no words", expected='a description, as in --caption "a red bird"'
+                f"--caption {caption.text[:60]!r} has no words",
+                expected='a description, as in --caption "a red bird"',
+                next_step='words, e.g. --caption "a red bird"',
             )
     return captions
 
@@ -234,4 +244,6 @@ def _copy(name: str, stream: IO[bytes], copy: IO[bytes]) -> None:
 
 def _check_size(name: str, size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise CaptionError(f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB")
+        raise CaptionError(
+            f"{name} is too large", expected=f"at most {MAX_FILE_BYTES // 2**20} MiB", next_step="part the file"
+        )

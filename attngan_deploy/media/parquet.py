@@ -68,7 +68,11 @@ def read_rows(name: str, column: str | None, start: int, stop: int) -> Iterator[
                     yield checked_caption(name, _text(name, cell, row), row)
                 if row >= stop:
                     return
-    raise CaptionError(f"{name} became shorter while it was read", found=f"{row} captions")
+    raise CaptionError(
+        f"{name} became shorter while it was read",
+        found=f"{row} captions",
+        next_step="the same command again, when nothing writes the file",
+    )
 
 
 @contextmanager
@@ -88,7 +92,9 @@ def _table(name: str) -> Iterator[tuple[IO[bytes], Any]]:
         except (pyarrow.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the system's, and not pyarrow's
                 raise
-            raise CaptionError(f"{name} is not a whole Parquet file: {error}") from error
+            raise CaptionError(
+                f"{name} is not a whole Parquet file: {error}", next_step="copy or make the file again"
+            ) from error
 
 
 def _rows_at_once(name: str, stream: IO[bytes], chunk: Any, is_delta: bool) -> int:
@@ -111,7 +117,9 @@ def _rows_at_once(name: str, stream: IO[bytes], chunk: Any, is_delta: bool) -> i
             unpacked, packed = sizes[2], sizes[3]
         except (IndexError, KeyError):
             if len(header) == HEADER_BYTES:
-                raise CaptionError(f"{name} has a page whose header can't be read") from None
+                raise CaptionError(
+                    f"{name} has a page whose header can't be read", next_step="copy or make the file again"
+                ) from None
             break  # the file ends here, as its reader says
         if packed < 0 or not 0 <= unpacked <= MAX_PAGE_BYTES:
             raise CaptionError(
@@ -181,5 +189,10 @@ def _column(name: str, table: Any, column: str | None) -> str:
     kind = schema.field(chosen).type
     kind = kind.value_type if hasattr(kind, "index_type") else kind  # of a dictionary, and not of a list
     if str(kind) not in ("string", "large_string", "string_view"):
-        raise CaptionError(f"the column '{chosen}' of {name} is not text", found=str(kind), expected="string")
+        raise CaptionError(
+            f"the column '{chosen}' of {name} is not text",
+            found=str(kind),
+            expected="string",
+            next_step="name a column of texts by --column",
+        )
     return chosen

@@ -105,7 +105,9 @@ def iter_samples(path: str | Path, lost: list[str] | None = None) -> Iterator[Sa
     except OSError as error:
         if error.errno == errno.EINVAL:  # a place in front of the file, which a damaged header asked for
             raise DataError(
-                f"{path} is not a complete tar file", expected="an uncompressed WebDataset shard"
+                f"{path} is not a complete tar file",
+                expected="an uncompressed WebDataset shard",
+                next_step="copy or make the shard again",
             ) from error
         raise DataError(f"{path} can't be read: {reason(error)}", next_step=advice(error)) from error
 
@@ -172,6 +174,7 @@ def _check_size(path: Path, member: tarfile.TarInfo) -> None:
             f"{path}: {member.name} is too large",
             found=f"{member.size} bytes" + (", most of which are not stored" * member.issparse()),
             expected=f"a stored file of at most {MAX_MEMBER_BYTES} bytes",
+            next_step="leave it out of the shard",
         )
 
 
@@ -197,7 +200,11 @@ def _lines(data: bytes, where: str) -> list[str]:
             raise ValueError("it is too large")
         return [line for line in without_marks(split_lines(data.decode("utf-8-sig"))) if not is_no_value(line)]
     except ValueError as error:
-        raise DataError(f"{where} can't be read ({error})", expected="one caption a line, in UTF-8") from error
+        raise DataError(
+            f"{where} can't be read ({error})",
+            expected="one caption a line, in UTF-8",
+            next_step="mend that member, or make the shard again",
+        ) from error
 
 
 def _picture_suffix(parts: Container[str]) -> str:
@@ -224,6 +231,8 @@ def read_facts(data: bytes, where: str) -> tuple[int, list[str]]:
             raise TypeError("a caption is no text")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{where} can't be read ({error})", expected='{"class": 3, "captions": ["a red bird", ...]}'
+            f"{where} can't be read ({error})",
+            expected='{"class": 3, "captions": ["a red bird", ...]}',
+            next_step="mend that member, or make the shard again",
         ) from error
     return class_id, [caption for caption in captions if caption.strip().casefold() not in NO_VALUES]

@@ -72,11 +72,14 @@ class Tokenizer:
                 "the vocabulary is empty",
                 found=f"{len(self.words)} entries",
                 expected=f"'{PADDING}' and then the words",
+                next_step="export the bundle again",
             )
         self.index = {word: place for place, word in enumerate(self.words) if place > 0}
         if len(self.index) != len(self.words) - 1:
             twice = next(word for place, word in enumerate(self.words) if place > 0 and self.index[word] != place)
-            raise BundleError(f"the vocabulary has the word '{twice}' more than once")
+            raise BundleError(
+                f"the vocabulary has the word '{twice}' more than once", next_step="export the bundle again"
+            )
         self._nearest: dict[str, str | None] = {}
 
     @classmethod
@@ -89,11 +92,19 @@ class Tokenizer:
         try:
             text = read_file(path, LARGEST).decode("utf-8")
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise BundleError(f"no vocabulary at {path}", expected="a text file with one word a line") from error
+            raise BundleError(
+                f"no vocabulary at {path}",
+                expected="a text file with one word a line",
+                next_step="export the bundle again",
+            ) from error
         except UnicodeDecodeError as error:
-            raise BundleError(f"{path} is not a vocabulary: byte {error.start} is not UTF-8") from error
+            raise BundleError(
+                f"{path} is not a vocabulary: byte {error.start} is not UTF-8", next_step="export the bundle again"
+            ) from error
         except ValueError as error:
-            raise BundleError(f"{path} is not a vocabulary: {error}", expected="one word a line") from error
+            raise BundleError(
+                f"{path} is not a vocabulary: {error}", expected="one word a line", next_step="export the bundle again"
+            ) from error
         lines = text.replace("\r\n", "\n").split("\n")
         if lines[-1] == "":
             lines.pop()
@@ -163,9 +174,14 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
             f"the caption on line {caption.place} is too long",
             found=f"{len(caption.text):,} characters",
             expected=f"at most {MAX_LETTERS:,}",
+            next_step="shorten it",
         )
     if not caption.text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in caption.text):
-        raise CaptionError(f"the caption on line {caption.place} is not text", found="bytes that are not UTF-8")
+        raise CaptionError(
+            f"the caption on line {caption.place} is not text",
+            found="bytes that are not UTF-8",
+            next_step="save the file as UTF-8",
+        )
     encoded = tokenizer.encode(caption.text)
     if not encoded.ids and not encoded.unknown:
         raise CaptionError(
@@ -187,6 +203,7 @@ def encode_caption(caption: Caption, tokenizer: Tokenizer, strict: bool = False)
             f"the caption on line {caption.place} is too long",
             found=f"{len(encoded.ids)} words",
             expected=f"at most {MAX_WORDS}",
+            next_step="shorten it",
         )
     return encoded
 

@@ -50,7 +50,11 @@ def read_caption_list(path: Path, column: str | None = None) -> tuple[list[str],
         if place < len(captions)
     ]
     if not pairs:
-        raise CaptionError(f"{path} has no captions", expected="a shard of t2i data build, or a .txt file")
+        raise CaptionError(
+            f"{path} has no captions",
+            expected="a shard of t2i data build, or a .txt file",
+            next_step="t2i score --help",
+        )
     captions, classes = [text for text, _ in pairs], [class_id for _, class_id in pairs]
     return captions, None if NO_CLASS in classes else classes
 
@@ -95,7 +99,11 @@ class GeneratedPictures:
         self.model, self.source, self.seed, self.batch_size = model, model.bundle.name, seed, batch_size or usual
         self._count, self._captions, self._classes = count, list(captions[:count]), classes
         if not self._captions:
-            raise CaptionError("no captions were given", expected="--captions with a caption a line, or a shard")
+            raise CaptionError(
+                "no captions were given",
+                expected="--captions with a caption a line, or a shard",
+                next_step="t2i score --help",
+            )
         numbered = [Caption(text, line) for line, text in enumerate(self._captions, start=1)]
         self._unknown = tuple(tokenize(numbered, model.tokenizer).unknown)
 

@@ -148,11 +148,15 @@ def find_pictures(path: Path, order: str = "auto", instead: str = NEXT_STEP) -> 
         OutputError: a damaged manifest.
     """
     if order not in ORDERS:
-        raise ScoreError(f"no order '{order}'", expected=", ".join(ORDERS))
+        raise ScoreError(f"no order '{order}'", expected=", ".join(ORDERS), next_step="t2i score --help")
     if path.is_file():
         return _tar(path, order, instead)
     if not path.is_dir():
-        raise ScoreError(f"no folder or tar at {path}", expected="a folder of pictures, or a .tar shard of them")
+        raise ScoreError(
+            f"no folder or tar at {path}",
+            expected="a folder of pictures, or a .tar shard of them",
+            next_step="t2i score --help",
+        )
     is_file = {entry.name: entry.is_file() for entry in entries(path)}
     names = [name for name in is_file if is_file[name]]
     folders = [f"{name}/" for name in is_file if not is_file[name]]

@@ -275,11 +275,15 @@ def _check(captions: Sequence[str], seeds: Sequence[int], count: int, splits: in
             "too few seeds to know the noise of a difference",
             found=", ".join(map(str, seeds)) or "none",
             expected=f"at least {LEAST_SEEDS} different ones",
+            next_step="t2i score --help",
         )
     if count < 2 or not captions:
         raise ScoreError(
-            "too few pictures", found=f"{count} of {len(captions)} captions", expected="at least 2, and a caption"
+            "too few pictures",
+            found=f"{count} of {len(captions)} captions",
+            expected="at least 2, and a caption",
+            next_step="more captions",
         )
     split_bounds(count, splits)
     if not all(np.isfinite(limit) and limit > 0 for limit in asdict(limits).values()):
-        raise ScoreError("a limit must be above 0", found=str(limits))
+        raise ScoreError("a limit must be above 0", found=str(limits), next_step="t2i score --help")

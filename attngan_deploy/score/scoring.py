@@ -103,6 +103,7 @@ class ScoreRequest:
             raise ScoreError(
                 "--against measures the Inception Score and Frechet distances",
                 found=f"--metric {','.join(self.options.metrics)}",
+                next_step="t2i score --help",
             )
 
 
@@ -118,7 +119,7 @@ def answer(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker]) ->
     if all(Needs.MODEL in metric.needs for metric in find_metrics(options.metrics)):
         if unused := request.given("captions", "column", "n", "seed"):
             own = f"{' and '.join(options.metrics)} has captions and seeds of its own"
-            raise ScoreError(f"{', '.join(unused)} would not be used: {own}")
+            raise ScoreError(f"{', '.join(unused)} would not be used: {own}", next_step="leave it out")
         return score_model(request.load_model(), options.metrics, request.batch_size)
     if source is None:
         captions, classes = request.caption_list()
@@ -140,7 +141,12 @@ def _regression(request: ScoreRequest, load_torch: Callable[[Path], PictureMaker
     captions, _ = request.caption_list()
     tested = request.load_model()
     if crop not in (None, tested.picture_size):
-        raise ScoreError("--crop is for the reference here", found=str(crop), expected=str(tested.picture_size))
+        raise ScoreError(
+            "--crop is for the reference here",
+            found=str(crop),
+            expected=str(tested.picture_size),
+            next_step="leave --crop out",
+        )
     other: PictureMaker
     if request.against is None:
         assert request.against_torch is not None
@@ -292,9 +298,11 @@ def check_options(options: ScoreOptions, is_model: bool, reference: Path | None)
             next_step="add --reference train.tar" if reference is None else "add --metric fid",
         )
     if any(number is not None and number < 1 for number in (options.splits, options.batch_size, options.crop)):
-        raise ScoreError("splits, batch size and crop must be 1 or more")
+        raise ScoreError("splits, batch size and crop must be 1 or more", next_step="t2i score --help")
     if is_model and options.order != "auto":
-        raise ScoreError("the pictures of --model have one order", found=f"--order {options.order}")
+        raise ScoreError(
+            "the pictures of --model have one order", found=f"--order {options.order}", next_step="leave --order out"
+        )
     if not is_model and (of_model := [metric.name for metric in metrics if Needs.MODEL in metric.needs]):
         raise ScoreError(
             f"{of_model[0]} is measured on a model, which makes pictures of other captions for it",

@@ -44,7 +44,10 @@ class ServerLimits:
         for each in fields(self):
             if not getattr(self, each.name) > 0:
                 raise T2IError(
-                    f"the limit {each.name} is out of range", found=str(getattr(self, each.name)), expected="above 0"
+                    f"the limit {each.name} is out of range",
+                    found=str(getattr(self, each.name)),
+                    expected="above 0",
+                    next_step="t2i serve --help",
                 )
         if self.queue < self.pictures:
             raise T2IError(
@@ -102,7 +105,9 @@ def read_api_key(path: Path | None, variable: str) -> str:
         try:
             key, where = read_file(path, MOST_KEY).decode().strip(), str(path)
         except (OSError, ValueError) as error:
-            raise T2IError(f"the API key at {path} can't be read: {error}") from error
+            raise T2IError(f"the API key at {path} can't be read: {error}", next_step="t2i serve --help") from error
     if not key or not all("!" <= letter <= "~" for letter in key):
-        raise T2IError(f"the API key of {where} is empty or has other characters than visible ASCII")
+        raise T2IError(
+            f"the API key of {where} is empty or has other characters than visible ASCII", next_step="t2i serve --help"
+        )
     return key

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attngan_deploy.errors import T2IError
-from attngan_deploy.generate.features import TextFeatures
+from attngan_deploy.generate.features import Stages, TextFeatures
 from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.media.images import to_uint8
 from attngan_deploy.serve.messages import (
@@ -30,9 +30,10 @@ from attngan_deploy.serve.messages import (
     unpack,
 )
 from attngan_deploy.system.files import write_all
-from attngan_deploy.system.terminal import show
+from attngan_deploy.system.terminal import format_warnings, show
 
 UNSOUND = 70  # exit status of a worker whose engine fails at everything
+TOGETHER = 4  # pictures with a preview or attention; an engine keeps the memory of the most, 30 MB for each more
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # they may reach the whole group; the server ends its worker itself
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    format_warnings()
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
     load = _receive(sys.stdin.buffer)
     if not isinstance(load, Load):
@@ -101,20 +103,33 @@ def make(model: TextToImage, orders: Sequence[Order]) -> list[PictureResult]:
         warnings.simplefilter("ignore", UnknownWordWarning)  # the request was told
         features = model.encode(captions)
     row_of = {caption: row for row, caption in enumerate(captions)}
-    rows = [row_of[order.caption] for order in orders]
-    spread = TextFeatures(features.words[rows], features.sentence[rows], features.mask[rows])
-    noise = [model.noise(order.seed, [order.place], order.shared_noise) for order in orders]
-    z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
-    if not any(order.preview or order.attention for order in orders):
-        return [PictureResult(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
-    stages = model.decode(spread, z, eps)
+    alone = [place for place, order in enumerate(orders) if not (order.preview or order.attention)]
+    beside = [place for place, order in enumerate(orders) if order.preview or order.attention]
+    made: dict[int, PictureResult] = {}
+    for places in [alone, *(beside[first : first + TOGETHER] for first in range(0, len(beside), TOGETHER))]:
+        if not places:
+            continue
+        part = [orders[place] for place in places]
+        rows = [row_of[order.caption] for order in part]
+        spread = TextFeatures(features.words[rows], features.sentence[rows], features.mask[rows])
+        noise = [model.noise(order.seed, [order.place], order.shared_noise) for order in part]
+        z, eps = np.concatenate([z for z, _ in noise]), np.concatenate([eps for _, eps in noise])
+        if places is alone:
+            results = [PictureResult(picture, None, None) for picture in model.decode_pictures(spread, z, eps)]
+        else:
+            results = _with_what_is_beside(model, part, model.decode(spread, z, eps))
+        made |= zip(places, results, strict=True)
+    return [made[place] for place in range(len(orders))]
+
+
+def _with_what_is_beside(model: TextToImage, orders: Sequence[Order], stages: Stages) -> list[PictureResult]:
+    """Pictures with the previews and attention that are asked for."""
     pictures, maps = to_uint8(stages.images[model.picture_size]), stages.attention
-    wanted = [row for row, order in enumerate(orders) if order.preview]
-    previews = dict(zip(wanted, to_uint8(stages.images[model.stage_sizes[0]][wanted]), strict=True)) if wanted else {}
+    first = stages.images[model.stage_sizes[0]]
     return [
         PictureResult(
             pictures[row],
-            previews.get(row),
+            to_uint8(first[row : row + 1])[0] if order.preview else None,
             _attention(model, order.caption, maps[row]) if order.attention and maps is not None else None,
         )
         for row, order in enumerate(orders)

@@ -37,7 +37,9 @@ def file_system(url: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise T2IError(
-            f"{url} can't be opened: {error}", expected="s3://bucket/name, or another URL of fsspec"
+            f"{url} can't be opened: {error}",
+            expected="s3://bucket/name, or another URL of fsspec",
+            next_step="see that the address and its credentials are right",
         ) from error
     return system, str(path)
 

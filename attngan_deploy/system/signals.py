@@ -6,11 +6,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Result = TypeVar("Result")
-IN_C = "works in C"  # name of a thread that nothing can stop
+IN_C, IDLE = "works in C", "waits for work in C"  # names of a thread; nothing can stop the first
 
 
 @contextmanager
@@ -38,25 +39,56 @@ def uninterrupted() -> Iterator[list[int]]:
 
 
 def interruptibly(work: Callable[[], Result]) -> Result:
-    """Do what takes long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process."""
+    """Do what may take long in C, so that Ctrl-C is heard meanwhile: it is left to a thread that ends with the process.
+
+    The thread is kept for the next work, as starting one takes longer than a small graph does. After Ctrl-C it is
+    busy until its work has ended, and other work gets another one.
+    """
     if threading.current_thread() is not threading.main_thread():
         return work()
     made: list[Result] = []
-    raised: list[BaseException] = []
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    thread = _idle.pop() if _idle else _WorkThread()
+    thread.name = IN_C  # from here on, so that it is known for one that works wherever Ctrl-C comes
+    thread.works.put((lambda: made.append(work()), ended))
+    while True:
+        with suppress(Empty):
+            raised = ended.get(timeout=0.1)
+            break
+    if raised is None:
+        return made[0]
+    try:
+        raise raised
+    finally:
+        del raised  # it holds this frame, which would hold it, and all that the work took, until they are collected
 
-    def run() -> None:
-        try:
-            made.append(work())
-        except BaseException as error:
-            raised.append(error)
 
-    thread = threading.Thread(target=run, name=IN_C, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    if raised:
-        raise raised[0]
-    return made[0]
+class _WorkThread(threading.Thread):
+    """A thread for one work after another; it says itself that it is idle, as nobody may wait for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__(name=IN_C, daemon=True)
+        self.works: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            work, ended = self.works.get()
+            raised = None
+            try:
+                work()
+            except BaseException as error:
+                raised = error
+            del work  # and what it holds
+            self.name = IDLE
+            _idle.append(self)
+            ended.put(raised)
+            del ended, raised
+
+
+_idle: list[_WorkThread] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # threads stay behind
 
 
 def kill(process: int) -> None:

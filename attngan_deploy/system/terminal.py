@@ -1,6 +1,10 @@
 """What reaches a terminal: names and texts of others may hold what would steer it, which is shown instead of done."""
 
 import sys
+import warnings
+from pathlib import Path
+
+PACKAGE = __name__.partition(".")[0]
 
 
 def printable(text: str, lines: bool = False) -> str:
@@ -32,3 +36,18 @@ def show(text: object = "", error: bool = False, lines: bool = False) -> None:
     except OSError:
         if not error:
             raise
+
+
+def format_warnings() -> None:
+    """Let Python show each warning as a line of ours, instead of its place in a file and that file's line."""
+    warnings.formatwarning = _warning
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """One of a library has the place behind it that its authors would ask for."""
+    text = printable(" ".join(str(message).split()))
+    if category.__module__.partition(".")[0] == PACKAGE:
+        return f"t2i: {text}\n"
+    return f"t2i: a library warns: {text} ({category.__name__} in {printable(Path(filename).name)}, line {lineno})\n"

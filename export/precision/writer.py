@@ -156,6 +156,9 @@ def check_precisions(precisions: Sequence[str]) -> None:
         raise T2IError(
             "--precision auto means nothing in an export: it is chosen on the device that runs the bundle",
             expected=", ".join(PRECISIONS),
+            next_step="t2i export --help",
         )
     if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
-        raise T2IError(f"--precision {unknown[0]} can't be made", expected=", ".join(PRECISIONS))
+        raise T2IError(
+            f"--precision {unknown[0]} can't be made", expected=", ".join(PRECISIONS), next_step="t2i export --help"
+        )

@@ -29,6 +29,7 @@ from attngan_deploy.bundles.graph_file import read_graph
 from attngan_deploy.bundles.manifest import TEXT_TO_IMAGE
 from attngan_deploy.engines.golden import LARGEST_LEVEL, load_golden, psnr_db
 from attngan_deploy.engines.onnxruntime.engine import FATAL_ONLY, RUNTIME_ERRORS
+from attngan_deploy.engines.tensors import check_names
 from attngan_deploy.errors import BundleError, OutputError, ParityError
 from attngan_deploy.export.final_names import final_names
 from attngan_deploy.media.images import to_uint8
@@ -37,6 +38,7 @@ from attngan_deploy.system.durable import move, sync_files
 from attngan_deploy.system.files import part_path, replaceable_file
 from attngan_deploy.system.lock import writing
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.signals import interruptibly
 
 EDGE = "edge.onnx"
 # tokenizer.WORD as RE2 says it, whose \w is ASCII only: a word ends with a letter that NFC takes apart, see `_word`.
@@ -179,9 +181,15 @@ def build_edge(bundle: Bundle, precision: str = "fp32") -> onnx.ModelProto:
     Raises:
         BundleError: no text-to-image model, without this precision, with graphs of different operator sets, or with a
             vocabulary that does not fit the embedding.
+        EngineError: a graph without the tensors that the manifest says of it.
     """
     if bundle.kind != TEXT_TO_IMAGE:
-        raise BundleError(f"{bundle.folder} makes no pictures", found=f"kind '{bundle.kind}'", expected=TEXT_TO_IMAGE)
+        raise BundleError(
+            f"{bundle.folder} makes no pictures",
+            found=f"kind '{bundle.kind}'",
+            expected=TEXT_TO_IMAGE,
+            next_step="t2i models",
+        )
     tokenizer, sizes = _tokenizer(bundle), bundle.manifest.sizes
     size = sizes.stages[-1]
     text_encoder = _part(bundle, "text_encoder", "fp32")
@@ -225,6 +233,9 @@ def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
     """A graph of the bundle; its key stands before all its names."""
     path = bundle.graph_path(key, precision)
     model = read_graph(path)
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = (value.name for value in model.graph.input if value.name not in weights)
+    check_names(path, bundle.graph(key), inputs, (value.name for value in model.graph.output))
     del model.graph.value_info[:]
     return compose.add_prefix(model, f"{key}/")
 
@@ -232,7 +243,7 @@ def _part(bundle: Bundle, key: str, precision: str) -> onnx.ModelProto:
 def _check_embedding(bundle: Bundle, text_encoder: onnx.ModelProto, words: int) -> None:
     sizes = {table.name: table.dims for table in text_encoder.graph.initializer}
     tables = [node.input[0] for node in text_encoder.graph.node if "text_encoder/captions" in node.input[1:]]
-    rows = {sizes[table][0] for table in tables if table in sizes}
+    rows = {sizes[table][0] for table in tables if sizes.get(table)}  # a single number is no table
     if rows != {words}:
         raise BundleError(
             f"the vocabulary of {bundle.folder} does not fit its embedding",
@@ -339,9 +350,9 @@ def _check_golden(bundle: Bundle, path: Path, precision: str) -> tuple[int | Non
         inputs["eps"] = golden.eps
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        pictures, known = session.run(["pictures", "known"], inputs)
+        pictures, known = interruptibly(lambda: session.run(["pictures", "known"], inputs))
     except RUNTIME_ERRORS as error:
-        raise ParityError(f"ONNX Runtime can't run {path.name}: {error}") from error
+        raise ParityError(f"ONNX Runtime can't run {path.name}: {error}", next_step="t2i models --check") from error
     wanted = to_uint8(golden.images)
     worst, psnr = int(np.abs(pictures.astype(np.int16) - wanted).max()), psnr_db(pictures, wanted, LEVELS)
     found = f"a difference of {worst} levels" + ("" if psnr is None else f", {psnr} dB")

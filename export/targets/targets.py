@@ -47,7 +47,9 @@ def check_targets(
             engines that can't be built here (`engines.find_places`).
     """
     if unknown := [target for target in targets if target not in TARGETS]:
-        raise T2IError(f"--target {unknown[0]} can't be made", expected=", ".join(TARGETS))
+        raise T2IError(
+            f"--target {unknown[0]} can't be made", expected=", ".join(TARGETS), next_step="t2i export --help"
+        )
     for target in (TRITON, EDGE):
         if target in targets and len(precisions) > 1:
             raise T2IError(
@@ -58,12 +60,24 @@ def check_targets(
     for target in targets:
         takes = TAKES.get(target, PRECISIONS)
         if refused := [precision for precision in precisions if precision in PRECISIONS and precision not in takes]:
-            raise T2IError(f"{target} does not compute in {refused[0]}", expected=f"of {', '.join(takes)}")
+            raise T2IError(
+                f"{target} does not compute in {refused[0]}",
+                expected=f"of {', '.join(takes)}",
+                next_step="t2i export --help",
+            )
     placed = [target for target in targets if target != ONNX]
     if out is not None and len(placed) != 1:
-        raise T2IError("--target-out is the place of one target", found=", ".join(placed) or "none but onnx")
+        raise T2IError(
+            "--target-out is the place of one target",
+            found=", ".join(placed) or "none but onnx",
+            next_step="t2i export --help",
+        )
     if list(devices) != ["auto"] and not {*targets} & {*engines.TARGETS}:
-        raise T2IError("--device is what engines are built for", expected=f"--target {' or '.join(engines.TARGETS)}")
+        raise T2IError(
+            "--device is what engines are built for",
+            expected=f"--target {' or '.join(engines.TARGETS)}",
+            next_step="t2i export --help",
+        )
     for target in targets:
         if target in engines.TARGETS:
             engines.find_places(target, precisions, devices)

@@ -1,5 +1,6 @@
-"""Edge programs and graphs that name other files for their weights, of which no hash is told."""
+"""The C program and files of a bundle that are none, or graphs that name others for weights without a hash."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -22,3 +23,17 @@ def test_the_c_program_refuses_them(tiny_bundle: Path, tmp_path: Path, graph: st
     with_manifest(folder)
     check_refused(program, folder, tmp_path / "bird.ppm", f"{graph} is refused: it names other files for its weights")
     assert not (tmp_path / "bird.ppm").exists()
+
+
+def test_the_c_program_waits_for_no_pipe_or_device(tiny_bundle: Path, tmp_path: Path) -> None:
+    """It reads each file as a whole, which never ends where it is none."""
+    program = build(tmp_path / "c", "onnxruntime")
+    for file in ("bundle.json", "generator.onnx", "vocabulary.txt"):
+        for is_pipe in (True, False):
+            folder = Path(shutil.copytree(tiny_bundle, tmp_path / f"{file} {is_pipe}"))
+            (folder / file).unlink()
+            if is_pipe:
+                os.mkfifo(folder / file)
+            else:
+                (folder / file).symlink_to("/dev/zero")
+            check_refused(program, folder, tmp_path / "bird.ppm", f"{file} is no file")

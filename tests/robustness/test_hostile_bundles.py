@@ -20,7 +20,7 @@ from attngan_deploy.errors import BundleError
 from attngan_deploy.system.terminal import printable, show
 from tests.makers.golden_bundle import with_manifest
 
-register("verify", "export", "models")
+register("verify", "export", "models", "generate")
 EDGE_SCRIPT = Path(__file__).parents[2] / "examples" / "edge" / "python" / "generate.py"
 STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
@@ -113,6 +113,31 @@ def test_graphs_that_are_none(
             assert graph in line or "can't load" in line
             assert not list(tmp_path.rglob("edge.onnx")) and not list(tmp_path.rglob("*.part"))
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("graph", "name"), [("text_encoder", "words"), ("text_encoder", "captions"), ("generator", "z")]
+)
+def test_graphs_with_other_names_than_the_manifest_says(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], graph: str, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    model = onnx.load(folder / f"{graph}.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = "other" if value.name == name else value.name
+    for node in model.graph.node:
+        node.input[:] = ["other" if each == name else each for each in node.input]
+        node.output[:] = ["other" if each == name else each for each in node.output]
+    onnx.save(model, folder / f"{graph}.onnx")
+    with_manifest(folder)
+    for what in (
+        ("generate", "--caption", "red", "--model", folder, "--backend", "onnxruntime", "-o", tmp_path / "out"),
+        ("generate", "--caption", "red", "--model", folder, "--backend", "openvino", "-o", tmp_path / "out"),
+        ("export", "--bundle", folder, "-o", tmp_path / "bf16", "--precision", "bf16"),
+        ("export", "--bundle", folder, "-o", tmp_path / "edge", "--target", "edge"),
+    ):
+        line = refused(capsys, *what)
+        assert f"has no {'output' if name == 'words' else 'input'} {name}, which its manifest says of it" in line, what
 
 
 def test_nothing_of_others_steers_a_terminal(

@@ -58,7 +58,7 @@ def test_an_error_that_nobody_can_read_is_a_status(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
-def test_a_warning_of_ours_is_a_line_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_is_a_line_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's own form has the place in our files, and a line of them."""
     for name in ("formatwarning", "showwarning"):  # main sets the first one
         monkeypatch.setattr(warnings, name, getattr(warnings, name))
@@ -67,7 +67,20 @@ def test_a_warning_of_ours_is_a_line_like_others(monkeypatch: pytest.MonkeyPatch
         main()
     told = warnings.formatwarning(UnknownWordWarning("left out 'a\x1bb'"), UnknownWordWarning, "pipeline.py", 286)
     assert told == "t2i: left out 'a\\x1bb'\n"
-    assert "numbers.py:3" in warnings.formatwarning("of a library", UserWarning, "numbers.py", 3)
+    told = warnings.formatwarning("of a\n  library", UserWarning, "/somewhere/numbers.py", 3)
+    assert told == "t2i: a library warns: of a library (UserWarning in numbers.py, line 3)\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold processes to it")
+@pytest.mark.parametrize("limit", [90_000, 120_000])
+def test_a_limit_of_memory_too_low_to_start(tmp_path: Path, limit: int) -> None:
+    """A library of numpy's would end the process with lines of its own."""
+    python = f"'{sys.executable}' -m attngan_deploy"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v {limit}; {python} models"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert f"found a limit of {limit // 1024} MiB. Next: ulimit -v unlimited" in done.stderr
 
 
 def test_links_in_a_circle_are_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

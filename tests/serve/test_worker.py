@@ -55,6 +55,20 @@ def test_pictures_of_several_requests_are_those_of_each_alone(model: TextToImage
         assert found.preview is None and found.attention is None
 
 
+def test_few_pictures_with_attention_are_made_together(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines keep the memory of the most; the others in the batch are made as if these were not there."""
+    orders = [Order(CAPTIONS[n % 2], n, (0, 0), attention=n % 3 > 0, preview=n % 5 == 1) for n in range(16)]
+    wanted = [make(model, [order])[0] for order in orders]
+    sizes: list[int] = []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda features, z, eps: sizes.append(len(z)) or decode(features, z, eps))
+    made = make(model, orders)
+    assert sizes == [4, 4, 3]
+    for order, one, alone in zip(orders, made, wanted, strict=True):
+        assert alike(one.picture, alone.picture)
+        assert (one.attention is not None, one.preview is not None) == (order.attention, order.preview)
+
+
 def test_previews_and_attention_come_where_they_were_ordered(model: TextToImage) -> None:
     plain, full = Order(CAPTIONS[0], 1, (0, 0)), Order(f"{CAPTIONS[1]} zorp", 1, (1, 0), preview=True, attention=True)
     made = make(model, [plain, full])

@@ -125,7 +125,12 @@ class TrainingBatches:
                 next_step=f"t2i data build PICTURES -o DATA --size {size * 19 // 16}",
             )
         if len(data) < batch_size:
-            raise DataError("too few pictures", found=str(len(data)), expected=f"at least one batch of {batch_size}")
+            raise DataError(
+                "too few pictures",
+                found=str(len(data)),
+                expected=f"at least one batch of {batch_size}",
+                next_step="more pictures, or a smaller --batch-size",
+            )
         encoded = [[tokenizer.encode(caption).ids for caption in captions] for captions in data.captions]
         self.ids = [[ids for ids in captions if ids] for captions in encoded]
         self.usable = np.array([i for i, captions in enumerate(self.ids) if captions])

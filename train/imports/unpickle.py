@@ -67,9 +67,15 @@ def load_plain(path: Path, encoding: str = "latin1") -> Any:
     try:
         data = read_file(path, LARGEST)
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}", expected="a pickle") from error
+        raise DataError(
+            f"{path} can't be read: {error.strerror or error}", expected="a pickle", next_step="t2i import --help"
+        ) from error
     except ValueError as error:
-        raise DataError(f"{path} can't be read: {error}", expected=f"a pickle of at most {LARGEST:,} bytes") from error
+        raise DataError(
+            f"{path} can't be read: {error}",
+            expected=f"a pickle of at most {LARGEST:,} bytes",
+            next_step="t2i import --help",
+        ) from error
     try:
         return Unpickler(path, encoding).load(io.BytesIO(data))
     except DAMAGED as error:

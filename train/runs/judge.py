@@ -133,10 +133,17 @@ class JudgeTraining(EpochTraining):
         self.recipe, self.data, self.device = recipe, data, device or torch.device("cpu")
         if int(data.classes.min()) < 0:
             unlabelled = data.names[int(data.classes.argmin())]
-            raise DataError("a judge needs the class of every picture", found=f"none beside {unlabelled}")
+            raise DataError(
+                "a judge needs the class of every picture",
+                found=f"none beside {unlabelled}",
+                next_step="t2i data build --help",
+            )
         if data.pictures.shape[1] < recipe.size:
             raise DataError(
-                "the pictures are too small", found=f"{data.pictures.shape[1]} px", expected=f"{recipe.size} px or more"
+                "the pictures are too small",
+                found=f"{data.pictures.shape[1]} px",
+                expected=f"{recipe.size} px or more",
+                next_step="t2i data build --help",
             )
         self.class_ids, labels = np.unique(data.classes, return_inverse=True)
         self.labels = torch.from_numpy(labels)
@@ -146,6 +153,7 @@ class JudgeTraining(EpochTraining):
                 "too few pictures for a judge",
                 found=f"{len(data)} of {len(self.class_ids)} classes",
                 expected=f"two classes, a training batch of {recipe.batch_size}, and some pictures to hold out",
+                next_step="t2i data build --help",
             )
         torch.manual_seed(recipe.seed)
         self.net = imagenet_classifier(net_weights, len(self.class_ids), recipe.dropout).to(self.device)

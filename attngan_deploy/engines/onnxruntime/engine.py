@@ -20,11 +20,12 @@ from attngan_deploy.engines.facts import NO_TF32, EngineFacts, Tensors
 from attngan_deploy.engines.onnxruntime.bound import BESIDE_CAPTURES, BoundRunner
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, last_image, read_model
 from attngan_deploy.engines.request import INSTALL, SUPPORTED, split_device
-from attngan_deploy.engines.tensors import check_inputs, heard, pad_words
+from attngan_deploy.engines.tensors import check_inputs, check_names, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.files import sha256_of
 from attngan_deploy.system.processor import limited_threads
+from attngan_deploy.system.signals import interruptibly
 
 FATAL_ONLY = 4  # the text of every failure comes back as an exception; logging it too would make two lines of one error
 CPU = "CPUExecutionProvider"
@@ -100,6 +101,8 @@ class OnnxRuntimeEngine:
             )
         self._inputs = described.inputs if described is not None else _described(self._session)
         made = [node.name for node in self._session.get_outputs()]
+        if described is not None:
+            check_names(path, described, (node.name for node in self._session.get_inputs()), made)
         self._outputs = [name for name in made if name not in (PICTURES, SUMS) or not self.makes_pictures]
         self._runner = (
             BoundRunner(self._session, self._inputs, described.outputs, number=number)
@@ -135,10 +138,12 @@ class OnnxRuntimeEngine:
             if self._is_on_gpu:
                 with BESIDE_CAPTURES:
                     outputs = work()
-            else:  # a text encoder never takes a second
-                outputs = work() if inputs.keys() >= WAITS else heard(work, inputs)
+            else:
+                outputs = interruptibly(work)
         except RUNTIME_ERRORS as error:
-            raise EngineError(f"ONNX Runtime failed in {self._path.name}: {error}") from error
+            raise EngineError(
+                f"ONNX Runtime failed in {self._path.name}: {error}", next_step="t2i models --check"
+            ) from error
         return dict(zip(names, outputs, strict=True))
 
 
@@ -212,7 +217,7 @@ def _open(
     """
     capture = bool(settings["enable_cuda_graph"])
     try:
-        return _session(path, model, device, threads, settings, spins), capture
+        return interruptibly(partial(_session, path, model, device, threads, settings, spins)), capture
     except RUNTIME_ERRORS as error:
         if capture:  # it has nodes that must run on the CPU
             return _open(path, model, device, threads, {**settings, "enable_cuda_graph": False}, spins)

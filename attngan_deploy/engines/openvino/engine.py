@@ -18,11 +18,11 @@ from attngan_deploy.engines.openvino.graph import only, rewrite
 from attngan_deploy.engines.openvino.package import load_openvino
 from attngan_deploy.engines.picture_outputs import PICTURES, SUMS, add_pictures, last_image
 from attngan_deploy.engines.request import SUPPORTED, about_device
-from attngan_deploy.engines.tensors import check_inputs, heard, pad_words
+from attngan_deploy.engines.tensors import check_inputs, check_names, pad_words
 from attngan_deploy.errors import EngineError
 from attngan_deploy.system.cache import cache_folder
 from attngan_deploy.system.processor import cpu_flags, limited_threads
-from attngan_deploy.system.signals import own_signal_stack
+from attngan_deploy.system.signals import interruptibly, own_signal_stack
 
 COMPUTES_IN = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}  # OpenVINO's names of what it computes in
 QUANTISED = ("u8", "i8")
@@ -56,7 +56,8 @@ class OpenVinoEngine:
         self._lock = threading.Lock()
         self.streams = 1
         try:
-            compiled = self._compile(_Use.PICTURES if self.makes_pictures else _Use.ALL)
+            use = _Use.PICTURES if self.makes_pictures else _Use.ALL
+            compiled = interruptibly(own_signal_stack()(lambda: self._compile(use)))
             if self.makes_pictures:
                 self.streams = min(compiled.get_property("INFERENCE_NUM_THREADS"), MOST_STREAMS)
             places = compiled.get_property("EXECUTION_DEVICES")
@@ -66,7 +67,9 @@ class OpenVinoEngine:
                 f"OpenVINO can't load {self._path} on {device}: {_reason(error)}", next_step="t2i models"
             ) from error
         if found != precision:
-            raise EngineError(f"OpenVINO on {device} does not compute in {precision}", found=found)
+            raise EngineError(
+                f"OpenVINO on {device} does not compute in {precision}", found=found, next_step="t2i doctor"
+            )
         self.facts = EngineFacts(
             "openvino", openvino.__version__.split("-")[0], ", ".join(places).lower(), found, threads
         )
@@ -84,7 +87,7 @@ class OpenVinoEngine:
         return self._infer(padded, [PICTURES, SUMS], _Use.PICTURES if alone else _Use.STREAMS)
 
     def _infer(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
-        return heard(lambda: self._infer_at_once(inputs, names, use), inputs)
+        return interruptibly(lambda: self._infer_at_once(inputs, names, use))
 
     def _infer_at_once(self, inputs: Mapping[str, NDArray[Any]], names: list[str], use: "_Use") -> Tensors:
         whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
@@ -94,7 +97,9 @@ class OpenVinoEngine:
                 made = {name: array for port, array in outputs.items() for name in port.get_names()}
                 return {name: np.array(made[name]) for name in names}  # the next run writes over what is shared
         except _errors() as error:
-            raise EngineError(f"OpenVINO failed in {self._path.name}: {_reason(error)}") from error
+            raise EngineError(
+                f"OpenVINO failed in {self._path.name}: {_reason(error)}", next_step="t2i models --check"
+            ) from error
 
     @contextmanager
     def _request(self, use: "_Use") -> Iterator[Any]:
@@ -112,6 +117,10 @@ class OpenVinoEngine:
     def _compile(self, use: "_Use") -> Any:
         data = self._path.read_bytes()
         model = read(data if use is _Use.ALL else add_pictures(data, self._described))
+        inputs, outputs = (
+            {name for port in ports for name in port.get_names()} for ports in (model.inputs, model.outputs)
+        )
+        check_names(self._path, self._described, inputs, outputs)
         if self._is_rewritten:
             rewrite(model)
         if use is not _Use.ALL:
@@ -175,7 +184,9 @@ def check_device(device: str, precision: str) -> None:
     core = load_openvino().Core()
     if device not in SUPPORTED["openvino"]:
         expected = " or ".join(SUPPORTED["openvino"])
-        raise EngineError(f"OpenVINO has no device {device}{about_device(device)}", expected=expected)
+        raise EngineError(
+            f"OpenVINO has no device {device}{about_device(device)}", expected=expected, next_step="t2i doctor"
+        )
     available = [name.lower() for name in core.available_devices]
     if device not in (name.partition(".")[0] for name in available):
         raise EngineError(
@@ -189,6 +200,7 @@ def check_device(device: str, precision: str) -> None:
         raise EngineError(
             f"this {device} does not compute in {precision} ({core.get_property(device.upper(), 'FULL_DEVICE_NAME')})",
             expected=" or ".join(dict.fromkeys(can)),
+            next_step="t2i doctor",
         )
 
 

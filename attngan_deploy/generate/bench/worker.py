@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attngan_deploy.errors import T2IError
 from attngan_deploy.system.memory import peak_memory
+from attngan_deploy.system.terminal import format_warnings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +87,7 @@ def main() -> None:
     """Answer messages until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the bench ends its workers itself
     answers = os.fdopen(os.dup(1), "wb")
+    format_warnings()
     os.dup2(2, 1)
     worker = BenchWorker()
     commands: dict[str, Callable[..., Any]] = {"load": worker.load, "time": worker.time, "memory": peak_memory}

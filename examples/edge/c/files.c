@@ -43,6 +43,11 @@ static char *read_stream(FILE *stream, size_t *size)
 
 char *read_file(const char *path, size_t *size)
 {
+    struct stat there; /* a pipe would be waited for, and a device may never end */
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) {
+        failed("%s is no file", path);
+        return NULL;
+    }
     FILE *stream = fopen(path, "rb");
     char *bytes = stream ? read_stream(stream, size) : NULL;
     if (!bytes)
