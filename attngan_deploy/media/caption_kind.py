@@ -23,12 +23,31 @@ FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cel
 LONGEST_NAME = 100  # letters of a column's, which may be a question
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
-ABOVE_ROWS = re.compile(r"\s*.*\n?([ \t\r|:]*-[ \t\r|:-]*\n)?")  # of a table of Markdown, whose rule some leave out
-ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
+RULE = re.compile(r"[-+|:\s]*-{3,}[-+|:\s]*")  # of a table of Markdown, or as database programs print one
+PRINTED = r"awk -F'|' '!/^[-+|:[:space:]]*$/ && !/^(\([0-9]+ rows?\)|[0-9]+ rows? in set)/ && n++ {print $PLACE}'"
+ROW = re.compile(rf"\S+\.({PICTURE[1:-1]}|txt)(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
 PICTURE_FILE = re.compile(rf"(\S+|[^/\\\n]*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
 PYTHON_LINES = r"""python -c "import ast, sys; print(*ast.literal_eval(sys.stdin.read()), sep='\n')" """
+# What other programs put around captions or into them, each with a line that takes it out.
+JSON_OUT = (
+    r"""python -c "import json, re, sys; text = sys.stdin.read(); """
+    r"""print(json.dumps(json.JSONDecoder().raw_decode(text, re.search(r'[\[{]', text).start())[0]))" """
+)
+FENCED_JSON = re.compile(r"(^```\w*|:)[ \t]*(\r?\n)+[ \t]*[\[{][ \t]*([\"\[{]|\r?$)", re.MULTILINE)
+LETTER_OPTIONS = "ar|aspect|v|niji|s|stylize|c|chaos|q|iw"  # of Midjourney, which have a number
+PROMPT = re.compile(
+    r"^Negative prompt:.*|^Steps: \d+, .*|<(lora|lyco|hypernet):[^<>]*>|\([^():]*[^\W\d_]:[012]?\.\d+\)"
+    rf"| --({LETTER_OPTIONS}) \d[\d:.]*",
+    re.MULTILINE,
+)
+PROMPT_OUT = (
+    r"sed -E -e '/^(Negative prompt:|Steps: [0-9])/d' -e 's/,? *<(lora|lyco|hypernet):[^<>]*>//g' "
+    rf"-e 's/\(([^():]*):[0-9.]+\)/\1/g' -e 's/ --({LETTER_OPTIONS}) [0-9][0-9:.]*//g'"
+)
+TAGS, TAGS_OUT = re.compile(r"\s*<([A-Za-z][\w-]*)[^<>]*>.*</\1\s*>", re.DOTALL), "sed 's/<[^>]*>//g'"
+YAML_TEXT = re.compile(rf"^[ \t-]*({'|'.join((DEFAULT_COLUMN, *CAPTION_COLUMNS))}):[ \t]+\S", re.MULTILINE)
 # The times of subtitles, and lines that make texts of them: of SubRip and WebVTT a line for each time, of SSA a line.
 TIMES = re.compile(r"^[^\S\n]*[\d:.,]+ +--> +[\d:.,]+", re.MULTILINE)
 SPOKEN = (
@@ -91,6 +110,8 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
             expected="one caption a line",
             next_step=made_anew(name, "keep what was said alone, one caption a line", MESSAGES),
         )
+    if column is None:
+        _check_foreign(name, text)
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):
@@ -106,10 +127,10 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
         cut = f"cut {'' if row[3] == chr(9) else f'-d{quote(row[3])} '}-f2- "
         what = f"{name} looks like a table of pictures and captions"
         _refuse(what, first, f"{TABLE}; or {made_anew(name, 'keep the captions alone', cut)}")
-    elif len(cells) > 2 and first[0] == first[-1] == "|" and DEFAULT_COLUMN in cells:
-        headers = above[0].count("\n") if (above := ABOVE_ROWS.match(text)) else 0
-        rows = f"awk -F'|' 'NR > {headers} {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
-        _refuse(f"{name} begins as a table of Markdown", first, made_anew(name, "one caption a line", rows))
+    elif place := _place_in_printed(text, wanted):
+        rows = PRINTED.replace("PLACE", str(place))
+        what = f"{name} is a table of Markdown, or as a database program prints one"
+        _refuse(what, first, made_anew(name, "one caption a line", rows))
     elif is_flickr or is_named or _is_table(text if len(head) < HEAD_BYTES else text.rpartition("\n")[0]):
         kind, what = "csv", "begins as a table"
     else:
@@ -118,6 +139,30 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
         suffix = {"csv": ".csv or .tsv"}.get(kind, f".{kind}")
         _refuse(f"{name} {what}", first, called(name, suffix))
     return kind
+
+
+def _check_foreign(name: str, text: str) -> None:
+    """Raise CaptionError where a text has what other programs put around captions or into them."""
+    if found := FENCED_JSON.search(text):
+        line = made_anew(name, "leave only the JSON", JSON_OUT, made="-only.json")
+        _refuse(f"{name} has JSON inside of other text", found[0].strip(), line)
+    if found := TAGS.match(text):
+        _refuse(f"{name} has tags, as a web page", found[0].strip(), made_anew(name, "take them out", TAGS_OUT))
+    if found := PROMPT.search(text):
+        line = made_anew(name, "leave only what is to be seen", PROMPT_OUT)
+        _refuse(f"{name} has what image programs take beside words", found[0].strip(), line)
+    if name.lower().endswith((".yaml", ".yml")) and (found := YAML_TEXT.search(text)):
+        texts = rf"sed -nE 's/^[[:space:]-]*{found[1]}:[[:space:]]+//p'"
+        _refuse(f"{name} is YAML with several fields", found[0].strip(), made_anew(name, "one caption a line", texts))
+
+
+def _place_in_printed(text: str, column: str) -> int:
+    """Which cell between vertical lines is the column, from 1, where a text begins as a printed table; else 0."""
+    top = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()][:3]
+    header = next((line for line in top if not RULE.fullmatch(line)), "")
+    cells = [cell.strip(" \"'*").casefold() for cell in header.split("|")]
+    is_ruled = any(RULE.fullmatch(line) for line in top) or (len(cells) > 2 and header[0] == header[-1] == "|")
+    return cells.index(column) + 1 if is_ruled and column in cells else 0
 
 
 def _kind_of_object(first: str) -> tuple[str, str]:
@@ -161,6 +206,27 @@ def _is_table(text: str) -> bool:
 
 def _is_fact(cell: str) -> bool:
     return bool(FACT.fullmatch(cell) or PICTURE_FILE.fullmatch(cell))
+
+
+def check_top(name: str, top: Sequence[str], column: str | None) -> None:
+    """Raise CaptionError where the column names of a table stand below a title, a date or a remark.
+
+    Args:
+        top: its first lines.
+        column: the one that was asked for, by which names are known.
+    """
+    rows = [[cell.strip(' \ufeff"').casefold() for cell in re.split(r"[,;\t|]", line)] for line in top]
+    says = next((place for place, row in enumerate(rows) if any(row)), 0)
+    wanted = (column or DEFAULT_COLUMN).casefold()
+    below = next((place for place, row in enumerate(rows) if wanted in row), 0)
+    has_names = len(list(filter(None, rows[says]))) > 1 and not COLUMNS.isdisjoint(rows[says]) if rows else True
+    if below > says and not has_names and not top[says].lower().startswith("sep="):
+        suffix = Path(name).suffix or ".csv"
+        raise CaptionError(
+            f"{name} has something above its column names, which are on line {below + 1}",
+            found=top[says].strip()[:60],
+            next_step=made_anew(name, "take it out", f"sed 1,{below}d", suffix, f"-untitled{suffix}"),
+        )
 
 
 def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | None) -> None:
@@ -218,10 +284,15 @@ def called(name: str, suffix: str) -> str:
     return f"{first}, and name that" if first else f"call it {suffix}: mv {quote(name)} {quote(str(new))}"
 
 
-def made_anew(name: str, what: str, command: str, suffix: str = ".txt") -> str:
-    """The line that makes another file of a file: what it is for, and a command that reads standard input."""
+def made_anew(name: str, what: str, command: str, suffix: str = ".txt", made: str = "-lines.txt") -> str:
+    """The line that makes another file of a file: what it is for, and a command that reads standard input.
+
+    Args:
+        suffix: of the file that a stream is saved to first.
+        made: what the other file's name ends in.
+    """
     first, path = saved_first(name, suffix)
-    new = path.with_name(f"{path.stem}-lines.txt")
+    new = path.with_name(f"{path.stem}{made}")
     return f"{first and f'{first}; then '}{what}: {command.strip()} < {quote(str(path))} > {quote(str(new))}"
 
 

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 
 from attngan_deploy.errors import CaptionError
+from attngan_deploy.media.caption import KINDS
 from attngan_deploy.media.caption_kind import PICTURE, PICTURE_FILE, made_anew
 
 # What people and chat programs put in front of each line: a number or letter, or a sign that is no word.
@@ -18,11 +20,14 @@ MARKS = (
     *(r"\d+:\s+", r"\d+\s+[-\u2013\u2014]\s+", r"\(\d+\)\s+", r"\[\d+\]\s+", r"#\d+[.:)]?\s+", r"[A-Za-z]\)\s+"),
     r"(?i:\*{0,2}(caption|prompt|description|image|picture)\s*#?\d+\s*[:.)\-\u2013\u2014]\s*\*{0,2}\s+)",
     r"(?i:([-*]\s+)?\*{0,2}(caption|prompt|description)\s*:\*{0,2}\s+)",
-    r"[-*+]\s+\[[ xX]\]\s+",
+    # Boxes and ticks, and figures in boxes; other signs that begin lines, but none that say something, as \u2642 does.
+    r"([-*+]\s+)?(\[[ xX]?\]\s*|[\u2610-\u2612\u2705\u2713-\u2718\u274c\u274e]\ufe0f?\s*)(?=\S)",
+    r"\d\ufe0f?\u20e3\s*",
+    r"([-=]>|[\u2190-\u21ff\u25a0-\u25ff\u2605\u2606\u2756\u2794\u279c\u27a4~])\s+",
     r"[-*+>\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]\s+",
 )
 # Of a line: a number, a picture's name, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
-NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
+NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|//.*|==> .* <==$|```.*|-{3,}$|\*{3,}$|_{3,}$"
 # What may stand around them: a byte order mark, and the end that lines of Windows have.
 NO_CAPTION_OUT = f"grep -vE '^[^!-~]*({NO_CAPTION.replace('$', '[[:space:]]*$')})'"
 # What chat programs say in front of captions and behind them.
@@ -32,6 +37,13 @@ GREETING = re.compile(
 FAREWELL = re.compile(
     r"(let me know|feel free|i hope|hope th(is|ese)|would you like|do you want|want me to)\b.*", re.IGNORECASE
 )
+# Lists of CUB and others: of classes or attributes, by names without spaces, and of labels or boxes, by numbers.
+NAMES = {
+    "pictures": PICTURE_FILE,
+    "names, as of classes": re.compile(r"(\d+\s+)?(\d+\.)?[^\W_]+_\w+(::\S+)?|(\d+\s+)?\d{3}\.[^\W\d_]+"),
+    "numbers": re.compile(r"\d[\d.]*([\s,;]+\d[\d.]*)+"),
+}
+WORDS = r"sed -E 's/^([0-9]+[[:space:]]+)?([0-9]+\.)?//; s/_/ /g'"  # of the names of classes
 TOP = 3  # lines of a text in which it greets
 MOST_AROUND = 8  # lines of a text around a list, which are not taken for captions that have no mark
 MARKS_OUT = r"sed -E 's/^[[:space:]]*([-*+]|[0-9]+[.)])[[:space:]]+(\[[ xX]\][[:space:]]+)?//'"  # the usual ones
@@ -43,7 +55,8 @@ class ListMarks:
 
     def __init__(self) -> None:
         self._pattern = ""  # of the marks
-        self._lines = self._marked = self._others = self._pictures = 0
+        self._lines = self._marked = self._others = 0
+        self._names = dict.fromkeys(NAMES, 0)  # lines of each kind
         self._no_caption = ""  # a line that is a number alone, or a heading of Markdown
         self._around: dict[int, str] = {}  # lines without a mark, by their numbers
         self._top: list[tuple[int, str]] = []  # the first lines and their numbers
@@ -67,7 +80,8 @@ class ListMarks:
         if len(self._top) < TOP:
             self._top.append(self._last)
         self._lines += 1
-        self._pictures += PICTURE_FILE.fullmatch(line) is not None
+        for what, pattern in NAMES.items():
+            self._names[what] += pattern.fullmatch(line) is not None
         if not self._pattern:
             self._pattern = next((mark for mark in MARKS if re.match(mark, line)), "")
         is_inside = bool(self._pattern and re.match(self._pattern, line))
@@ -83,12 +97,21 @@ class ListMarks:
             self._others += 1
 
     def check_captions(self, name: str) -> None:
-        """Raise CaptionError where all lines so far are names of pictures."""
-        if 0 < self._lines == self._pictures:
+        """Raise CaptionError where all lines so far are names of pictures or classes, or numbers."""
+        what = next((what for what, lines in self._names.items() if 0 < self._lines == lines), None)
+        if what is not None:
+            words = "write their words with spaces, if they are what is to be seen"
+            steps = {
+                "pictures": "name a file of what they show; to score pictures, name their folder",
+                "numbers": "name a file of captions",
+            }
             raise CaptionError(
-                f"{name} is a list of pictures",
+                f"{name} is a list of {what}",
+                found=repr(self._last[1][:60]),
                 expected="a caption on each line",
-                next_step="name a file of what they show; to score pictures, name their folder",
+                next_step=steps.get(
+                    what, words if Path(name).suffix.lower() in KINDS else made_anew(name, words, WORDS)
+                ),
             )
 
     def of_all(self, name: str) -> str:
