@@ -100,6 +100,7 @@ class ListMarks:
         """Raise CaptionError where all lines so far are names of pictures or classes, or numbers."""
         what = next((what for what, lines in self._names.items() if 0 < self._lines == lines), None)
         if what is not None:
+            is_table = Path(name).suffix.lower() in KINDS
             words = "write their words with spaces, if they are what is to be seen"
             steps = {
                 "pictures": "name a file of what they show; to score pictures, name their folder",

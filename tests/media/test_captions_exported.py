@@ -127,11 +127,11 @@ def test_the_record_of_a_shard_is_no_captions_file(tmp_path: Path) -> None:
     record = {"caption": "a red bird", "line": 1, "sample": 0, "file": "pictures-00001.tar/1.png", "model_hash": "1"}
     for name in ("pictures-00001.jsonl", "manifest.jsonl"):
         (tmp_path / name).write_text(json.dumps(record) + "\n")
-    with pytest.raises(CaptionError, match="is the record of one shard of a run; .* Next: name the captions file that"):
+    with pytest.raises(CaptionError, match=r"the record of one shard of a run; .* Next: name the captions file"):
         texts(tmp_path / "pictures-00001.jsonl")
     assert texts(tmp_path / "manifest.jsonl") == ["a red bird"]
     (tmp_path / "manifest.jsonl").unlink()
-    with pytest.raises(CaptionError, match="is a folder; .* Next: t2i generate --help"):
+    with pytest.raises(CaptionError, match=r"is a folder; .* Next: t2i generate --help"):
         texts(tmp_path)
 
 

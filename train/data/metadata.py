@@ -125,7 +125,8 @@ def check_facts(path: Path, columns: list[str]) -> None:
             f"{path} seems to have {' and '.join(f'a {name}' for name in found)} under another name",
             found=", ".join(columns),
             expected="class and split, where it has them",
-            next_step=f"{_calls(found, path.suffix.lower() == '.json')}; or something else, such as '{next(iter(found.values()))} (not read)', "
+            next_step=f"{_calls(found, path.suffix.lower() == '.json')}; "
+            f"or something else, such as '{next(iter(found.values()))} (not read)', "
             "where it is none",
         )
 
