@@ -261,7 +261,9 @@ def test_metadata_that_is_no_file_and_links_without_end_are_refused(tmp_path: Pa
 def test_a_list_of_json_says_class_and_split(tmp_path: Path) -> None:
     path = Path("c.json")
     record = {"image": "1.jpg", "captions": ["a jay", "a tit"], "split": "test", "class": 3}
-    rows = [cells for _, cells in metadata.rows_of_json(path, json.dumps([record, {"image": "2.jpg", "text": "a wren"}]))]
+    rows = [
+        cells for _, cells in metadata.rows_of_json(path, json.dumps([record, {"image": "2.jpg", "text": "a wren"}]))
+    ]
     assert rows[0] == ["picture", "caption", "class", "split"]
     assert rows[1:] == [["1.jpg", "a jay", "3", "test"], ["1.jpg", "a tit", "3", "test"], ["2.jpg", "a wren", "", ""]]
     (tmp_path / "c.json").write_text(json.dumps([{"image": "1.jpg", "caption": "a jay", "label": "x", "set": "test"}]))
