@@ -110,9 +110,7 @@ class ListMarks:
                 f"{name} is a list of {what}",
                 found=repr(self._last[1][:60]),
                 expected="a caption on each line",
-                next_step=steps.get(
-                    what, words if Path(name).suffix.lower() in KINDS else made_anew(name, words, WORDS)
-                ),
+                next_step=steps.get(what, words if is_table else made_anew(name, words, WORDS)),
             )
 
     def of_all(self, name: str) -> str:
