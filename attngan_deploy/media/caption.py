@@ -1,6 +1,7 @@
 """A caption, and what is said of files and tables that should hold some and do not."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ OTHER_COLUMN = "text"  # what `datasets` of Hugging Face calls it
 FOLDER_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "manifest.jsonl")
 # Of a folder of `t2i data build`: what has captions, and what would be taken for some.
 TRAINING_SHARD, LISTS_OF_DATA = "train.tar", ("classes.txt", "vocabulary.txt", "report.json")
+SHARD = re.compile(r"pictures-\d{5,}\.jsonl")  # what a run in parts writes of each
 HELP = "t2i generate --help"
 KINDS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 SUFFIXES = (".txt", *KINDS)
@@ -137,7 +139,10 @@ def _file_in(folder: Path) -> str:
     files = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.name not in LISTS_OF_DATA and path.is_file()
+        if path.suffix.lower() in SUFFIXES
+        and path.name not in LISTS_OF_DATA
+        and not SHARD.fullmatch(path.name)
+        and path.is_file()
     )
     return f"name a file in it, such as {files[0]}" if files else HELP
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import DEFAULT_COLUMN, choose_column
-from attngan_deploy.media.caption_kind import COLUMNS, PICTURE_FILE, called, made_anew
+from attngan_deploy.media.caption_kind import COLUMNS, JSON_OUT, PICTURE_FILE, called, made_anew
 
 CHUNK = 2**20  # bytes
 MAX_FILE_BYTES = 256 * 2**20
@@ -250,5 +250,8 @@ class _JsonText:
         self._place, self._ended = 0, not data
 
     def _refuse(self, why: str, place: int, next_step: str = "") -> NoReturn:
+        if not next_step and self._before + place == 0:
+            next_step = made_anew(self._name, "leave only the JSON", JSON_OUT, ".json", "-only.json")
+        next_step = next_step or "mend it there; a comma behind the last of a list is one too many"
         where = f"character {self._before + place + 1}"
         raise CaptionError(f"{self._name} is not JSON: {why}, {where}", expected=RECORD, next_step=next_step)

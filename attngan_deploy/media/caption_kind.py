@@ -1,10 +1,9 @@
-"""What a captions file is: by its name, by how it begins, and by the marks of a list in front of its lines."""
+"""What a captions file is: by its name and by how it begins."""
 
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
@@ -24,26 +23,31 @@ FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cel
 LONGEST_NAME = 100  # letters of a column's, which may be a question
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
-ABOVE_ROWS = re.compile(r"\s*.*\n?([ \t\r|:]*-[ \t\r|:-]*\n)?")  # of a table of Markdown, whose rule some leave out
-ROW = re.compile(rf"\S+\.{PICTURE}(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
+RULE = re.compile(r"[-+|:\s]*-{3,}[-+|:\s]*")  # of a table of Markdown, or as database programs print one
+PRINTED = r"awk -F'|' '!/^[-+|:[:space:]]*$/ && !/^(\([0-9]+ rows?\)|[0-9]+ rows? in set)/ && n++ {print $PLACE}'"
+ROW = re.compile(rf"\S+\.({PICTURE[1:-1]}|txt)(#\d+)?\s*([\s|;,:])", re.IGNORECASE)  # of a table
 PICTURE_FILE = re.compile(rf"(\S+|[^/\\\n]*[/\\].*)\.{PICTURE}", re.IGNORECASE)  # its path or address alone
 JSON_LIST, JSON_OBJECT = re.compile(r'\[\s*(["{\[]|$)'), re.compile(r'\{\s*("|$)')
 CODE_LIST = re.compile(r"\[\s*'|[\w.\s]+=\s*\[\s*(['\"]|$)")  # of Python and others
 PYTHON_LINES = r"""python -c "import ast, sys; print(*ast.literal_eval(sys.stdin.read()), sep='\n')" """
-# What people and chat programs put in front of each line: a number or letter, or a sign that is no word.
-MARKS = (
-    *(
-        rf"\*{{0,2}}\d+\.\*{{0,2}}(\s+|(?!{PICTURE}\b)(?=[^\W\d_]))",
-        r"\*{0,2}\d+\)\*{0,2}(\s+|(?=[^\W\d_]))",
-        r"\d+\t\s*",
-        r"\d+[,;|]\s*(?=[^\W\d_])",
-    ),
-    *(r"\d+:\s+", r"\d+\s+[-\u2013\u2014]\s+", r"\(\d+\)\s+", r"\[\d+\]\s+", r"#\d+[.:)]?\s+", r"[A-Za-z]\)\s+"),
-    r"(?i:\*{0,2}(caption|prompt|description|image|picture)\s*#?\d+\s*[:.)\-\u2013\u2014]\s*\*{0,2}\s+)",
-    r"(?i:([-*]\s+)?\*{0,2}(caption|prompt|description)\s*:\*{0,2}\s+)",
-    r"[-*+]\s+\[[ xX]\]\s+",
-    r"[-*+>\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]\s+",
+# What other programs put around captions or into them, each with a line that takes it out.
+JSON_OUT = (
+    r"""python -c "import json, re, sys; text = sys.stdin.read(); """
+    r"""print(json.dumps(json.JSONDecoder().raw_decode(text, re.search(r'[\[{]', text).start())[0]))" """
 )
+FENCED_JSON = re.compile(r"(^```\w*|:)[ \t]*(\r?\n)+[ \t]*[\[{][ \t]*([\"\[{]|\r?$)", re.MULTILINE)
+LETTER_OPTIONS = "ar|aspect|v|niji|s|stylize|c|chaos|q|iw"  # of Midjourney, which have a number
+PROMPT = re.compile(
+    r"^Negative prompt:.*|^Steps: \d+, .*|<(lora|lyco|hypernet):[^<>]*>|\([^():]*[^\W\d_]:[012]?\.\d+\)"
+    rf"| --({LETTER_OPTIONS}) \d[\d:.]*",
+    re.MULTILINE,
+)
+PROMPT_OUT = (
+    r"sed -E -e '/^(Negative prompt:|Steps: [0-9])/d' -e 's/,? *<(lora|lyco|hypernet):[^<>]*>//g' "
+    rf"-e 's/\(([^():]*):[0-9.]+\)/\1/g' -e 's/ --({LETTER_OPTIONS}) [0-9][0-9:.]*//g'"
+)
+TAGS, TAGS_OUT = re.compile(r"\s*<([A-Za-z][\w-]*)[^<>]*>.*</\1\s*>", re.DOTALL), "sed 's/<[^>]*>//g'"
+YAML_TEXT = re.compile(rf"^[ \t-]*({'|'.join((DEFAULT_COLUMN, *CAPTION_COLUMNS))}):[ \t]+\S", re.MULTILINE)
 # The times of subtitles, and lines that make texts of them: of SubRip and WebVTT a line for each time, of SSA a line.
 TIMES = re.compile(r"^[^\S\n]*[\d:.,]+ +--> +[\d:.,]+", re.MULTILINE)
 SPOKEN = (
@@ -63,21 +67,6 @@ MESSAGES = (
     r"""-e '/end-to-end encrypted|^<[^>]*>.?$|^(image|video|audio|sticker|GIF|document) omitted/d' """
     rf"""-e '/^[^ ]+\.{PICTURE} \(.*\)/d' -e 's/ [^A-Za-z0-9 ]{{0,3}}<[^>]*edited>//'"""
 )
-# Of a line: a number, a picture's name, a heading or a rule of Markdown, or a fence of code; an expression of grep too.
-NO_CAPTION = r"[0-9]+[.):]?$|[^ ]+\.(jpe?g|png|webp)$|#{1,6} .*|```.*|-{3,}$|\*{3,}$|_{3,}$"
-# What may stand around them: a byte order mark, and the end that lines of Windows have.
-NO_CAPTION_OUT = f"grep -vE '^[^!-~]*({NO_CAPTION.replace('$', '[[:space:]]*$')})'"
-# What chat programs say in front of captions and behind them.
-GREETING = re.compile(
-    r"\W*((sure|certainly|of course|absolutely)[!,.].*|(sure|okay|ok|great|here|below)\b.*:[^\w:]*)", re.IGNORECASE
-)
-FAREWELL = re.compile(
-    r"(let me know|feel free|i hope|hope th(is|ese)|would you like|do you want|want me to)\b.*", re.IGNORECASE
-)
-TOP = 3  # lines of a text in which it greets
-MOST_AROUND = 8  # lines of a text around a list, which are not taken for captions that have no mark
-MARKS_OUT = r"sed -E 's/^[[:space:]]*([-*+]|[0-9]+[.)])[[:space:]]+(\[[ xX]\][[:space:]]+)?//'"  # the usual ones
-JUDGED = 1000  # lines by which a list is told from captions of which some begin so
 
 
 def kind_of(name: str, column: str | None = None) -> str:
@@ -121,6 +110,8 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
             expected="one caption a line",
             next_step=made_anew(name, "keep what was said alone, one caption a line", MESSAGES),
         )
+    if column is None:
+        _check_foreign(name, text)
     if head.startswith(b"PAR1"):
         kind, what = "parquet", "begins as Parquet"
     elif CODE_LIST.match(first):
@@ -136,10 +127,10 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
         cut = f"cut {'' if row[3] == chr(9) else f'-d{quote(row[3])} '}-f2- "
         what = f"{name} looks like a table of pictures and captions"
         _refuse(what, first, f"{TABLE}; or {made_anew(name, 'keep the captions alone', cut)}")
-    elif len(cells) > 2 and first[0] == first[-1] == "|" and DEFAULT_COLUMN in cells:
-        headers = above[0].count("\n") if (above := ABOVE_ROWS.match(text)) else 0
-        rows = f"awk -F'|' 'NR > {headers} {{print ${cells.index(DEFAULT_COLUMN) + 1}}}' "
-        _refuse(f"{name} begins as a table of Markdown", first, made_anew(name, "one caption a line", rows))
+    elif place := _place_in_printed(text, wanted):
+        rows = PRINTED.replace("PLACE", str(place))
+        what = f"{name} is a table of Markdown, or as a database program prints one"
+        _refuse(what, first, made_anew(name, "one caption a line", rows))
     elif is_flickr or is_named or _is_table(text if len(head) < HEAD_BYTES else text.rpartition("\n")[0]):
         kind, what = "csv", "begins as a table"
     else:
@@ -148,6 +139,30 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
         suffix = {"csv": ".csv or .tsv"}.get(kind, f".{kind}")
         _refuse(f"{name} {what}", first, called(name, suffix))
     return kind
+
+
+def _check_foreign(name: str, text: str) -> None:
+    """Raise CaptionError where a text has what other programs put around captions or into them."""
+    if found := FENCED_JSON.search(text):
+        line = made_anew(name, "leave only the JSON", JSON_OUT, made="-only.json")
+        _refuse(f"{name} has JSON inside of other text", found[0].strip(), line)
+    if found := TAGS.match(text):
+        _refuse(f"{name} has tags, as a web page", found[0].strip(), made_anew(name, "take them out", TAGS_OUT))
+    if found := PROMPT.search(text):
+        line = made_anew(name, "leave only what is to be seen", PROMPT_OUT)
+        _refuse(f"{name} has what image programs take beside words", found[0].strip(), line)
+    if name.lower().endswith((".yaml", ".yml")) and (found := YAML_TEXT.search(text)):
+        texts = rf"sed -nE 's/^[[:space:]-]*{found[1]}:[[:space:]]+//p'"
+        _refuse(f"{name} is YAML with several fields", found[0].strip(), made_anew(name, "one caption a line", texts))
+
+
+def _place_in_printed(text: str, column: str) -> int:
+    """Which cell between vertical lines is the column, from 1, where a text begins as a printed table; else 0."""
+    top = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()][:3]
+    header = next((line for line in top if not RULE.fullmatch(line)), "")
+    cells = [cell.strip(" \"'*").casefold() for cell in header.split("|")]
+    is_ruled = any(RULE.fullmatch(line) for line in top) or (len(cells) > 2 and header[0] == header[-1] == "|")
+    return cells.index(column) + 1 if is_ruled and column in cells else 0
 
 
 def _kind_of_object(first: str) -> tuple[str, str]:
@@ -191,6 +206,27 @@ def _is_table(text: str) -> bool:
 
 def _is_fact(cell: str) -> bool:
     return bool(FACT.fullmatch(cell) or PICTURE_FILE.fullmatch(cell))
+
+
+def check_top(name: str, top: Sequence[str], column: str | None) -> None:
+    """Raise CaptionError where the column names of a table stand below a title, a date or a remark.
+
+    Args:
+        top: its first lines.
+        column: the one that was asked for, by which names are known.
+    """
+    rows = [[cell.strip(' \ufeff"').casefold() for cell in re.split(r"[,;\t|]", line)] for line in top]
+    says = next((place for place, row in enumerate(rows) if any(row)), 0)
+    wanted = (column or DEFAULT_COLUMN).casefold()
+    below = next((place for place, row in enumerate(rows) if wanted in row), 0)
+    has_names = len(list(filter(None, rows[says]))) > 1 and not COLUMNS.isdisjoint(rows[says]) if rows else True
+    if below > says and not has_names and not top[says].lower().startswith("sep="):
+        suffix = Path(name).suffix or ".csv"
+        raise CaptionError(
+            f"{name} has something above its column names, which are on line {below + 1}",
+            found=top[says].strip()[:60],
+            next_step=made_anew(name, "take it out", f"sed 1,{below}d", suffix, f"-untitled{suffix}"),
+        )
 
 
 def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | None) -> None:
@@ -248,141 +284,17 @@ def called(name: str, suffix: str) -> str:
     return f"{first}, and name that" if first else f"call it {suffix}: mv {quote(name)} {quote(str(new))}"
 
 
-def made_anew(name: str, what: str, command: str, suffix: str = ".txt") -> str:
-    """The line that makes another file of a file: what it is for, and a command that reads standard input."""
+def made_anew(name: str, what: str, command: str, suffix: str = ".txt", made: str = "-lines.txt") -> str:
+    """The line that makes another file of a file: what it is for, and a command that reads standard input.
+
+    Args:
+        suffix: of the file that a stream is saved to first.
+        made: what the other file's name ends in.
+    """
     first, path = saved_first(name, suffix)
-    new = path.with_name(f"{path.stem}-lines.txt")
+    new = path.with_name(f"{path.stem}{made}")
     return f"{first and f'{first}; then '}{what}: {command.strip()} < {quote(str(path))} > {quote(str(new))}"
 
 
 def _refuse(what: str, first: str, next_step: str) -> NoReturn:
     raise CaptionError(what, found=repr(first[:60]), expected="one caption a line", next_step=next_step)
-
-
-class ListMarks:
-    """Whether each line of a text begins with the same kind of mark, as it is read from its first line on."""
-
-    def __init__(self) -> None:
-        self._pattern = ""  # of the marks
-        self._lines = self._marked = self._others = self._pictures = 0
-        self._no_caption = ""  # a line that is a number alone, or a heading of Markdown
-        self._around: dict[int, str] = {}  # lines without a mark, by their numbers
-        self._top: list[tuple[int, str]] = []  # the first lines and their numbers
-        self._last = (0, "")
-        self._parts = 0  # runs of lines with a mark
-        self._is_inside = False
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether more lines can't change the answer."""
-        return self._lines >= JUDGED and self._marked < self._lines
-
-    @property
-    def shared(self) -> str:
-        """The pattern of the marks that all lines so far have, or ""."""
-        return self._pattern if self._marked == self._lines else ""
-
-    def see(self, line: str, number: int = 0) -> None:
-        """Take the next line that is not blank, without white space around it, and its number in the file."""
-        self._last = number, line
-        if len(self._top) < TOP:
-            self._top.append(self._last)
-        self._lines += 1
-        self._pictures += PICTURE_FILE.fullmatch(line) is not None
-        if not self._pattern:
-            self._pattern = next((mark for mark in MARKS if re.match(mark, line)), "")
-        is_inside = bool(self._pattern and re.match(self._pattern, line))
-        self._parts += is_inside and not self._is_inside
-        self._is_inside = is_inside
-        if is_inside:
-            self._marked += 1
-        else:
-            if len(self._around) <= MOST_AROUND:
-                self._around[number] = line
-        if re.fullmatch(NO_CAPTION, line):
-            self._no_caption = self._no_caption or line
-            self._others += 1
-
-    def check_captions(self, name: str) -> None:
-        """Raise CaptionError where all lines so far are names of pictures."""
-        if 0 < self._lines == self._pictures:
-            raise CaptionError(
-                f"{name} is a list of pictures",
-                expected="a caption on each line",
-                next_step="name a file of what they show; to score pictures, name their folder",
-            )
-
-    def of_all(self, name: str) -> str:
-        """The pattern of the marks that all lines have, or "".
-
-        Raises:
-            CaptionError: lines without one are a heading, what a chat program says round a list, or items whose marks
-                were forgotten.
-        """
-        if self.shared:
-            return self.shared
-        if self._no_caption and self._others < self._lines:
-            raise CaptionError(
-                f"{name} has names, rules, numbers or headings on lines of their own",
-                found=repr(self._no_caption[:60]),
-                expected="a caption on each line",
-                next_step=made_anew(name, "leave them out", NO_CAPTION_OUT),
-            )
-        is_whole = self._lines < JUDGED and len(self._around) <= MOST_AROUND
-        is_around = is_whole and self._parts == 1 and self._marked > 2
-        if (self._marked > 1 and 2 * self._marked > self._lines) or is_around:
-            if any(re.match(mark, line) for line in self._around.values() for mark in MARKS):
-                raise CaptionError(
-                    f"{name} is a list with marks of several kinds",
-                    found=_shown(self._around.values()),
-                    expected="the same kind of number or sign in front of each caption, or none",
-                    next_step=made_anew(name, "take the marks out", MARKS_OUT),
-                )
-            out = "take such lines out, as what they say would be drawn too"
-            raise CaptionError(
-                f"{name} is a list with lines that are none of its items",
-                found=_shown(self._around.values()),
-                expected="a number or sign in front of each caption, or of none",
-                next_step=_without(name, out, self._around) if is_whole else out,
-            )
-        greetings = [place for place, (_, line) in enumerate(self._top, 1) if GREETING.fullmatch(line)]
-        ends = self._top[: max(greetings, default=0)]
-        ends += [self._last] * bool(self._lines < JUDGED and FAREWELL.fullmatch(self._last[1]))
-        if ends and self._lines > len(ends):
-            raise CaptionError(
-                f"{name} has what a chat program says around captions",
-                found=_shown(line for _, line in ends),
-                expected="a caption on each line",
-                next_step=_without(name, "take such lines out", [number for number, _ in ends]),
-            )
-        return ""
-
-
-def _shown(lines: Iterable[str]) -> str:
-    """The first of some lines."""
-    return ", ".join(repr(line[:60]) for line in islice(lines, 3))
-
-
-def _without(name: str, why: str, numbers: Iterable[int]) -> str:
-    """The line that makes a file without some lines of another."""
-    return made_anew(name, why, f"sed '{';'.join(f'{number}d' for number in numbers)}'")
-
-
-def without_marks(lines: Iterable[str]) -> list[str]:
-    """Lines without the marks of a list, where each that is not blank has one."""
-    texts, marks = [line.strip() for line in lines], ListMarks()
-    for text in filter(None, texts):
-        marks.see(text)
-    return [re.sub(f"^(?:{marks.shared})", "", text) for text in texts] if marks.shared else texts
-
-
-def has_other_lines(lines: Iterable[str]) -> bool:
-    """Whether some lines are what stands around a list, such as what a chat program says, rather than captions."""
-    marks = ListMarks()
-    for text in filter(None, (line.strip() for line in lines)):
-        marks.see(text)
-    try:
-        marks.of_all("")
-    except CaptionError:
-        return True
-    return False

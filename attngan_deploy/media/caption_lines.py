@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import DEFAULT_COLUMN, Caption, checked_caption, choose_column, saved_as_utf8
+from attngan_deploy.media.caption import DEFAULT_COLUMN, SHARD, Caption, checked_caption, choose_column, saved_as_utf8
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
-from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, made_anew, untitled
+from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, check_top, made_anew, untitled
 from attngan_deploy.media.nested_texts import is_texts, path_of, texts_in, texts_of, value_at
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.media.tokenizer import normalised, split_words
@@ -28,10 +30,18 @@ OTHER_FILES = (  # the first bytes, in lower case, of what people take for a tex
     (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
     (b"<?xml", "XML"),
+    (b"\xd0\xcf\x11\xe0", "a document of an office program"),
+    (b"sqlite format 3", "a database of SQLite"),
+    (b"\x93numpy", "an array of NumPy"),
+    (b"arrow1", "a table of Arrow"),
+    (b"\x89hdf", "a file of HDF5"),
+    (b"gif8", "a picture"),
     (b"\x89png", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
 TAR = "a tar"
+TOTALS = ("total", "grand total", "subtotal")  # of spreadsheets
+TOP = 8  # lines in which a table's columns are named
 Line = tuple[int, int, bytes]  # number from 1, offset of its first byte, bytes without the line's end
 
 
@@ -185,6 +195,9 @@ def csv_rows(
         CaptionError: what is no text or no CSV, or begins with a row instead of column names.
     """
     lines = _lines(stream, name)
+    top = list(islice(lines, TOP))
+    check_top(name, [data.decode("utf-8", "replace") for _, _, data in top], column)
+    lines = chain(top, lines)
     first = next((line for line in lines if line[2].strip(BLANK)), (1, 0, b""))
     text = _decoded(name, *first).strip('"')
     if text[:4].lower() == "sep=" and text[4:]:
@@ -194,7 +207,8 @@ def csv_rows(
     else:
         delimiter = max(DELIMITERS, key=partial(_cells, text))
     rows = _csv_rows(name, chain([first], lines), delimiter)
-    header = next(rows, (0, 0, []))
+    line, start, cells = next(rows, (0, 0, []))
+    header = line, start, [cell.replace("\ufeff", "") for cell in cells]  # of files that were put together
     check_header(name, [cell.strip() for cell in header[2]], delimiter, column)
     yield header
     if offset:
@@ -228,7 +242,8 @@ def _csv_rows(name: str, lines: Iterator[Line], delimiter: str) -> Iterator[tupl
             start = None
     except csv.Error as error:
         raise CaptionError(
-            f"line {number} of {name} is not CSV: {error}", next_step="mend that line, e.g. its quotes"
+            f"line {number} of {name} is not CSV: {error}",
+            next_step="close the quotes around that caption, and write those inside of it twice",
         ) from error
 
 
@@ -250,7 +265,8 @@ def _csv_place(name: str, header: Sequence[str], column: str | None) -> int:
         raise CaptionError(
             f"the first line of {name} looks like a caption",
             expected=f"column names, e.g. {DEFAULT_COLUMN}",
-            next_step=f"if each line is a caption, {called(name, '.txt')}",
+            next_step=f"if that names a column, add --column {quote(header[0])}; "
+            f"if each line is a caption, {called(name, '.txt')}",
         )
     if len(header) == 1 and column is None and re.search(r"[^\w\s.-]", header[0]):
         raise CaptionError(
@@ -275,6 +291,14 @@ def _csv_caption(name: str, row: Sequence[str], line: int, cells: int, place: in
             f"line {line} of {name} has {len(row)} cells",
             expected=f"{cells}, with quotes around a caption that has what parts the cells",
             next_step=mend if len(row) > cells else "fill in what is missing, or leave such rows out",
+        )
+    others = [cell for number, cell in enumerate(row) if number != place and cell.strip()]
+    if row[place].strip().casefold() in TOTALS and others and all(re.fullmatch(r"[\d\s.,%]+", cell) for cell in others):
+        suffix = Path(name).suffix or ".csv"
+        raise CaptionError(
+            f"line {line} of {name} is a total, and no caption",
+            found=", ".join(row)[:60],
+            next_step=made_anew(name, "take it out", f"sed {line}d", suffix, f"-lines{suffix}"),
         )
     return checked_caption(name, row[place], line)
 
@@ -329,6 +353,13 @@ def _record_caption(name: str, where: str, record: Any, line: int, field: str | 
             found=_kind_of_value(record),
             expected=f'{RECORD}, or "a red bird" alone',
             next_step=path_of(record) or "write each caption as such an object, or one a line into a .txt",
+        )
+    if SHARD.fullmatch(Path(name).name) and {"file", "sample", "model_hash"} <= record.keys():
+        raise CaptionError(
+            f"{name} is the record of one shard of a run",
+            found="pictures that were made, some captions several times, others not at all",
+            expected="the captions of the run",
+            next_step="name the captions file that the run was made of",
         )
     nested = value_at(record, field) if field is not None and field not in record else None
     try:

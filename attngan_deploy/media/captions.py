@@ -19,8 +19,9 @@ from typing import IO
 from attngan_deploy.errors import CaptionError
 from attngan_deploy.media.caption import Caption, file_of, no_captions, opened
 from attngan_deploy.media.caption_json import CHUNK, MAX_FILE_BYTES
-from attngan_deploy.media.caption_kind import HEAD_BYTES, ListMarks, kind_of, kind_of_text
+from attngan_deploy.media.caption_kind import HEAD_BYTES, kind_of, kind_of_text
 from attngan_deploy.media.caption_lines import HashedStream, rows_of
+from attngan_deploy.media.list_marks import ListMarks
 from attngan_deploy.media.parquet import measure_table, read_rows
 from attngan_deploy.media.tokenizer import normalised, split_words
 from attngan_deploy.system.filesystems import is_url, open_binary

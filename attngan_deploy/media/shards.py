@@ -13,7 +13,7 @@ from posixpath import dirname, join, normpath
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import NO_VALUES, is_no_value, split_lines
-from attngan_deploy.media.caption_kind import without_marks
+from attngan_deploy.media.list_marks import without_marks
 from attngan_deploy.media.packed import packer_of, unpacking_line
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.system.os_errors import advice, reason

@@ -165,11 +165,13 @@ def test_a_question_of_a_form_may_be_a_column(tmp_path: Path, asked: str) -> Non
         read_captions(tmp_path / "c.csv")
 
 
-@pytest.mark.parametrize(("above", "headers"), [("", 1), ("|---|:--|\n", 2), ("\r\n", 1)])
-def test_a_table_of_markdown_keeps_its_first_row(tmp_path: Path, above: str, headers: int) -> None:
+@pytest.mark.parametrize("above", ["", "|---|:--|\n", "\r\n"])
+def test_a_table_of_markdown_keeps_its_first_row(tmp_path: Path, above: str) -> None:
     (tmp_path / "c.txt").write_bytes(f"| id | caption |\n{above}| 1 | a red bird |\n".encode())
-    with pytest.raises(CaptionError, match=rf"'NR > {headers} {{print \$3}}'"):
+    with pytest.raises(CaptionError, match=r"is a table of Markdown.*{print \$3}") as refused:
         read_captions(tmp_path / "c.txt")
+    subprocess.run(refused.value.next_step.partition(": ")[2], shell=True, check=True)
+    assert [caption.text for caption in read_captions(tmp_path / "c-lines.txt")] == ["a red bird"]
 
 
 @pytest.mark.parametrize(("roles", "place"), [("system user assistant", 2), ("system user", 1), ("system human", 1)])

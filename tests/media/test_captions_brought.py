@@ -262,8 +262,8 @@ def test_the_answer_of_a_chat_is_named(tmp_path: Path) -> None:
         ("two.txt", "2024-05-12, 10:31 - Anna: {0}\n{1}\n2024-05-12, 10:32 - Anna: a jay: it sings\n",
          "WhatsApp exported"),
         ("c.txt", "- {0}\n- [x] {1}\n1. {0}\n", "marks of several kinds"),
-        ("c.csv", "Captions of 2024,,\n,,\nid,caption,by\n1,{0},x\n2,{1},y\n", "is a title"),
-        ("c2.csv", "# exported today\nid,caption\n1,{0}\n2,{1}\n", "is one column"),
+        ("c.csv", "Captions of 2024,,\n,,\nid,caption,by\n1,{0},x\n2,{1},y\n", "column names, which are on line 3"),
+        ("c2.csv", "# exported today\nid,caption\n1,{0}\n2,{1}\n", "column names, which are on line 2"),
         ("c.json", '{{"a1": {{"name": "a.jpg", "size": 3, "file": {{"caption": "{0}"}}}}, '
          '"b": {{"file": {{"caption": "{1}"}}}}}}',
          "lists no captions"),

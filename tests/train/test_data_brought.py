@@ -12,6 +12,7 @@ pytest.importorskip("nltk", reason="needs the train extra")
 
 from attngan_deploy.cli.train import check_data
 from attngan_deploy.errors import DataError
+from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.split import SplitRule
 from tests.makers.data_makers import EVERYTHING, birds, described, picture, run, samples
 
@@ -255,3 +256,16 @@ def test_metadata_that_is_no_file_and_links_without_end_are_refused(tmp_path: Pa
     report = run(tmp_path / "mesh", tmp_path / "out", split=EVERYTHING)
     assert 8 + 8 * 7 <= report["train"]["pictures"] < 200
     assert "link behind a link, to a folder that was read" in report["skipped"]["reasons"]
+
+
+def test_a_list_of_json_says_class_and_split(tmp_path: Path) -> None:
+    path = Path("c.json")
+    record = {"image": "1.jpg", "captions": ["a jay", "a tit"], "split": "test", "class": 3}
+    rows = [
+        cells for _, cells in metadata.rows_of_json(path, json.dumps([record, {"image": "2.jpg", "text": "a wren"}]))
+    ]
+    assert rows[0] == ["picture", "caption", "class", "split"]
+    assert rows[1:] == [["1.jpg", "a jay", "3", "test"], ["1.jpg", "a tit", "3", "test"], ["2.jpg", "a wren", "", ""]]
+    (tmp_path / "c.json").write_text(json.dumps([{"image": "1.jpg", "caption": "a jay", "label": "x", "set": "test"}]))
+    with pytest.raises(DataError, match=r"under another name; .* in its objects, call 'label' class and 'set' split"):
+        run(tmp_path / "c.json", tmp_path / "out")

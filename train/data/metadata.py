@@ -60,6 +60,8 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     Raises:
         DataError: it is of another form, or no JSON.
     """
+    facts: list[str] = []
+    told: list[list[str]] = []  # of each record, what it says of its class and split
     try:
         content = json.loads(text)
         if isinstance(content, dict):
@@ -67,6 +69,9 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             pairs = [(files.get(each["image_id"], ""), [each["caption"]]) for each in content["annotations"]]
         else:
             pairs = [_pair_of(record) or ("", []) for record in content]
+            known = {name for own, others in OTHER_FACTS.items() for name in (own, *others)}
+            facts = sorted({key for record in content for key in record if key.strip().lower() in known})
+            told = [[_told(record.get(key)) for key in facts] for record in content]
         is_whole = bool(pairs) and all(isinstance(name, str) and is_texts(captions) for name, captions in pairs)
     except (ValueError, RecursionError, TypeError, KeyError):
         is_whole = False
@@ -78,9 +83,14 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             '"a red bird"}]} as in COCO, or [{"image": "1.jpg", "caption": "a red bird"}]',
             next_step="write it so, or as a .csv with a line picture,caption on top and a row for each caption",
         )
-    yield "", ["picture", DEFAULT_COLUMN]
+    yield "", ["picture", DEFAULT_COLUMN, *facts]
     for number, (name, captions) in enumerate(pairs, 1):
-        yield from ((f"caption {number}", [name, caption]) for caption in captions)
+        yield from ((f"caption {number}", [name, caption, *(told and told[number - 1])]) for caption in captions)
+
+
+def _told(value: Any) -> str:
+    """A class or a split as a cell of a table has it."""
+    return "" if value is None else str(value)
 
 
 def is_table(path: Path) -> bool:
@@ -115,7 +125,8 @@ def check_facts(path: Path, columns: list[str]) -> None:
             f"{path} seems to have {' and '.join(f'a {name}' for name in found)} under another name",
             found=", ".join(columns),
             expected="class and split, where it has them",
-            next_step=f"{_calls(found)}; or something else, such as '{next(iter(found.values()))} (not read)', "
+            next_step=f"{_calls(found, path.suffix.lower() == '.json')}; "
+            f"or something else, such as '{next(iter(found.values()))} (not read)', "
             "where it is none",
         )
 
@@ -128,5 +139,7 @@ def _facts(columns: list[str]) -> dict[str, str]:
     }
 
 
-def _calls(found: dict[str, str]) -> str:
-    return "in its first line, call " + " and ".join(f"{other!r} {name}" for name, other in found.items())
+def _calls(found: dict[str, str], is_json: bool = False) -> str:
+    return f"in its {'objects' if is_json else 'first line'}, call " + " and ".join(
+        f"{other!r} {name}" for name, other in found.items()
+    )

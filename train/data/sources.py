@@ -13,7 +13,7 @@ from shlex import quote
 
 from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import is_no_value, saved_as_utf8, split_lines
-from attngan_deploy.media.caption_kind import has_other_lines, without_marks
+from attngan_deploy.media.list_marks import has_other_lines, without_marks
 from attngan_deploy.media.packed import ARCHIVES, archive_line
 from attngan_deploy.media.shards import OTHER_SUFFIXES
 from attngan_deploy.system.files import is_ignored, read_file

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import is_no_value
-from attngan_deploy.media.caption_kind import without_marks
 from attngan_deploy.media.caption_lines import csv_rows
+from attngan_deploy.media.list_marks import without_marks
 from attngan_deploy.media.nested_texts import texts_of
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data import metadata
