@@ -142,6 +142,7 @@ class DiscriminatorConfig:
     unconditional: bool = True
     projected: int = 0  # width of one more, which looks at the last picture through the image encoder's backbone
     projected_stages: int = 1  # how many of the last stages have such a one each
+    second_lens: bool = False  # one more looks at the last picture through EfficientNet-Lite1
     pooled: int = 0  # width of its head on the backbone's pooled vector
     two_terms: bool = False  # those of the hinge loss have an unconditional output too, as AttnGAN's always has
 
@@ -321,12 +322,17 @@ def gan_recipe(name: str, generator: GeneratorConfig) -> GanRecipe:
             name="projected",
             batch_size=32 if generator.stages == 1 else 16,
             discriminator=DiscriminatorConfig(
-                kind="none", projected=PROJECTED_WIDTH, projected_stages=generator.stages, pooled=256, two_terms=True
+                kind="none",
+                projected=PROJECTED_WIDTH,
+                projected_stages=generator.stages,
+                second_lens=generator.stages > 1,
+                pooled=256,
+                two_terms=True,
             ),
             damsm_weight=0.05 if generator.stages == 1 else 0.02,
             zoom=0.1,
             close_up=0.5 if generator.stages > 1 else 0.0,
-            generator_rate=2e-4 if generator.stages == 1 else 5e-5,
+            generator_rate=2e-4 if generator.stages == 1 else 1.5e-4,
             discriminator_rate=4e-4 if generator.stages == 1 else 2e-4,
             colour=0.15,
             backbone_sizes=(112, 128, 144),

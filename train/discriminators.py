@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attngan_deploy.train.backbones.lite_lens import SCALES as SECOND_SCALES
 from attngan_deploy.train.compiled import NormLeaky
 from attngan_deploy.train.config import DiscriminatorConfig
 from attngan_deploy.train.projected import ProjectedDiscriminator
+
+SECOND_CHANNELS = [channels for channels, _ in SECOND_SCALES.values()]
 
 
 def _halve(inputs: int, outputs: int) -> nn.Sequential:
@@ -127,7 +130,8 @@ def build_discriminators(
     kinds = {"published": PublishedDiscriminator, "one_way": OneWayDiscriminator}
     nets: list[nn.Module] = [kinds[config.kind](config, size) for size in sizes] if config.kind in kinds else []
     projected = [ProjectedDiscriminator(config, channels) for _ in projected_sizes(config, sizes)]
-    return nn.ModuleList([*nets, *projected])
+    second = [ProjectedDiscriminator(config, SECOND_CHANNELS)] if config.second_lens else []
+    return nn.ModuleList([*nets, *projected, *second])
 
 
 def projected_sizes(config: DiscriminatorConfig, sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -56,9 +56,9 @@ def padded_as_in_tensorflow(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if conv.groups > 1 and x.requires_grad and torch.is_grad_enabled():
         # every other place of the same convolution with stride 1: what is thrown away costs less than torch's backward
         # of a depthwise convolution with stride 2 (on a CPU, seven eighths of the whole backbone's)
-        every = F.conv2d(x, conv.weight, conv.bias, padding=1, groups=conv.groups)
+        every = F.conv2d(x, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2, groups=conv.groups)
         return every[:, :, (x.shape[2] + 1) % 2 :: 2, (x.shape[3] + 1) % 2 :: 2]
-    top, left = (same_padding(side, 3, 2) for side in x.shape[2:])
+    top, left = (same_padding(side, conv.kernel_size[0], 2) for side in x.shape[2:])
     y = conv(F.pad(x, (*left, *top)))
     return y
 

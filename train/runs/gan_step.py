@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from attngan_deploy.errors import CheckpointError
 from attngan_deploy.train import losses
+from attngan_deploy.train.backbones.efficientnet_lite import packaged_weights
+from attngan_deploy.train.backbones.lite_lens import LiteLens
 from attngan_deploy.train.compiled import use_compiled
 from attngan_deploy.train.config import GanRecipe
 from attngan_deploy.train.data.picture_set import TrainingBatch, to_images
@@ -103,6 +105,10 @@ class GanTraining:
                     next_step="train DAMSM with --image-encoder mobilenet_v2_birds, or use --recipe paper",
                 )
             self.lens = encoders.image.backbone
+        self.second: LiteLens | None = None
+        if recipe.discriminator.second_lens:
+            weights = packaged_weights(1, "a discriminator looks through a network with")
+            self.second = lay_out(LiteLens.load(weights), layout, self.device)
         torch.manual_seed(recipe.seed)
         self.generator = Generator(recipe.generator)
         initialise(self.generator)
@@ -216,9 +222,14 @@ class GanTraining:
             coloured = recoloured(image, recipe.colour) if recipe.colour else image
             part = close_up if image is images[-1] else 0.0
             with self._autocast():
-                scales = self.lens.scales(shifted(coloured, size, recipe.shift, recipe.zoom, part))
+                view = shifted(coloured, size, recipe.shift, recipe.zoom, part)
+                scales = self.lens.scales(view)
             pooled = [scales.pooled / POOLED_ROOT_MEAN_SQUARE] if recipe.discriminator.pooled else []
             inputs.append([*scales.maps, *pooled])
+        if self.second is not None:
+            with self._autocast():
+                maps = self.second.maps(view)
+            inputs.append(maps if recipe.discriminator.pooled else maps[:-1])
         return Views(images, inputs, scales)
 
     def _encode(self, views: Views) -> EncodedImages:
@@ -364,7 +375,9 @@ def discriminator_names(recipe: GanRecipe) -> list[str]:
     sizes = discriminator_sizes(recipe)
     kind = recipe.discriminator.kind
     kinds = [f"{kind}, {size} px" for size in sizes] if kind != "none" else []
-    return [*kinds, *(f"projected, {size} px" for size in projected_sizes(recipe.discriminator, sizes))]
+    projected = [f"projected, {size} px" for size in projected_sizes(recipe.discriminator, sizes)]
+    second = [f"EfficientNet-Lite1, {sizes[-1]} px"] if recipe.discriminator.second_lens else []
+    return [*kinds, *projected, *second]
 
 
 def _take_over(net: nn.Module, state: dict[str, Tensor]) -> set[str]:

