@@ -45,8 +45,8 @@ def test_marks_of_a_list_are_no_part_of_captions(tmp_path: Path) -> None:
 
 def test_a_list_in_a_folder_without_captions_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "in/1.jpg")
-    (tmp_path / "in/metadata.csv").write_text("picture,caption\n1.jpg,a bird\n")
-    with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*metadata\.csv -o data$"):
+    (tmp_path / "in/list.csv").write_text("picture,caption\n1.jpg,a bird\n")
+    with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*list\.csv -o data$"):
         run(tmp_path / "in", tmp_path / "out")
 
 
@@ -269,3 +269,48 @@ def test_a_list_of_json_says_class_and_split(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps([{"image": "1.jpg", "caption": "a jay", "label": "x", "set": "test"}]))
     with pytest.raises(DataError, match=r"under another name; .* in its objects, call 'label' class and 'set' split"):
         run(tmp_path / "c.json", tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_metadata_of_a_folder_says_class_and_split(tmp_path: Path, form: str) -> None:
+    for name in ("1", "2", "3", "4"):
+        picture(tmp_path / f"in/birds/{name}.png")
+    described(tmp_path / "in/birds/5.png")
+    sides = {"1": "train", "2": "Test", "3": "validation", "5": "test"}
+    rows = [
+        {"file_name": f"{name}.png", "text": "a jay", "split": side, "class": f"C{name}"}
+        for name, side in sides.items()
+    ]
+    rows.append({"file_name": "1.png", "text": "a red jay", "split": "train", "class": ""})
+    rows.append({"file_name": "4.png", "text": "a tit", "split": "train", "class": "C1"})
+    rows.append({"file_name": "4.png", "text": "a blue tit", "split": "test", "class": "C1"})
+    lines = [json.dumps(row) for row in rows]
+    if form == "csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (tmp_path / f"in/birds/metadata.{form}").write_text("\n".join(lines) + "\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert {name: sample.captions for name, sample in samples(tmp_path / "out").items()} == {
+        "birds/1": ["a jay", "a red jay"]
+    }
+    assert list(samples(tmp_path / "out", "test")) == ["birds/2", "birds/5"]
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["C1", "C2", "C5"]
+    assert report["skipped"]["reasons"] == {"rows disagree": 1, "split neither train nor test": 1}
+    written = (tmp_path / f"in/birds/metadata.{form}").read_text()
+    (tmp_path / f"in/birds/metadata.{form}").write_text(written.replace("split", "set").replace("class", "label"))
+    with pytest.raises(
+        DataError, match=rf"metadata\.{form} seems to have a class and a split under another .* in its (objects|first)"
+    ):
+        run(tmp_path / "in", tmp_path / "refused", split=SplitRule())
+
+
+def test_metadata_of_each_side_keeps_the_folders_split(tmp_path: Path) -> None:
+    for side in ("train", "test"):
+        picture(tmp_path / f"in/{side}/1.png")
+        picture(tmp_path / f"in/{side}/A/2.png")
+        (tmp_path / f"in/{side}/metadata.csv").write_text(
+            'file_name,text,class\n1.png,a jay,B\nA/2.png,"a tit, blue",\n'
+        )
+    (tmp_path / "in/train/A/metadata.csv").write_text("url,width\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A", "B"])
+    assert samples(tmp_path / "out", "test")["test/A/2"].captions == ["a tit, blue"]

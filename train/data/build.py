@@ -153,8 +153,8 @@ def read_source(options: BuildOptions) -> Source:
         return sources.read_cub(options.source, options.captions)
     if kind == "folder":
         source = sources.read_folder(options.source)
-        if is_free:
-            split_by_folders(source)
+        if is_free and not any(entry.split for entry in source.entries):
+            split_by_folders(source, [entry.name.rpartition("/")[0] for entry in source.entries])
         return source
     if kind == "csv":
         source = read_csv(options.source, options.root)

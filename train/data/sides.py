@@ -63,7 +63,7 @@ def split_by_folders(source: "Source", folders: Sequence[str] | None = None) -> 
             continue
         source.notes["picture for validation taken for testing"] += side == VALIDATION
         split = TRAIN if side == TRAIN else TEST
-        kept = entry.class_name if folders is not None else class_name or None
+        kept = entry.class_name if entry.class_name != place else class_name or None
         source.entries.append(replace(entry, class_name=kept, split=split))
     return True
 
