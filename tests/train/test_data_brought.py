@@ -14,7 +14,7 @@ from attngan_deploy.cli.train import check_data
 from attngan_deploy.errors import DataError
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.split import SplitRule
-from tests.makers.data_makers import EVERYTHING, birds, described, picture, run, samples
+from tests.makers.data_makers import EVERYTHING, birds, described, make_cub, picture, run, samples
 
 
 def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
@@ -314,3 +314,60 @@ def test_metadata_of_each_side_keeps_the_folders_split(tmp_path: Path) -> None:
     report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
     assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A", "B"])
     assert samples(tmp_path / "out", "test")["test/A/2"].captions == ["a tit, blue"]
+
+
+def test_splits_of_karpathy_are_read(tmp_path: Path) -> None:
+    sides = {"train2014/1": "train", "val2014/2": "restval", "val2014/3": "test", "val2014/4": "val"}
+    images = []
+    for name, side in sides.items():
+        picture(tmp_path / f"in/{name}.jpg")
+        folder, _, file = name.partition("/")
+        sentences = [{"tokens": ["a"], "raw": f"a {what} bird"} for what in ("red", side)]
+        images.append({"filepath": folder, "filename": f"{file}.jpg", "split": side, "sentences": sentences})
+    table = tmp_path / "in/dataset_coco.json"
+    table.write_text(json.dumps({"images": images, "dataset": "coco"}))
+    with pytest.raises(DataError, match=rf"Next: name the list in it: t2i data build {table} -o data$"):
+        run(tmp_path / "in", tmp_path / "folder")
+    report = run(table, tmp_path / "out", split=SplitRule())
+    assert {name: each.captions for name, each in samples(tmp_path / "out").items()} == {
+        "train2014/1": ["a red bird", "a train bird"],
+        "val2014/2": ["a red bird", "a restval bird"],
+    }
+    assert list(samples(tmp_path / "out", "test")) == ["val2014/3"]
+    assert (report["train"]["classes"], report["classes_in_both"]) == (2, [])
+    for image in images:
+        del image["filepath"]
+    for place in (*(tmp_path / "in/val2014").iterdir(),):
+        place.rename(tmp_path / "in/train2014" / place.name)
+    table.write_text(json.dumps({"images": images, "dataset": "flickr8k"}))
+    run(table, tmp_path / "flat", split=SplitRule())
+    assert list(samples(tmp_path / "flat")) == ["train2014/1", "train2014/2"]
+
+
+def test_folders_of_a_table_with_a_split_are_no_sides_of_classes(tmp_path: Path) -> None:
+    names = [f"{side}/{bird}/1.jpg" for side in ("train", "valid", "test") for bird in "AB"]
+    for name in names:
+        picture(tmp_path / "in" / name)
+    rows = "".join(f"{name},a red bird,{name.partition('/')[0]}\n" for name in names)
+    (tmp_path / "in/list.csv").write_text("picture,caption,split\n" + rows)
+    report = run(tmp_path / "in/list.csv", tmp_path / "out", split=SplitRule())
+    assert report["classes_in_both"] == ["A", "B"]
+
+
+def test_shards_of_img2dataset_are_no_classes(tmp_path: Path) -> None:
+    for shard in ("00000", "00001"):
+        described(tmp_path / f"in/{shard}/{shard}0000.jpg")
+        described(tmp_path / f"in/{shard}/{shard}0001.jpg")
+    (tmp_path / "in/00000_stats.json").write_text("{}")
+    run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    classes = ["00001", "picture:00000/000000000", "picture:00000/000000001"]
+    assert (tmp_path / "out/classes.txt").read_text().split() == classes
+
+
+def test_the_folder_above_cub_and_one_that_lacks_a_list_are_told(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "in/CUB_200_2011")
+    with pytest.raises(DataError, match=rf"Next: name the CUB-200-2011 folder, {root}$"):
+        run(tmp_path / "in", tmp_path / "out")
+    (root / "bounding_boxes.txt").unlink()
+    with pytest.raises(DataError, match=r"is not a CUB-200-2011 folder; found no bounding_boxes\.txt"):
+        run(root, tmp_path / "out")

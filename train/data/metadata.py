@@ -84,7 +84,7 @@ def _pair_of(record: Any) -> tuple[str, list[str]] | None:
 
 
 def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    """The rows of a JSON file, names of columns first: of COCO's captions, or of a list of pictures and captions.
+    """The rows of a JSON file, names of columns first: of COCO, of Karpathy's splits, or of a list of pictures.
 
     Raises:
         DataError: it is of another form, or no JSON.
@@ -93,6 +93,8 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     told: list[list[str]] = []  # of each record, what it says of its class and split
     try:
         content = json.loads(text)
+        if isinstance(content, dict) and "annotations" not in content:
+            content = [_record_of(image) for image in content["images"]]
         if isinstance(content, dict):
             files = {image["id"]: image["file_name"] for image in content["images"]}
             pairs = [(files.get(each["image_id"], ""), [each["caption"]]) for each in content["annotations"]]
@@ -102,7 +104,7 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             facts = sorted({key for record in content for key in record if key.strip().lower() in known})
             told = [[_told(record.get(key)) for key in facts] for record in content]
         is_whole = bool(pairs) and all(isinstance(name, str) and is_texts(captions) for name, captions in pairs)
-    except (ValueError, RecursionError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         is_whole = False
     if not is_whole:
         raise DataError(
@@ -115,6 +117,13 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     yield "", ["picture", DEFAULT_COLUMN, *facts]
     for number, (name, captions) in enumerate(pairs, 1):
         yield from ((f"caption {number}", [name, caption, *(told and told[number - 1])]) for caption in captions)
+
+
+def _record_of(image: dict[str, Any]) -> dict[str, Any]:
+    """An image of Karpathy's splits of Flickr8k, Flickr30k and COCO as a record of a list."""
+    picture = "/".join(filter(None, (image.get("filepath"), image["filename"])))
+    captions = [sentence["raw"] for sentence in image["sentences"]]
+    return {"picture": picture, DEFAULT_COLUMN: captions, "split": image.get("split")}
 
 
 def _told(value: Any) -> str:

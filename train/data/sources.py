@@ -95,7 +95,7 @@ def detect_kind(path: Path) -> str:
         DataError: nothing there, or a file that is no table.
     """
     if path.is_dir():
-        return "cub" if all((path / name).is_file() for name in CUB_FILES) else "folder"
+        return "cub" if all((path / name).is_file() for name in CUB_FILES[:2]) else "folder"
     if path.is_file() and (path.suffix.lower() in (".csv", ".tsv", ".json") or metadata.is_table(path)):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
@@ -184,9 +184,9 @@ def read_folder(root: Path) -> Source:
             source.skip((folder / name).as_posix(), reason)
         files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
         pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
-        for file in metadata.files_in(Path(here), files):
-            text = read_text(file) if file.name == metadata.NAME else ""
-            for path, captions, facts in metadata.described_in(file, text):
+        for listing in metadata.files_in(Path(here), files):
+            text = read_text(listing) if listing.name == metadata.NAME else ""
+            for path, captions, facts in metadata.described_in(listing, text):
                 listed.setdefault(path, []).extend(captions)
                 told.setdefault(path, []).append(facts)
         described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
@@ -198,7 +198,8 @@ def read_folder(root: Path) -> Source:
             said = class_and_split(source, name, told.get(root / folder / file, []))
             lines = None if said is None else rows or _caption_lines(source, name, beside)
             if said is not None and lines is not None:
-                class_name = said[0] or (None if folder == Path() else folder.as_posix())
+                is_class = folder != Path() and not Path(f"{here}_stats.json").is_file()  # of a shard of img2dataset
+                class_name = said[0] or (folder.as_posix() if is_class else None)
                 source.add(Entry(name, root / folder / file, tuple(lines), class_name, None, said[1]))
         for file in files:
             if not (Path(here) / file).exists():
