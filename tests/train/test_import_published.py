@@ -132,9 +132,8 @@ def test_two_of_three_stages(tmp_path: Path) -> None:
         lambda state: dict(reversed(state.items())),
         lambda state: {"epoch": 3, "G_state_dict": state, "D_state_dict": {"img.weight": torch.ones(2)}},
         lambda state: {"params": {}, "params_ema": state},
-        lambda state: {
-            "state_dict": {f"netG.{name}": value for name, value in state.items()} | {"netD.a": torch.ones(1)}
-        },
+        lambda state: {"state_dict": {f"netG.{name}": value for name, value in state.items()}, "netD": {}},
+        lambda state: {f"generator.{name}": value for name, value in state.items()} | {"netD.a": torch.ones(1)},
     ],
     ids=[
         "DataParallel",
