@@ -70,12 +70,12 @@ def build(
 ) -> None:
     """Make training shards, vocabulary and report from pictures and captions.
 
-    A folder has name.txt beside each picture, a caption a line, or one metadata.jsonl, and sub-folders for classes;
-    where all of it lies in train/ and test/, these are the split. A CSV has columns picture
-    and caption, a row for each caption, and optionally class and split (train or test), which the pictures' folders say
-    where it has no such columns. CUB-200-2011 pictures are cut
-    to a square of 1.5 times the larger side of the bird's box, shifted and shrunk to fit into the picture; others to
-    their centre square. What is skipped, and why, is listed in report.json.
+    A folder has name.txt beside each picture, a caption a line, or a metadata.jsonl or .csv, and sub-folders for
+    classes; where all of it lies in train/ and test/, these are the split. A CSV has columns picture and caption, a
+    row for each caption, and optionally class and split (train or test), which the pictures' folders say where it
+    has no such columns. CUB-200-2011 pictures are cut to a square of 1.5 times the larger side of the bird's box,
+    shifted and shrunk to fit into the picture; others to their centre square. What is skipped, and why, is listed
+    in report.json.
     """
     check_one(context, "source")
     share = None if test_classes is None else parse_test_classes(test_classes)

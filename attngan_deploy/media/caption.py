@@ -2,6 +2,7 @@
 
 import errno
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,13 +77,21 @@ def saved_as_utf8(name: str) -> str:
             start = stream.read(4)
     except OSError:
         start = b""
-    if not path.is_file() or start[:2] == b"\0\0":
+    encoding = wide_encoding(start)
+    if not path.is_file() or (start[:2] == b"\0\0" and not encoding):
         return "save it as UTF-8"
     new = path.with_name(f"{path.stem}-utf8{path.suffix}")
-    ends = {start[:1]: "UTF-16BE", start[1:2]: "UTF-16LE"}.get(b"\0", "CP1252")
-    is_wide = start.startswith((b"\xff\xfe", b"\xfe\xff")) or ends != "CP1252"
-    line = f"iconv -f {'UTF-16' if start[:1] >= bytes([0xFE]) else ends} -t UTF-8 {quote(name)} > {quote(str(new))}"
-    return f"save it as UTF-8: {line}" + ("" if is_wide else ", if it is of Windows in Western Europe")
+    line = f"iconv -f {encoding or 'CP1252'} -t UTF-8 {quote(name)} > {quote(str(new))}"
+    return f"save it as UTF-8: {line}" + ("" if encoding else ", if it is of Windows in Western Europe")
+
+
+def wide_encoding(start: bytes) -> str:
+    """UTF-16 or UTF-32 as iconv calls them, by the first four bytes of a text; "" where it is neither."""
+    marked = {BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16"}
+    if mark := next((mark for mark in marked if start.startswith(mark)), b""):
+        return marked[mark]
+    zeros = "".join("0" if byte == 0 else "x" for byte in start)
+    return {"x000": "UTF-32LE", "000x": "UTF-32BE"}.get(zeros, {"x0": "UTF-16LE", "0x": "UTF-16BE"}.get(zeros[:2], ""))
 
 
 def split_lines(text: str) -> list[str]:

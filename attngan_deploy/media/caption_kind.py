@@ -9,8 +9,8 @@ from shlex import quote
 from typing import NoReturn
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, KINDS, PICTURE_COLUMNS, saved_first
-from attngan_deploy.media.tokenizer import split_words
+from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, HELP, KINDS, PICTURE_COLUMNS, saved_first
+from attngan_deploy.media.tokenizer import PADDING, split_words
 
 HEAD_BYTES = 65536
 DELIMITERS = (",", ";", "\t", "|")
@@ -20,6 +20,7 @@ COLUMNS = {
     *("class", "label", "labels", "split"),
 }
 FACT = re.compile(r"[\d.,:/-]+|https?://\S+|true|false", re.IGNORECASE)  # a cell that no caption is
+PIVOTED = re.compile(r"(count|sum|average|max|min) of \S", re.IGNORECASE)  # a column of numbers in a pivot table
 LONGEST_NAME = 100  # letters of a column's, which may be a question
 TABLE = "put the columns' names on top, such as picture and caption, and call it .csv or .tsv"
 PICTURE = r"(jpe?g|png|webp|bmp|gif|tiff?)"
@@ -110,6 +111,8 @@ def kind_of_text(head: bytes, name: str, has_name: bool, column: str | None = No
             expected="one caption a line",
             next_step=made_anew(name, "keep what was said alone, one caption a line", MESSAGES),
         )
+    if first == PADDING:
+        _refuse(f"{name} is a vocabulary, and no captions", f"{first}, which is its first word", HELP)
     if column is None:
         _check_foreign(name, text)
     if head.startswith(b"PAR1"):
@@ -236,7 +239,8 @@ def check_header(name: str, cells: Sequence[str], delimiter: str, column: str | 
         column: the one that was asked for; a question may be the name of one, but stands beside no number.
     """
     pictures = [bool(ROW.match(f"{cell}\t")) for cell in cells]
-    words = [0 if is_picture else len(split_words(cell)) for cell, is_picture in zip(cells, pictures, strict=True)]
+    words = [0 if named else len(split_words(cell)) for cell, named in zip(cells, pictures, strict=True)]
+    words = [0 if PIVOTED.match(cell) else count for cell, count in zip(cells, words, strict=True)]
     most = max(words, default=0)
     has_number = any(cell.isdecimal() for cell in cells)
     is_row = len(cells) > 1 and ((most > 2 and column is None) or (most > 1 and has_number))

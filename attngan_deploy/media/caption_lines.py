@@ -13,7 +13,15 @@ from shlex import quote
 from typing import IO, Any
 
 from attngan_deploy.errors import CaptionError
-from attngan_deploy.media.caption import DEFAULT_COLUMN, SHARD, Caption, checked_caption, choose_column, saved_as_utf8
+from attngan_deploy.media.caption import (
+    DEFAULT_COLUMN,
+    SHARD,
+    Caption,
+    checked_caption,
+    choose_column,
+    saved_as_utf8,
+    wide_encoding,
+)
 from attngan_deploy.media.caption_json import CHUNK, RECORD, json_records
 from attngan_deploy.media.caption_kind import DELIMITERS, called, check_header, check_top, made_anew, untitled
 from attngan_deploy.media.nested_texts import is_texts, path_of, texts_in, texts_of, value_at
@@ -132,8 +140,8 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
     r"""Lines from `offset` on, where line `number` starts; \n, \r\n and \r end one."""
     stream.seek(offset)
     chunk, rest = stream.read(max(CHUNK, len(BYTE_ORDER_MARK) + 1)), b""
-    if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CaptionError(f"{name} is UTF-16", expected="UTF-8", next_step=saved_as_utf8(name))
+    if offset == 0 and (encoding := wide_encoding(chunk[:4])) in ("UTF-16", "UTF-32"):
+        raise CaptionError(f"{name} is {encoding}", expected="UTF-8", next_step=saved_as_utf8(name))
     if offset == 0 and (packer := packer_of(chunk)):
         raise CaptionError(f"{name} is packed by {packer}", expected="text", next_step=unpacking_line(name, packer))
     head = chunk[:16].removeprefix(BYTE_ORDER_MARK).lower()
@@ -152,10 +160,11 @@ def _lines(stream: "IO[bytes] | HashedStream", name: str, offset: int = 0, numbe
         rest = pieces.pop() if chunk and pieces and not pieces[-1].endswith(b"\n") else b""
         if b"\0" in chunk:
             number += next((place for place, piece in enumerate([*pieces, rest]) if b"\0" in piece), 0)
+            wide = wide_encoding(chunk[:4])[:6] or "UTF-16"
             raise CaptionError(
                 f"{name} is not text: a zero byte on line {number}",
                 expected="one caption a line, in UTF-8",
-                next_step=f"if it is text in UTF-16, {saved_as_utf8(name)}".partition(", if it is of")[0],
+                next_step=f"if it is text in {wide}, {saved_as_utf8(name)}".partition(", if it is of")[0],
             )
         for piece in pieces:
             yield number, offset, piece.rstrip(b"\r\n")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -34,6 +35,16 @@ BAD_PICTURE = (
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 SCANNED = ("JPEG", "MPO", "TIFF")  # formats whose files hold JPEGs
+OTHERS = {  # what is found under the name of a picture, by how it begins
+    "AVIF": rb"....ftypavi[fs]",
+    "HEIC": rb"....ftyp(he[ivms][cxsm]|mif1|msf1)",
+    "a GIF": rb"GIF8",
+    "a BMP": rb"BM",
+    "a TIFF": rb"II\*\0|MM\0\*",
+    "JPEG XL": rb"\xff\n|\0\0\0\x0cJXL ",
+    "a web page": rb"\s*<(!doctype|html|\?xml|svg)",
+    "a pointer of Git LFS: git lfs pull brings its file": rb"version https://git-lfs",
+}
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks that Pillow refuses when they hold much
 ORIENTATION_SOURCES = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 UPRIGHT = {
@@ -112,9 +123,17 @@ def load_picture(
         raise TooManyPixelsError(str(error)) from error
     except UnidentifiedImageError as error:  # whose text holds an address in memory
         *names, last = (name.replace("WEBP", "WebP") for name in formats)
-        raise OSError(f"no {', '.join(names)} or {last}") from error
+        raise OSError(f"no {', '.join(names)} or {last}{_but(source)}") from error
     except BAD_PICTURE as error:
         raise OSError(str(error) or type(error).__name__) from error
+
+
+def _but(source: bytes | Path) -> str:
+    """What stands in the place of a picture, as far as its first bytes say."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        head = stream.read(64)
+    kind = next((kind for kind, start in OTHERS.items() if re.match(start, head, re.DOTALL | re.IGNORECASE)), "")
+    return f", but {kind}" * bool(kind)
 
 
 def _load(source: bytes | Path, formats: tuple[str, ...], most_pixels: int, pixels: bool) -> Image.Image:

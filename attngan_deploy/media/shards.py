@@ -20,7 +20,10 @@ from attngan_deploy.system.os_errors import advice, reason
 
 PICTURE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".jfif")
 # Pictures all the same, to be named where they are met: `t2i data build` reads some of them.
-OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm")
+OTHER_SUFFIXES = (
+    *(".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".mpo", ".jpe", ".psd"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"),  # of cameras
+)
 SIDECAR = ".json"
 # Of WebDataset: captions, one a line, and a class's number, where no `.json` has them.
 TEXT, CLASS = ".txt", ".cls"

@@ -167,7 +167,7 @@ def measure_by(
         raise ScoreError(
             f"{source.source} has no usable picture",
             found=skipped[0] if skipped else "none",
-            next_step=FOLLOWED if source.lost else "",
+            next_step=FOLLOWED if source.lost else "make PNGs of them",
         )
     arranged = source.arrange([item.name for item in kept])
     captions = sorted(item.caption for item in kept)

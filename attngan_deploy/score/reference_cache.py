@@ -6,8 +6,10 @@ What can't be read is made anew, and the note of the outputs says so.
 import hashlib
 import io
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ SCHEMA_VERSION = 1
 FOLDER = "reference"
 REAL_PICTURES = "--reference with a folder or a .tar of real pictures"
 STATISTICS, MU, SIGMA = ".npz", "mu", "sigma"  # of features, as pytorch-fid and others keep them
+MEAN = re.compile(r"(.+[_.])?(mu|mean|m)", re.IGNORECASE)  # what others call the two
+COVARIANCE = re.compile(r"(.+[_.])?(sigma|covariance|cov|s)", re.IGNORECASE)
 ROUNDING = 1e-3  # of the largest value, which float16 needs
 LARGEST_STATISTICS = 512 * 2**20  # bytes of the two, unpacked; 2048 features have 33 MB
 UNREADABLE = (ScoreError, AttributeError, *NO_ARRAYS)
@@ -115,14 +119,20 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
             f"{needing[0]} needs the features of every reference picture, which {path} does not hold",
             next_step="--metric fid, or --reference with a folder or a .tar of the pictures",
         )
+    names: list[str] = []
     try:
         with open_file(path) as stream, np.load(stream, allow_pickle=False) as arrays:
+            names = arrays.files
+            if not {MU, SIGMA} <= {*names}:
+                raise ValueError(", ".join(names[:5]) or "nothing")
             if sum(arrays.zip.getinfo(f"{name}.npy").file_size for name in (MU, SIGMA)) > LARGEST_STATISTICS:
                 raise ValueError(f"more than {LARGEST_STATISTICS:,} bytes")
             mean, covariance = (_real(name, arrays[name]) for name in (MU, SIGMA))
+        if mean.ndim != 1:
+            raise ValueError(f"'{MU}' of shape {list(mean.shape)}")
         statistics = FeatureStatistics.from_covariance(mean, covariance)
     except UNREADABLE as error:
-        raise _no_statistics(path, one_line(error)) from error
+        raise _no_statistics(path, one_line(error), _named(path, names)) from error
     width = judge.look(np.zeros((1, judge.size, judge.size, 3), np.uint8))[1].shape[1]
     if statistics.dimensions != width:
         raise ScoreError(
@@ -137,12 +147,22 @@ def _statistics_of_others(path: Path, judge: Judge, options: ScoreOptions) -> Ju
     return JudgeOutputs(PictureFacts(path.name, sha256=sha256_of(path), notes=(note,)), statistics=statistics)
 
 
-def _no_statistics(path: Path, found: str) -> ScoreError:
+def _named(path: Path, names: list[str]) -> str:
+    """The line that writes the two under their names, where others of an `.npz` are plainly theirs."""
+    means, covariances = ([name for name in names if pattern.fullmatch(name)] for pattern in (MEAN, COVARIANCE))
+    if len(means) != 1 or len(covariances) != 1:
+        return ""
+    new = path.with_name(f"{path.stem}-named{path.suffix}")
+    load = f"a = np.load({str(path)!r}); np.savez({str(new)!r}, {MU}=a[{means[0]!r}], {SIGMA}=a[{covariances[0]!r}])"
+    return f"write them under these names: python -c {quote(f'import numpy as np; {load}')}"
+
+
+def _no_statistics(path: Path, found: str, next_step: str = "") -> ScoreError:
     return ScoreError(
         f"{path} holds no statistics of features",
         found=found,
         expected=f"'{MU}' [F] and '{SIGMA}' [F, F] of finite numbers, as pytorch-fid writes them",
-        next_step="--reference with a folder or a .tar of the real pictures",
+        next_step=next_step or "--reference with a folder or a .tar of the real pictures",
     )
 
 

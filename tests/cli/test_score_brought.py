@@ -149,3 +149,58 @@ def test_a_manifest_of_some_of_the_pictures(birds: Path, judge: Path, capsys: py
     status, told = score(capsys, "birds", "--judge", judge)
     assert status == 0 and "manifest.jsonl names 2 of 12 pictures; --order name scores all that are there" in told
     assert "12 used of 12 found" in score(capsys, "birds", "--judge", judge, "--order", "name")[1]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"GIF89a", "a GIF"),
+        (b"II*\0\x10\0\0\0CR", "a TIFF"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS: git lfs pull brings"),
+        (b"nothing", "$"),
+    ],
+)
+def test_what_is_called_a_picture_and_is_none_is_told(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], written: bytes, kind: str
+) -> None:
+    for file in birds.iterdir():
+        file.write_bytes(written)
+    status, told = score(capsys, "birds", "--judge", judge)
+    expected = "no PNG, WebP or JPEG)" if kind == "$" else f"no PNG, WebP or JPEG, but {kind}"
+    assert status == 1 and expected in told and "Next: " in told
+
+
+@pytest.mark.parametrize("name", ["0.CR2", "1.nef", "2.dng", "3.mpo"])
+def test_pictures_of_cameras_are_pictures(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (birds / name).write_bytes(b"II*\0")
+    status, told = score(capsys, "birds", "--judge", judge)
+    assert status == 0 and "1 pictures of kinds that are not read (1 " in told
+    Path("raw").mkdir()
+    (birds / name).rename(Path("raw", name))
+    status, told = score(capsys, "raw", "--judge", judge)
+    assert status == 1 and "Next: make PNGs of them" in told
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance"), [("m", "s"), ("mean", "cov"), ("fid_mu", "fid_sigma"), ("Mu", "Sigma")]
+)
+def test_statistics_under_other_names_get_theirs_by_the_next_step(
+    birds: Path, judge: Path, capsys: pytest.CaptureFixture[str], mean: str, covariance: str
+) -> None:
+    np.savez("real set.npz", **{mean: np.zeros(5), covariance: np.eye(5), "n": np.array(12)})
+    fid = ("birds", "--judge", judge, "--metric", "fid", "--reference")
+    status, told = score(capsys, *fid, "real set.npz")
+    assert status == 1 and f"found {mean}, {covariance}, n; expected 'mu' [F]" in told
+    subprocess.run(told.strip().partition("these names: ")[2], shell=True, check=True)
+    with np.load("real set-named.npz") as named:
+        assert named["mu"].shape == (5,) and named["sigma"].shape == (5, 5)
+    assert "holds the features of another judge; found 5 features" in score(capsys, *fid, "real set-named.npz")[1]
+    np.savez("real set.npz", mu=np.zeros((1, 5)), sigma=np.eye(5))
+    assert "found 'mu' of shape [1, 5]; " in score(capsys, *fid, "real set.npz")[1]
+    np.savez("real set.npz", features=np.zeros((3, 5)))
+    assert "found features; expected " in score(capsys, *fid, "real set.npz")[1]

@@ -14,7 +14,7 @@ from attngan_deploy.cli.train import check_data
 from attngan_deploy.errors import DataError
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.split import SplitRule
-from tests.makers.data_makers import EVERYTHING, birds, described, picture, run, samples
+from tests.makers.data_makers import EVERYTHING, birds, described, make_cub, picture, run, samples
 
 
 def test_a_folder_for_validation_alone_is_that_of_tests(tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_marks_of_a_list_are_no_part_of_captions(tmp_path: Path) -> None:
 
 def test_a_list_in_a_folder_without_captions_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "in/1.jpg")
-    (tmp_path / "in/metadata.csv").write_text("picture,caption\n1.jpg,a bird\n")
-    with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*metadata\.csv -o data$"):
+    (tmp_path / "in/list.csv").write_text("picture,caption\n1.jpg,a bird\n")
+    with pytest.raises(DataError, match=r"Next: name the list in it: t2i data build .*list\.csv -o data$"):
         run(tmp_path / "in", tmp_path / "out")
 
 
@@ -269,3 +269,105 @@ def test_a_list_of_json_says_class_and_split(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps([{"image": "1.jpg", "caption": "a jay", "label": "x", "set": "test"}]))
     with pytest.raises(DataError, match=r"under another name; .* in its objects, call 'label' class and 'set' split"):
         run(tmp_path / "c.json", tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_metadata_of_a_folder_says_class_and_split(tmp_path: Path, form: str) -> None:
+    for name in ("1", "2", "3", "4"):
+        picture(tmp_path / f"in/birds/{name}.png")
+    described(tmp_path / "in/birds/5.png")
+    sides = {"1": "train", "2": "Test", "3": "validation", "5": "test"}
+    rows = [
+        {"file_name": f"{name}.png", "text": "a jay", "split": side, "class": f"C{name}"}
+        for name, side in sides.items()
+    ]
+    rows.append({"file_name": "1.png", "text": "a red jay", "split": "train", "class": ""})
+    rows.append({"file_name": "4.png", "text": "a tit", "split": "train", "class": "C1"})
+    rows.append({"file_name": "4.png", "text": "a blue tit", "split": "test", "class": "C1"})
+    lines = [json.dumps(row) for row in rows]
+    if form == "csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (tmp_path / f"in/birds/metadata.{form}").write_text("\n".join(lines) + "\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert {name: sample.captions for name, sample in samples(tmp_path / "out").items()} == {
+        "birds/1": ["a jay", "a red jay"]
+    }
+    assert list(samples(tmp_path / "out", "test")) == ["birds/2", "birds/5"]
+    assert (tmp_path / "out/classes.txt").read_text().split() == ["C1", "C2", "C5"]
+    assert report["skipped"]["reasons"] == {"rows disagree": 1, "split neither train nor test": 1}
+    written = (tmp_path / f"in/birds/metadata.{form}").read_text()
+    (tmp_path / f"in/birds/metadata.{form}").write_text(written.replace("split", "set").replace("class", "label"))
+    with pytest.raises(
+        DataError, match=rf"metadata\.{form} seems to have a class and a split under another .* in its (objects|first)"
+    ):
+        run(tmp_path / "in", tmp_path / "refused", split=SplitRule())
+
+
+def test_metadata_of_each_side_keeps_the_folders_split(tmp_path: Path) -> None:
+    for side in ("train", "test"):
+        picture(tmp_path / f"in/{side}/1.png")
+        picture(tmp_path / f"in/{side}/A/2.png")
+        (tmp_path / f"in/{side}/metadata.csv").write_text(
+            'file_name,text,class\n1.png,a jay,B\nA/2.png,"a tit, blue",\n'
+        )
+    (tmp_path / "in/train/A/metadata.csv").write_text("url,width\n")
+    report = run(tmp_path / "in", tmp_path / "out", split=SplitRule())
+    assert (report["split"], report["classes_in_both"]) == ("as the source says", ["A", "B"])
+    assert samples(tmp_path / "out", "test")["test/A/2"].captions == ["a tit, blue"]
+
+
+def test_splits_of_karpathy_are_read(tmp_path: Path) -> None:
+    sides = {"train2014/1": "train", "val2014/2": "restval", "val2014/3": "test", "val2014/4": "val"}
+    images = []
+    for name, side in sides.items():
+        picture(tmp_path / f"in/{name}.jpg")
+        folder, _, file = name.partition("/")
+        sentences = [{"tokens": ["a"], "raw": f"a {what} bird"} for what in ("red", side)]
+        images.append({"filepath": folder, "filename": f"{file}.jpg", "split": side, "sentences": sentences})
+    table = tmp_path / "in/dataset_coco.json"
+    table.write_text(json.dumps({"images": images, "dataset": "coco"}))
+    with pytest.raises(DataError, match=rf"Next: name the list in it: t2i data build {table} -o data$"):
+        run(tmp_path / "in", tmp_path / "folder")
+    report = run(table, tmp_path / "out", split=SplitRule())
+    assert {name: each.captions for name, each in samples(tmp_path / "out").items()} == {
+        "train2014/1": ["a red bird", "a train bird"],
+        "val2014/2": ["a red bird", "a restval bird"],
+    }
+    assert list(samples(tmp_path / "out", "test")) == ["val2014/3"]
+    assert (report["train"]["classes"], report["classes_in_both"]) == (2, [])
+    for image in images:
+        del image["filepath"]
+    for place in (*(tmp_path / "in/val2014").iterdir(),):
+        place.rename(tmp_path / "in/train2014" / place.name)
+    table.write_text(json.dumps({"images": images, "dataset": "flickr8k"}))
+    run(table, tmp_path / "flat", split=SplitRule())
+    assert list(samples(tmp_path / "flat")) == ["train2014/1", "train2014/2"]
+
+
+def test_folders_of_a_table_with_a_split_are_no_sides_of_classes(tmp_path: Path) -> None:
+    names = [f"{side}/{bird}/1.jpg" for side in ("train", "valid", "test") for bird in "AB"]
+    for name in names:
+        picture(tmp_path / "in" / name)
+    rows = "".join(f"{name},a red bird,{name.partition('/')[0]}\n" for name in names)
+    (tmp_path / "in/list.csv").write_text("picture,caption,split\n" + rows)
+    report = run(tmp_path / "in/list.csv", tmp_path / "out", split=SplitRule())
+    assert report["classes_in_both"] == ["A", "B"]
+
+
+def test_shards_of_img2dataset_are_no_classes(tmp_path: Path) -> None:
+    for shard in ("00000", "00001"):
+        described(tmp_path / f"in/{shard}/{shard}0000.jpg")
+        described(tmp_path / f"in/{shard}/{shard}0001.jpg")
+    (tmp_path / "in/00000_stats.json").write_text("{}")
+    run(tmp_path / "in", tmp_path / "out", split=EVERYTHING)
+    classes = ["00001", "picture:00000/000000000", "picture:00000/000000001"]
+    assert (tmp_path / "out/classes.txt").read_text().split() == classes
+
+
+def test_the_folder_above_cub_and_one_that_lacks_a_list_are_told(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "in/CUB_200_2011")
+    with pytest.raises(DataError, match=rf"Next: name the CUB-200-2011 folder, {root}$"):
+        run(tmp_path / "in", tmp_path / "out")
+    (root / "bounding_boxes.txt").unlink()
+    with pytest.raises(DataError, match=r"is not a CUB-200-2011 folder; found no bounding_boxes\.txt"):
+        run(root, tmp_path / "out")

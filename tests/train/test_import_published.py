@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from attngan_deploy import TextFeatures, TextToImage
@@ -18,6 +19,7 @@ from attngan_deploy.bundles.bundle import open_bundle
 from attngan_deploy.cli import app, register
 from attngan_deploy.engines.load import load_engine
 from attngan_deploy.engines.request import EngineRequest
+from attngan_deploy.errors import CheckpointError
 from attngan_deploy.export.bundle_writer import load_networks
 from attngan_deploy.export.published import import_published
 from attngan_deploy.train.config import GeneratorConfig
@@ -128,8 +130,21 @@ def test_two_of_three_stages(tmp_path: Path) -> None:
         lambda state: {name: value.double() for name, value in state.items()},
         lambda state: state | {"h_net1.fc.1.num_batches_tracked": torch.tensor(7)},
         lambda state: dict(reversed(state.items())),
+        lambda state: {"epoch": 3, "G_state_dict": state, "D_state_dict": {"img.weight": torch.ones(2)}},
+        lambda state: {"params": {}, "params_ema": state},
+        lambda state: {"state_dict": {f"netG.{name}": value for name, value in state.items()}, "netD": {}},
+        lambda state: {f"generator.{name}": value for name, value in state.items()} | {"netD.a": torch.ones(1)},
     ],
-    ids=["DataParallel", "float64", "num_batches_tracked", "another order"],
+    ids=[
+        "DataParallel",
+        "float64",
+        "num_batches_tracked",
+        "another order",
+        "of both",
+        "averages",
+        "Lightning",
+        "of a module",
+    ],
 )
 def test_other_ways_to_save_the_same_weights(files: PublishedFiles, change: Callable[[Any], Any]) -> None:
     before = read_published(files.generator, files.text_encoder, files.captions)
@@ -139,6 +154,19 @@ def test_other_ways_to_save_the_same_weights(files: PublishedFiles, change: Call
     for name, value in before.tensors["generator"].items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(after.tensors["generator"][name], value, atol=0, rtol=0)
+
+
+def test_weights_in_safetensors_are_read(files: PublishedFiles) -> None:
+    before = read_published(files.generator, files.text_encoder, files.captions)
+    for path in (files.generator, files.text_encoder):
+        save_file(torch.load(path, weights_only=True), path)
+    after = read_published(files.generator, files.text_encoder, files.captions)
+    for network, tensors in before.tensors.items():
+        for name, value in tensors.items():
+            torch.testing.assert_close(after.tensors[network][name], value, atol=0, rtol=0)
+    files.generator.write_bytes(files.generator.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="no file of weights that torch saved, or a damaged one"):
+        read_published(files.generator, files.text_encoder, files.captions)
 
 
 @pytest.mark.parametrize("variant", ["base", "att1", "att2"])

@@ -287,6 +287,7 @@ def test_other_text_encoders(
 def test_other_files_are_described_in_our_words(tmp_path: Path) -> None:
     path = tmp_path / "netG.pth"
     found = {b"": "an empty file", b"page": "b'page'", b"PKcut": "like a zip archive", b"\x80\x02}q": "a pickle"}
+    found |= {b"<!DOCTYPE html>": "a web page", b"version https://git-lfs.github.com/spec/v1": "git lfs pull brings"}
     for data, words in found.items():
         path.write_bytes(data)
         with pytest.raises(

@@ -153,8 +153,8 @@ def read_source(options: BuildOptions) -> Source:
         return sources.read_cub(options.source, options.captions)
     if kind == "folder":
         source = sources.read_folder(options.source)
-        if is_free:
-            split_by_folders(source)
+        if is_free and not any(entry.split for entry in source.entries):
+            split_by_folders(source, [entry.name.rpartition("/")[0] for entry in source.entries])
         return source
     if kind == "csv":
         source = read_csv(options.source, options.root)
@@ -278,11 +278,12 @@ def _report(
 def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
     tables: list[Path] = []
     if path.is_dir():
-        tables = sorted([*path.rglob("*.[ct]sv"), *path.rglob("*caption*.json")])
+        tables = sorted([*path.rglob("*.[ct]sv"), *path.rglob("*caption*.json"), *path.glob("dataset_*.json")])
         tables += [text for text in sorted(path.glob("*.txt"))[:MOST_TEXTS] if metadata.is_table(text)]
     # Of several, such as COCO's for each side of its split, that for training.
     table = min(tables, key=lambda table: ("train" not in table.name, table), default=None)
     tars = tars_line(path) if path.is_dir() and any(path.glob("*.tar")) else ""
+    cub = sources.cub_near(path) if path.is_dir() and not table else None
     reasons = Counter(skip.reason for skip in skipped).most_common(3)
     return DataError(
         f"no usable picture in {path}, or none left for one side of the split",
@@ -290,5 +291,7 @@ def _nothing_usable(path: Path, skipped: list[Skip]) -> DataError:
         expected="pictures with captions, such as a/bird.jpg and a/bird.txt, or a .csv with picture and caption",
         next_step=f"name the list in it: t2i data build {quote(str(table))} -o data"
         if table
-        else tars or ELSEWHERE * (path.is_file() and {skip.reason for skip in skipped} == {MISSING}) or HELP,
+        else (f"name the CUB-200-2011 folder, {cub}" if cub else tars)
+        or ELSEWHERE * (path.is_file() and {skip.reason for skip in skipped} == {MISSING})
+        or HELP,
     )

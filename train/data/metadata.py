@@ -2,17 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from attngan_deploy.errors import DataError
+from attngan_deploy.errors import CaptionError, DataError
 from attngan_deploy.media.caption import CAPTION_COLUMNS, DEFAULT_COLUMN, PICTURE_COLUMNS
 from attngan_deploy.media.caption_kind import HEAD_BYTES, ROW
+from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.nested_texts import is_texts
 
 NAME = "metadata.jsonl"
+TABLE = "metadata.csv"  # the same as a table
 LINE = re.compile(r"([^\r\n]*)(?:\r\n|[\r\n]|$)")  # one after another, as a list of them may take much memory
 OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
 OTHER_FACTS = {  # so are these, beside a picture and a caption
@@ -21,28 +23,55 @@ OTHER_FACTS = {  # so are these, beside a picture and a caption
 }
 
 
-def described_in(folder: Path, text: str) -> Iterator[tuple[Path, list[str]]]:
-    """Pictures and captions of the lines of a folder's `metadata.jsonl`.
+def described_in(file: Path, text: str) -> Iterator[tuple[Path, list[str], dict[str, str]]]:
+    """Pictures, captions, and what is said of class and split, of the records of a folder's metadata.
+
+    Args:
+        file: a `metadata.jsonl`, or a `metadata.csv` that has columns of pictures and captions.
+        text: of the former.
 
     Raises:
-        DataError: a line is no object of JSON, or names no picture or caption.
+        DataError: a line is no record, names no picture or caption, or has a class or split by another name.
     """
-    for number, match in enumerate(LINE.finditer(text), 1):
-        line = match[1]
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
+    for number, record in _records_of_csv(file) if file.name == TABLE else _records_of_lines(text):
         if (pair := _pair_of(record)) is None:
             raise DataError(
-                f"line {number} of {folder / NAME} can't be used",
-                found=repr(line[:60]),
+                f"line {number} of {file} can't be used",
+                found=repr(record)[:60],
                 expected='{"file_name": "1.jpg", "text": "a red bird"}',
-                next_step=f"take that line out: sed -i '{number}d' {quote(str(folder / NAME))}",
+                next_step=f"take that line out: sed -i '{number}d' {quote(str(file))}",
             )
-        yield folder / pair[0].replace("\\", "/"), pair[1]
+        facts = {key.strip().lower(): value for key, value in record.items()}
+        check_facts(file, list(facts))
+        yield file.parent / pair[0].replace("\\", "/"), pair[1], {name: _told(facts.get(name)) for name in OTHER_FACTS}
+
+
+def _records_of_lines(text: str) -> Iterator[tuple[int, Any]]:
+    """Number and value of each line of JSON lines; of one that is none, its text."""
+    for number, match in enumerate(LINE.finditer(text), 1):
+        if match[1].strip():
+            try:
+                yield number, json.loads(match[1])
+            except (ValueError, RecursionError):
+                yield number, match[1]
+
+
+def _records_of_csv(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number of the line and cells by column, in lower case, of each row of a CSV."""
+    rows = cells_of_csv(path)
+    columns = [name.strip().lower() for name in next(rows)[1]]
+    yield from ((line, dict(zip(columns, cells, strict=False))) for line, cells in rows)
+
+
+def cells_of_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and cells of each row that is not blank, the column names first."""
+    try:
+        with path.open("rb") as stream:
+            yield from ((line, cells) for line, _, cells in csv_rows(stream, str(path)))
+    except CaptionError as error:
+        raise DataError(
+            error.what, found=error.found, expected=error.expected, next_step=error.next_step or "t2i data build --help"
+        ) from error
 
 
 def _pair_of(record: Any) -> tuple[str, list[str]] | None:
@@ -55,7 +84,7 @@ def _pair_of(record: Any) -> tuple[str, list[str]] | None:
 
 
 def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    """The rows of a JSON file, names of columns first: of COCO's captions, or of a list of pictures and captions.
+    """The rows of a JSON file, names of columns first: of COCO, of Karpathy's splits, or of a list of pictures.
 
     Raises:
         DataError: it is of another form, or no JSON.
@@ -64,6 +93,8 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     told: list[list[str]] = []  # of each record, what it says of its class and split
     try:
         content = json.loads(text)
+        if isinstance(content, dict) and "annotations" not in content:
+            content = [_record_of(image) for image in content["images"]]
         if isinstance(content, dict):
             files = {image["id"]: image["file_name"] for image in content["images"]}
             pairs = [(files.get(each["image_id"], ""), [each["caption"]]) for each in content["annotations"]]
@@ -73,7 +104,7 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             facts = sorted({key for record in content for key in record if key.strip().lower() in known})
             told = [[_told(record.get(key)) for key in facts] for record in content]
         is_whole = bool(pairs) and all(isinstance(name, str) and is_texts(captions) for name, captions in pairs)
-    except (ValueError, RecursionError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         is_whole = False
     if not is_whole:
         raise DataError(
@@ -88,6 +119,13 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
         yield from ((f"caption {number}", [name, caption, *(told and told[number - 1])]) for caption in captions)
 
 
+def _record_of(image: dict[str, Any]) -> dict[str, Any]:
+    """An image of Karpathy's splits of Flickr8k, Flickr30k and COCO as a record of a list."""
+    picture = "/".join(filter(None, (image.get("filepath"), image["filename"])))
+    captions = [sentence["raw"] for sentence in image["sentences"]]
+    return {"picture": picture, DEFAULT_COLUMN: captions, "split": image.get("split")}
+
+
 def _told(value: Any) -> str:
     """A class or a split as a cell of a table has it."""
     return "" if value is None else str(value)
@@ -97,13 +135,26 @@ def is_table(path: Path) -> bool:
     """Whether a text begins as a table of pictures and captions does, as Kaggle's captions.txt: with names or a row."""
     if path.suffix.lower() != ".txt" or not path.is_file():
         return False
+    line = _first_line(path)
+    return _has_columns(line) or ROW.match(line) is not None
+
+
+def files_in(folder: Path, names: Container[str]) -> list[Path]:
+    """Files of metadata in a folder of files `names`; a CSV counts where it has columns of pictures and captions."""
+    there = [folder / name for name in (NAME, TABLE) if name in names]
+    return [path for path in there if path.name == NAME or (path.is_file() and _has_columns(_first_line(path)))]
+
+
+def _first_line(path: Path) -> str:
     with path.open("rb") as stream:
         lines = stream.read(HEAD_BYTES).decode("utf-8-sig", "replace").lstrip().splitlines()
-    cells = [cell.strip(' "').casefold() for cell in re.split(r"[,;\t|]", lines[0])] if lines else []
+    return lines[0] if lines else ""
+
+
+def _has_columns(line: str) -> bool:
+    cells = [cell.strip(' "').casefold() for cell in re.split(r"[,;\t|]", line)]
     is_header = not {"picture", *PICTURE_COLUMNS}.isdisjoint(cells) and len(cells) < 9
-    return (is_header and not {DEFAULT_COLUMN, *CAPTION_COLUMNS}.isdisjoint(cells)) or bool(
-        lines and ROW.match(lines[0])
-    )
+    return is_header and not {DEFAULT_COLUMN, *CAPTION_COLUMNS}.isdisjoint(cells)
 
 
 def renamed(columns: list[str]) -> str:
@@ -125,7 +176,7 @@ def check_facts(path: Path, columns: list[str]) -> None:
             f"{path} seems to have {' and '.join(f'a {name}' for name in found)} under another name",
             found=", ".join(columns),
             expected="class and split, where it has them",
-            next_step=f"{_calls(found, path.suffix.lower() == '.json')}; "
+            next_step=f"{_calls(found, path.suffix.lower() in ('.json', '.jsonl'))}; "
             f"or something else, such as '{next(iter(found.values()))} (not read)', "
             "where it is none",
         )

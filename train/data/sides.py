@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 TRAIN, TEST, VALIDATION = "train", "test", "val"
 WORDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("train", "training", "restval"), TRAIN),  # the last is of Karpathy's splits
     **dict.fromkeys(("test", "testing"), TEST),
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
 }
+YEAR = re.compile(r"_?(19|20)\d\d$")  # behind the side in the names of COCO's folders, as in train2014
 # In a list's name, as in trainvalclasses.txt, seen_classes.txt and chicken_strains.txt, which is no list for training.
 FOR_TRAINING, FOR_TESTING = re.compile(r"(?<!s)train|(?<!un)seen"), re.compile(r"test|unseen")
 PLAIN_LIST = re.compile(r"(file|class)?_?names?|classes|files|images|list")  # whose folder says what it is
 
 
 def side_of(word: str) -> str:
-    """The side that a word means, in whatever case; the word in lower case where it means none."""
-    return WORDS.get(word.strip().casefold(), word.strip().lower())
+    """The side that a word means, in whatever case, with a year or not; the word in lower case where it means none."""
+    return WORDS.get(YEAR.sub("", word.strip().casefold()), word.strip().lower())
 
 
 def side_of_list(file: Path) -> str:
@@ -63,7 +64,7 @@ def split_by_folders(source: "Source", folders: Sequence[str] | None = None) -> 
             continue
         source.notes["picture for validation taken for testing"] += side == VALIDATION
         split = TRAIN if side == TRAIN else TEST
-        kept = entry.class_name if folders is not None else class_name or None
+        kept = entry.class_name if entry.class_name != place else class_name or None
         source.entries.append(replace(entry, class_name=kept, split=split))
     return True
 
@@ -84,6 +85,8 @@ def take_folders(source: "Source", takes_split: bool) -> None:
     if any(entry.class_name for entry in source.entries):
         is_taken = takes_split and not is_split and split_by_folders(source, folders)
     else:
+        if is_split and all(side_of(folder.partition("/")[0]) in WORDS.values() for folder in folders):
+            folders = [folder.partition("/")[2] for folder in folders]  # they are no classes
         if all(folders):
             source.entries = [
                 replace(entry, class_name=folder) for entry, folder in zip(source.entries, folders, strict=True)

@@ -20,6 +20,7 @@ from attngan_deploy.system.files import is_ignored, read_file
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.links import Links
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES, Box
+from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
 
 KINDS = ("cub", "folder", "csv")
 CUB_FILES = ("images.txt", "image_class_labels.txt", "bounding_boxes.txt", "classes.txt")
@@ -94,7 +95,7 @@ def detect_kind(path: Path) -> str:
         DataError: nothing there, or a file that is no table.
     """
     if path.is_dir():
-        return "cub" if all((path / name).is_file() for name in CUB_FILES) else "folder"
+        return "cub" if all((path / name).is_file() for name in CUB_FILES[:2]) else "folder"
     if path.is_file() and (path.suffix.lower() in (".csv", ".tsv", ".json") or metadata.is_table(path)):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
@@ -168,13 +169,14 @@ def read_cub(root: Path, captions: Path | None) -> Source:
 
 
 def read_folder(root: Path) -> Source:
-    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, or with one `metadata.jsonl`.
+    """Read pictures with a `name.txt`, `name.jpg.txt` or `name.caption` beside each, or with a folder's metadata.
 
-    The class is the sub-folder; pictures directly in `root` have none. Hidden files and folders are not looked at.
-    Links are followed as `Links` says.
+    The class is what the metadata says, else the sub-folder; pictures directly in `root` have none. Hidden files
+    and folders are not looked at. Links are followed as `Links` says.
     """
     source, finder, links = Source("folder"), Folders(), Links(root)
-    listed: dict[Path, list[str]] = {}  # captions of pictures that a metadata.jsonl names
+    listed: dict[Path, list[str]] = {}  # captions of pictures that metadata names
+    told: dict[Path, list[dict[str, str]]] = {}  # of each, class and split of its records
     for here, folders, files in os.walk(root, followlinks=True):
         folder = Path(here).relative_to(root)
         folders[:] = sorted(name for name in folders if not (name.startswith(".") or is_ignored(name)))
@@ -182,19 +184,23 @@ def read_folder(root: Path) -> Source:
             source.skip((folder / name).as_posix(), reason)
         files = sorted(name for name in files if not (name.startswith(".") or is_ignored(name)))
         pictures = [name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and (Path(here) / name).exists()]
-        if metadata.NAME in files:
-            for path, captions in metadata.described_in(Path(here), read_text(Path(here) / metadata.NAME)):
+        for listing in metadata.files_in(Path(here), files):
+            text = read_text(listing) if listing.name == metadata.NAME else ""
+            for path, captions, facts in metadata.described_in(listing, text):
                 listed.setdefault(path, []).extend(captions)
+                told.setdefault(path, []).append(facts)
         described = {composed(each).casefold() for name in pictures for each in (name, Path(name).stem)}
         for file in pictures:
             name = shard_name((folder / file).as_posix())
             names = (f"{Path(file).stem}.txt", f"{file}.txt", f"{Path(file).stem}.caption")
             beside = next(filter(None, (finder.find(root / folder, each) for each in names)), None)
             rows = listed.get(root / folder / file) if beside is None else None
-            lines = rows or _caption_lines(source, name, beside)
-            if lines is not None:
-                class_name = None if folder == Path() else folder.as_posix()
-                source.add(Entry(name, root / folder / file, tuple(lines), class_name))
+            said = class_and_split(source, name, told.get(root / folder / file, []))
+            lines = None if said is None else rows or _caption_lines(source, name, beside)
+            if said is not None and lines is not None:
+                is_class = folder != Path() and not Path(f"{here}_stats.json").is_file()  # of a shard of img2dataset
+                class_name = said[0] or (folder.as_posix() if is_class else None)
+                source.add(Entry(name, root / folder / file, tuple(lines), class_name, None, said[1]))
         for file in files:
             if not (Path(here) / file).exists():
                 source.skip((folder / file).as_posix(), "link that leads nowhere")
@@ -206,6 +212,19 @@ def read_folder(root: Path) -> Source:
         if not is_file(path):
             source.skip(os.path.relpath(path, root), "missing picture")
     return source
+
+
+def class_and_split(source: Source, name: str, rows: list[dict[str, str]]) -> tuple[str | None, str | None] | None:
+    """Class and side of the split that a picture's records say; None, after a skip, where these can't be taken."""
+    classes = {composed(cell) for row in rows if not is_no_value(cell := row.get("class", ""))}
+    splits = {side_of(cell) for row in rows if not is_no_value(cell := row.get("split", ""))}
+    if len(classes) > 1 or len(splits) > 1:
+        source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
+    elif not splits <= {TRAIN, TEST}:
+        source.skip(name, "split neither train nor test", *splits)
+    else:
+        return next(iter(classes), None), next(iter(splits), None)
+    return None
 
 
 def numbered(path: Path) -> dict[str, str]:

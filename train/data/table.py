@@ -4,16 +4,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from attngan_deploy.errors import CaptionError, DataError
+from attngan_deploy.errors import DataError
 from attngan_deploy.media.caption import is_no_value
-from attngan_deploy.media.caption_lines import csv_rows
 from attngan_deploy.media.list_marks import without_marks
 from attngan_deploy.media.nested_texts import texts_of
 from attngan_deploy.system.files import is_ignored
 from attngan_deploy.train.data import metadata
 from attngan_deploy.train.data.pictures import PICTURE_SUFFIXES
-from attngan_deploy.train.data.sides import TEST, TRAIN, side_of
-from attngan_deploy.train.data.sources import HELP, Entry, Folders, Source, composed, is_file, read_text, shard_name
+from attngan_deploy.train.data.sources import (
+    HELP,
+    Entry,
+    Folders,
+    Source,
+    class_and_split,
+    is_file,
+    read_text,
+    shard_name,
+)
 
 
 def read_csv(path: Path, root: Path | None) -> Source:
@@ -27,7 +34,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
         DataError: not UTF-8, not a CSV, or without its columns.
     """
     is_json = path.suffix.lower() == ".json"
-    rows = metadata.rows_of_json(path, read_text(path)) if is_json else _csv_rows(path)
+    rows = metadata.rows_of_json(path, read_text(path)) if is_json else _rows_of_csv(path)
     columns = [name.strip().lower() for name in next(rows)[1]]
     if "picture" not in columns:  # as Kaggle's tables call it
         columns = ["picture" if name == "image" else name for name in columns]
@@ -51,7 +58,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
         if len(cells) > len(columns) and places["caption"] == len(columns) - 1:  # of a caption without quotes
             cells = [*cells[: places["caption"]], ",".join(cells[places["caption"] :]).rstrip(" ,")]
         row = {name: cells[place].strip() if place < len(cells) else "" for name, place in places.items()}
-        row |= {name: "" for name in ("picture", "class", "split") if is_no_value(row.get(name, ""))}
+        row["picture"] *= not is_no_value(row["picture"])
         row["picture"] = re.sub(r"(\.\w+)#\d+$", r"\1", row["picture"])  # Flickr's lists number a picture's captions
         picture = _inside(homes, row["picture"], allowed, folders)
         if not row["picture"]:
@@ -67,17 +74,13 @@ def read_csv(path: Path, root: Path | None) -> Source:
     for picture, group in grouped.items():
         home = next(folder for folder in allowed if picture.is_relative_to(folder))
         name = shard_name(picture.relative_to(home).as_posix())
-        classes = {composed(row.get("class", "")) for row in group} - {""}
-        splits = {side_of(row.get("split", "")) for row in group} - {""}
-        if len(classes) > 1 or len(splits) > 1:
-            source.skip(name, "rows disagree", ", ".join(sorted(classes if len(classes) > 1 else splits)))
-        elif not splits <= {TRAIN, TEST}:
-            source.skip(name, "split neither train nor test", *splits)
-        elif not is_file(picture):
+        if (facts := class_and_split(source, name, group)) is None:
+            continue
+        if not is_file(picture):
             source.skip(name, "missing picture")
         else:
             captions = tuple(text for row in group for text in texts_of(row["caption"]))
-            source.add(Entry(name, picture, captions, next(iter(classes), None), None, next(iter(splits), None)))
+            source.add(Entry(name, picture, captions, facts[0], None, facts[1]))
     return source
 
 
@@ -100,15 +103,9 @@ def _folder_of_pictures(base: Path, stem: str) -> list[Path]:
     return [*named, *_folder_of_pictures(named[0], stem)] if len(named) == 1 else []
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _rows_of_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Place and cells of each row that is not blank, the column names first."""
-    try:
-        with path.open("rb") as stream:
-            yield from ((f"line {line}", cells) for line, _, cells in csv_rows(stream, str(path)))
-    except CaptionError as error:
-        raise DataError(
-            error.what, found=error.found, expected=error.expected, next_step=error.next_step or HELP
-        ) from error
+    yield from ((f"line {line}", cells) for line, cells in metadata.cells_of_csv(path))
 
 
 def _inside(homes: list[Path], written: str, allowed: list[Path], folders: Folders) -> Path | None:

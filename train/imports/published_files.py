@@ -39,10 +39,16 @@ KINDS = (
 )
 FAMILIES = {ATTNGAN: ("AttnGAN", GENERATOR), "dmgan": ("DM-GAN", DM_GAN), "dfgan": ("DF-GAN", DF_GAN)}
 WRAPPERS = {  # keys that a state dict may lie behind; of several the first, as averaged weights make better pictures
-    "generator": ("netG_ema", "G_ema", "ema", "netG", "generator", "model", "state_dict"),
-    "text encoder": ("text_encoder", "model", "state_dict"),
+    "generator": (
+        *("netG_ema", "G_ema", "params_ema", "ema", "netG", "G", "generator", "gen", "model", "state_dict"),
+        *("netG_state_dict", "G_state_dict", "generator_state_dict", "model_state_dict", "params"),
+    ),
+    "text encoder": (
+        *("text_encoder", "rnn_encoder", "model", "state_dict"),
+        *("text_encoder_state_dict", "model_state_dict", "params"),
+    ),
 }
-AVERAGED = ("netG_ema", "G_ema", "ema")  # of them those that are averages
+AVERAGED = ("netG_ema", "G_ema", "params_ema", "ema")  # of them those that are averages
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm, which are no parameters
 MOST_WRAPPERS = 4  # around one another
 VARIANTS_BY_BLOCKS = {frozenset(DESCRIPTIONS[variant].blocks): variant for variant in VARIANTS}
@@ -214,6 +220,8 @@ def _unwrapped(path: Path, loaded: object, kind: str) -> object:
         if key is None:
             break
         loaded, lists = loaded[key], [] if key in AVERAGED else lists
+    if _has(loaded, View):
+        loaded = _own(loaded, kind)
     if not lists:
         return loaded
     if _has(loaded, View):
@@ -224,6 +232,14 @@ def _unwrapped(path: Path, loaded: object, kind: str) -> object:
         expected="a state dict: names and tensors",
         next_step="load_params(netG, avg_param_G) in the training code, and torch.save(netG.state_dict(), ...)",
     )
+
+
+def _own(state: dict[str, object], kind: str) -> dict[str, object]:
+    """Of the weights of a whole training module those behind the name of the network, as in netG.h_net1.fc.0.weight."""
+    for start in (f"{key}." for key in WRAPPERS[kind]):
+        if own := {name.removeprefix(start): value for name, value in state.items() if str(name).startswith(start)}:
+            return own
+    return state
 
 
 def _has(value: object, kind: type | tuple[type, ...]) -> TypeGuard[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Weights in files that torch saved (`.pth`), by any version of it, read without running code.
+"""Weights in files that torch saved (`.pth`), by any version of it, or in safetensors, read without running code.
 
 The pickle in the file is read by `StateUnpickler`, which makes descriptions of tensors and nothing else. Numbers are
 read when all tensors are known to fit into the bytes that are there.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from attngan_deploy.errors import CheckpointError
@@ -29,6 +31,7 @@ MOST_MEMORY = 2**27  # bytes that descriptions of weights may take
 LARGEST_DIRECTORY = 2**22  # bytes of an archive's list of files; in memory it takes ten times that
 MOST_DIMENSIONS = 16
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what files of torch before 1.6 begin with
+SAFETENSORS = b"\0\0{"  # the end of its header's size, and that header
 DTYPES = {
     "BFloat16Storage": torch.bfloat16,
     "BoolStorage": torch.bool,
@@ -48,7 +51,7 @@ ODD |= {"_get_layout", "Size", "UntypedStorage", "ComplexFloatStorage", "Complex
 ODD |= {"QInt8Storage", "QInt32Storage", "QUInt8Storage", "per_channel_affine"}
 ODD |= {str(value).removeprefix("torch.") for value in vars(torch).values() if isinstance(value, torch.dtype)}
 # what a damaged file makes its readers raise
-DAMAGED = (*unpickle.DAMAGED, RuntimeError, struct.error, zipfile.BadZipFile)
+DAMAGED = (*unpickle.DAMAGED, SafetensorError, RuntimeError, struct.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,10 @@ def load_state(path: Path, unwrap: Callable[[object], object] = lambda loaded: l
         raise CheckpointError(f"{path} is no file", expected=STATE_DICT)
     try:
         with _Stream(path) as stream:
-            head, size = stream.read(4), path.stat().st_size
+            head, size = stream.read(9), path.stat().st_size
             stream.seek(0)
+            if head[6:] == SAFETENSORS:
+                return load_file(path)
             read = _read_archive if head.startswith(b"PK") else _read_stream
             return read(path, stream, size, unwrap)
     except OSError as error:
@@ -134,7 +139,7 @@ def load_state(path: Path, unwrap: Callable[[object], object] = lambda loaded: l
             f"{path} is no file of weights that torch saved, or a damaged one",
             found=found,
             expected=STATE_DICT,
-            next_step="download or copy it again",
+            next_step="unpack it, and name the file in it" if path.suffix == ".zip" else "download or copy it again",
         ) from error
 
 

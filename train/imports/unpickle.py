@@ -24,6 +24,7 @@ MOST_BITS = 128  # of a number
 LARGEST_KEY = 2**31  # numbers of any size could be chosen so that a dict looks through all of them for each
 POINTER = 8
 ENTRY = 100  # bytes that a list, a dict, or a place in one or in the memo takes at most
+GIT_LFS = "a pointer of Git LFS, whose file git lfs pull brings"
 PLAIN = "lists, dicts, texts and numbers only"
 AGAIN = "the file that was published, downloaded or copied again"
 DAMAGED = (  # what a pickle that is none raises here
@@ -53,7 +54,7 @@ def describe_bytes(data: bytes, size: int) -> str:
     """
     if not size:
         return "an empty file"
-    kinds = {b"PK": "a zip archive", b"\x80": "a pickle"}
+    kinds = {b"PK": "a zip archive", b"\x80": "a pickle", b"<": "a web page", b"version https://git-lfs": GIT_LFS}
     kind = next((kind for start, kind in kinds.items() if data.startswith(start)), "")
     return f"{size:,} bytes that start " + (f"like {kind}" if kind else f"with {data[:40]!a}")
 
