@@ -198,7 +198,26 @@ def test_a_list_of_json_is_read_and_another_form_is_shown_one(tmp_path: Path) ->
     (tmp_path / "in/list.json").write_text(json.dumps([{"image": "1.jpg", "captions": ["a red bird", "a jay"]}]))
     run(tmp_path / "in/list.json", tmp_path / "out", split=EVERYTHING)
     assert samples(tmp_path / "out")["1"].captions == ["a red bird", "a jay"]
-    for other in ('{"images": []}', "[1]", "{", '[{"image": "1.jpg"}]', '{"images": [1], "annotations": [2]}', "3"):
+    (tmp_path / "in/list.json").write_text(json.dumps({"1.jpg": ["a red bird", "a jay"]}))
+    run(tmp_path / "in/list.json", tmp_path / "by_picture", split=EVERYTHING)
+    assert samples(tmp_path / "by_picture")["1"].captions == ["a red bird", "a jay"]
+    record = {"image": "1.jpg", "caption": "a jay", "class": "A"}
+    (tmp_path / "in/list.jsonl").write_text(f"{json.dumps(record)}\n\n{json.dumps(record | {'caption': 'a tit'})}\n")
+    run(tmp_path / "in/list.jsonl", tmp_path / "lines", split=EVERYTHING)
+    assert samples(tmp_path / "lines")["1"].captions == ["a jay", "a tit"]
+    (tmp_path / "in/list.jsonl").write_text(json.dumps(record | {"set": "test"}))
+    with pytest.raises(DataError, match=r"under another name; .* in its objects, call 'set' split"):
+        run(tmp_path / "in/list.jsonl", tmp_path / "refused")
+    for other in (
+        '{"images": []}',
+        '{"1.jpg": 3}',
+        "{}",
+        "[1]",
+        "{",
+        '[{"image": "1.jpg"}]',
+        '{"images": [1], "annotations": [2]}',
+        "3",
+    ):
         (tmp_path / "in/list.json").write_text(other)
         with pytest.raises(DataError, match=r"is no list of pictures and captions; .* with a line picture,caption on"):
             run(tmp_path / "in/list.json", tmp_path / "other")

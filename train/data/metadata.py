@@ -15,6 +15,7 @@ from attngan_deploy.media.nested_texts import is_texts
 
 NAME = "metadata.jsonl"
 TABLE = "metadata.csv"  # the same as a table
+LINES = (".jsonl", ".ndjson")  # of JSON lines
 LINE = re.compile(r"([^\r\n]*)(?:\r\n|[\r\n]|$)")  # one after another, as a list of them may take much memory
 OTHER_COLUMNS = {"picture": PICTURE_COLUMNS, "caption": CAPTION_COLUMNS}  # these are named, not read
 OTHER_FACTS = {  # so are these, beside a picture and a caption
@@ -92,8 +93,11 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     facts: list[str] = []
     told: list[list[str]] = []  # of each record, what it says of its class and split
     try:
-        content = json.loads(text)
-        if isinstance(content, dict) and "annotations" not in content:
+        is_lines = path.suffix.lower() in LINES
+        content = [value for _, value in _records_of_lines(text)] if is_lines else json.loads(text)
+        if isinstance(content, dict) and "images" not in content:  # captions by picture
+            content = [{"picture": name, DEFAULT_COLUMN: captions} for name, captions in content.items()]
+        elif isinstance(content, dict) and "annotations" not in content:
             content = [_record_of(image) for image in content["images"]]
         if isinstance(content, dict):
             files = {image["id"]: image["file_name"] for image in content["images"]}
@@ -109,7 +113,7 @@ def rows_of_json(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     if not is_whole:
         raise DataError(
             f"{path} is no list of pictures and captions",
-            found="a .json file of another form",
+            found=f"a {path.suffix} file of another form",
             expected='{"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": '
             '"a red bird"}]} as in COCO, or [{"image": "1.jpg", "caption": "a red bird"}]',
             next_step="write it so, or as a .csv with a line picture,caption on top and a row for each caption",
@@ -176,7 +180,7 @@ def check_facts(path: Path, columns: list[str]) -> None:
             f"{path} seems to have {' and '.join(f'a {name}' for name in found)} under another name",
             found=", ".join(columns),
             expected="class and split, where it has them",
-            next_step=f"{_calls(found, path.suffix.lower() in ('.json', '.jsonl'))}; "
+            next_step=f"{_calls(found, path.suffix.lower() in ('.json', *LINES))}; "
             f"or something else, such as '{next(iter(found.values()))} (not read)', "
             "where it is none",
         )

@@ -96,7 +96,8 @@ def detect_kind(path: Path) -> str:
     """
     if path.is_dir():
         return "cub" if all((path / name).is_file() for name in CUB_FILES[:2]) else "folder"
-    if path.is_file() and (path.suffix.lower() in (".csv", ".tsv", ".json") or metadata.is_table(path)):
+    tables = (".csv", ".tsv", ".json", *metadata.LINES)
+    if path.name != metadata.NAME and path.is_file() and (path.suffix.lower() in tables or metadata.is_table(path)):
         return "csv"
     found = "another kind of file" if path.exists() else "nothing"
     if path.is_file() and path.name == metadata.NAME:

@@ -33,7 +33,7 @@ def read_csv(path: Path, root: Path | None) -> Source:
     Raises:
         DataError: not UTF-8, not a CSV, or without its columns.
     """
-    is_json = path.suffix.lower() == ".json"
+    is_json = path.suffix.lower() in (".json", *metadata.LINES)
     rows = metadata.rows_of_json(path, read_text(path)) if is_json else _rows_of_csv(path)
     columns = [name.strip().lower() for name in next(rows)[1]]
     if "picture" not in columns:  # as Kaggle's tables call it
