@@ -17,6 +17,8 @@ A message is one line: what was wrong, what was found, what was expected, and wh
 
 from typing import Self
 
+LONGEST = 2000  # characters of what a message says was wrong, and of what was found
+
 
 class T2IError(Exception):
     """Base of every error that the toolkit raises on purpose.
@@ -34,9 +36,9 @@ class T2IError(Exception):
     def __init__(self, what: str, *, found: str = "", expected: str = "", next_step: str = "") -> None:
         next_step = next_step or self.usual_step
         self.what, self.found, self.expected, self.next_step = what, found, expected, next_step
-        parts = [what]
+        parts = [_short(what)]
         if found:
-            parts.append(f"found {found}")
+            parts.append(f"found {_short(found)}")
         if expected:
             parts.append(f"expected {expected}")
         message = "; ".join(parts)
@@ -47,6 +49,11 @@ class T2IError(Exception):
     def advising(self, next_step: str) -> Self:
         """The same error with another next step."""
         return type(self)(self.what, found=self.found, expected=self.expected, next_step=next_step)
+
+
+def _short(text: str) -> str:
+    """A text without its middle where it is long: what a file holds may be a megabyte in the place of a name."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 class CaptionError(T2IError):

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import pkgutil
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ lets the Tab key complete them in bash, zsh and fish."""
 LOOP = "Symlink loop"  # how `Path.resolve` tells of links in a circle, before Python 3.13
 USAGE = 2  # exit status of a call that names no command
 COMPLETING = "_T2I_COMPLETE"  # what shells set when they ask for what could come next
+WIDTHS = ("TERMINAL_WIDTH", "COLUMNS")  # of what typer shows
 
 app = typer.Typer(
     name="t2i",
@@ -190,6 +192,9 @@ def main() -> None:
     format_warnings()
     if (threads := limited_threads()) is not None:  # else torch and numpy start one for every core
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    for name in WIDTHS:  # what is no number ends help in a traceback, and a large one makes lines of gigabytes
+        if not re.fullmatch("[0-9]{1,4}", os.environ.get(name, "0")):
+            del os.environ[name]
     status = report_errors(_run)
     if not status and getattr(sys.stdout, "lost", False) and not PRINTED.isdisjoint(sys.argv[1:2] or ["--help"]):
         status = _tell("standard output is closed, and the answer would have gone there. Next: open it")

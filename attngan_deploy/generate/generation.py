@@ -244,8 +244,8 @@ def _check_room(out: str, pictures: int) -> None:
     if pictures * LEAST_PICTURE > free:
         raise OutputError(
             f"{pictures:,} pictures don't fit where {out} is",
-            found=f"{free / 1e9:.1f} GB free",
-            expected=f"more than {pictures * LEAST_PICTURE / 1e9:.1f} GB",
+            found=f"{free / 1000:,.0f} kB free",
+            expected=f"more than {pictures * LEAST_PICTURE / 1000:,.0f} kB",
             next_step="fewer captions or a smaller --n, or another -o",
         )
 

@@ -5,6 +5,7 @@ where every thousandth caption starts is noted (32 bytes each). Any part is then
 stays flat. What is wrong with a caption is said when its part is read.
 """
 
+import os
 import re
 import stat
 import sys
@@ -212,8 +213,9 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
     """Number captions from a command line, leaving out those of nothing that can be seen, as lines of a file.
 
     Raises:
-        CaptionError: none is left, or one has no words.
+        CaptionError: none is left, or one is not UTF-8 or has no words.
     """
+    texts = [_as_typed(text) for text in texts]
     captions = [Caption(text.strip(), line) for line, text in enumerate(texts, start=1) if normalised(text).strip()]
     if not captions:
         raise CaptionError("no captions were given", expected="--caption TEXT with a text")
@@ -225,6 +227,20 @@ def from_texts(texts: Sequence[str]) -> list[Caption]:
                 next_step='words, e.g. --caption "a red bird"',
             )
     return captions
+
+
+def _as_typed(text: str) -> str:
+    """What was typed, where it is UTF-8 in a process whose locale is not; else Python holds its bytes as surrogates."""
+    if text.isprintable():
+        return text
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        raise CaptionError(
+            f"--caption {text[:60]!r} is not text",
+            found="bytes that are not UTF-8",
+            next_step="type it anew, in a terminal that writes UTF-8",
+        ) from None
 
 
 def _is_stream(source: str) -> bool:

@@ -175,3 +175,16 @@ def test_names_of_pictures_are_shown(tmp_path: Path, capsys: pytest.CaptureFixtu
     report_errors(lambda: app(["score", str(pictures), "--strict"], standalone_mode=False))
     told = capsys.readouterr()
     assert told.err and "\x1b" not in told.out + told.err and "\u202e" not in told.out + told.err
+
+
+def test_a_manifest_with_a_hundred_thousand_letters_in_a_name_is_a_short_line(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a message says was found has its middle left out; what to type next stays."""
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+    manifest = folder / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"generator.onnx"', f'"{"x" * 100_000}"', 1))
+    line = refused(capsys, "generate", "--caption", "a red bird", "--model", folder, "--out", tmp_path / "out")
+    assert len(line) < 5000
+    assert "x [...] x" in line
+    assert ". Next: " in line

@@ -2,16 +2,18 @@
 
 import json
 import random
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from attngan_deploy.cli import app, register, report_errors
-from attngan_deploy.errors import CaptionError
-from attngan_deploy.generate.generation import Generation, generate
+from attngan_deploy.errors import CaptionError, OutputError
+from attngan_deploy.generate.generation import Generation, _check_room, generate
 from attngan_deploy.generate.pipeline import TextToImage, UnknownWordWarning
 from attngan_deploy.generate.run import Run
 from attngan_deploy.media import captions
@@ -270,3 +272,11 @@ def test_more_pictures_than_a_disk_has_room_for(
     told = capsys.readouterr().err
     assert "1,000,000,000,000,000 pictures don't fit where" in told and told.count("\n") == 1
     assert not out.exists() or not any(out.iterdir())
+
+
+def test_room_on_a_small_disk_is_said_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "found 0.0 GB free; expected more than 0.0 GB" told nobody anything."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda out: SimpleNamespace(free=100_000))
+    with pytest.raises(OutputError) as refused:
+        _check_room(str(tmp_path), 800)
+    assert (refused.value.found, refused.value.expected) == ("100 kB free", "more than 160 kB")

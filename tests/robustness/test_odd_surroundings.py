@@ -1,5 +1,6 @@
 """Commands where standard streams are closed, or the user has no home folder: one line, or what was asked for."""
 
+import json
 import os
 import subprocess
 import sys
@@ -27,10 +28,15 @@ runpy.run_module("attngan_deploy", run_name="__main__", alter_sys=True)
 """
 
 
-def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    python = f"'{sys.executable}' -m attngan_deploy"
+def shell(command: str, folder: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["sh", "-c", f"{python} {command}"], cwd=folder, capture_output=True, text=True, check=False, timeout=600
+        ["sh", "-c", f"'{sys.executable}' -m attngan_deploy {command}"],
+        cwd=folder,
+        env={**os.environ, **changes},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
 
 
@@ -91,6 +97,32 @@ def test_links_in_a_circle_are_a_line(tmp_path: Path, capsys: pytest.CaptureFixt
         assert cli.report_errors(run) == 1
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and "Too many levels of symbolic links" in told and ". Next: " in told
+
+
+@pytest.mark.parametrize("name", ["TERMINAL_WIDTH", "COLUMNS"])
+@pytest.mark.parametrize("width", ["x", "", "-5", "99999999", "9" * 5000])
+def test_an_odd_width_of_the_terminal(tmp_path: Path, name: str, width: str) -> None:
+    """What is no number was a traceback of typer, and a large one took gigabytes."""
+    done = shell("models --help", tmp_path, **{name: width})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage:" in done.stdout and len(done.stdout) < 100_000
+
+
+def test_a_caption_in_a_locale_that_is_not_utf_8(tiny_bundle: Path, tmp_path: Path) -> None:
+    """As programs without a locale run: Python holds the bytes of such letters as halves of surrogate pairs."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = f"generate --caption 'a small red bird \u00e9' --model {tiny_bundle} -o out {ENGINE}"
+    done = shell(command, tmp_path, **plain)
+    assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["caption"] == "a small red bird \u00e9"
+
+
+def test_a_caption_that_is_no_text(tmp_path: Path) -> None:
+    """Told before a model is opened, and with a next step that is no file's."""
+    done = shell("generate --caption \"$(printf 'a r\\351d bird')\" --model missing -o out", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "--caption 'a r\\udce9d bird' is not text; found bytes that are not UTF-8. Next: type it anew" in done.stderr
 
 
 def test_captions_of_a_closed_input(tiny_bundle: Path, tmp_path: Path) -> None:

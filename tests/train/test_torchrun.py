@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attngan_deploy.errors import DataError
+from attngan_deploy.errors import DataError, EngineError
 from attngan_deploy.train.runs.checkpoint import load_checkpoint
 from attngan_deploy.train.runs.distributed import Processes
 from attngan_deploy.train.runs.gan import GanRun
@@ -90,3 +90,30 @@ def test_more_processes_than_there_are_pictures_for(ground: Ground, tmp_path: Pa
     )
     with pytest.raises(DataError, match="found 16 pictures a step; expected at most 12"):
         run.train()
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE is 'abc'"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is ''"),
+        ({"WORLD_SIZE": "-3"}, "WORLD_SIZE is '-3'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
+        ({"RANK": "first"}, "RANK is 'first'"),
+        ({"LOCAL_RANK": "y"}, "LOCAL_RANK is 'y'"),
+        ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "x"}, "'x'"),
+    ],
+)
+def test_an_environment_of_others_is_told_in_a_line(
+    odd: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers of clusters set some of torchrun's variables, to what they like."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in odd.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineError, match="can't be joined") as refused:
+        Processes.start()
+    assert told in refused.value.found
+    assert refused.value.next_step.startswith("unset WORLD_SIZE")

@@ -23,6 +23,26 @@ from attngan_deploy.train.runs.progress import say
 LONGEST_WAIT = timedelta(hours=6)
 
 
+MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what processes that are several need to find each other
+
+
+def _number(name: str, least: int = 0) -> int:
+    """A number that torchrun puts into the environment; that of a process alone where it is not set."""
+    text = os.environ.get(name, str(least))
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and int(text) >= least):
+        raise _odd(f"{name} is {text!r}")
+    return int(text)
+
+
+def _odd(found: str) -> EngineError:
+    return EngineError(
+        "the training processes that the environment speaks of can't be joined",
+        found=found,
+        expected="what torchrun sets, or none of it",
+        next_step=f"unset WORLD_SIZE LOCAL_RANK {' '.join(MEETING)}",
+    )
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among all that train together."""
@@ -37,9 +57,10 @@ class Processes:
         """Join the processes that `torchrun` started; alone where it did not.
 
         Raises:
-            EngineError: there are GPUs, but none is left for this process.
+            EngineError: there are GPUs, but none is left for this process; or the processes that
+                the environment speaks of can't be joined.
         """
-        count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        count, rank, local = _number("WORLD_SIZE", 1), _number("RANK"), _number("LOCAL_RANK")
         gpu = torch.cuda.is_available()
         device = torch.device("cuda", local) if gpu else torch.device("cpu")
         if gpu:
@@ -52,7 +73,12 @@ class Processes:
                 )
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
-            store, rank, size = next(rendezvous("env://"))
+            if missing := [name for name in MEETING if not os.environ.get(name)]:
+                raise _odd(f"WORLD_SIZE is {count}, and {', '.join(missing)} not set")
+            try:
+                store, rank, size = next(rendezvous("env://"))
+            except (ValueError, distributed.DistError) as error:
+                raise _odd(str(error)) from error
             # torchrun keeps its store when it starts processes again: the addresses of the dead still stand there
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             distributed.init_process_group(
@@ -63,7 +89,7 @@ class Processes:
                 timeout=LONGEST_WAIT,
                 device_id=device if gpu else None,
             )
-        return cls(int(os.environ.get("RANK", "0")), count, device, local)
+        return cls(rank, count, device, local)
 
     def say(self, line: str) -> None:
         """Tell the person who trains, once for all processes."""
