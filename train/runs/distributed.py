@@ -23,9 +23,6 @@ from attngan_deploy.train.runs.progress import say
 LONGEST_WAIT = timedelta(hours=6)
 
 
-MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what processes that are several need to find each other
-
-
 def _number(name: str, least: int = 0) -> int:
     """A number that torchrun puts into the environment; that of a process alone where it is not set."""
     text = os.environ.get(name, str(least))
@@ -39,7 +36,7 @@ def _odd(found: str) -> EngineError:
         "the training processes that the environment speaks of can't be joined",
         found=found,
         expected="what torchrun sets, or none of it",
-        next_step=f"unset WORLD_SIZE LOCAL_RANK {' '.join(MEETING)}",
+        next_step="unset WORLD_SIZE RANK LOCAL_RANK MASTER_ADDR MASTER_PORT",
     )
 
 
@@ -73,8 +70,6 @@ class Processes:
                 )
             torch.cuda.set_device(device)
         if count > 1 and not distributed.is_initialized():
-            if missing := [name for name in MEETING if not os.environ.get(name)]:
-                raise _odd(f"WORLD_SIZE is {count}, and {', '.join(missing)} not set")
             try:
                 store, rank, size = next(rendezvous("env://"))
             except (ValueError, distributed.DistError) as error:
