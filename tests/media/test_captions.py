@@ -230,7 +230,7 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    with pytest.raises(CaptionError, match="line 1 is not text"):
+    with pytest.raises(CaptionError, match="is not text; found bytes that are not UTF-8"):
         tokenize(from_texts(["a red bird \udcff"]), Tokenizer(["<end>", "red"]))
 
 
