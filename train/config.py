@@ -352,5 +352,6 @@ def named_discriminator(name: str, settings: DiscriminatorConfig) -> dict[str, A
     if name not in kinds:
         raise T2IError("unknown discriminator", found=name, expected=", ".join(kinds))
     projected = PROJECTED_WIDTH if "projected" in name else 0
-    chosen = replace(settings, kind=kinds[name], projected=projected)  # type: ignore[arg-type]
+    second = settings.second_lens and projected > 0
+    chosen = replace(settings, kind=kinds[name], projected=projected, second_lens=second)  # type: ignore[arg-type]
     return {"discriminator": chosen, "loss": "published" if name == "published" else "hinge"}

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from attngan_deploy.train import compiled
-from attngan_deploy.train.config import GeneratorConfig, ImageEncoderConfig, TextEncoderConfig, gan_recipe
+from attngan_deploy.train.config import (
+    GeneratorConfig,
+    ImageEncoderConfig,
+    TextEncoderConfig,
+    gan_recipe,
+    named_discriminator,
+)
 from attngan_deploy.train.data.picture_set import TrainingBatch
 from attngan_deploy.train.discriminators import build_discriminators
 from attngan_deploy.train.image_encoder import BirdMobileNet, ImageEncoder
@@ -153,3 +159,10 @@ def test_each_stage_may_have_a_projected_discriminator_of_its_own(encoders: Enco
     metrics = training.step(batch(), 1, 0, np.random.default_rng(0))
     assert np.isfinite(list(metrics.values())).all()
     assert all(parameter.grad is not None for parameter in training.generator.parameters())
+
+
+def test_without_a_projected_discriminator_there_is_no_second_lens() -> None:
+    recipe = gan_recipe("projected", GeneratorConfig("base", 2, 2, 4, 4, 16))
+    assert recipe.discriminator.second_lens
+    for name, expected in (("one_way", False), ("published", False), ("projected", True), ("one_way+projected", True)):
+        assert named_discriminator(name, recipe.discriminator)["discriminator"].second_lens is expected

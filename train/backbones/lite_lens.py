@@ -58,16 +58,12 @@ class _Block(nn.Module):
         self.expand = _folded(state, f"{name}.expand_conv", f"{name}.bn0") if expansion > 1 else None
         self.depthwise = _folded(state, f"{name}.depthwise_conv", f"{name}.bn1", stride)
         self.project = _folded(state, f"{name}.project_conv", f"{name}.bn2")
-        self.adds = stride == 1 and _inputs(self.expand or self.depthwise) == self.project.out_channels
+        self.adds = stride == 1 and (self.expand or self.depthwise).in_channels == self.project.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = x if self.expand is None else F.relu6(self.expand(x))
         y: Tensor = self.project(F.relu6(padded_as_in_tensorflow(hidden, self.depthwise)))
         return x + y if self.adds else y
-
-
-def _inputs(conv: nn.Conv2d) -> int:
-    return conv.in_channels
 
 
 def _folded(state: Mapping[str, Tensor], conv: str, norm: str, stride: int = 1) -> nn.Conv2d:
