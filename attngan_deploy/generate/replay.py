@@ -35,6 +35,9 @@ MAX_FILE_BYTES = 64 * 2**20
 FORMAT_OF = {"PNG": "png", "WEBP": "webp", "JPEG": "jpg"}
 ROUNDING = {"png": 1, "webp": 1, "jpg": 8}  # levels that batch size and machine may change; JPEG makes them larger
 EXPECTED = "a picture as t2i generate wrote it"
+OUT_OF_RANGE = "is out of range"
+ANOTHER_COPY, UNCHANGED_COPY = "another copy of the picture", "a copy that no other program has saved"
+OUR_PICTURE = "the path of a picture that t2i generate made"
 ENGINE = {"backend": BACKENDS, "precision": PRECISIONS}
 NUMBERS = ("index", "sample", "seed")
 FIELDS = {"caption": str, "model": str, "model_hash": str, "shared_noise": bool, **dict.fromkeys(NUMBERS, int)}
@@ -164,9 +167,7 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, MAX_FILE_BYTES)
     except FileNotFoundError as error:
-        raise DataError(
-            f"no picture at {path}", expected=EXPECTED, next_step="the path of a picture that t2i generate made"
-        ) from error
+        raise DataError(f"no picture at {path}", expected=EXPECTED, next_step=OUR_PICTURE) from error
     except OSError as error:
         raise DataError(
             f"{path} can't be read: {error.strerror or error}",
@@ -177,7 +178,7 @@ def _read(path: Path) -> bytes:
         raise DataError(
             f"{path} is no picture of ours: {error}",
             expected=EXPECTED,
-            next_step="the path of a picture that t2i generate made",
+            next_step=OUR_PICTURE,
         ) from error
 
 
@@ -189,7 +190,7 @@ def _look(path: Path, data: bytes) -> tuple[str, tuple[int, int], str | bytes | 
         raise DataError(
             f"{path} is no picture that can be read ({error})",
             expected=EXPECTED,
-            next_step="another copy of the picture",
+            next_step=ANOTHER_COPY,
         ) from error
     return FORMAT_OF[str(image.format)], image.size, image.info.get(METADATA_KEY)
 
@@ -199,7 +200,7 @@ def _parsed(path: Path, text: str | bytes) -> object:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
-            f"the metadata of {path} is damaged ({error})", expected=EXPECTED, next_step="another copy of the picture"
+            f"the metadata of {path} is damaged ({error})", expected=EXPECTED, next_step=ANOTHER_COPY
         ) from error
 
 
@@ -213,7 +214,7 @@ def _from_manifest(path: Path) -> Mapping[str, Any]:
         f"{path} does not say what it was made from",
         found=f"no metadata in it, and no {MANIFEST} beside it that names it",
         expected=EXPECTED,
-        next_step="a copy that no other program has saved",
+        next_step=UNCHANGED_COPY,
     )
 
 
@@ -222,7 +223,7 @@ def _origin(path: Path, told: object) -> Origin:
         raise DataError(
             f"the metadata of {path} is damaged: it is no object",
             expected=EXPECTED,
-            next_step="another copy of the picture",
+            next_step=ANOTHER_COPY,
         )
     for key, kind in FIELDS.items():
         if type(told.get(key)) is not kind:
@@ -231,49 +232,28 @@ def _origin(path: Path, told: object) -> Origin:
                 f"{path} does not say what it was made from",
                 found=found,
                 expected=EXPECTED,
-                next_step="a copy that no other program has saved",
+                next_step=UNCHANGED_COPY,
             )
     for key in ENGINE:
         if key in told and told[key] not in ENGINE[key]:
-            raise DataError(
-                f"{path}: '{key}' is unknown",
-                found=str(told[key])[:40],
-                expected=", ".join(ENGINE[key]),
-                next_step="another copy of the picture",
-            )
+            raise _wrong(path, key, "is unknown", told[key], ", ".join(ENGINE[key]))
     for key in NUMBERS:
         if not 0 <= told[key] <= LARGEST_SEED:
-            raise DataError(
-                f"{path}: '{key}' is out of range",
-                found=str(told[key])[:40],
-                expected="0 to 2**64 - 1",
-                next_step="another copy of the picture",
-            )
+            raise _wrong(path, key, OUT_OF_RANGE, told[key], "0 to 2**64 - 1")
     truncation = told.get("truncation", 1.0)
     if not (type(truncation) in (int, float) and 0 <= truncation <= 1):
-        raise DataError(
-            f"{path}: 'truncation' is out of range",
-            found=str(truncation)[:40],
-            expected="0 to 1",
-            next_step="another copy of the picture",
-        )
+        raise _wrong(path, "truncation", OUT_OF_RANGE, truncation, "0 to 1")
     best_of, critic = told.get("best_of", 1), told.get("critic", "")
     if not (type(best_of) is int and 1 <= best_of <= MOST and type(critic) is str):
-        raise DataError(
-            f"{path}: 'best_of' is out of range",
-            found=str(best_of)[:40],
-            expected=f"1 to {MOST}",
-            next_step="another copy of the picture",
-        )
+        raise _wrong(path, "best_of", OUT_OF_RANGE, best_of, f"1 to {MOST}")
     if (told["sample"] + 1) * best_of - 1 > LARGEST_SEED:  # the number of its last candidate
-        raise DataError(
-            f"{path}: 'sample' is out of range",
-            found=str(told["sample"]),
-            expected=EXPECTED,
-            next_step="another copy of the picture",
-        )
+        raise _wrong(path, "sample", OUT_OF_RANGE, told["sample"], EXPECTED)
     known = {key: told[key] for key in (*FIELDS, *ENGINE) if key in told}
     return Origin(**known, truncation=float(truncation), best_of=best_of, critic=critic)
+
+
+def _wrong(path: Path, key: str, what: str, found: object, expected: str) -> DataError:
+    return DataError(f"{path}: '{key}' {what}", found=str(found)[:40], expected=expected, next_step=ANOTHER_COPY)
 
 
 def _find_bundle(path: Path, origin: Origin, model: str | None, wanted: list[EngineRequest]) -> Bundle:
@@ -315,6 +295,4 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
         return decode_picture(data)
     except OSError as error:
-        raise DataError(
-            f"{path} is a damaged picture ({error})", expected=EXPECTED, next_step="another copy of the picture"
-        ) from error
+        raise DataError(f"{path} is a damaged picture ({error})", expected=EXPECTED, next_step=ANOTHER_COPY) from error
