@@ -34,7 +34,7 @@ from attngan_deploy.score.passport import GeneratedFacts
 from attngan_deploy.score.preprocessing import CropError, PreparedPicture, prepare
 from attngan_deploy.system.files import entries, is_ignored, read_file, read_json
 from attngan_deploy.system.records import decode
-from attngan_deploy.system.threads import results_ahead as results_ahead
+from attngan_deploy.system.threads import results_ahead
 
 ORDERS = ("auto", "manifest", "name", "stored")
 NOT_SCORED = re.compile(r"(grid|attention)([^a-z].*)?$")  # sheets of several pictures

@@ -21,8 +21,8 @@ from nltk.tokenize import RegexpTokenizer  # type: ignore[import-untyped]
 from attngan_deploy.errors import DataError, OutputError
 from attngan_deploy.media.packed import tars_line
 from attngan_deploy.media.tokenizer import PADDING, split_words
-from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.files import atomic_folder, entries, sha256_of
+from attngan_deploy.system.threads import results_ahead
 from attngan_deploy.train.data import metadata, sources
 from attngan_deploy.train.data.pictures import PreparedPicture, prepare_picture, refuse_decompression_bombs
 from attngan_deploy.train.data.sides import split_by_folders, take_folders

@@ -19,8 +19,8 @@ from attngan_deploy.errors import DataError
 from attngan_deploy.media.decoder import UNREAD_PROFILE, decode, unread_profiles
 from attngan_deploy.media.shards import Sample, iter_samples
 from attngan_deploy.media.tokenizer import Tokenizer
-from attngan_deploy.score.pictures import results_ahead
 from attngan_deploy.system.shared_memory import SharedMemory, array_at
+from attngan_deploy.system.threads import results_ahead
 
 AHEAD = 64  # pictures that are decoded before they are stored
 
